@@ -1,0 +1,4 @@
+//! Async QUIC on MsQuic.
+mod error;
+mod native;
+pub use error::{ConnectionError, NativeError};

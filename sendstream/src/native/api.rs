@@ -1,0 +1,59 @@
+//! The MsQuic API table: opened once per process, never closed.
+//!
+//! MsQuic's worker threads and every handle live as long as the table is open. Closing it would have to wait for all of
+//! them, at a moment (process exit) when nobody can say which still run; the operating system does that better.
+
+use std::{ptr, sync::OnceLock};
+
+use sendstream_sys as sys;
+
+use crate::error::NativeError;
+
+/// The function table that MsQuic hands out for version 2 of its API.
+pub(crate) struct Api {
+    table: &'static sys::QUIC_API_TABLE,
+}
+
+impl Api {
+    /// The process's table, opened by the first caller.
+    ///
+    /// Every caller but the first gets it without a lock; a failure is kept, because MsQuic's own start-up is not
+    /// meant to be tried twice.
+    pub(crate) fn get() -> Result<&'static Self, NativeError> {
+        static API: OnceLock<Result<Api, NativeError>> = OnceLock::new();
+        API.get_or_init(Self::open).as_ref().map_err(|error| *error)
+    }
+
+    /// The table, for code that holds a handle: a handle exists only after [`Api::get`] succeeded.
+    pub(crate) fn opened() -> &'static sys::QUIC_API_TABLE {
+        Self::get().expect("a native handle exists only after the API table was opened").table
+    }
+
+    /// The function table itself.
+    pub(crate) fn table(&self) -> &'static sys::QUIC_API_TABLE {
+        self.table
+    }
+
+    fn open() -> Result<Self, NativeError> {
+        let mut table: *const std::ffi::c_void = ptr::null();
+        // SAFETY: `table` is a valid place for one pointer, which is all that MsQuicOpenVersion writes.
+        let status = unsafe { sys::MsQuicOpenVersion(sys::QUIC_API_VERSION_2, &mut table) };
+        NativeError::check(status)?;
+        // SAFETY: on success MsQuic stored a pointer to its table, which stays valid until MsQuicClose, and nothing
+        // here ever calls that.
+        let table = unsafe { &*table.cast::<sys::QUIC_API_TABLE>() };
+        Ok(Self { table })
+    }
+}
+
+/// Calls a function of the API table: `call!(StreamSend(handle, ...))`.
+///
+/// The entries are nullable in the C ABI and never null in version 2; an absent one is a defect of the linked library.
+macro_rules! call {
+    ($name:ident($($argument:expr),* $(,)?)) => {
+        $crate::native::api::Api::opened()
+            .$name
+            .expect(concat!("MsQuic's API table has ", stringify!($name)))($($argument),*)
+    };
+}
+pub(crate) use call;
