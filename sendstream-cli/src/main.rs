@@ -1,1 +1,58 @@
-fn main() {}
+//! `sendstream`: sends files over QUIC, fast and encrypted.
+//!
+//! | module     | what it is for                                                                |
+//! | ---------- | ----------------------------------------------------------------------------- |
+//! | `cli`      | the grammar: what can be typed                                                 |
+//! | `receive`  | `sendstream recv`: listens, prints the ticket, reports each session            |
+//! | `session`  | one sender at the receiver, from its hello to its last file                    |
+//! | `inbox`    | where received bytes go; a file gets its name only when complete and checked   |
+//! | `send`     | `sendstream send`: connects, sends each file on its own stream, counts answers |
+//! | `walk`     | which files the arguments of `send` stand for                                  |
+//! | `reader`   | reads and hashes those files ahead of the network, on a thread of its own      |
+//! | `demo`     | `sendstream demo`: both ends as two processes on loopback                      |
+//! | `version`  | `sendstream version`: what is linked in here                                   |
+//! | `protocol` | the bytes between the two ends, without a network                              |
+//! | `ticket`   | the one line that a receiver prints and a sender is given                      |
+//! | `name`     | which names a peer may give a file                                             |
+//! | `progress` | the bars on a terminal, the notes in a pipe                                    |
+//! | `summary`  | the result: one line for people, one object for programs                       |
+//! | `signal`   | Ctrl-C as a future                                                             |
+//! | `error`    | what went wrong, what to do about it, and the exit status                      |
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::cli::{Cli, Command};
+
+mod cli;
+mod demo;
+mod error;
+mod inbox;
+mod name;
+mod progress;
+mod protocol;
+mod reader;
+mod receive;
+mod send;
+mod session;
+mod signal;
+mod summary;
+mod ticket;
+mod version;
+mod walk;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Recv(args) => receive::run(args),
+        Command::Send(args) => send::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Version(args) => version::run(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -28,32 +28,28 @@ pub enum ConnectionError {
         /// The code that was sent to the peer.
         code: u64,
     },
-    /// A transport closed the connection (CONNECTION_CLOSE of type 0x1c): the peer's, or MsQuic on this side because
-    /// the peer broke the protocol or the system failed.
-    #[error("closed by the {} transport with code {code:#x} ({status})", if *.by_peer { "peer's" } else { "local" })]
+    /// A transport closed the connection (CONNECTION_CLOSE of type 0x1c): the peer's, or MsQuic on this side, because
+    /// the other broke the protocol or the system failed. MsQuic does not tell which of the two it was.
+    #[error("closed by the transport with code {code:#x} ({status})")]
     TransportClosed {
         /// The transport error code of RFC 9000 §20.1.
         code: u64,
         /// MsQuic's name for it.
         status: NativeError,
-        /// Whether the peer's transport closed it.
-        by_peer: bool,
     },
     /// The peer did not answer in time: the idle, handshake or disconnect timeout ran out.
     #[error("timed out")]
     TimedOut,
-    /// The peer refused the connection, as a server does that takes no more.
+    /// The peer's application or transport refused the connection before the handshake was done.
     #[error("refused by the peer")]
     Refused,
-    /// The TLS handshake failed.
+    /// The TLS handshake failed: this side found fault with the peer's certificate, or the peer with this side's.
     #[error("TLS failed with alert {alert} ({status})")]
     Tls {
         /// The TLS alert of RFC 8446 §6: 42 bad certificate, 48 unknown CA, 120 no common ALPN, ...
         alert: u8,
         /// MsQuic's name for it.
         status: NativeError,
-        /// Whether the peer raised the alert; otherwise this side did.
-        by_peer: bool,
     },
     /// Client and server share no version of QUIC.
     #[error("no QUIC version in common with the peer")]
@@ -71,24 +67,27 @@ impl ConnectionError {
         match (by_app, by_peer) {
             (true, true) => Self::ApplicationClosed { code, reason: Arc::from("") },
             (true, false) => Self::LocallyClosed { code },
-            (false, by_peer) => Self::from_transport(by_peer, code, status),
+            (false, _) => Self::from_transport(code, status),
         }
     }
 
-    fn from_transport(by_peer: bool, code: u64, status: NativeError) -> Self {
+    /// The cause behind a transport's close code and MsQuic's status.
+    pub(crate) fn from_transport(code: u64, status: NativeError) -> Self {
         // RFC 9000 §20.1: 0x0100-0x01ff are CRYPTO_ERRORs, with the TLS alert in the low byte.
         const CRYPTO_ERRORS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
-        const CONNECTION_REFUSED: u64 = 0x2;
+        // What a refusal looks like on the wire: CONNECTION_REFUSED from a transport; from an application, whose own code
+        // may not be shown before the handshake is done, APPLICATION_ERROR.
+        const REFUSALS: [u64; 2] = [0x2, 0xc];
         match status {
             NativeError::CONNECTION_TIMEOUT | NativeError::CONNECTION_IDLE => Self::TimedOut,
             NativeError::CONNECTION_REFUSED => Self::Refused,
             NativeError::VER_NEG_ERROR => Self::VersionMismatch,
             NativeError::UNREACHABLE => Self::Unreachable,
-            _ if by_peer && code == CONNECTION_REFUSED => Self::Refused,
-            _ if CRYPTO_ERRORS.contains(&code) => Self::Tls { alert: (code & 0xff) as u8, status, by_peer },
+            _ if REFUSALS.contains(&code) => Self::Refused,
+            _ if CRYPTO_ERRORS.contains(&code) => Self::Tls { alert: (code & 0xff) as u8, status },
             _ => match status.tls_alert() {
-                Some(alert) => Self::Tls { alert, status, by_peer },
-                None => Self::TransportClosed { code, status, by_peer },
+                Some(alert) => Self::Tls { alert, status },
+                None => Self::TransportClosed { code, status },
             },
         }
     }
@@ -261,9 +260,9 @@ mod tests {
     #[test]
     fn crypto_errors_carry_their_tls_alert() {
         let error = ConnectionError::from_shutdown(false, true, 0x100 + 42, NativeError::HANDSHAKE_FAILURE);
-        assert!(matches!(error, ConnectionError::Tls { alert: 42, by_peer: true, .. }));
+        assert!(matches!(error, ConnectionError::Tls { alert: 42, .. }));
         let error = ConnectionError::from_shutdown(false, false, 1, NativeError::ALPN_NEG_FAILURE);
-        assert!(matches!(error, ConnectionError::Tls { alert: 120, by_peer: false, .. }));
+        assert!(matches!(error, ConnectionError::Tls { alert: 120, .. }));
     }
 
     #[test]

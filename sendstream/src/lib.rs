@@ -1,4 +1,60 @@
-//! Async QUIC on MsQuic.
+//! Async QUIC on MsQuic: send streams whose `Ok` can be believed.
+//!
+//! ```
+//! use sendstream::{Client, Identity, Server, Trust};
+//!
+//! # futures::executor::block_on(async {
+//! let identity = Identity::self_signed(["localhost"])?;
+//! let hash = identity.certificate_sha256();
+//! let server = Server::builder().identity(identity).alpn(["demo"]).bind("127.0.0.1:0".parse()?)?;
+//! let address = server.local_addr()?;
+//!
+//! let client = Client::builder().alpn(["demo"]).trust(Trust::pinned([hash])).build()?;
+//! let sending = async {
+//!     let connection = client.connect(address, "localhost").await?;
+//!     let mut stream = connection.open_uni()?; // nothing on the wire yet
+//!     stream.send(b"hello".to_vec()).await?; // acknowledged by the peer's transport
+//!     stream.write_chunk(bytes::Bytes::from_static(b" world")).await?; // accepted, in order, under backpressure
+//!     stream.finished().await?; // FIN acknowledged, and with it every byte
+//!     Ok::<_, Box<dyn std::error::Error>>(())
+//! };
+//! let receiving = async {
+//!     let connection = server.accept().await.expect("the server runs").accept().await?;
+//!     let mut stream = connection.accept_uni().await?;
+//!     let all = stream.read_to_end(1 << 20).await?;
+//!     assert_eq!(all, b"hello world");
+//!     connection.closed().await;
+//!     Ok::<_, Box<dyn std::error::Error>>(())
+//! };
+//! futures::try_join!(sending, receiving)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! # }).unwrap();
+//! ```
+//!
+//! Nothing here needs a particular executor: MsQuic has its own threads, and every future is woken from them.
+
+mod client;
+mod config;
+mod connection;
 mod error;
 mod native;
+mod recv_stream;
+mod send_stream;
+mod server;
+mod stream;
+mod tls;
+mod waiters;
+
+pub use bytes::Bytes;
+pub use client::{Client, ClientBuilder, ConnectError};
+pub use config::{ConfigError, TransportConfig};
+pub use connection::{Connection, OpenError};
 pub use error::{ConnectionError, NativeError};
+pub use native::info::{NativeInfo, native_info};
+pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
+pub use send_stream::{SendData, SendStream, StartError, WriteError};
+pub use server::{BindError, Incoming, Server, ServerBuilder};
+pub use stream::{buffer::Payload, instance::CodeOutOfRange};
+pub use tls::{
+    CertificateHash, CertificateRefusal, Identity, IdentityError, ParseCertificateHashError, Trust, TrustError,
+};

@@ -1,5 +1,12 @@
-//! The plain wrappers over MsQuic: its API table, registrations, configurations, and what closes handles.
+//! The plain wrappers over MsQuic: its API table, registrations, configurations, addresses, and what closes handles.
 //!
 //! Nothing here knows about streams or connections as protocols; those are `stream/` and `connection/`.
 
+pub(crate) mod address;
 pub(crate) mod api;
+pub(crate) mod background;
+pub(crate) mod configuration;
+pub(crate) mod handle;
+pub(crate) mod info;
+pub(crate) mod live;
+pub(crate) mod registration;

@@ -29,11 +29,6 @@ impl Api {
         Self::get().expect("a native handle exists only after the API table was opened").table
     }
 
-    /// The function table itself.
-    pub(crate) fn table(&self) -> &'static sys::QUIC_API_TABLE {
-        self.table
-    }
-
     fn open() -> Result<Self, NativeError> {
         let mut table: *const std::ffi::c_void = ptr::null();
         // SAFETY: `table` is a valid place for one pointer, which is all that MsQuicOpenVersion writes.

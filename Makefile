@@ -1,0 +1,39 @@
+# make demo        builds the tool and moves a file between two of its processes
+# make test        every test, then the library's once more on a MsQuic with its assertions on
+# make build       the tool, as target/release/sendstream
+# make lint        formatting, clippy and the documentation; warnings are errors
+# make test-debug  the second half of `make test`
+#
+# Each of them first installs what the native build lacks, or says in one line what to install: see .ci/tools.
+
+# Cargo gets nothing of make's own: its settings are not meant for the makefiles of OpenSSL and MsQuic. Where .ci/tools
+# had to fetch a CMake, that is the one to use.
+cmake = $(CURDIR)/.venv-cmake/bin/cmake
+cargo = env -u MAKEFLAGS -u MAKELEVEL $(shell test -n "$$CMAKE" || test ! -x $(cmake) || echo CMAKE=$(cmake)) cargo
+target = $(or $(CARGO_TARGET_DIR),target)
+
+build: tools
+	$(cargo) build --release -p sendstream-cli
+
+demo: build
+	$(target)/release/sendstream demo
+
+test: tools
+	$(cargo) test --workspace
+	$(MAKE) --no-print-directory test-debug
+
+# In a folder of its own, so that neither half of `make test` undoes what the other has built. OpenSSL is shared.
+test-debug: tools
+	SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstream-sys --target-dir $(target)/debug-core
+
+# Nothing is linked here, so nothing native is built either.
+lint: export DOCS_RS = 1
+lint:
+	cargo fmt --all -- --check
+	$(cargo) clippy --workspace --all-targets --target-dir $(target)/lint -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(cargo) doc --workspace --no-deps --target-dir $(target)/lint
+
+tools:
+	@sh .ci/tools
+
+.PHONY: build demo test test-debug lint tools

@@ -1,0 +1,220 @@
+//! The grammar: what can be typed, and what `--help` says about it.
+
+use std::{net::SocketAddr, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::ticket::{Host, Ticket};
+
+/// Send files over QUIC, fast and encrypted.
+#[derive(Debug, Parser)]
+#[command(name = "sendstream", version, max_term_width = 100, after_help = EXAMPLE)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Recv(RecvArgs),
+    Send(SendArgs),
+    Demo(DemoArgs),
+    Version(VersionArgs),
+}
+
+/// Receive files into a directory: prints a ticket and waits for senders.
+///
+/// The ticket names this machine's address, the certificate and a token, both made for this run of `recv` alone: when
+/// it ends, the ticket is void. Whoever holds the ticket may send files into DIR, so hand it over in private. It goes
+/// to standard output; everything else that is not a result goes to standard error.
+///
+/// A file gets its name in DIR only when all of it has arrived and its BLAKE3 digest is right. Until then it is a
+/// hidden `.sendstream-*.part` file beside that place. Ctrl-C stops receiving and removes unfinished files.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+pub(crate) struct RecvArgs {
+    /// Where the files go; it is created if it is missing.
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub(crate) dir: PathBuf,
+
+    /// The address and port to listen on; port 0 takes a free one.
+    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:0")]
+    pub(crate) listen: SocketAddr,
+
+    /// The address to put into the ticket, if senders reach this machine by another one than it knows of itself.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) advertise: Option<Advertised>,
+
+    /// Replace files that exist already; without this they are kept and the sender is told.
+    #[arg(long)]
+    pub(crate) overwrite: bool,
+
+    /// Exit when the first sender that had the ticket is done, with status 0 if all its files arrived.
+    #[arg(long)]
+    pub(crate) once: bool,
+
+    /// Flush each file and its directory to the disk before the sender is told that it arrived.
+    ///
+    /// Without this, a file that was reported as received survives a crash of the tool, but a power failure within the
+    /// next seconds may lose it, as with `cp`. With it, many small files take longer.
+    #[arg(long)]
+    pub(crate) fsync: bool,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Send files and directories to a waiting `sendstream recv`.
+///
+/// Directories are sent with everything in them; the relative paths are kept. Symbolic links to files are sent as the
+/// files they point to, links to directories are left out. Empty directories are not sent.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+pub(crate) struct SendArgs {
+    /// The files and directories to send.
+    #[arg(value_name = "FILE", required = true, num_args = 1..)]
+    pub(crate) files: Vec<PathBuf>,
+
+    /// The line that `sendstream recv` printed.
+    #[arg(value_name = "TICKET")]
+    pub(crate) ticket: Ticket,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Show a transfer: both ends as two processes on this machine, with a file made for it.
+///
+/// The file and the received copy live in a temporary directory and are removed at the end.
+#[derive(Debug, Args)]
+#[command(after_help = EXIT_STATUS)]
+pub(crate) struct DemoArgs {
+    /// The size of the file, in bytes or with K, M, G (powers of 1024).
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
+    pub(crate) size: u64,
+
+    /// Where to put the temporary directory, which takes twice SIZE; the system's place for such by default.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}
+
+/// Print the versions of the tool, of MsQuic and of OpenSSL, and the edits made to MsQuic.
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct OutputArgs {
+    /// Print results as JSON, one object per line, on standard output.
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Show no progress and no notes, only results and errors.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+/// What `--advertise` was given: a host, and a port if it is not the one listened on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Advertised {
+    pub(crate) host: Host,
+    pub(crate) port: Option<u16>,
+}
+
+impl std::str::FromStr for Advertised {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(host) = text.parse() {
+            return Ok(Self { host, port: None });
+        }
+        let (host, port) = text.rsplit_once(':').ok_or("expected HOST or HOST:PORT, as in 192.0.2.7:4433")?;
+        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+        match (host.parse(), port.parse()) {
+            (Ok(host), Ok(port)) if port != 0 => Ok(Self { host, port: Some(port) }),
+            _ => Err("expected HOST or HOST:PORT, as in 192.0.2.7:4433".to_owned()),
+        }
+    }
+}
+
+/// Reads `4096`, `64K`, `256M`, `256MiB`, `2G`, `1T`.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit.to_ascii_lowercase().trim_end_matches("ib") {
+        "" | "b" => 0,
+        "k" => 10,
+        "m" => 20,
+        "g" => 30,
+        "t" => 40,
+        _ => return Err("expected a size such as 4096, 64K, 256M or 2G".to_owned()),
+    };
+    let number: u64 = number.parse().map_err(|_| "expected a size such as 4096, 64K, 256M or 2G".to_owned())?;
+    number.checked_mul(1 << shift).filter(|size| *size <= i64::MAX as u64).ok_or_else(|| "too large".to_owned())
+}
+
+const EXAMPLE: &str = "\
+Example, in two shells:
+  sendstream recv inbox                                    prints a ticket
+  sendstream send photo.jpg notes/ sendstream:192.0.2.7:…  with that ticket";
+
+const EXIT_STATUS: &str = "\
+Exit status: 0 all went well, 1 something did not (standard error says what), 2 wrong usage, 130 interrupted in the
+middle of a transfer.";
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_grammar_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_ticket_is_the_last_argument_of_send() {
+        let ticket = crate::ticket::example();
+        let cli = Cli::try_parse_from(["sendstream", "send", "a", "b c", &ticket.to_string()]).unwrap();
+        let Command::Send(args) = cli.command else { panic!("not send") };
+        assert_eq!(args.files, [PathBuf::from("a"), PathBuf::from("b c")]);
+        assert_eq!(args.ticket, ticket);
+    }
+
+    #[test]
+    fn send_without_a_ticket_is_wrong_usage() {
+        assert_eq!(Cli::try_parse_from(["sendstream", "send", "a"]).unwrap_err().exit_code(), 2);
+        assert_eq!(Cli::try_parse_from(["sendstream", "send", "a", "b"]).unwrap_err().exit_code(), 2);
+    }
+
+    #[test]
+    fn sizes_are_powers_of_1024() {
+        assert_eq!(parse_size("0"), Ok(0));
+        assert_eq!(parse_size("4096"), Ok(4096));
+        assert_eq!(parse_size("64k"), Ok(64 << 10));
+        assert_eq!(parse_size("256MiB"), Ok(256 << 20));
+        assert_eq!(parse_size("2G"), Ok(2 << 30));
+        for wrong in ["", "M", "-1", "1.5M", "1 M", "1X", "ib", "99999999T"] {
+            assert!(parse_size(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn advertised_addresses_may_leave_out_the_port() {
+        let parse = |text: &str| text.parse::<Advertised>().map(|it| (it.host.to_string(), it.port));
+        assert_eq!(parse("192.0.2.7"), Ok(("192.0.2.7".to_owned(), None)));
+        assert_eq!(parse("files.example:4433"), Ok(("files.example".to_owned(), Some(4433))));
+        assert_eq!(parse("2001:db8::1"), Ok(("2001:db8::1".to_owned(), None)));
+        assert_eq!(parse("[2001:db8::1]:4433"), Ok(("2001:db8::1".to_owned(), Some(4433))));
+        for wrong in ["", ":1", "host:0", "host:99999", "ho st", "host:"] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! `sendstream send`: connects, sends each file on its own stream, and counts the receiver's answers.
+//!
+//! Contents go out one file after the other, as the [`Reader`] delivers them, but nobody waits for the answer to one
+//! file before sending the next: up to [`MAX_OPEN_FILES`] answers are outstanding. So a thousand small files take a few
+//! round trips, and a large one is never in memory.
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use futures::{
+    StreamExt as _,
+    executor::block_on,
+    future::{self, Either, LocalBoxFuture},
+    stream::FuturesUnordered,
+};
+use sendstream::{Client, Connection, ReadToEndError, RecvStream, SendStream, TransportConfig, Trust, WriteError};
+
+use crate::{
+    cli::SendArgs,
+    error::{Failure, chain, connection_error},
+    name::Printable,
+    progress::{Bar, Progress},
+    protocol::{ALPN, Code, Hello, MAX_OPEN_FILES, SERVER_NAME, Verdict, Welcome},
+    reader::{Piece, Reader},
+    signal::Interrupt,
+    summary::{Direction, FileResult, Summary},
+    ticket::Ticket,
+    walk::{self, Outgoing},
+};
+
+/// Sends the files and prints the summary.
+pub(crate) fn run(args: SendArgs) -> Result<(), Failure> {
+    let mut summary = Summary::new(Direction::Sent, args.ticket.authority());
+    let result = send(&args, &mut summary);
+    summary.print(args.output.json, result.as_ref().copied())?;
+    result
+}
+
+/// How both ends of the tool set up the transport: a peer that was killed is noticed within ten seconds.
+pub(crate) fn transport() -> TransportConfig {
+    TransportConfig {
+        idle_timeout: Some(Duration::from_secs(10)),
+        keep_alive: Some(Duration::from_secs(2)),
+        handshake_timeout: Duration::from_secs(10),
+        ..TransportConfig::default()
+    }
+}
+
+fn send(args: &SendArgs, summary: &mut Summary) -> Result<(), Failure> {
+    let progress = Progress::new(args.output.quiet);
+    let files: Arc<[Outgoing]> = walk::list(&args.files, &progress)?.into();
+    let interrupt = Interrupt::install()?;
+    let trust = Trust::pinned([args.ticket.certificate_hash()]);
+    let client = Client::builder()
+        .alpn([ALPN])
+        .trust(trust)
+        .transport(transport())
+        .build()
+        .map_err(|error| Failure::new(format!("cannot set up QUIC: {}", chain(&error))))?;
+
+    block_on(async {
+        let connection = unless(&interrupt, connect(&client, &args.ticket)).await??;
+        let result = unless(&interrupt, transfer(&connection, &args.ticket, files, &progress, summary)).await;
+        let code = if result.is_ok() { Code::Done } else { Code::Interrupted };
+        connection.close(code.wire());
+        connection.closed().await;
+        result?
+    })
+}
+
+/// Runs `work` until the user interrupts it.
+async fn unless<T>(interrupt: &Interrupt, work: impl Future<Output = T>) -> Result<T, Failure> {
+    match future::select(pin!(work), interrupt.wait()).await {
+        Either::Left((done, _)) => Ok(done),
+        Either::Right(_) => Err(Failure::interrupted()),
+    }
+}
+
+/// Connects to the first of the ticket's addresses that answers.
+async fn connect(client: &Client, ticket: &Ticket) -> Result<Connection, Failure> {
+    let receiver = ticket.authority();
+    let resolved = ticket.addresses().map_err(|error| {
+        Failure::new(format!("cannot find the receiver {receiver}: {error}")).todo("check the ticket's address")
+    })?;
+    let mut failure = Failure::new(format!("the receiver's name {receiver} stands for no address"));
+    for address in resolved {
+        match client.connect(address, SERVER_NAME).await {
+            Ok(connection) => return Ok(connection),
+            Err(error) => failure = Failure::with_receiver(&error, &receiver),
+        }
+    }
+    Err(failure)
+}
+
+/// One session: hello, the files, and the end.
+async fn transfer(
+    connection: &Connection,
+    ticket: &Ticket,
+    files: Arc<[Outgoing]>,
+    progress: &Progress,
+    summary: &mut Summary,
+) -> Result<(), Failure> {
+    let receiver = ticket.authority();
+    let bytes = files.iter().fold(0u64, |sum, file| sum.saturating_add(file.size));
+    let hello = Hello { token: ticket.token.clone(), files: files.len() as u64, bytes };
+    let (mut control, mut answer) = connection.open_bi().map_err(|error| Failure::with_receiver(&error, &receiver))?;
+    greet(&mut control, &mut answer, &hello, &receiver).await?;
+    summary.start();
+
+    let reader = Reader::spawn(Arc::clone(&files)).map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+    let bar = progress.transfer("sending", bytes);
+    let mut sender = Sender {
+        connection,
+        receiver: &receiver,
+        answers: FuturesUnordered::new(),
+        results: Results { open: vec![true; files.len()], files: &files, summary, progress },
+        bar: &bar,
+    };
+    let mut sent = sender.send_all(reader).await;
+    if sent.is_ok() {
+        sent = farewell(&mut control, &mut answer, &receiver).await;
+    }
+    sender.results.close();
+    bar.clear();
+    sent?;
+    match summary.failed() {
+        0 => Ok(()),
+        failed => Err(Failure::new(format!("{failed} of {} files did not arrive", files.len()))),
+    }
+}
+
+async fn greet(
+    control: &mut SendStream,
+    answer: &mut RecvStream,
+    hello: &Hello,
+    receiver: &str,
+) -> Result<(), Failure> {
+    control.write_all(&hello.encode()).await.map_err(|error| Failure::with_receiver(&error, receiver))?;
+    let mut welcome = [0; Welcome::LEN];
+    answer.read_exact(&mut welcome).await.map_err(|error| Failure::with_receiver(&error, receiver))?;
+    Welcome::decode(welcome).map_err(|error| Failure::new(format!("cannot talk to the receiver: {error}")))?;
+    Ok(())
+}
+
+/// Says that all is sent, and waits until the receiver has seen that.
+async fn farewell(control: &mut SendStream, answer: &mut RecvStream, receiver: &str) -> Result<(), Failure> {
+    control.finish().map_err(|error| Failure::with_receiver(&error, receiver))?;
+    match answer.read(&mut [0]).await {
+        Ok(None) => Ok(()),
+        Ok(Some(_)) => Err(Failure::new("the receiver sent more than this version of the protocol knows")),
+        Err(error) => Err(Failure::with_receiver(&error, receiver)),
+    }
+}
+
+/// The files on their way.
+struct Sender<'a> {
+    connection: &'a Connection,
+    receiver: &'a str,
+    answers: FuturesUnordered<LocalBoxFuture<'static, Answer>>,
+    results: Results<'a>,
+    bar: &'a Bar,
+}
+
+impl Sender<'_> {
+    /// Sends what the reader delivers. Fails if the connection does; what befalls a single file is that file's result.
+    async fn send_all(&mut self, mut reader: Reader) -> Result<(), Failure> {
+        let mut current: Option<OpenFile> = None;
+        let mut refused = None;
+        while let Some(Piece { file, frame }) = reader.pieces.next().await {
+            if refused == Some(file) {
+                continue;
+            }
+            let mut open = match current.take() {
+                Some(open) => open,
+                None => self.open(file).await?,
+            };
+            let frame = match frame {
+                Ok(frame) => frame,
+                Err(error) => {
+                    open.content.reset(Code::Unreadable.wire());
+                    self.results.set(file, Err(format!("cannot read it: {error}")));
+                    continue;
+                }
+            };
+            match open.write(frame.bytes, frame.digest.is_some()).await {
+                Ok(()) => {
+                    self.bar.advance(frame.content);
+                    match frame.digest {
+                        None => current = Some(open),
+                        Some(digest) => self.answers.push(Box::pin(open.answer(Some(digest)))),
+                    }
+                }
+                Err(error) if connection_error(&error).is_some() => {
+                    return Err(Failure::with_receiver(&error, self.receiver));
+                }
+                // The receiver does not want the rest, and its answer says why.
+                Err(_) => {
+                    refused = Some(file);
+                    reader.skip(file);
+                    self.answers.push(Box::pin(open.answer(None)));
+                }
+            }
+        }
+        self.take_answers(0).await
+    }
+
+    /// Opens the stream of a file, once few enough answers are outstanding.
+    async fn open(&mut self, file: usize) -> Result<OpenFile, Failure> {
+        self.take_answers(MAX_OPEN_FILES - 1).await?;
+        self.bar.show(&self.results.files[file].name);
+        match self.connection.open_bi() {
+            Ok((content, verdict)) => Ok(OpenFile { file, content, verdict }),
+            Err(error) => Err(Failure::with_receiver(&error, self.receiver)),
+        }
+    }
+
+    /// Takes answers until no more than `outstanding` are.
+    async fn take_answers(&mut self, outstanding: usize) -> Result<(), Failure> {
+        while self.answers.len() > outstanding {
+            let Some(Answer { file, digest, message }) = self.answers.next().await else { break };
+            let result = match message {
+                Ok(message) => match (Verdict::decode(&message), digest) {
+                    (Ok(Verdict::Kept), Some(digest)) => Ok(digest),
+                    (Ok(Verdict::Kept), None) => Err("the receiver answered before it had all of it".to_owned()),
+                    (Ok(Verdict::Refused(why)), _) => Err(why),
+                    (Err(error), _) => Err(format!("cannot understand the receiver: {error}")),
+                },
+                Err(error) if connection_error(&error).is_some() => {
+                    return Err(Failure::with_receiver(&error, self.receiver));
+                }
+                Err(error) => Err(format!("the receiver gave no answer: {}", chain(&error))),
+            };
+            self.results.set(file, result);
+        }
+        Ok(())
+    }
+}
+
+/// The stream of one file.
+struct OpenFile {
+    file: usize,
+    content: SendStream,
+    verdict: RecvStream,
+}
+
+impl OpenFile {
+    async fn write(&mut self, bytes: Bytes, last: bool) -> Result<(), WriteError> {
+        self.content.write_chunk(bytes).await?;
+        if last { self.content.finish() } else { Ok(()) }
+    }
+
+    /// Waits for the receiver's answer. `digest` is there if all of the content was sent.
+    async fn answer(mut self, digest: Option<blake3::Hash>) -> Answer {
+        let message = self.verdict.read_to_end(Verdict::MAX_LEN).await;
+        Answer { file: self.file, digest, message }
+    }
+}
+
+struct Answer {
+    file: usize,
+    digest: Option<blake3::Hash>,
+    message: Result<Vec<u8>, ReadToEndError>,
+}
+
+/// What became of the files so far.
+struct Results<'a> {
+    files: &'a [Outgoing],
+    /// Of which files nothing is known yet.
+    open: Vec<bool>,
+    summary: &'a mut Summary,
+    progress: &'a Progress,
+}
+
+impl Results<'_> {
+    fn set(&mut self, file: usize, outcome: Result<blake3::Hash, String>) {
+        let Outgoing { name, size, .. } = &self.files[file];
+        self.open[file] = false;
+        if let Err(why) = &outcome {
+            self.progress.warn(format_args!("{name}: {}", Printable(why)));
+        }
+        self.summary.add(FileResult { name: name.as_str().to_owned(), bytes: *size, outcome });
+    }
+
+    /// The session is over: what has no result by now did not arrive.
+    fn close(&mut self) {
+        for file in 0..self.files.len() {
+            if self.open[file] {
+                let Outgoing { name, size, .. } = &self.files[file];
+                let outcome = Err("the session ended before it arrived".to_owned());
+                self.summary.add(FileResult { name: name.as_str().to_owned(), bytes: *size, outcome });
+            }
+        }
+    }
+}

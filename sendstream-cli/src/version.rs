@@ -1,0 +1,66 @@
+//! `sendstream version`: what is linked in here, as the linked libraries say it themselves.
+
+use sendstream::NativeInfo;
+use serde::Serialize;
+
+use crate::{
+    cli::VersionArgs,
+    error::Failure,
+    summary::{print_json, print_line},
+};
+
+/// Prints the versions.
+pub(crate) fn run(args: VersionArgs) -> Result<(), Failure> {
+    let native = sendstream::native_info();
+    if args.json { print_json(&Versions::new(&native)) } else { print_line(&text(&native)) }
+}
+
+fn text(native: &NativeInfo) -> String {
+    let mut text = format!(
+        "sendstream {}\nMsQuic     {} ({}, {} build)\nOpenSSL    {}",
+        env!("CARGO_PKG_VERSION"),
+        native.msquic_version,
+        native.msquic_git_hash,
+        native.profile,
+        native.openssl_version,
+    );
+    for (index, edit) in native.edits.iter().enumerate() {
+        let label = if index == 0 { "edits" } else { "" };
+        text.push_str(&format!("\n{label:<10} {} in {}: {}", edit.name, edit.file, edit.prevents));
+    }
+    text
+}
+
+#[derive(Serialize)]
+struct Versions<'a> {
+    sendstream: &'static str,
+    msquic: &'a str,
+    msquic_git_hash: &'a str,
+    msquic_profile: &'a str,
+    openssl: &'a str,
+    edits: Vec<Edit<'a>>,
+}
+
+#[derive(Serialize)]
+struct Edit<'a> {
+    name: &'a str,
+    file: &'a str,
+    prevents: &'a str,
+}
+
+impl<'a> Versions<'a> {
+    fn new(native: &'a NativeInfo) -> Self {
+        Self {
+            sendstream: env!("CARGO_PKG_VERSION"),
+            msquic: &native.msquic_version,
+            msquic_git_hash: &native.msquic_git_hash,
+            msquic_profile: &native.profile,
+            openssl: &native.openssl_version,
+            edits: native
+                .edits
+                .iter()
+                .map(|edit| Edit { name: edit.name, file: edit.file, prevents: edit.prevents })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! MsQuic's own build, through CMake.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::key;
+use crate::settings::Settings;
+use crate::source::Source;
+use crate::tools::Tools;
+
+/// Builds `libmsquic.a`, which holds OpenSSL too, and returns the folder it is in.
+///
+/// Each profile has a build folder of its own, so that going back and forth between two of them compiles nothing twice.
+pub(crate) fn build(settings: &Settings, tools: &Tools, source: &Source, copy: &Path, openssl: &Path) -> PathBuf {
+    let folder = folder(settings, tools, openssl);
+    let library = folder.join("lib");
+    let mut config = cmake::Config::new(copy);
+    config
+        .out_dir(&folder)
+        .profile(&settings.profile.to_string())
+        .define("QUIC_TLS_LIB", "openssl")
+        .define("QUIC_USE_EXTERNAL_OPENSSL", "on")
+        .define("QUIC_OPENSSL_ROOT_DIR", openssl)
+        .define("QUIC_BUILD_SHARED", "off")
+        .define("QUIC_ENABLE_LOGGING", "off")
+        .define("QUIC_LINUX_IOURING_ENABLED", "off")
+        .define("QUIC_ENABLE_ASAN", if settings.address_sanitizer { "on" } else { "off" })
+        .define("QUIC_OUTPUT_DIR", &library)
+        // libnuma would set the affinity of our caller's threads. A value that ends in NOTFOUND would make CMake search
+        // for it once more, and find it where it is installed.
+        .define("NUMA:STRING", "off")
+        // The copy is no repository. Without this git would answer with the commit of whatever repository surrounds
+        // `OUT_DIR`; the right commit is given below.
+        .env("GIT_DIR", settings.out_dir.join("no-repository"))
+        // MsQuic makes every warning an error. What another compiler version has to say must not stop the build.
+        .cflag("-w")
+        .build_target("msquic_lib");
+    if let Some(commit) = &source.commit {
+        config.cflag(format!("-DVER_GIT_HASH={commit}"));
+    }
+    config.build();
+    library
+}
+
+/// The build folder for this profile. CMake does not follow a change of compiler or of a library it has found: those
+/// give the folder another name, and the one they make useless is removed.
+fn folder(settings: &Settings, tools: &Tools, openssl: &Path) -> PathBuf {
+    let sanitizer = if settings.address_sanitizer { "-address" } else { "" };
+    let kind = format!("msquic-{}{sanitizer}-key", settings.profile);
+    let name = format!("{kind}{:016x}", key::of(&(&tools.compiler, openssl)));
+    for entry in fs::read_dir(&settings.out_dir).into_iter().flatten().flatten() {
+        let other = entry.file_name();
+        if other.to_string_lossy().starts_with(&kind) && other.to_string_lossy() != name {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+    settings.out_dir.join(name)
+}

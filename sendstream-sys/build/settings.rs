@@ -1,0 +1,111 @@
+//! What was asked for: Cargo's variables and our own `SENDSTREAM_*` ones.
+
+use std::env;
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::Problem;
+
+/// The variables of ours that a change of must run the build again.
+pub(crate) const VARIABLES: [&str; 4] =
+    ["SENDSTREAM_MSQUIC_SOURCE", "SENDSTREAM_MSQUIC_PROFILE", "SENDSTREAM_MSQUIC_SANITIZE", "SENDSTREAM_NATIVE_DIR"];
+
+/// Everything that decides what is built and where.
+pub(crate) struct Settings {
+    /// Set on docs.rs, where nothing is linked: no native build.
+    pub(crate) documentation_only: bool,
+    /// How MsQuic is compiled. Independent of Cargo's profile.
+    pub(crate) profile: Profile,
+    /// Whether MsQuic's C code carries AddressSanitizer's checks.
+    pub(crate) address_sanitizer: bool,
+    /// A checkout of MsQuic to use in place of the crate's sources.
+    pub(crate) checkout: Option<PathBuf>,
+    /// Where finished OpenSSL builds are kept, so that several target directories and profiles can share one.
+    pub(crate) native_dir: PathBuf,
+    /// Cargo's `OUT_DIR`.
+    pub(crate) out_dir: PathBuf,
+    /// Cargo's `CARGO_MANIFEST_DIR`.
+    pub(crate) manifest_dir: PathBuf,
+    /// The triple that is built for.
+    pub(crate) target: String,
+}
+
+/// CMake's name of a build type.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Profile {
+    /// MsQuic's own assertions on, no optimisation.
+    Debug,
+    /// Optimised; the default.
+    Release,
+    /// Optimised, with debug information and frame pointers: for profilers.
+    RelWithDebInfo,
+}
+
+/// Hides from the `cc` crate what would let Cargo's profile and the sanitizer of Rust's code change the C code: that one
+/// OpenSSL serves every profile, and that what MsQuic is built with is what our own variables say.
+///
+/// # Safety
+///
+/// No other thread runs.
+pub(crate) unsafe fn leave_c_code_alone() {
+    // SAFETY: the caller says that no other thread can be reading the environment.
+    unsafe {
+        env::set_var("DEBUG", "false");
+        env::remove_var("CARGO_CFG_SANITIZE");
+    }
+}
+
+impl Settings {
+    /// Reads the environment. Nothing is printed and nothing is touched.
+    pub(crate) fn from_env() -> Result<Self, Problem> {
+        let out_dir = PathBuf::from(cargo_variable("OUT_DIR")?);
+        Ok(Self {
+            documentation_only: env::var_os("DOCS_RS").is_some(),
+            profile: profile()?,
+            address_sanitizer: sanitizer()?,
+            checkout: our_variable("SENDSTREAM_MSQUIC_SOURCE").map(PathBuf::from),
+            native_dir: our_variable("SENDSTREAM_NATIVE_DIR").map_or_else(|| out_dir.clone(), PathBuf::from),
+            out_dir,
+            manifest_dir: PathBuf::from(cargo_variable("CARGO_MANIFEST_DIR")?),
+            target: cargo_variable("TARGET")?,
+        })
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Debug => "Debug",
+            Self::Release => "Release",
+            Self::RelWithDebInfo => "RelWithDebInfo",
+        })
+    }
+}
+
+fn profile() -> Result<Profile, Problem> {
+    match our_variable("SENDSTREAM_MSQUIC_PROFILE").as_deref() {
+        None | Some("Release") => Ok(Profile::Release),
+        Some("Debug") => Ok(Profile::Debug),
+        Some("RelWithDebInfo") => Ok(Profile::RelWithDebInfo),
+        Some(other) => {
+            Err(format!("SENDSTREAM_MSQUIC_PROFILE is {other:?}; it takes Debug, Release or RelWithDebInfo"))
+        }
+    }
+}
+
+fn sanitizer() -> Result<bool, Problem> {
+    match our_variable("SENDSTREAM_MSQUIC_SANITIZE").as_deref() {
+        None => Ok(false),
+        Some("address") => Ok(true),
+        Some(other) => Err(format!("SENDSTREAM_MSQUIC_SANITIZE is {other:?}; the only value it takes is address")),
+    }
+}
+
+/// A variable of ours; unset and empty mean the same.
+fn our_variable(name: &str) -> Option<String> {
+    env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+fn cargo_variable(name: &str) -> Result<String, Problem> {
+    env::var(name).map_err(|_| format!("{name} is not set; this program is run by Cargo"))
+}

@@ -1,0 +1,77 @@
+//! The library that is linked is the one that the build script says it built.
+
+use std::ptr;
+use std::sync::LazyLock;
+
+use sendstream_sys::{
+    MsQuicOpenVersion, QUIC_API_TABLE, QUIC_PARAM_GLOBAL_LIBRARY_GIT_HASH, QUIC_PARAM_GLOBAL_LIBRARY_VERSION,
+    QUIC_STATUS, edits, native_profile, native_source, openssl_version,
+};
+
+/// MsQuic's API table. It is opened once, since two first calls must not overlap, and never closed.
+struct Api(&'static QUIC_API_TABLE);
+
+impl Api {
+    fn get() -> &'static Self {
+        static API: LazyLock<Api> = LazyLock::new(|| {
+            let mut table = ptr::null();
+            // SAFETY: `table` is a local that the call may write to; `LazyLock` lets one thread in.
+            let status = unsafe { MsQuicOpenVersion(2, &mut table) };
+            assert_eq!(status, SUCCESS, "MsQuicOpenVersion");
+            // SAFETY: a table that was opened stays valid until it is closed, which nobody does.
+            Api(unsafe { table.cast::<QUIC_API_TABLE>().as_ref() }.unwrap())
+        });
+        &API
+    }
+
+    /// Reads a parameter of the library itself, at most `N` bytes of it.
+    fn parameter<const N: usize>(&self, parameter: u32) -> Vec<u8> {
+        // Parameters are copied out whole, some of them as integers: the memory must suit those.
+        let mut memory = [0_u64; N];
+        let mut length = u32::try_from(size_of_val(&memory)).unwrap();
+        let get = self.0.GetParam.unwrap();
+        // SAFETY: a null handle means the library; `length` is how much may be written to `memory`.
+        let status = unsafe { get(ptr::null_mut(), parameter, &mut length, memory.as_mut_ptr().cast()) };
+        assert_eq!(status, SUCCESS, "GetParam({parameter:#x})");
+        memory.iter().flat_map(|word| word.to_ne_bytes()).take(length as usize).collect()
+    }
+}
+
+const SUCCESS: QUIC_STATUS = 0;
+
+#[test]
+fn the_linked_msquic_is_2_6() {
+    let version = Api::get().parameter::<2>(QUIC_PARAM_GLOBAL_LIBRARY_VERSION);
+    let version: Vec<_> = version.chunks_exact(4).map(|part| u32::from_ne_bytes(part.try_into().unwrap())).collect();
+    assert_eq!(version[..2], [2, 6], "{version:?}");
+}
+
+#[test]
+fn the_linked_msquic_names_the_commit_it_was_built_from() {
+    let hash = Api::get().parameter::<16>(QUIC_PARAM_GLOBAL_LIBRARY_GIT_HASH);
+    let hash = String::from_utf8(hash).unwrap();
+    let hash = hash.trim_end_matches('\0');
+    assert_eq!(hash.len(), 40, "{hash:?}");
+    assert!(hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{hash:?}");
+}
+
+#[test]
+fn the_linked_openssl_is_3_5() {
+    assert!(openssl_version().starts_with("OpenSSL 3.5."), "{}", openssl_version());
+}
+
+#[test]
+fn the_library_says_how_it_was_built() {
+    assert!(["Release", "Debug", "RelWithDebInfo"].contains(&native_profile()), "{}", native_profile());
+    assert!(!native_source().is_empty());
+    assert!(!native_source().contains('/'), "{}", native_source());
+}
+
+#[test]
+fn the_edits_are_listed_and_each_has_its_own_name() {
+    assert_eq!(edits().first().map(|edit| edit.name), Some("empty-datagram-leak"));
+    for (i, edit) in edits().iter().enumerate() {
+        assert!(!edit.file.is_empty() && !edit.prevents.is_empty(), "{edit:?}");
+        assert!(edits()[..i].iter().all(|other| other.name != edit.name), "{edit:?}");
+    }
+}

@@ -1,0 +1,154 @@
+//! [`Client`]: connecting to servers.
+
+use std::{ffi::CString, future::poll_fn, net::SocketAddr, sync::Arc};
+
+use crate::{
+    config::{ConfigError, TransportConfig},
+    connection::{
+        Connection,
+        inner::{ConnectionInner, ConnectionInnerShared, Verify},
+        instance::ConnectionInstance,
+    },
+    error::{ConnectionError, NativeError},
+    native::{
+        address::Address,
+        background,
+        configuration::{Alpn, Configuration, Credential},
+        live::LiveHandles,
+        registration::Registration,
+    },
+    tls::Trust,
+};
+
+/// Connects to servers, with one set of protocols, trust and transport settings.
+///
+/// Dropping it leaves its connections as they are.
+#[derive(Debug)]
+pub struct Client {
+    configuration: Arc<Configuration>,
+    trust: Trust,
+    transport: TransportConfig,
+    live: LiveHandles,
+}
+
+impl Client {
+    /// Starts to describe a client; [`ClientBuilder::build`] makes it.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder { alpn: Vec::new(), trust: Trust::default(), transport: TransportConfig::default() }
+    }
+
+    /// Connects to `address` and goes through the handshake (`ConnectionStart`).
+    ///
+    /// `server_name` is what the server is asked for (RFC 6066 §3) and what its certificate must be for: a DNS name or
+    /// an IP address.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`]: the name cannot be used, or what ended the handshake. An address where nobody listens times
+    /// out after [`handshake_timeout`](TransportConfig::handshake_timeout).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the connection up.
+    pub async fn connect(&self, address: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
+        let name = check_server_name(server_name)?;
+        self.trust.check_server_name(server_name).map_err(|_| ConnectError::InvalidServerName)?;
+        let registration = Registration::shared()?;
+        let shared = ConnectionInnerShared {
+            verify: self
+                .trust
+                .needs_certificate_event()
+                .then(|| Verify { trust: self.trust.clone(), server_name: server_name.to_owned() }),
+            fixed_send_window: self.transport.send_window.map(u64::from),
+            drop_error_code: self.transport.drop_error_code,
+        };
+        let inner = ConnectionInner::open(registration.handle(), shared, self.live.enter())?;
+        let instance = ConnectionInstance::new(inner.clone());
+        let configuration = self.configuration.clone();
+        background::run(move || inner.start(configuration.handle(), &Address::from(address), &name));
+        poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await?;
+        Ok(Connection::new(instance))
+    }
+
+    /// Resolves when no native handle of a connection of this client is left.
+    ///
+    /// It closes no connection: close or drop them, or wait for their peers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the wait.
+    pub async fn wait_idle(&self) {
+        self.live.none_left().await;
+    }
+}
+
+fn check_server_name(name: &str) -> Result<CString, ConnectError> {
+    let too_long = name.len() > sendstream_sys::QUIC_MAX_SNI_LENGTH as usize;
+    if name.is_empty() || too_long {
+        return Err(ConnectError::InvalidServerName);
+    }
+    CString::new(name).map_err(|_| ConnectError::InvalidServerName)
+}
+
+/// Describes a [`Client`].
+#[derive(Debug, Clone)]
+#[must_use = "`build` makes the client"]
+pub struct ClientBuilder {
+    alpn: Vec<Vec<u8>>,
+    trust: Trust,
+    transport: TransportConfig,
+}
+
+impl ClientBuilder {
+    /// The application protocols that it offers, the most wanted first (RFC 7301). Required: at least one, each of 1 to
+    /// 255 bytes.
+    pub fn alpn(mut self, protocols: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
+        self.alpn = protocols.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Which servers it believes; [`Trust::system`] unless said otherwise.
+    pub fn trust(mut self, trust: Trust) -> Self {
+        self.trust = trust;
+        self
+    }
+
+    /// Transport settings for its connections.
+    pub fn transport(mut self, transport: TransportConfig) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// Checks everything and makes the client (`ConfigurationOpen`, `ConfigurationLoadCredential`).
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`]: what the builder was given cannot be used, or MsQuic could not start.
+    pub fn build(self) -> Result<Client, ConfigError> {
+        let alpn = Alpn::new(self.alpn)?;
+        let credential = Credential::Client { trust: &self.trust, identity: None };
+        let configuration = Configuration::open(&alpn, &self.transport, credential)?;
+        Ok(Client {
+            configuration: Arc::new(configuration),
+            trust: self.trust,
+            transport: self.transport,
+            live: LiveHandles::default(),
+        })
+    }
+}
+
+/// Why a connection could not be made.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The server name is empty, longer than 65,535 bytes, has a NUL in it, or is neither a DNS name nor an IP address
+    /// while a certificate must be checked against it.
+    #[error("not a server name: give a DNS name or an IP address, without a NUL")]
+    InvalidServerName,
+    /// The handshake failed: refused, timed out, or the server was not believed.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// MsQuic or the system failed.
+    #[error(transparent)]
+    Native(#[from] NativeError),
+}

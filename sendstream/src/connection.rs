@@ -1,0 +1,168 @@
+//! [`Connection`]: opening and accepting streams, and the connection's end.
+
+pub(crate) mod inner;
+pub(crate) mod instance;
+pub(crate) mod state;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use crate::{
+    connection::{
+        inner::{Accept, Closed},
+        instance::ConnectionInstance,
+    },
+    error::{ConnectionError, NativeError},
+    recv_stream::RecvStream,
+    send_stream::SendStream,
+    stream::instance::{CodeOutOfRange, StreamInstance, check_code},
+    waiters::wait_for,
+};
+
+/// A QUIC connection, from [`Client::connect`](crate::Client::connect) or [`Incoming::accept`](crate::Incoming::accept).
+///
+/// Clones are handles of the same connection. When the last is dropped, and no finished stream has anything left to
+/// deliver, the connection closes with code 0.
+#[derive(Debug, Clone)]
+pub struct Connection {
+    instance: Arc<ConnectionInstance>,
+}
+
+impl Connection {
+    pub(crate) fn new(instance: Arc<ConnectionInstance>) -> Self {
+        Self { instance }
+    }
+
+    /// Opens a stream on which only this side sends (`StreamOpen`). Nothing goes on the wire before the first
+    /// [`send`](SendStream::send), [`start`](SendStream::start) or [`finish`](SendStream::finish).
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]: the connection has ended or is about to.
+    pub fn open_uni(&self) -> Result<SendStream, OpenError> {
+        self.open(false).map(SendStream::new)
+    }
+
+    /// Opens a stream on which both sides send (`StreamOpen`). Nothing goes on the wire, and the peer does not know of the
+    /// stream, before this side sends something.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]: the connection has ended or is about to.
+    pub fn open_bi(&self) -> Result<(SendStream, RecvStream), OpenError> {
+        let instance = self.open(true)?;
+        Ok((SendStream::new(instance.clone()), RecvStream::new(instance)))
+    }
+
+    /// The next unidirectional stream that the peer started.
+    ///
+    /// Any number of tasks may wait at once. Streams that came before the connection ended are still given out; then
+    /// the error comes.
+    ///
+    /// # Errors
+    ///
+    /// The [`ConnectionError`] that ended the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no stream.
+    pub async fn accept_uni(&self) -> Result<RecvStream, ConnectionError> {
+        self.accept(false).await.map(RecvStream::new)
+    }
+
+    /// The next bidirectional stream that the peer started. Otherwise like [`accept_uni`](Self::accept_uni).
+    ///
+    /// # Errors
+    ///
+    /// The [`ConnectionError`] that ended the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no stream.
+    pub async fn accept_bi(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
+        let instance = self.accept(true).await?;
+        Ok((SendStream::new(instance.clone()), RecvStream::new(instance)))
+    }
+
+    /// Closes the connection now, with `code` for the peer's application (`ConnectionShutdown`; CONNECTION_CLOSE of RFC
+    /// 9000 §10.2). Everything pending on this side ends with [`ConnectionError::LocallyClosed`]; data that the peer has
+    /// not acknowledged may not reach it. Does nothing if the connection has ended already.
+    ///
+    /// # Errors
+    ///
+    /// [`CodeOutOfRange`]: `code` has more than 62 bits; nothing was closed.
+    pub fn close(&self, code: u64) -> Result<(), CodeOutOfRange> {
+        check_code(code)?;
+        self.instance.inner().close(code);
+        Ok(())
+    }
+
+    /// Resolves when the connection has ended, with the cause.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the wait.
+    pub async fn closed(&self) -> ConnectionError {
+        wait_for(Closed(self.instance.inner())).await
+    }
+
+    /// What ended the connection, if anything has.
+    pub fn close_reason(&self) -> Option<ConnectionError> {
+        self.instance.inner().cause()
+    }
+
+    /// The peer's address as of the handshake.
+    pub fn remote_address(&self) -> Option<SocketAddr> {
+        self.connected(|connected| connected.remote_address)
+    }
+
+    /// This side's address as of the handshake.
+    pub fn local_address(&self) -> Option<SocketAddr> {
+        self.connected(|connected| connected.local_address)
+    }
+
+    /// The application protocol that both sides agreed on (RFC 7301).
+    pub fn alpn(&self) -> Vec<u8> {
+        self.connected(|connected| Some(connected.alpn.clone())).unwrap_or_default()
+    }
+
+    fn connected<T>(&self, get: impl FnOnce(&state::Connected) -> Option<T>) -> Option<T> {
+        let connected = self.instance.inner().lock().connected()?;
+        get(&connected)
+    }
+
+    fn open(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, OpenError> {
+        open_stream(&self.instance, bidirectional)
+    }
+
+    async fn accept(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, ConnectionError> {
+        let stream = wait_for(Accept { inner: self.instance.inner(), bidirectional }).await?;
+        stream.accepted_by(&self.instance);
+        Ok(stream)
+    }
+}
+
+fn open_stream(instance: &Arc<ConnectionInstance>, bidirectional: bool) -> Result<Arc<StreamInstance>, OpenError> {
+    if let Some(cause) = instance.inner().cause() {
+        return Err(OpenError::ConnectionLost(cause));
+    }
+    StreamInstance::open(instance, bidirectional).map_err(|status| match (instance.inner().cause(), status) {
+        (Some(cause), _) => OpenError::ConnectionLost(cause),
+        (None, NativeError::ABORTED | NativeError::INVALID_STATE) => OpenError::ConnectionEnding,
+        (None, status) => OpenError::Native(status),
+    })
+}
+
+/// Why a stream could not be opened.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// The connection has ended.
+    #[error("the connection is lost: {0}")]
+    ConnectionLost(#[source] ConnectionError),
+    /// The connection is ending this moment; [`Connection::closed`] will tell why.
+    #[error("the connection is ending")]
+    ConnectionEnding,
+    /// MsQuic or the system failed: out of memory, mostly.
+    #[error("the stream could not be opened: {0}")]
+    Native(#[source] NativeError),
+}

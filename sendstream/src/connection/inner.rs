@@ -1,0 +1,523 @@
+//! What MsQuic's events do to a connection: one `handle_event_*` per event, under its C name.
+
+use std::{
+    ffi::c_void,
+    panic::{self, AssertUnwindSafe},
+    ptr, slice,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use sendstream_sys as sys;
+
+use crate::{
+    connection::state::{Connected, ConnectionInnerExclusive, Ending},
+    error::{ConnectionError, NativeError},
+    native::{address::Address, api::call, background, handle::Handle, live::LiveGuard},
+    stream::instance::StreamInstance,
+    tls::Trust,
+    waiters::{KeyedWait, WaiterKey},
+};
+
+/// What MsQuic, the user and the streams share of one connection; the owner of its handle.
+///
+/// MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, each stream one until its own handle is closed, and
+/// the user one through `ConnectionInstance`. The handle is closed when the last goes.
+#[derive(Debug)]
+pub(crate) struct ConnectionInner {
+    /// `None` only while it is being closed.
+    handle: Option<OpenHandle>,
+    exclusive: Mutex<ConnectionInnerExclusive>,
+    shared: ConnectionInnerShared,
+}
+
+/// What never changes.
+#[derive(Debug)]
+pub(crate) struct ConnectionInnerShared {
+    /// Whom a client believes, and under which name; a server asks for no certificate.
+    pub(crate) verify: Option<Verify>,
+    /// The stream's in-flight window, where the configuration fixes it.
+    pub(crate) fixed_send_window: Option<u64>,
+    /// The code for what is given up by dropping it.
+    pub(crate) drop_error_code: u64,
+}
+
+/// What a client checks the server's certificate against.
+#[derive(Debug)]
+pub(crate) struct Verify {
+    pub(crate) trust: Trust,
+    pub(crate) server_name: String,
+}
+
+#[derive(Debug)]
+struct OpenHandle {
+    handle: Handle,
+    /// Counts the handle until it is closed.
+    _live: LiveGuard,
+}
+
+impl OpenHandle {
+    /// `ConnectionClose`.
+    ///
+    /// # Safety
+    ///
+    /// Nothing uses the handle any more, and this is the background thread or the handle's own SHUTDOWN_COMPLETE.
+    unsafe fn close(self) {
+        // SAFETY: the only close of this handle, as `self` is consumed.
+        unsafe { call!(ConnectionClose(self.handle.raw())) };
+    }
+}
+
+impl ConnectionInner {
+    /// `ConnectionOpen` for a client: not started, no event can come.
+    pub(crate) fn open(
+        registration: sys::HQUIC,
+        shared: ConnectionInnerShared,
+        live: LiveGuard,
+    ) -> Result<Arc<Self>, NativeError> {
+        let mut handle = ptr::null_mut();
+        // SAFETY: the registration is open for the process's life, and `handle` is a place for one pointer.
+        let status =
+            unsafe { call!(ConnectionOpen(registration, Some(connection_callback), ptr::null_mut(), &mut handle)) };
+        NativeError::check(status)?;
+        let inner = Self::new(handle, ConnectionInnerExclusive::new(false), shared, live);
+        // SAFETY: the handle was opened above. Events begin with the start, before which MsQuic is lent a reference.
+        unsafe { call!(SetContext(handle, Arc::as_ptr(&inner).cast_mut().cast())) };
+        Ok(inner)
+    }
+
+    /// Takes over a connection that a listener got, inside NEW_CONNECTION.
+    ///
+    /// # Safety
+    ///
+    /// `handle` is the connection of a NEW_CONNECTION event, during that event, which must then report success.
+    pub(crate) unsafe fn take_over(handle: sys::HQUIC, shared: ConnectionInnerShared, live: LiveGuard) -> Arc<Self> {
+        let inner = Self::new(handle, ConnectionInnerExclusive::new(true), shared, live);
+        inner.lend_reference();
+        // SAFETY: the handle is valid during the event. The reference lent is MsQuic's until SHUTDOWN_COMPLETE.
+        unsafe {
+            call!(SetCallbackHandler(
+                handle,
+                connection_callback as *mut c_void,
+                Arc::as_ptr(&inner).cast_mut().cast()
+            ));
+        };
+        inner
+    }
+
+    fn new(
+        handle: sys::HQUIC,
+        exclusive: ConnectionInnerExclusive,
+        shared: ConnectionInnerShared,
+        live: LiveGuard,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            handle: Some(OpenHandle { handle: Handle::new(handle), _live: live }),
+            exclusive: Mutex::new(exclusive),
+            shared,
+        })
+    }
+
+    /// The connection's handle, open for as long as `self` lives.
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle.as_ref().expect("the handle is taken by `close` only, which consumes the last reference").handle
+    }
+
+    /// Locks the state. Nobody calls MsQuic, wakes or runs foreign code while holding the guard.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, ConnectionInnerExclusive> {
+        // Nothing panics half-way through a transition, so a poisoned state is a consistent one.
+        self.exclusive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What ended the connection, if anything has.
+    pub(crate) fn cause(&self) -> Option<ConnectionError> {
+        self.lock().cause()
+    }
+
+    /// The in-flight window of a stream, where the configuration fixes it.
+    pub(crate) fn fixed_send_window(&self) -> Option<u64> {
+        self.shared.fixed_send_window
+    }
+
+    /// The code for what is given up by dropping it.
+    pub(crate) fn drop_error_code(&self) -> u64 {
+        self.shared.drop_error_code
+    }
+
+    /// `ConnectionStart`. It sets parameters, which blocks: for the background thread.
+    pub(crate) fn start(self: &Arc<Self>, configuration: sys::HQUIC, remote: &Address, server_name: &std::ffi::CStr) {
+        let claimed = self.lock().begin_start();
+        if !claimed {
+            return;
+        }
+        self.lend_reference();
+        let handle = self.handle().raw();
+        // SAFETY: the handle is open; the address and the name outlive the calls, which copy them. The port counts only
+        // where no remote address is set.
+        let status = unsafe {
+            let status = call!(SetParam(
+                handle,
+                sys::QUIC_PARAM_CONN_REMOTE_ADDRESS,
+                Address::SIZE as u32,
+                remote.as_ptr().cast()
+            ));
+            if NativeError::check(status).is_ok() {
+                let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
+                call!(ConnectionStart(handle, configuration, unspecified, server_name.as_ptr(), remote.port()))
+            } else {
+                status
+            }
+        };
+        if let Err(status) = NativeError::check(status) {
+            // SAFETY: lent above; a connection that did not start has no event that gives it back.
+            unsafe { self.take_reference_back() };
+            const INTERNAL_ERROR: u64 = 0x1;
+            let cause = ConnectionError::from_transport(INTERNAL_ERROR, status);
+            self.finish_ending(|state| state.on_start_refused(cause));
+        }
+    }
+
+    /// `ConnectionSetConfiguration` of a server's connection, which only queues: the handshake goes on.
+    pub(crate) fn set_configuration(&self, configuration: sys::HQUIC) -> Result<(), NativeError> {
+        // SAFETY: both handles are open; MsQuic takes a reference of its own to the configuration.
+        let status = unsafe { call!(ConnectionSetConfiguration(self.handle().raw(), configuration)) };
+        NativeError::check(status)
+    }
+
+    /// `ConnectionShutdown` with `code`, which is only queued and cannot fail. The cause is recorded by the caller.
+    pub(crate) fn shut_down(&self, code: u64) {
+        let flags = sys::QUIC_CONNECTION_SHUTDOWN_FLAGS_QUIC_CONNECTION_SHUTDOWN_FLAG_NONE;
+        // SAFETY: the handle is open, because `self` is alive.
+        unsafe { call!(ConnectionShutdown(self.handle().raw(), flags, code)) };
+    }
+
+    /// Records that this side closes the connection with `code`, and does so.
+    pub(crate) fn close(&self, code: u64) {
+        let tell = {
+            let state = self.lock();
+            state.is_live() && state.cause().is_none()
+        };
+        self.finish_ending(|state| state.on_closed(ConnectionError::LocallyClosed { code }));
+        if tell {
+            self.shut_down(code);
+        }
+    }
+
+    /// Nobody holds the connection any more.
+    pub(crate) fn abandon(&self) {
+        let mut tell = false;
+        self.finish_ending(|state| {
+            let (live, ending) = state.abandon();
+            tell = live;
+            ending
+        });
+        if tell {
+            self.shut_down(0);
+        }
+    }
+
+    /// Tells `stream`, which could not start, what ended the connection: now, or as soon as that is known.
+    pub(crate) fn tell_when_lost(&self, stream: &Arc<StreamInstance>) {
+        let cause = self.lock().tell_when_lost(Arc::downgrade(stream));
+        if let Some(cause) = cause {
+            stream.connection_lost(cause);
+        }
+    }
+
+    /// Dispatches one event to its handler and returns the status for MsQuic; `None` after the last event.
+    ///
+    /// # Safety
+    ///
+    /// `event` is valid as MsQuic passes it to the callback of this connection, on its worker.
+    pub(crate) unsafe fn callback_handler_impl(
+        self: &Arc<Self>,
+        event: &sys::QUIC_CONNECTION_EVENT,
+    ) -> Option<sys::QUIC_STATUS> {
+        let data = &event.__bindgen_anon_1;
+        match event.Type {
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_CONNECTED => {
+                // SAFETY: the type says that this member of the union is set.
+                let event = unsafe { &data.CONNECTED };
+                // SAFETY: the event says that the protocol's name lies there, valid during the callback.
+                let alpn = unsafe { bytes(event.NegotiatedAlpn, event.NegotiatedAlpnLength.into()) };
+                self.handle_event_connected(alpn);
+                Some(SUCCESS)
+            }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_TRANSPORT => {
+                // SAFETY: the type says that this member of the union is set.
+                let event = unsafe { &data.SHUTDOWN_INITIATED_BY_TRANSPORT };
+                let status = NativeError::from_status(event.Status);
+                self.handle_event_shutdown_initiated_by_transport(event.ErrorCode, status);
+                Some(SUCCESS)
+            }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_PEER => {
+                // SAFETY: the type says that this member of the union is set.
+                let code = unsafe { data.SHUTDOWN_INITIATED_BY_PEER.ErrorCode };
+                self.handle_event_shutdown_initiated_by_peer(code);
+                Some(SUCCESS)
+            }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE => {
+                self.handle_event_shutdown_complete();
+                None
+            }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED => {
+                // SAFETY: the type says that this member of the union is set.
+                let event = unsafe { &data.PEER_STREAM_STARTED };
+                let unidirectional =
+                    event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL != 0;
+                // SAFETY: the stream is the event's, and this is the event.
+                Some(unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional) })
+            }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED => {
+                // SAFETY: the type says that this member of the union is set.
+                let event = unsafe { &data.PEER_CERTIFICATE_RECEIVED };
+                // SAFETY: with portable certificates, which our configurations ask for, both are null or `QUIC_BUFFER`s.
+                let (leaf, chain) = unsafe { (buffer(event.Certificate.cast()), buffer(event.Chain.cast())) };
+                Some(self.handle_event_peer_certificate_received(leaf, chain))
+            }
+            // What nobody waits for yet, and whatever a later MsQuic adds.
+            _ => Some(SUCCESS),
+        }
+    }
+
+    /// QUIC_CONNECTION_EVENT_CONNECTED: the handshake is done.
+    fn handle_event_connected(&self, alpn: &[u8]) {
+        // On the connection's own worker, parameter calls run in place.
+        let connected = Connected {
+            local_address: self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS),
+            remote_address: self.address(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS),
+            alpn: alpn.to_vec(),
+        };
+        let wakeups = self.lock().on_connected(connected);
+        wakeups.wake();
+    }
+
+    /// QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_TRANSPORT: a transport ended the connection, the peer's or this
+    /// side's.
+    fn handle_event_shutdown_initiated_by_transport(&self, code: u64, status: NativeError) {
+        self.finish_ending(|state| state.on_closed(ConnectionError::from_transport(code, status)));
+    }
+
+    /// QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_PEER: the peer's application closed the connection.
+    fn handle_event_shutdown_initiated_by_peer(&self, code: u64) {
+        let reason = self.close_reason();
+        self.finish_ending(|state| state.on_closed(ConnectionError::ApplicationClosed { code, reason }));
+    }
+
+    /// QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE: MsQuic is done with the connection and all of its streams.
+    fn handle_event_shutdown_complete(&self) {
+        self.finish_ending(ConnectionInnerExclusive::on_shutdown_complete);
+    }
+
+    /// QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED: the peer started a stream.
+    ///
+    /// # Safety
+    ///
+    /// `stream` is the event's, and this is the event.
+    unsafe fn handle_event_peer_stream_started(
+        self: &Arc<Self>,
+        stream: sys::HQUIC,
+        bidirectional: bool,
+    ) -> sys::QUIC_STATUS {
+        if !self.lock().takes_streams() {
+            // MsQuic closes the stream, and so tells the peer.
+            return NativeError::ABORTED.status();
+        }
+        // SAFETY: as the caller promises.
+        let instance = unsafe { StreamInstance::take_over(self, stream, bidirectional) };
+        let (refused, wakeups) = self.lock().on_peer_stream_started(bidirectional, instance);
+        if let Some(instance) = refused {
+            // Given up between the two looks. It is ours now, so it is for us to end it.
+            instance.drop_send();
+            instance.drop_recv();
+        }
+        wakeups.wake();
+        SUCCESS
+    }
+
+    /// QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED: is this the server that is meant? A failure ends the handshake.
+    fn handle_event_peer_certificate_received(&self, leaf: &[u8], chain: &[u8]) -> sys::QUIC_STATUS {
+        let Some(Verify { trust, server_name }) = &self.shared.verify else { return SUCCESS };
+        match trust.verify(server_name, leaf, chain) {
+            Ok(()) => SUCCESS,
+            Err(refusal) => {
+                tracing::info!(server_name, %refusal, "the server's certificate is refused");
+                refusal.status()
+            }
+        }
+    }
+
+    /// An address parameter, asked for on the worker.
+    fn address(&self, parameter: u32) -> Option<std::net::SocketAddr> {
+        let mut storage = [0u64; Address::SIZE.div_ceil(size_of::<u64>())];
+        let mut length = Address::SIZE as u32;
+        let place = storage.as_mut_ptr().cast::<c_void>();
+        // SAFETY: the handle is open, and `place` has the bytes that the parameter has.
+        let status = unsafe { call!(GetParam(self.handle().raw(), parameter, &mut length, place)) };
+        NativeError::check(status).ok()?;
+        // SAFETY: MsQuic wrote a whole `QUIC_ADDR` there.
+        unsafe { Address::read(place.cast_const().cast()) }
+    }
+
+    /// The peer's reason phrase, asked for on the worker.
+    fn close_reason(&self) -> Arc<str> {
+        // RFC 9000 bounds a reason by what fits into one packet.
+        let mut phrase = [0u8; 2048];
+        let mut length = phrase.len() as u32;
+        // SAFETY: the handle is open, and `phrase` has `length` bytes.
+        let status = unsafe {
+            call!(GetParam(
+                self.handle().raw(),
+                sys::QUIC_PARAM_CONN_CLOSE_REASON_PHRASE,
+                &mut length,
+                phrase.as_mut_ptr().cast()
+            ))
+        };
+        let written = if NativeError::check(status).is_ok() { length as usize } else { 0 };
+        let text = phrase[..written].split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into()
+    }
+
+    /// A transition that may end the connection, and what that leaves to do outside of the lock.
+    fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
+        let (Ending { wakeups, unstarted, unaccepted }, cause) = {
+            let mut state = self.lock();
+            (transition(&mut state), state.cause())
+        };
+        wakeups.wake();
+        if let Some(cause) = cause {
+            for stream in unstarted.iter().filter_map(std::sync::Weak::upgrade) {
+                stream.connection_lost(cause.clone());
+            }
+        }
+        drop(unaccepted);
+    }
+
+    /// Gives MsQuic the reference that SHUTDOWN_COMPLETE brings back.
+    fn lend_reference(self: &Arc<Self>) {
+        let _ = Arc::into_raw(self.clone());
+    }
+
+    /// # Safety
+    ///
+    /// The reference was lent, and MsQuic will not bring it back.
+    unsafe fn take_reference_back(self: &Arc<Self>) {
+        // SAFETY: one reference was leaked by `lend_reference`, as the caller promises; `self` is another.
+        unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
+    }
+}
+
+impl Drop for ConnectionInner {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle.take() {
+            // SAFETY: the last reference is gone, so nothing uses the handle, and this is the background thread.
+            background::run(move || unsafe { handle.close() });
+        }
+    }
+}
+
+const SUCCESS: sys::QUIC_STATUS = 0;
+
+/// The callback of every connection.
+///
+/// # Safety
+///
+/// For MsQuic to call: `context` is the connection's `ConnectionInner`, kept alive by the reference MsQuic was lent.
+unsafe extern "C" fn connection_callback(
+    _handle: sys::HQUIC,
+    context: *mut c_void,
+    event: *mut sys::QUIC_CONNECTION_EVENT,
+) -> sys::QUIC_STATUS {
+    let context = context.cast::<ConnectionInner>().cast_const();
+    // SAFETY: the event is valid during the callback.
+    let event = unsafe { &*event };
+    // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE; this borrows it without taking it.
+    let inner = std::mem::ManuallyDrop::new(unsafe { Arc::from_raw(context) });
+    let handled = panic::catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the event is one of this connection's, on its worker.
+        unsafe { inner.callback_handler_impl(event) }
+    }));
+    let last = event.Type == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE;
+    let status = handled.unwrap_or_else(|_| {
+        tracing::error!(event = event.Type, "a waker panicked in a connection's event");
+        if !last {
+            const INTERNAL_ERROR: u64 = 0x1;
+            inner.close(INTERNAL_ERROR);
+        }
+        // A verifier that panicked has not verified. For every other event MsQuic ignores a failure, except that it
+        // closes a stream that was not taken, and one that was taken must not be closed twice.
+        let verifying = event.Type == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED;
+        Some(if verifying { NativeError::INTERNAL_ERROR.status() } else { SUCCESS })
+    });
+    if last {
+        let inner = std::mem::ManuallyDrop::into_inner(inner);
+        // If nobody else is left, the handle closes here: in its own SHUTDOWN_COMPLETE that neither waits nor queues.
+        if let Some(mut inner) = Arc::into_inner(inner)
+            && let Some(handle) = inner.handle.take()
+        {
+            // SAFETY: the last reference is gone, and this is the handle's own SHUTDOWN_COMPLETE.
+            unsafe { handle.close() };
+        }
+    }
+    status.unwrap_or(SUCCESS)
+}
+
+/// # Safety
+///
+/// `start` is null or points to `length` bytes that stay as they are for `'a`.
+unsafe fn bytes<'a>(start: *const u8, length: usize) -> &'a [u8] {
+    if start.is_null() || length == 0 {
+        return &[];
+    }
+    // SAFETY: as the caller promises.
+    unsafe { slice::from_raw_parts(start, length) }
+}
+
+/// # Safety
+///
+/// `buffer` is null or points to a `QUIC_BUFFER` whose bytes stay as they are for `'a`.
+unsafe fn buffer<'a>(buffer: *const sys::QUIC_BUFFER) -> &'a [u8] {
+    // SAFETY: as the caller promises.
+    unsafe { buffer.as_ref().map_or(&[], |buffer| bytes(buffer.Buffer, buffer.Length as usize)) }
+}
+
+/// The wait for what ended the connection.
+pub(crate) struct Closed<'a>(pub(crate) &'a ConnectionInner);
+
+impl KeyedWait for Closed<'_> {
+    type Output = ConnectionError;
+
+    fn new_key(&self) -> WaiterKey {
+        self.0.lock().new_closed_key()
+    }
+
+    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+        self.0.lock().poll_closed(key, cx)
+    }
+
+    fn forget(&self, key: WaiterKey) -> Option<Waker> {
+        self.0.lock().forget_closed(key)
+    }
+}
+
+/// The wait for a stream of the peer's.
+pub(crate) struct Accept<'a> {
+    pub(crate) inner: &'a ConnectionInner,
+    pub(crate) bidirectional: bool,
+}
+
+impl KeyedWait for Accept<'_> {
+    type Output = Result<Arc<StreamInstance>, ConnectionError>;
+
+    fn new_key(&self) -> WaiterKey {
+        self.inner.lock().new_accept_key(self.bidirectional)
+    }
+
+    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.lock().poll_accept(self.bidirectional, key, cx)
+    }
+
+    fn forget(&self, key: WaiterKey) -> Option<Waker> {
+        self.inner.lock().forget_accept(self.bidirectional, key)
+    }
+}

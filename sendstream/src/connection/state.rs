@@ -1,0 +1,276 @@
+//! A connection's state machine: how far it has come, what ended it, and which of the peer's streams wait to be accepted.
+//!
+//! Pure, like `stream/state.rs`, and of the same shape.
+
+use std::{
+    collections::VecDeque,
+    net::SocketAddr,
+    sync::{Arc, Weak},
+    task::{Context, Poll, Waker},
+};
+
+use crate::{
+    error::ConnectionError,
+    stream::instance::StreamInstance,
+    waiters::{WaiterKey, Waiters, Wakeups},
+};
+
+/// Everything about a connection that changes, behind `ConnectionInner`'s lock.
+#[derive(Debug)]
+pub(crate) struct ConnectionInnerExclusive {
+    /// Written by: `connected`, and whatever ends the connection.
+    state: ConnectionState,
+    /// Whether MsQuic was told to go on with the connection, so that events come and SHUTDOWN_COMPLETE is the last.
+    started: bool,
+    /// Whether SHUTDOWN_COMPLETE was delivered.
+    shutdown_complete: bool,
+    /// Whether the user has let go of the connection, so that nobody will accept a stream.
+    abandoned: bool,
+    /// Streams of the peer's, by kind, that wait to be accepted.
+    accept_uni: AcceptQueue,
+    accept_bi: AcceptQueue,
+    /// Tasks that wait for the handshake.
+    connected_waiters: Waiters,
+    /// Tasks in `closed`.
+    closed_waiters: Waiters,
+    /// Streams that could not start and want to know why: no event of their own will tell them.
+    unstarted: Vec<Weak<StreamInstance>>,
+}
+
+/// How far a connection has come.
+#[derive(Debug, Clone)]
+pub(crate) enum ConnectionState {
+    /// The handshake is going on, or was not begun.
+    Connecting,
+    /// The handshake is done.
+    Connected(Arc<Connected>),
+    /// Over, for this reason; what was negotiated if it ever was connected.
+    Closed(ConnectionError, Option<Arc<Connected>>),
+}
+
+/// What the handshake settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Connected {
+    pub(crate) local_address: Option<SocketAddr>,
+    pub(crate) remote_address: Option<SocketAddr>,
+    pub(crate) alpn: Vec<u8>,
+}
+
+/// Streams of one kind that wait to be accepted, and who waits for one.
+#[derive(Debug, Default)]
+struct AcceptQueue {
+    streams: VecDeque<Arc<StreamInstance>>,
+    waiters: Waiters,
+}
+
+/// What the end of a connection leaves to do outside of the lock.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct Ending {
+    pub(crate) wakeups: Wakeups,
+    /// Streams to be told.
+    pub(crate) unstarted: Vec<Weak<StreamInstance>>,
+    /// Streams that nobody will accept any more, to be dropped.
+    pub(crate) unaccepted: Vec<Arc<StreamInstance>>,
+}
+
+impl ConnectionInnerExclusive {
+    /// A connection of which MsQuic has said nothing yet; `started` when it already works on it.
+    pub(crate) fn new(started: bool) -> Self {
+        Self {
+            state: ConnectionState::Connecting,
+            started,
+            shutdown_complete: false,
+            abandoned: false,
+            accept_uni: AcceptQueue::default(),
+            accept_bi: AcceptQueue::default(),
+            connected_waiters: Waiters::default(),
+            closed_waiters: Waiters::default(),
+            unstarted: Vec::new(),
+        }
+    }
+
+    /// What ended the connection, if anything has.
+    pub(crate) fn cause(&self) -> Option<ConnectionError> {
+        match &self.state {
+            ConnectionState::Closed(cause, _) => Some(cause.clone()),
+            _ => None,
+        }
+    }
+
+    /// What the handshake settled, also after the connection ended.
+    pub(crate) fn connected(&self) -> Option<Arc<Connected>> {
+        match &self.state {
+            ConnectionState::Connecting => None,
+            ConnectionState::Connected(connected) => Some(connected.clone()),
+            ConnectionState::Closed(_, connected) => connected.clone(),
+        }
+    }
+
+    /// Whether telling MsQuic to shut the connection down makes sense.
+    pub(crate) fn is_live(&self) -> bool {
+        self.started && !self.shutdown_complete
+    }
+
+    // ---- What the user does -------------------------------------------------------------------------------------
+
+    /// Claims the right to call `ConnectionStart`; false when the connection was given up in the meantime.
+    #[must_use]
+    pub(crate) fn begin_start(&mut self) -> bool {
+        self.started = !self.abandoned && self.cause().is_none();
+        self.started
+    }
+
+    /// `ConnectionStart`, which [`Self::begin_start`] had claimed, failed on the spot: no event will come.
+    pub(crate) fn on_start_refused(&mut self, cause: ConnectionError) -> Ending {
+        self.started = false;
+        self.on_closed(cause)
+    }
+
+    /// Nobody holds the connection any more. Says whether MsQuic must be told.
+    pub(crate) fn abandon(&mut self) -> (bool, Ending) {
+        self.abandoned = true;
+        let tell = self.is_live() && self.cause().is_none();
+        let mut ending = self.on_closed(ConnectionError::LocallyClosed { code: 0 });
+        ending.unaccepted.extend(self.accept_uni.streams.drain(..));
+        ending.unaccepted.extend(self.accept_bi.streams.drain(..));
+        (tell, ending)
+    }
+
+    /// Registers a stream to be told what ended the connection; gives it back the cause when that is known already.
+    pub(crate) fn tell_when_lost(&mut self, stream: Weak<StreamInstance>) -> Option<ConnectionError> {
+        let cause = self.cause();
+        if cause.is_none() {
+            self.unstarted.push(stream);
+        }
+        cause
+    }
+
+    // ---- What the user waits for --------------------------------------------------------------------------------
+
+    /// Ready once the handshake is done, or failed.
+    pub(crate) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        match &self.state {
+            ConnectionState::Connecting => {
+                self.connected_waiters.register(WaiterKey::OWNER, cx.waker());
+                Poll::Pending
+            }
+            ConnectionState::Connected(_) => Poll::Ready(Ok(())),
+            ConnectionState::Closed(cause, _) => Poll::Ready(Err(cause.clone())),
+        }
+    }
+
+    /// A new name for a future in [`Self::poll_closed`].
+    pub(crate) fn new_closed_key(&mut self) -> WaiterKey {
+        self.closed_waiters.new_key()
+    }
+
+    /// Forgets a future of [`Self::poll_closed`].
+    pub(crate) fn forget_closed(&mut self, key: WaiterKey) -> Option<Waker> {
+        self.closed_waiters.remove(key)
+    }
+
+    /// Ready once the connection ended, with the cause.
+    pub(crate) fn poll_closed(&mut self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+        match self.cause() {
+            Some(cause) => Poll::Ready(cause),
+            None => {
+                self.closed_waiters.register(key, cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// A new name for a future in [`Self::poll_accept`].
+    pub(crate) fn new_accept_key(&mut self, bidirectional: bool) -> WaiterKey {
+        self.accept_queue(bidirectional).waiters.new_key()
+    }
+
+    /// Forgets a future of [`Self::poll_accept`].
+    pub(crate) fn forget_accept(&mut self, bidirectional: bool, key: WaiterKey) -> Option<Waker> {
+        self.accept_queue(bidirectional).waiters.remove(key)
+    }
+
+    /// Ready with a stream that the peer started. Those that came before the connection ended come before the error.
+    pub(crate) fn poll_accept(
+        &mut self,
+        bidirectional: bool,
+        key: WaiterKey,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Arc<StreamInstance>, ConnectionError>> {
+        let cause = self.cause();
+        let queue = self.accept_queue(bidirectional);
+        match (queue.streams.pop_front(), cause) {
+            (Some(stream), _) => Poll::Ready(Ok(stream)),
+            (None, Some(cause)) => Poll::Ready(Err(cause)),
+            (None, None) => {
+                queue.waiters.register(key, cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    // ---- What MsQuic says ---------------------------------------------------------------------------------------
+
+    /// CONNECTED.
+    pub(crate) fn on_connected(&mut self, connected: Connected) -> Wakeups {
+        let mut wakeups = Wakeups::none();
+        if matches!(self.state, ConnectionState::Connecting) {
+            self.state = ConnectionState::Connected(Arc::new(connected));
+            self.connected_waiters.take_into(&mut wakeups);
+        }
+        wakeups
+    }
+
+    /// PEER_STREAM_STARTED. Gives the stream back when nobody will accept it.
+    pub(crate) fn on_peer_stream_started(
+        &mut self,
+        bidirectional: bool,
+        stream: Arc<StreamInstance>,
+    ) -> (Option<Arc<StreamInstance>>, Wakeups) {
+        if self.abandoned {
+            return (Some(stream), Wakeups::none());
+        }
+        let mut wakeups = Wakeups::none();
+        let queue = self.accept_queue(bidirectional);
+        queue.streams.push_back(stream);
+        queue.waiters.take_into(&mut wakeups);
+        (None, wakeups)
+    }
+
+    /// Whether a stream that the peer starts now would be accepted by anybody.
+    pub(crate) fn takes_streams(&self) -> bool {
+        !self.abandoned
+    }
+
+    /// The connection ended, or is ending, because of `cause`. The first cause is kept.
+    pub(crate) fn on_closed(&mut self, cause: ConnectionError) -> Ending {
+        if self.cause().is_some() {
+            return Ending::default();
+        }
+        let connected = self.connected();
+        self.state = ConnectionState::Closed(cause, connected);
+        let mut wakeups = Wakeups::none();
+        for waiters in [
+            &mut self.connected_waiters,
+            &mut self.closed_waiters,
+            &mut self.accept_uni.waiters,
+            &mut self.accept_bi.waiters,
+        ] {
+            waiters.take_into(&mut wakeups);
+        }
+        Ending { wakeups, unstarted: std::mem::take(&mut self.unstarted), unaccepted: Vec::new() }
+    }
+
+    /// SHUTDOWN_COMPLETE, the last event.
+    pub(crate) fn on_shutdown_complete(&mut self) -> Ending {
+        self.shutdown_complete = true;
+        // MsQuic says why before this event, and so does whoever closes on this side. A connection that ends without a
+        // word was closed silently from here.
+        self.on_closed(ConnectionError::LocallyClosed { code: 0 })
+    }
+
+    fn accept_queue(&mut self, bidirectional: bool) -> &mut AcceptQueue {
+        if bidirectional { &mut self.accept_bi } else { &mut self.accept_uni }
+    }
+}

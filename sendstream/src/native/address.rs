@@ -1,0 +1,64 @@
+//! Socket addresses as MsQuic takes and gives them: `QUIC_ADDR` is a `sockaddr`.
+
+use std::{mem, net::SocketAddr, ptr};
+
+use sendstream_sys as sys;
+use socket2::{SockAddr, SockAddrStorage};
+
+/// A `QUIC_ADDR` of our own.
+pub(crate) struct Address(SockAddr);
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self(address.into())
+    }
+}
+
+impl Address {
+    /// How many bytes a `QUIC_ADDR` has: as many as its largest member.
+    pub(crate) const SIZE: usize = mem::size_of::<libc::sockaddr_in6>();
+
+    /// For MsQuic to read [`Self::SIZE`] bytes from: the storage behind it is larger.
+    pub(crate) fn as_ptr(&self) -> *const sys::QUIC_ADDR {
+        self.0.as_ptr().cast()
+    }
+
+    /// The port.
+    pub(crate) fn port(&self) -> u16 {
+        self.0.as_socket().map_or(0, |address| address.port())
+    }
+
+    /// Reads what MsQuic wrote.
+    ///
+    /// # Safety
+    ///
+    /// `address` is null or points to a `QUIC_ADDR`.
+    pub(crate) unsafe fn read(address: *const sys::QUIC_ADDR) -> Option<SocketAddr> {
+        if address.is_null() {
+            return None;
+        }
+        let mut storage = SockAddrStorage::zeroed();
+        // SAFETY: a `QUIC_ADDR` has this many bytes, as the caller promises, and the storage is larger.
+        unsafe { ptr::copy_nonoverlapping(address.cast::<u8>(), (&raw mut storage).cast::<u8>(), Self::SIZE) };
+        // SAFETY: the storage holds a whole address, of a family that `as_socket` looks at first.
+        let address = unsafe { SockAddr::new(storage, Self::SIZE as libc::socklen_t) };
+        address.as_socket()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_survive_the_way_through_c() {
+        for text in ["127.0.0.1:4433", "[::1]:1", "0.0.0.0:0", "[fe80::1%3]:9"] {
+            let address: SocketAddr = text.parse().unwrap();
+            let native = Address::from(address);
+            // SAFETY: `native` is a `QUIC_ADDR`.
+            assert_eq!(unsafe { Address::read(native.as_ptr()) }, Some(address));
+        }
+        // SAFETY: null is allowed.
+        assert_eq!(unsafe { Address::read(ptr::null()) }, None);
+    }
+}

@@ -1,0 +1,283 @@
+//! A configuration: the ALPN list, transport settings and TLS credential that connections are started with.
+
+use std::{mem, ptr};
+
+use sendstream_sys as sys;
+
+use super::{api::call, registration::Registration};
+use crate::{
+    config::{ConfigError, TransportConfig},
+    error::NativeError,
+    tls::{Identity, IdentityError, Trust},
+};
+
+/// An open configuration with its credential loaded, ready for `ConnectionStart` or `ConnectionSetConfiguration`.
+///
+/// Connections hold references of their own, so it may be dropped before them.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    handle: sys::HQUIC,
+}
+
+// SAFETY: MsQuic lets any thread use a configuration handle; it counts its references atomically.
+unsafe impl Send for Configuration {}
+// SAFETY: as for `Send`; `&Configuration` gives out nothing but the handle.
+unsafe impl Sync for Configuration {}
+
+impl Configuration {
+    /// Opens a configuration below the shared registration and loads its credential (`ConfigurationOpen`,
+    /// `ConfigurationLoadCredential`).
+    ///
+    /// It may read the system's root certificates from disk, the first time that [`Trust::system`] needs them.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`]: a setting out of its range, an identity that OpenSSL refuses, system roots that cannot be read,
+    /// or MsQuic's status when the library cannot start.
+    pub(crate) fn open(
+        alpn: &Alpn,
+        transport: &TransportConfig,
+        credential: Credential<'_>,
+    ) -> Result<Self, ConfigError> {
+        let settings = transport.to_settings()?;
+        if let Credential::Client { trust, .. } = &credential {
+            trust.load()?;
+        }
+        let registration = Registration::shared()?;
+        let mut handle: sys::HQUIC = ptr::null_mut();
+        let status = alpn.with_buffers(|buffers| {
+            // SAFETY: the buffers, their bytes and `settings` outlive the call, which copies them, and the lengths are
+            // theirs; `handle` has room for the one pointer that is written.
+            unsafe {
+                call!(ConfigurationOpen(
+                    registration.handle(),
+                    buffers.as_ptr(),
+                    buffers.len() as u32,
+                    &settings,
+                    mem::size_of_val(&settings) as u32,
+                    ptr::null_mut(),
+                    &mut handle,
+                ))
+            }
+        });
+        NativeError::check(status)?;
+        let configuration = Self { handle };
+        configuration.load_credential(credential)?;
+        Ok(configuration)
+    }
+
+    /// The native handle, valid as long as `self`.
+    pub(crate) fn handle(&self) -> sys::HQUIC {
+        self.handle
+    }
+
+    fn load_credential(&self, credential: Credential<'_>) -> Result<(), ConfigError> {
+        let identity = credential.identity();
+        let mut pkcs12 = sys::QUIC_CERTIFICATE_PKCS12 {
+            Asn1Blob: identity.map_or(ptr::null(), |identity| identity.pkcs12().as_ptr()),
+            Asn1BlobLength: identity.map_or(0, |identity| identity.pkcs12().len() as u32),
+            // The archive is not encrypted, see `tls/pkcs12.rs`.
+            PrivateKeyPassword: ptr::null(),
+        };
+        let config = sys::QUIC_CREDENTIAL_CONFIG {
+            Type: match identity {
+                Some(_) => sys::QUIC_CREDENTIAL_TYPE_QUIC_CREDENTIAL_TYPE_CERTIFICATE_PKCS12,
+                None => sys::QUIC_CREDENTIAL_TYPE_QUIC_CREDENTIAL_TYPE_NONE,
+            },
+            Flags: credential.flags(),
+            __bindgen_anon_1: sys::QUIC_CREDENTIAL_CONFIG__bindgen_ty_1 { CertificatePkcs12: &mut pkcs12 },
+            Principal: ptr::null(),
+            Reserved: ptr::null_mut(),
+            AsyncHandler: None,
+            AllowedCipherSuites: 0,
+            CaCertificateFile: ptr::null(),
+        };
+        // SAFETY: `config`, `pkcs12` and the identity's bytes outlive the call, which is synchronous without
+        // QUIC_CREDENTIAL_FLAG_LOAD_ASYNCHRONOUS and keeps none of them.
+        let status = unsafe { call!(ConfigurationLoadCredential(self.handle, &config)) };
+        NativeError::check(status).map_err(|status| match identity {
+            // With an identity, all that OpenSSL can object to is that identity.
+            Some(_) if status == NativeError::TLS_ERROR => IdentityError::Rejected { status }.into(),
+            _ => status.into(),
+        })
+    }
+}
+
+impl Drop for Configuration {
+    fn drop(&mut self) {
+        // SAFETY: the handle came from ConfigurationOpen and is closed only here. The call gives up one reference and
+        // does not wait for those of connections.
+        unsafe { call!(ConfigurationClose(self.handle)) };
+    }
+}
+
+/// Who this side is, and whom it believes.
+pub(crate) enum Credential<'a> {
+    /// A server with its certificate; clients stay anonymous.
+    Server(&'a Identity),
+    /// A client: what makes it accept a server, and the certificate it shows to a server that asks for one.
+    Client {
+        /// What the handler of PEER_CERTIFICATE_RECEIVED asks, with [`Trust::verify`].
+        trust: &'a Trust,
+        /// The client's own certificate.
+        identity: Option<&'a Identity>,
+    },
+}
+
+impl<'a> Credential<'a> {
+    fn identity(&self) -> Option<&'a Identity> {
+        match self {
+            Self::Server(identity) => Some(identity),
+            Self::Client { identity, .. } => *identity,
+        }
+    }
+
+    /// The flags of `QUIC_CREDENTIAL_CONFIG`.
+    ///
+    /// A client tells MsQuic not to validate, because [`Trust::verify`] does all of it; the module documentation of
+    /// `tls.rs` says why. The certificate event must then be handled, or every server would be believed.
+    fn flags(&self) -> sys::QUIC_CREDENTIAL_FLAGS {
+        const ASK_US: sys::QUIC_CREDENTIAL_FLAGS =
+            sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_INDICATE_CERTIFICATE_RECEIVED
+                | sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_USE_PORTABLE_CERTIFICATES;
+        const CLIENT: sys::QUIC_CREDENTIAL_FLAGS = sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_CLIENT
+            | sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_NO_CERTIFICATE_VALIDATION;
+        match self {
+            Self::Server(_) => sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_NONE,
+            Self::Client { trust, .. } if trust.needs_certificate_event() => CLIENT | ASK_US,
+            Self::Client { .. } => CLIENT,
+        }
+    }
+}
+
+/// The application protocols one side speaks, most wanted first (RFC 7301): at least one, each of 1 to 255 bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Alpn(Vec<Vec<u8>>);
+
+impl Alpn {
+    /// Checks and takes a list of protocol names.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::EmptyAlpn`], [`ConfigError::AlpnLength`] or [`ConfigError::AlpnListTooLong`].
+    pub(crate) fn new(protocols: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Result<Self, ConfigError> {
+        let protocols: Vec<Vec<u8>> = protocols.into_iter().map(Into::into).collect();
+        if protocols.is_empty() {
+            return Err(ConfigError::EmptyAlpn);
+        }
+        if let Some(protocol) = protocols.iter().find(|protocol| !(1..=MAX_ALPN_LENGTH).contains(&protocol.len())) {
+            return Err(ConfigError::AlpnLength { length: protocol.len() });
+        }
+        let length: usize = protocols.iter().map(|protocol| 1 + protocol.len()).sum();
+        if length > MAX_ALPN_LIST_LENGTH {
+            return Err(ConfigError::AlpnListTooLong { length });
+        }
+        Ok(Self(protocols))
+    }
+
+    /// Lends the list to `use_buffers` in the shape that `ConfigurationOpen` and `ListenerStart` take.
+    ///
+    /// The buffers are only for reading and only valid during the call; both functions copy what they need.
+    pub(crate) fn with_buffers<R>(&self, use_buffers: impl FnOnce(&[sys::QUIC_BUFFER]) -> R) -> R {
+        let buffers: Vec<sys::QUIC_BUFFER> = self
+            .0
+            .iter()
+            .map(|protocol| sys::QUIC_BUFFER { Length: protocol.len() as u32, Buffer: protocol.as_ptr().cast_mut() })
+            .collect();
+        use_buffers(&buffers)
+    }
+}
+
+/// A `QUIC_SETTINGS` in which nothing is set.
+pub(crate) fn unset_settings() -> sys::QUIC_SETTINGS {
+    // SAFETY: QUIC_SETTINGS is integers and bit fields throughout, for which zero is a valid value.
+    unsafe { mem::zeroed() }
+}
+
+/// Which settings are set, and the flags among them, as bits.
+#[cfg(test)]
+pub(crate) fn raw_flags(settings: &sys::QUIC_SETTINGS) -> (u64, u64) {
+    // SAFETY: both members of each union are 64 bits of plain integer, so either may be read.
+    unsafe { (settings.__bindgen_anon_1.IsSetFlags, settings.__bindgen_anon_2.Flags) }
+}
+
+/// The longest protocol name; its length travels in one byte.
+const MAX_ALPN_LENGTH: usize = 255;
+
+/// What MsQuic takes for all names together, each with its length byte.
+const MAX_ALPN_LIST_LENGTH: usize = u16::MAX as usize;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_alpn_list_needs_a_protocol() {
+        assert!(matches!(Alpn::new(Vec::<&str>::new()), Err(ConfigError::EmptyAlpn)));
+    }
+
+    #[test]
+    fn protocol_names_have_1_to_255_bytes() {
+        assert!(matches!(Alpn::new([""]), Err(ConfigError::AlpnLength { length: 0 })));
+        assert!(matches!(Alpn::new(["x".repeat(256)]), Err(ConfigError::AlpnLength { length: 256 })));
+        assert!(Alpn::new(["x".repeat(255)]).is_ok());
+    }
+
+    #[test]
+    fn an_alpn_list_past_64_kib_is_refused() {
+        let longest = || vec![b'x'; MAX_ALPN_LENGTH];
+        assert!(Alpn::new((0..255).map(|_| longest())).is_ok());
+        let error = Alpn::new((0..256).map(|_| longest())).unwrap_err();
+        assert!(matches!(error, ConfigError::AlpnListTooLong { length: 65536 }));
+    }
+
+    #[test]
+    fn buffers_have_the_protocols_lengths_and_order() {
+        let alpn = Alpn::new(["h3", "demo"]).unwrap();
+        alpn.with_buffers(|buffers| assert_eq!(buffers.iter().map(|b| b.Length).collect::<Vec<_>>(), [2, 4]));
+    }
+
+    #[test]
+    fn openssl_takes_keys_of_every_kind_that_can_be_made_here() {
+        for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
+            let pair = rcgen::KeyPair::generate_for(algorithm).unwrap();
+            let certificate = rcgen::CertificateParams::default().self_signed(&pair).unwrap();
+            let identity = Identity::from_pem(certificate.pem(), pair.serialize_pem()).unwrap();
+            open(Credential::Server(&identity)).unwrap();
+            open(Credential::Client { trust: &Trust::pinned([[0; 32]]), identity: Some(&identity) }).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_client_needs_no_identity() {
+        open(Credential::Client { trust: &Trust::dangerous_accept_any_certificate(), identity: None }).unwrap();
+    }
+
+    #[test]
+    fn what_openssl_refuses_is_an_error_of_the_identity() {
+        let damaged = Identity::unusable();
+        let error = open(Credential::Server(&damaged)).map(drop).unwrap_err();
+        assert!(matches!(error, ConfigError::Identity(IdentityError::Rejected { .. })), "{error}");
+    }
+
+    #[test]
+    fn a_bad_setting_is_found_before_anything_native_is_opened() {
+        let transport = TransportConfig { stream_receive_window: 1000, ..Default::default() };
+        let credential = Credential::Client { trust: &Trust::system(), identity: None };
+        let error = Configuration::open(&Alpn::new(["demo"]).unwrap(), &transport, credential).map(drop).unwrap_err();
+        assert!(matches!(error, ConfigError::OutOfRange { field: "stream_receive_window", .. }));
+    }
+
+    fn open(credential: Credential<'_>) -> Result<Configuration, ConfigError> {
+        Configuration::open(&Alpn::new(["demo"]).unwrap(), &TransportConfig::default(), credential)
+    }
+
+    #[test]
+    fn only_a_client_that_believes_anyone_goes_without_the_certificate_event() {
+        const INDICATE: u32 = sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_INDICATE_CERTIFICATE_RECEIVED;
+        let flags = |trust: &Trust| Credential::Client { trust, identity: None }.flags();
+        assert_ne!(flags(&Trust::system()) & INDICATE, 0);
+        assert_ne!(flags(&Trust::pinned([[0; 32]])) & INDICATE, 0);
+        assert_eq!(flags(&Trust::dangerous_accept_any_certificate()) & INDICATE, 0);
+    }
+}

@@ -1,0 +1,59 @@
+//! What native code runs in this process, as it reports itself.
+
+use sendstream_sys as sys;
+
+use crate::{
+    error::NativeError,
+    native::api::{Api, call},
+};
+
+/// What native code runs in this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NativeInfo {
+    /// MsQuic's version, as the loaded library reports it: `2.6.0.0`.
+    pub msquic_version: String,
+    /// The commit that MsQuic was built from, as the loaded library reports it.
+    pub msquic_git_hash: String,
+    /// Where the sources came from.
+    pub source: String,
+    /// OpenSSL's version, as the loaded library reports it.
+    pub openssl_version: String,
+    /// How MsQuic was built: `Release`, `Debug`, ...
+    pub profile: String,
+    /// What was changed in MsQuic's sources, in the order of application.
+    pub edits: &'static [sys::EditInfo],
+}
+
+/// Asks the loaded native libraries what they are (`QUIC_PARAM_GLOBAL_LIBRARY_VERSION`, `..._GIT_HASH`,
+/// `OpenSSL_version`).
+///
+/// # Errors
+///
+/// MsQuic's status, should the library not start.
+pub fn native_info() -> Result<NativeInfo, NativeError> {
+    Api::get()?;
+    let mut version = [0u32; 4];
+    global(sys::QUIC_PARAM_GLOBAL_LIBRARY_VERSION, &mut version)?;
+    let mut hash = [0u8; 128];
+    let length = global(sys::QUIC_PARAM_GLOBAL_LIBRARY_GIT_HASH, &mut hash)?;
+    let hash = hash[..length].split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(NativeInfo {
+        msquic_version: version.map(|number| number.to_string()).join("."),
+        msquic_git_hash: String::from_utf8_lossy(hash).into_owned(),
+        source: sys::native_source().to_owned(),
+        openssl_version: sys::openssl_version().to_owned(),
+        profile: sys::native_profile().to_owned(),
+        edits: sys::edits(),
+    })
+}
+
+/// Reads a parameter of the library as a whole into `place`; returns how many bytes it has.
+fn global<T: Copy, const N: usize>(parameter: u32, place: &mut [T; N]) -> Result<usize, NativeError> {
+    let mut length = size_of_val(place) as u32;
+    // SAFETY: no handle is needed for a global parameter, and `place` has `length` bytes; the two callers pass plain
+    // integers, of which every bit pattern is valid.
+    let status = unsafe { call!(GetParam(std::ptr::null_mut(), parameter, &mut length, place.as_mut_ptr().cast())) };
+    NativeError::check(status)?;
+    Ok(length as usize)
+}

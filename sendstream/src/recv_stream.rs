@@ -1,0 +1,317 @@
+//! [`RecvStream`]: the receiving half of a stream.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    ops::Deref,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    error::{ConnectionError, NativeError},
+    stream::instance::{CodeOutOfRange, Loan, StreamInstance},
+    waiters::{KeyedWait, WaiterKey, wait_for},
+};
+
+/// The receiving half of a stream.
+///
+/// What is not read is not acknowledged to the peer's flow control: a reader that stops makes the writer stop, with at most
+/// [`stream_receive_window`](crate::TransportConfig::stream_receive_window) bytes waiting in between.
+///
+/// ```
+/// # use sendstream::Connection;
+/// # async fn example(connection: Connection) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut stream = connection.accept_uni().await?;
+/// let mut bytes = 0;
+/// while let Some(chunk) = stream.read_chunk().await? {
+///     bytes += chunk.len(); // the chunk is MsQuic's memory, given back when it is dropped
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Dropping it
+///
+/// Before the end was read, the peer is asked to stop (STOP_SENDING) with the connection's
+/// [`drop_error_code`](crate::TransportConfig::drop_error_code). Chunks that were read stay valid.
+pub struct RecvStream {
+    instance: Arc<StreamInstance>,
+}
+
+impl RecvStream {
+    pub(crate) fn new(instance: Arc<StreamInstance>) -> Self {
+        Self { instance }
+    }
+
+    /// The next piece of the stream, in MsQuic's own memory; `None` at the end, when the peer finished and everything
+    /// was read.
+    ///
+    /// Several chunks may be held at once and dropped in any order; what they hold counts as not read.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError`]. After a lost connection, what had arrived before is still given out first, and a stream whose end
+    /// had arrived ends with `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no bytes.
+    pub async fn read_chunk(&mut self) -> Result<Option<RecvChunk>, ReadError> {
+        poll_fn(|cx| self.poll_read_chunk(cx)).await
+    }
+
+    /// [`read_chunk`](Self::read_chunk) as a poll.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_chunk`](Self::read_chunk).
+    pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RecvChunk>, ReadError>> {
+        self.instance.poll_read(usize::MAX, cx).map_ok(|loan| loan.map(RecvChunk))
+    }
+
+    /// Copies what has arrived into `buf`, at least one byte; returns how many, or `None` at the end of the stream. An
+    /// empty `buf` gives `Some(0)`.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_chunk`](Self::read_chunk).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no bytes.
+    pub async fn read(&mut self, buf: &mut [u8]) -> Result<Option<usize>, ReadError> {
+        poll_fn(|cx| self.poll_read(cx, buf)).await
+    }
+
+    /// [`read`](Self::read) as a poll.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_chunk`](Self::read_chunk).
+    pub fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<Result<Option<usize>, ReadError>> {
+        if buf.is_empty() {
+            return Poll::Ready(Ok(Some(0)));
+        }
+        let Some(first) = std::task::ready!(self.instance.poll_read(buf.len(), cx))? else {
+            return Poll::Ready(Ok(None));
+        };
+        buf[..first.len()].copy_from_slice(&first);
+        let mut filled = first.len();
+        drop(first);
+        while filled < buf.len() {
+            let Some(more) = self.instance.try_read(buf.len() - filled) else { break };
+            buf[filled..filled + more.len()].copy_from_slice(&more);
+            filled += more.len();
+        }
+        Poll::Ready(Ok(Some(filled)))
+    }
+
+    /// Fills `buf`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadExactError::FinishedEarly`] if the stream ends before `buf` is full, or what ended reading.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: bytes already copied into `buf` are read, and how many is not told.
+    pub async fn read_exact(&mut self, buf: &mut [u8]) -> Result<(), ReadExactError> {
+        let mut filled = 0;
+        while filled < buf.len() {
+            match self.read(&mut buf[filled..]).await? {
+                Some(more) => filled += more,
+                None => return Err(ReadExactError::FinishedEarly(filled)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads everything up to the end of the stream, at most `limit` bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadToEndError::TooLong`] if the peer sends more than `limit`; the stream is then stopped with the connection's
+    /// `drop_error_code`. Otherwise what ended reading.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: what was read so far is lost with the future.
+    pub async fn read_to_end(&mut self, limit: usize) -> Result<Vec<u8>, ReadToEndError> {
+        let mut all = Vec::new();
+        while let Some(chunk) = self.read_chunk().await? {
+            if chunk.len() > limit - all.len() {
+                self.instance.drop_recv();
+                return Err(ReadToEndError::TooLong { limit });
+            }
+            all.extend_from_slice(&chunk);
+        }
+        Ok(all)
+    }
+
+    /// Asks the peer to stop sending, with `code` (`StreamShutdown` with ABORT_RECEIVE; STOP_SENDING of RFC 9000 §19.5).
+    /// What has arrived and was not read is discarded. Does nothing once the end was read or the peer reset the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`CodeOutOfRange`]: `code` has more than 62 bits; nothing was stopped.
+    pub fn stop(&mut self, code: u64) -> Result<(), CodeOutOfRange> {
+        self.instance.stop(code)
+    }
+
+    /// Resolves with the code when the peer resets the stream (RESET_STREAM of RFC 9000 §19.4), or with `None` once the
+    /// stream ended otherwise: finished by the peer, or stopped by this side.
+    ///
+    /// It borrows nothing that reading needs, so both can be waited for at once; any number of tasks may.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::ConnectionLost`] if the connection ended first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the wait.
+    pub fn received_reset(&self) -> impl Future<Output = Result<Option<u64>, ReadError>> + Send + Sync + use<> {
+        wait_for(ReceivedReset(self.instance.clone()))
+    }
+
+    /// The stream's id (RFC 9000 §2.1), once it has one: from the beginning on a stream of the peer's.
+    pub fn id(&self) -> Option<u64> {
+        self.instance.id()
+    }
+}
+
+impl fmt::Debug for RecvStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecvStream").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for RecvStream {
+    fn drop(&mut self) {
+        self.instance.drop_recv();
+    }
+}
+
+/// A piece of a stream, in MsQuic's own memory, which gets it back when the chunk is dropped (`StreamReceiveComplete`).
+///
+/// It may outlive its stream, its connection and its server. While it lives its bytes count against the stream's receive
+/// window, and the stream's native handle stays open.
+#[derive(Debug)]
+pub struct RecvChunk(Loan);
+
+impl Deref for RecvChunk {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for RecvChunk {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Without a copy: the memory is given back when the last clone of the `Bytes` is dropped.
+impl From<RecvChunk> for Bytes {
+    fn from(chunk: RecvChunk) -> Self {
+        Self::from_owner(chunk)
+    }
+}
+
+struct ReceivedReset(Arc<StreamInstance>);
+
+impl KeyedWait for ReceivedReset {
+    type Output = Result<Option<u64>, ReadError>;
+
+    fn new_key(&self) -> WaiterKey {
+        self.0.inner().lock().recv().new_reset_key()
+    }
+
+    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.inner().lock().recv().poll_received_reset(key, cx)
+    }
+
+    fn forget(&self, key: WaiterKey) -> Option<Waker> {
+        self.0.inner().lock().recv().forget_reset(key)
+    }
+}
+
+/// Why nothing more can be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The peer reset the stream, with this code; what had arrived and was not read is discarded.
+    #[error("reset by the peer with code {0}")]
+    Reset(u64),
+    /// This side stopped reading, with this code.
+    #[error("stopped by this side with code {0}")]
+    Stopped(u64),
+    /// The connection ended before the stream did.
+    #[error("the connection is lost: {0}")]
+    ConnectionLost(#[source] ConnectionError),
+    /// MsQuic ended the stream.
+    #[error("MsQuic ended the stream: {0}")]
+    Native(#[source] NativeError),
+}
+
+impl From<ReadError> for io::Error {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::ConnectionLost(error) => error.into(),
+            ReadError::Native(error) => error.into(),
+            ReadError::Reset(_) => Self::new(io::ErrorKind::ConnectionReset, error),
+            ReadError::Stopped(_) => Self::new(io::ErrorKind::NotConnected, error),
+        }
+    }
+}
+
+/// Why [`RecvStream::read_exact`] could not fill its buffer.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadExactError {
+    /// The peer finished the stream after this many bytes.
+    #[error("the stream ended after {0} bytes")]
+    FinishedEarly(usize),
+    /// Reading failed.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl From<ReadExactError> for io::Error {
+    fn from(error: ReadExactError) -> Self {
+        match error {
+            ReadExactError::FinishedEarly(_) => Self::new(io::ErrorKind::UnexpectedEof, error),
+            ReadExactError::Read(error) => error.into(),
+        }
+    }
+}
+
+/// Why [`RecvStream::read_to_end`] failed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadToEndError {
+    /// The peer sent more than the limit.
+    #[error("the stream is longer than the {limit} bytes that were asked for")]
+    TooLong {
+        /// The limit.
+        limit: usize,
+    },
+    /// Reading failed.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+}
+
+impl From<ReadToEndError> for io::Error {
+    fn from(error: ReadToEndError) -> Self {
+        match error {
+            ReadToEndError::TooLong { .. } => Self::new(io::ErrorKind::FileTooLarge, error),
+            ReadToEndError::Read(error) => error.into(),
+        }
+    }
+}

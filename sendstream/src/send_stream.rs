@@ -1,0 +1,473 @@
+//! [`SendStream`]: the sending half of a stream.
+
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    connection::{Connection, OpenError},
+    error::{ConnectionError, NativeError},
+    stream::{buffer::Payload, instance::StreamInstance},
+    waiters::{KeyedWait, WaiterKey, wait_for},
+};
+
+/// The sending half of a stream: hand it owned bytes, and learn what happened to every one of them.
+///
+/// There are two ways to send. [`send`](Self::send) submits at once and resolves when the peer's transport has
+/// *acknowledged* the bytes. [`write_chunk`](Self::write_chunk) and its kin resolve when the bytes are *accepted*: in order
+/// behind everything before them, within the stream's in-flight window. The second is where backpressure is; both may be
+/// mixed.
+///
+/// ```
+/// # use sendstream::{Client, Connection, Identity, SendStream, Server, Trust};
+/// # async fn example(connection: Connection) -> Result<(), Box<dyn std::error::Error>> {
+/// let mut stream = SendStream::open(&connection)?; // nothing on the wire yet
+/// stream.send(b"hello".to_vec()).await?; // acknowledged by the peer's transport
+/// stream.write_chunk(bytes::Bytes::from_static(b" world")).await?; // accepted, in order
+/// stream.finished().await?; // FIN acknowledged, and with it every byte
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Dropping it
+///
+/// An unfinished stream is reset with the connection's [`drop_error_code`](crate::TransportConfig::drop_error_code), so that
+/// a truncated stream never looks complete. A finished one goes on delivering its data and FIN in the background until the
+/// peer has acknowledged them, also if every `Connection` value is dropped.
+pub struct SendStream {
+    instance: Arc<StreamInstance>,
+}
+
+impl SendStream {
+    pub(crate) fn new(instance: Arc<StreamInstance>) -> Self {
+        Self { instance }
+    }
+
+    /// Opens a unidirectional stream (`StreamOpen`). Nothing is on the wire, and it has no id.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]: the connection has ended or is about to.
+    pub fn open(connection: &Connection) -> Result<Self, OpenError> {
+        connection.open_uni()
+    }
+
+    // ---- Starting -----------------------------------------------------------------------------------------------
+
+    /// Starts the stream (`StreamStart`) and resolves once the peer's stream limit admits it.
+    ///
+    /// Optional: the first send starts the stream in the same native operation. Nothing goes on the wire for the start
+    /// alone, so the peer learns of the stream with the first data.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: the connection was lost, or the stream reset, first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled the stream is starting; dropping the future only ends the wait.
+    pub async fn start(&mut self) -> Result<(), StartError> {
+        poll_fn(|cx| self.poll_start(cx)).await
+    }
+
+    /// [`start`](Self::start), but fails with [`StartError::LimitReached`] rather than wait for the peer's stream limit
+    /// (`QUIC_STREAM_START_FLAG_FAIL_BLOCKED`). The stream is of no use then; open another later.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError`]: the limit, or as `start`. A stream that something else has started already is only waited for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled the stream is starting; dropping the future only ends the wait.
+    pub async fn try_start(&mut self) -> Result<(), StartError> {
+        self.instance.start(true)?;
+        poll_fn(|cx| self.instance.poll_started(cx)).await
+    }
+
+    /// Starts the stream if nothing has yet; ready once the peer's stream limit admits it. See [`start`](Self::start).
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StartError>> {
+        self.instance.start(false)?;
+        self.instance.poll_started(cx)
+    }
+
+    // ---- Sending ------------------------------------------------------------------------------------------------
+
+    /// Submits `buf` now, behind everything submitted before (`StreamSend`); resolves once the peer's transport has
+    /// acknowledged all of it.
+    ///
+    /// `buf` is anything owned that becomes a [`Payload`] without a copy: MsQuic reads it where it lies. The first send
+    /// starts the stream in the same native operation. There is no limit to what may be submitted this way, so memory is
+    /// the caller's to bound; [`write_chunk`](Self::write_chunk) waits instead. An empty `buf` sends nothing, starts nothing,
+    /// and resolves at once.
+    ///
+    /// One send at a time, each awaited, costs a round trip plus the peer's acknowledgement delay (some 25 ms): keep
+    /// several in flight, by dropping their futures or by `write_chunk`.
+    ///
+    /// # Errors
+    ///
+    /// The future's [`WriteError`] names what kept the bytes from being acknowledged. Whether the peer has some of them is
+    /// not known then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, polled or not, changes nothing for the bytes: they stay in order and are still delivered.
+    #[must_use = "await it to learn that the bytes were acknowledged, or drop it on purpose: they are on their way"]
+    pub fn send(&mut self, buf: impl Into<Payload>) -> SendData<'_> {
+        let submitted = self.instance.send(buf.into(), false);
+        SendData { stream: self, submitted }
+    }
+
+    /// Waits for room in the in-flight window, then submits `chunk` without a copy. Resolves once it is accepted.
+    ///
+    /// The window is MsQuic's ideal send buffer for the path unless
+    /// [`send_window`](crate::TransportConfig::send_window) or [`set_send_window`](Self::set_send_window) fixes it. A chunk
+    /// is accepted whole whenever fewer bytes than the window are in flight, so at most one chunk goes beyond it.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: why nothing more is accepted. Then this chunk was not, and what was accepted before may be lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before it is ready means the chunk was not accepted; nothing of it is sent.
+    pub async fn write_chunk(&mut self, chunk: Bytes) -> Result<(), WriteError> {
+        poll_fn(|cx| self.instance.poll_window(cx)).await?;
+        self.instance.send(Payload::from(chunk), false).map(|_| ())
+    }
+
+    /// [`write_chunk`](Self::write_chunk) for several chunks at once, accepted together as one native operation. The
+    /// chunks that were accepted, all or none, are left empty.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: why nothing more is accepted; the chunks are untouched.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before it is ready means no chunk was accepted; all are untouched.
+    pub async fn write_chunks(&mut self, chunks: &mut [Bytes]) -> Result<(), WriteError> {
+        poll_fn(|cx| self.instance.poll_window(cx)).await?;
+        let taken: Vec<Bytes> = chunks.iter_mut().map(std::mem::take).collect();
+        self.instance.send(Payload::from(taken), false).map(|_| ())
+    }
+
+    /// Copies all of `data` into the stream, in chunks of up to 64 KiB, waiting for room in the in-flight window before
+    /// each. Resolves once everything is accepted.
+    ///
+    /// The copy is the price of borrowing: hand over owned bytes with [`write_chunk`](Self::write_chunk) to be spared it.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: why nothing more is accepted. A beginning of `data` may have been.
+    ///
+    /// # Cancel safety
+    ///
+    /// Not cancel safe: a beginning of `data` of unknown length was accepted when the future is dropped.
+    pub async fn write_all(&mut self, data: &[u8]) -> Result<(), WriteError> {
+        const CHUNK: usize = 64 * 1024;
+        for chunk in data.chunks(CHUNK) {
+            self.write_chunk(Bytes::copy_from_slice(chunk)).await?;
+        }
+        Ok(())
+    }
+
+    /// Resolves once everything submitted so far is acknowledged.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: what kept something of it from being acknowledged.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the wait.
+    pub async fn acked(&mut self) -> Result<(), WriteError> {
+        let submitted = self.instance.submitted();
+        poll_fn(|cx| self.instance.poll_send_data(submitted, cx)).await
+    }
+
+    // ---- Ending -------------------------------------------------------------------------------------------------
+
+    /// Queues FIN behind everything submitted (`StreamSend` with `QUIC_SEND_FLAG_FIN`). Nothing can be sent after it.
+    ///
+    /// `Ok` means queued; [`finished`](Self::finished) tells of the acknowledgement.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Finished`] if FIN was queued before, otherwise what ended the stream.
+    pub fn finish(&mut self) -> Result<(), WriteError> {
+        self.instance.finish()
+    }
+
+    /// Submits `buf` with FIN in the same native operation, which on a fresh stream is the start as well: a whole message
+    /// in one. Awaiting is optional, as with [`send`](Self::send); use [`finished`](Self::finished) to learn that FIN was
+    /// acknowledged too.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send): dropping the future changes nothing for the bytes, nor for FIN.
+    #[must_use = "await it to learn that the bytes were acknowledged, or drop it on purpose: they are on their way"]
+    pub fn finish_with(&mut self, buf: impl Into<Payload>) -> SendData<'_> {
+        let submitted = self.instance.send(buf.into(), true);
+        SendData { stream: self, submitted }
+    }
+
+    /// Queues FIN if nothing has yet, and resolves once the peer has acknowledged it, and with it every byte.
+    ///
+    /// `Ok` comes from `QUIC_STREAM_EVENT_SEND_SHUTDOWN_COMPLETE` with its `Graceful` flag and from nothing else; never on
+    /// a lost connection.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: what kept FIN from being acknowledged. Whether the peer has it is not known then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled FIN is queued; dropping the future only ends the wait.
+    pub async fn finished(&mut self) -> Result<(), WriteError> {
+        poll_fn(|cx| self.poll_finish(cx)).await
+    }
+
+    /// Queues FIN if nothing has yet; ready with `Ok` only once the peer acknowledged it. See [`finished`](Self::finished).
+    ///
+    /// # Errors
+    ///
+    /// As [`finished`](Self::finished).
+    pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        self.instance.poll_finish_write(cx)
+    }
+
+    /// Resets the stream with `code` (`StreamShutdown` with ABORT_SEND; RESET_STREAM of RFC 9000 §19.4): bytes that the
+    /// peer has not acknowledged may never arrive. Everything pending on this side ends at once.
+    ///
+    /// Legal in every state that is not final, also before the start and after [`finish`](Self::finish). A stream that never
+    /// started leaves no trace on the wire. Aborting again does nothing.
+    ///
+    /// # Errors
+    ///
+    /// What ended the stream already: [`WriteError::Finished`] once FIN was acknowledged, [`WriteError::Stopped`],
+    /// [`WriteError::ConnectionLost`]; [`WriteError::CodeOutOfRange`] if `code` has more than 62 bits.
+    pub fn abort(&mut self, code: u64) -> Result<(), WriteError> {
+        self.instance.abort(code)
+    }
+
+    /// [`abort`](Self::abort) under quinn's name.
+    ///
+    /// # Errors
+    ///
+    /// As [`abort`](Self::abort).
+    pub fn reset(&mut self, code: u64) -> Result<(), WriteError> {
+        self.abort(code)
+    }
+
+    /// [`abort`](Self::abort), if nothing has yet; ready once the peer has acknowledged the reset, or the connection is
+    /// gone.
+    ///
+    /// # Errors
+    ///
+    /// As [`abort`](Self::abort).
+    pub fn poll_abort(&mut self, cx: &mut Context<'_>, code: u64) -> Poll<Result<(), WriteError>> {
+        self.instance.poll_abort(cx, code)
+    }
+
+    /// Resolves with the code of the peer's STOP_SENDING (RFC 9000 §19.5), or with `None` once the stream ended on this
+    /// side's terms: FIN acknowledged, or reset.
+    ///
+    /// It borrows nothing that sending needs, so both can be waited for at once; any number of tasks may.
+    ///
+    /// # Errors
+    ///
+    /// The [`ConnectionError`] that ended the connection first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the wait.
+    pub fn stopped(&self) -> impl Future<Output = Result<Option<u64>, ConnectionError>> + Send + Sync + use<> {
+        wait_for(Stopped(self.instance.clone()))
+    }
+
+    // ---- Questions and settings ---------------------------------------------------------------------------------
+
+    /// The stream's id (RFC 9000 §2.1), once it has started.
+    pub fn id(&self) -> Option<u64> {
+        self.instance.id()
+    }
+
+    /// A number for logs that names this stream among all that are open, also before it has an [`id`](Self::id).
+    pub fn debug_id(&self) -> usize {
+        self.instance.debug_id()
+    }
+
+    /// Sets how urgent this stream is among those of its connection: what is ready on a stream of a higher priority is sent
+    /// first (`QUIC_PARAM_STREAM_PRIORITY`). 0 is the lowest and 0x7fff what a stream begins with. It takes effect soon
+    /// after, not at once.
+    pub fn set_priority(&mut self, priority: u16) {
+        self.instance.set_priority(priority);
+    }
+
+    /// What [`set_priority`](Self::set_priority) last set.
+    pub fn priority(&self) -> u16 {
+        self.instance.priority()
+    }
+
+    /// Fixes the in-flight window of this stream at `bytes`, at least 1, in place of MsQuic's advice.
+    pub fn set_send_window(&mut self, bytes: u64) {
+        self.instance.set_window(bytes.max(1));
+    }
+
+    /// The in-flight window in bytes.
+    pub fn send_window(&self) -> u64 {
+        self.instance.window().0
+    }
+
+    /// Bytes submitted and not yet acknowledged.
+    pub fn in_flight(&self) -> u64 {
+        self.instance.window().1
+    }
+}
+
+impl fmt::Debug for SendStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SendStream").field("id", &self.id()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for SendStream {
+    fn drop(&mut self) {
+        self.instance.drop_send();
+    }
+}
+
+/// The wait of [`SendStream::send`] for the acknowledgement. The bytes are on their way whether it is polled or not.
+#[derive(Debug)]
+pub struct SendData<'a> {
+    stream: &'a mut SendStream,
+    /// How many operations must be acknowledged, or why the bytes were not taken.
+    submitted: Result<u64, WriteError>,
+}
+
+impl Future for SendData<'_> {
+    type Output = Result<(), WriteError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &self.submitted {
+            Ok(operations) => self.stream.instance.poll_send_data(*operations, cx),
+            Err(error) => Poll::Ready(Err(error.clone())),
+        }
+    }
+}
+
+struct Stopped(Arc<StreamInstance>);
+
+impl KeyedWait for Stopped {
+    type Output = Result<Option<u64>, ConnectionError>;
+
+    fn new_key(&self) -> WaiterKey {
+        self.0.inner().lock().new_stopped_key()
+    }
+
+    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.inner().lock().poll_stopped(key, cx)
+    }
+
+    fn forget(&self, key: WaiterKey) -> Option<Waker> {
+        self.0.inner().lock().forget_stopped(key)
+    }
+}
+
+/// Why bytes, or FIN, were not acknowledged or not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// The peer wants no more: it sent STOP_SENDING with this code.
+    #[error("stopped by the peer with code {0}")]
+    Stopped(u64),
+    /// This side reset the stream, with this code.
+    #[error("reset by this side with code {0}")]
+    Reset(u64),
+    /// This side has finished the stream already.
+    #[error("the stream is finished already")]
+    Finished,
+    /// The stream could not start.
+    #[error("the stream could not start: {0}")]
+    Start(#[source] StartError),
+    /// The connection ended.
+    #[error("the connection is lost: {0}")]
+    ConnectionLost(#[source] ConnectionError),
+    /// The code to reset with has more than the 62 bits that QUIC carries; nothing was reset.
+    #[error("error code {0:#x} has more than the 62 bits that QUIC carries")]
+    CodeOutOfRange(u64),
+    /// MsQuic or the system failed, out of memory mostly; the stream was reset.
+    #[error("MsQuic did not take it: {0}")]
+    Native(#[source] NativeError),
+}
+
+impl From<WriteError> for io::Error {
+    fn from(error: WriteError) -> Self {
+        let kind = match error {
+            WriteError::ConnectionLost(error) => return error.into(),
+            WriteError::Start(StartError::ConnectionLost(error)) => return error.into(),
+            WriteError::Native(error) | WriteError::Start(StartError::Native(error)) => return error.into(),
+            WriteError::Stopped(_) | WriteError::Reset(_) => io::ErrorKind::ConnectionReset,
+            WriteError::Finished => io::ErrorKind::BrokenPipe,
+            WriteError::Start(StartError::LimitReached) => io::ErrorKind::QuotaExceeded,
+            WriteError::Start(StartError::Reset(_) | StartError::Stopped(_)) => io::ErrorKind::ConnectionReset,
+            WriteError::Start(StartError::Finished) => io::ErrorKind::BrokenPipe,
+            WriteError::CodeOutOfRange(_) => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Why a stream did not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The peer's limit admits no further stream now, and the start was not to wait.
+    #[error("the peer's stream limit is reached")]
+    LimitReached,
+    /// This side reset the stream, with this code.
+    #[error("reset by this side with code {0}")]
+    Reset(u64),
+    /// The peer stopped the stream, with this code.
+    #[error("stopped by the peer with code {0}")]
+    Stopped(u64),
+    /// This side has finished the stream already.
+    #[error("the stream is finished already")]
+    Finished,
+    /// The connection ended.
+    #[error("the connection is lost: {0}")]
+    ConnectionLost(#[source] ConnectionError),
+    /// MsQuic or the system failed: out of memory, mostly.
+    #[error("MsQuic did not start it: {0}")]
+    Native(#[source] NativeError),
+}
+
+impl StartError {
+    /// What ended the send half, as what kept it from starting.
+    pub(crate) fn from_write_error(error: WriteError) -> Self {
+        match error {
+            WriteError::Stopped(code) => Self::Stopped(code),
+            WriteError::Reset(code) | WriteError::CodeOutOfRange(code) => Self::Reset(code),
+            WriteError::Finished => Self::Finished,
+            WriteError::Start(error) => error,
+            WriteError::ConnectionLost(error) => Self::ConnectionLost(error),
+            WriteError::Native(error) => Self::Native(error),
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! [`Server`]: listening, and taking or refusing the connections that come.
+
+pub(crate) mod listener;
+
+use std::{future::poll_fn, net::SocketAddr, sync::Arc};
+
+use crate::{
+    config::{ConfigError, TransportConfig},
+    connection::Connection,
+    error::{ConnectionError, NativeError},
+    native::{
+        configuration::{Alpn, Configuration, Credential},
+        live::LiveHandles,
+        registration::Registration,
+    },
+    server::listener::{Listener, ListenerSettings, NewConnection},
+    tls::Identity,
+    waiters::wait_for,
+};
+
+/// Listens on an address for connections.
+///
+/// Dropping it stops listening and lets go of connections that nobody has accepted; accepted ones go on.
+///
+/// ```
+/// use sendstream::{Identity, Server};
+///
+/// let identity = Identity::self_signed(["localhost"])?;
+/// let server = Server::builder().identity(identity).alpn(["demo"]).bind("127.0.0.1:0".parse()?)?;
+/// println!("listening on {}", server.local_addr()?);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Server {
+    listener: Arc<Listener>,
+    configuration: Arc<Configuration>,
+    live: LiveHandles,
+}
+
+impl Server {
+    /// Starts to describe a server; [`ServerBuilder::bind`] makes it.
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder { identity: None, alpn: Vec::new(), transport: TransportConfig::default() }
+    }
+
+    /// The address it listens on, with the port that the system chose if it was bound to port 0.
+    ///
+    /// # Errors
+    ///
+    /// MsQuic's status, should it not tell.
+    pub fn local_addr(&self) -> Result<SocketAddr, NativeError> {
+        self.listener.local_address()
+    }
+
+    /// The next connection that a client wants: `None` once the server was shut down.
+    ///
+    /// Any number of tasks may wait at once. While nobody takes them, up to
+    /// [`accept_backlog`](TransportConfig::accept_backlog) connections wait; more are refused and counted by
+    /// [`refused`](Self::refused). A client gives up after its own handshake timeout.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no connection.
+    pub async fn accept(&self) -> Option<Incoming> {
+        let new = wait_for(&*self.listener).await?;
+        Some(Incoming { new, configuration: self.configuration.clone() })
+    }
+
+    /// How many connections were refused because nobody accepted those that were waiting.
+    pub fn refused(&self) -> u64 {
+        self.listener.refused()
+    }
+
+    /// Stops listening, and resolves when no native handle of the server is left: not the listener's, and not one of a
+    /// connection it accepted.
+    ///
+    /// It closes no accepted connection: close or drop them, or wait for their peers. [`accept`](Self::accept) gives
+    /// `None` from now on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled it has stopped listening; dropping the future only ends the wait, and it may be called again.
+    pub async fn shutdown(&self) {
+        self.listener.stop();
+        self.live.none_left().await;
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.listener.stop();
+    }
+}
+
+/// Describes a [`Server`].
+#[derive(Debug, Clone)]
+#[must_use = "`bind` makes the server"]
+pub struct ServerBuilder {
+    identity: Option<Identity>,
+    alpn: Vec<Vec<u8>>,
+    transport: TransportConfig,
+}
+
+impl ServerBuilder {
+    /// The certificate and key that it shows to clients. Required.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// The application protocols that it speaks, the most wanted first (RFC 7301). Required: at least one, each of 1 to
+    /// 255 bytes. A client that offers none of them is refused with TLS alert 120.
+    pub fn alpn(mut self, protocols: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
+        self.alpn = protocols.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Transport settings for the connections it accepts.
+    pub fn transport(mut self, transport: TransportConfig) -> Self {
+        self.transport = transport;
+        self
+    }
+
+    /// Starts listening on `address` (`ListenerStart`); port 0 lets the system choose.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`]: what the builder was given, or the address, cannot be used. Nothing is left behind.
+    pub fn bind(self, address: SocketAddr) -> Result<Server, BindError> {
+        let alpn = Alpn::new(self.alpn)?;
+        let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
+        let configuration = Configuration::open(&alpn, &self.transport, Credential::Server(&identity))?;
+        let registration = Registration::shared().map_err(BindError::Native)?;
+        let live = LiveHandles::default();
+        let settings = ListenerSettings {
+            backlog: self.transport.accept_backlog,
+            fixed_send_window: self.transport.send_window.map(u64::from),
+            drop_error_code: self.transport.drop_error_code,
+        };
+        let listener = Listener::start(registration.handle(), &alpn, address, settings, &live)
+            .map_err(|error| BindError::from_start(error, address))?;
+        Ok(Server { listener, configuration: Arc::new(configuration), live })
+    }
+}
+
+/// A connection that a client wants and nobody has accepted yet.
+///
+/// Dropping it refuses the connection.
+#[derive(Debug)]
+pub struct Incoming {
+    new: NewConnection,
+    configuration: Arc<Configuration>,
+}
+
+impl Incoming {
+    /// The client's address. It may not be the client's at all before the handshake is done: a first packet's source is
+    /// easily forged.
+    pub fn remote_address(&self) -> SocketAddr {
+        self.new.remote_address
+    }
+
+    /// The server name that the client asked for (RFC 6066 §3); empty if it asked for none.
+    pub fn server_name(&self) -> &str {
+        &self.new.server_name
+    }
+
+    /// Goes through the handshake (`ConnectionSetConfiguration`) and gives the connection.
+    ///
+    /// # Errors
+    ///
+    /// The [`ConnectionError`] that ended the handshake: the client gave up, or TLS found no agreement.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    pub async fn accept(self) -> Result<Connection, ConnectionError> {
+        let instance = self.new.instance;
+        if let Err(status) = instance.inner().set_configuration(self.configuration.handle()) {
+            // Its end is on the way, and brings the cause.
+            tracing::debug!(%status, "an incoming connection was gone before it was accepted");
+        }
+        poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await?;
+        Ok(Connection::new(instance))
+    }
+
+    /// Refuses the connection; the client sees [`ConnectionError::Refused`].
+    pub fn refuse(self) {
+        drop(self);
+    }
+}
+
+/// Why a server could not be made.
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum BindError {
+    /// What the builder was given cannot be used.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Something listens on the address already: choose another port, or end what uses this one.
+    #[error("{0} is in use: choose another port, or end what listens there")]
+    AddressInUse(SocketAddr),
+    /// The address is none of this machine's.
+    #[error("{0} is not an address of this machine: choose one that is, or the unspecified address for all of them")]
+    AddressNotAvailable(SocketAddr),
+    /// The system lets this user not listen there.
+    #[error("no permission to listen on {0}: choose a port above 1023, or get the right to use this one")]
+    PermissionDenied(SocketAddr),
+    /// MsQuic or the system failed.
+    #[error("cannot listen: {0}")]
+    Native(NativeError),
+}
+
+impl BindError {
+    fn from_start(error: NativeError, address: SocketAddr) -> Self {
+        match error {
+            NativeError::ADDRESS_IN_USE | NativeError::ALPN_IN_USE => Self::AddressInUse(address),
+            NativeError::ADDRESS_NOT_AVAILABLE | NativeError::INVALID_ADDRESS => Self::AddressNotAvailable(address),
+            _ if error.status() == libc::EACCES as u32 => Self::PermissionDenied(address),
+            _ => Self::Native(error),
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What MsQuic's events do to a stream: one `handle_event_*` per event, under its C name, each a transition of the state
+//! followed by the wake.
+
+use std::{
+    ffi::c_void,
+    ptr::NonNull,
+    slice,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use sendstream_sys as sys;
+
+use crate::{
+    error::{ConnectionError, NativeError},
+    stream::{
+        buffer::{Buffer, Lent},
+        state::StreamInnerExclusive,
+    },
+    waiters::Wakeups,
+};
+
+/// What MsQuic and the user share of one stream.
+#[derive(Debug)]
+pub(crate) struct StreamInner {
+    exclusive: Mutex<StreamInnerExclusive>,
+    shared: StreamInnerShared,
+}
+
+/// What can be read without the lock.
+#[derive(Debug)]
+pub(crate) struct StreamInnerShared {
+    /// The stream's id, `NO_ID` until it has one. Written once: by `handle_event_start_complete`, or at birth for a
+    /// stream of the peer's.
+    id: AtomicU64,
+}
+
+/// No stream has this id: ids have 62 bits.
+const NO_ID: u64 = u64::MAX;
+
+/// What an event asks of whoever holds the handle, once the handler has returned.
+#[derive(Debug, PartialEq, Eq)]
+#[must_use]
+pub(crate) enum Next {
+    /// Return this status to MsQuic.
+    Return(sys::QUIC_STATUS),
+    /// The start failed: shut the stream down at once, so that SHUTDOWN_COMPLETE surely comes.
+    ShutDown,
+    /// That was the last event: let go of the reference that MsQuic held.
+    Release,
+}
+
+const SUCCESS: Next = Next::Return(0);
+/// "The data is taken; `StreamReceiveComplete` will say when it is done with": -2, see `msquic_posix.h`.
+const PENDING: Next = Next::Return((-2i32).cast_unsigned());
+
+impl StreamInner {
+    /// A stream in `exclusive`'s state; `id` is known at birth for a stream of the peer's.
+    pub(crate) fn new(exclusive: StreamInnerExclusive, id: Option<u64>) -> Self {
+        Self { exclusive: Mutex::new(exclusive), shared: StreamInnerShared { id: AtomicU64::new(id.unwrap_or(NO_ID)) } }
+    }
+
+    /// Locks the state. Nobody calls MsQuic, wakes or runs foreign code while holding the guard.
+    pub(crate) fn lock(&self) -> MutexGuard<'_, StreamInnerExclusive> {
+        // Nothing panics half-way through a transition, so a poisoned state is a consistent one.
+        self.exclusive.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stream's id, once it has one.
+    pub(crate) fn id(&self) -> Option<u64> {
+        Some(self.shared.id.load(Ordering::Acquire)).filter(|id| *id != NO_ID)
+    }
+
+    /// Dispatches one event to its handler. `connection_cause` is what the connection has recorded as its end.
+    ///
+    /// # Safety
+    ///
+    /// `event` is valid as MsQuic passes it to the callback of the stream that this is the inner part of.
+    pub(crate) unsafe fn callback_handler_impl(
+        &self,
+        event: &sys::QUIC_STREAM_EVENT,
+        connection_cause: impl FnOnce() -> Option<ConnectionError>,
+    ) -> Next {
+        let data = &event.__bindgen_anon_1;
+        match event.Type {
+            sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_START_COMPLETE => {
+                // SAFETY: the type says that this member of the union is set.
+                let event = unsafe { &data.START_COMPLETE };
+                self.handle_event_start_complete(NativeError::check(event.Status), event.ID, event.PeerAccepted() != 0)
+            }
+            sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE => {
+                // SAFETY: the type says that this member of the union is set.
+                let event = unsafe { &data.RECEIVE };
+                let pieces: &[sys::QUIC_BUFFER] = if event.BufferCount == 0 {
+                    &[]
+                } else {
+                    // SAFETY: the event says that this many descriptors are at `Buffers`, valid during the callback.
+                    unsafe { slice::from_raw_parts(event.Buffers, event.BufferCount as usize) }
+                };
+                self.handle_event_receive(pieces, event.Flags & sys::QUIC_RECEIVE_FLAGS_QUIC_RECEIVE_FLAG_FIN != 0)
+            }
+            sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SEND_COMPLETE => {
+                // SAFETY: the type says that this member of the union is set.
+                let event = unsafe { &data.SEND_COMPLETE };
+                // SAFETY: every send of this stream passes a context from `Buffer::into_raw`, or null for a bare FIN, and
+                // MsQuic brings each back once, here.
+                unsafe { self.handle_event_send_complete(event.ClientContext, event.Canceled != 0) }
+            }
+            sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_PEER_SEND_SHUTDOWN => self.handle_event_peer_send_shutdown(),
+            sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_PEER_SEND_ABORTED => {
+                // SAFETY: the type says that this member of the union is set.
+                self.handle_event_peer_send_aborted(unsafe { data.PEER_SEND_ABORTED.ErrorCode })
+            }
+            sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_PEER_RECEIVE_ABORTED => {
+                // SAFETY: the type says that this member of the union is set.
+                self.handle_event_peer_receive_aborted(unsafe { data.PEER_RECEIVE_ABORTED.ErrorCode })
+            }
+            sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SEND_SHUTDOWN_COMPLETE => {
+                // SAFETY: the type says that this member of the union is set.
+                self.handle_event_send_shutdown_complete(unsafe { data.SEND_SHUTDOWN_COMPLETE.Graceful } != 0)
+            }
+            sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE => {
+                // SAFETY: the type says that this member of the union is set.
+                let event = unsafe { &data.SHUTDOWN_COMPLETE };
+                // The connection knows best what ended it; the event's flags are what is left when it does not.
+                let lost = (event.ConnectionShutdown != 0).then(|| {
+                    connection_cause().unwrap_or_else(|| {
+                        ConnectionError::from_shutdown(
+                            event.ConnectionShutdownByApp() != 0,
+                            event.ConnectionClosedRemotely() != 0,
+                            event.ConnectionErrorCode,
+                            NativeError::from_status(event.ConnectionCloseStatus),
+                        )
+                    })
+                });
+                self.handle_event_shutdown_complete(lost)
+            }
+            sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE => {
+                // SAFETY: the type says that this member of the union is set.
+                self.handle_event_ideal_send_buffer_size(unsafe { data.IDEAL_SEND_BUFFER_SIZE.ByteCount })
+            }
+            sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_PEER_ACCEPTED => self.handle_event_peer_accepted(),
+            // CANCEL_ON_LOSS, which only a send flag that is never used asks for, and whatever a later MsQuic adds.
+            _ => SUCCESS,
+        }
+    }
+
+    /// QUIC_STREAM_EVENT_START_COMPLETE: the stream has its id, or could not start.
+    pub(crate) fn handle_event_start_complete(
+        &self,
+        status: Result<(), NativeError>,
+        id: u64,
+        peer_accepted: bool,
+    ) -> Next {
+        if status.is_ok() {
+            self.shared.id.store(id, Ordering::Release);
+        }
+        self.apply(|state| state.on_start_complete(status, peer_accepted));
+        if status.is_ok() { SUCCESS } else { Next::ShutDown }
+    }
+
+    /// QUIC_STREAM_EVENT_RECEIVE: MsQuic lends the next `pieces` of the stream, the last ones if `fin`.
+    pub(crate) fn handle_event_receive(&self, pieces: &[sys::QUIC_BUFFER], fin: bool) -> Next {
+        let mut taken = false;
+        self.apply(|state| {
+            let recv = state.recv();
+            taken = recv.is_open() && pieces.iter().any(|piece| piece.Length > 0);
+            recv.on_receive(pieces.iter().map(Lent::from_descriptor), fin)
+        });
+        if taken { PENDING } else { SUCCESS }
+    }
+
+    /// QUIC_STREAM_EVENT_SEND_COMPLETE: MsQuic gives a buffer back, acknowledged unless `canceled`.
+    ///
+    /// # Safety
+    ///
+    /// `context` is null or came from [`Buffer::into_raw`], and MsQuic gives it back here for the first time.
+    pub(crate) unsafe fn handle_event_send_complete(&self, context: *mut c_void, canceled: bool) -> Next {
+        if let Some(context) = NonNull::new(context.cast::<Buffer>()) {
+            // SAFETY: as the caller promises.
+            let buffer = unsafe { Buffer::from_raw(context) };
+            let bytes = buffer.len();
+            // Freed before anybody is woken, so that whoever learns of the completion can rely on it; and outside the
+            // lock, because the owner's `Drop` is foreign code.
+            drop(buffer);
+            self.apply(|state| state.on_send_complete(bytes, canceled));
+        }
+        SUCCESS
+    }
+
+    /// QUIC_STREAM_EVENT_PEER_SEND_SHUTDOWN: the peer finished, and everything it sent was read.
+    pub(crate) fn handle_event_peer_send_shutdown(&self) -> Next {
+        self.apply(|state| state.recv().on_fin());
+        SUCCESS
+    }
+
+    /// QUIC_STREAM_EVENT_PEER_SEND_ABORTED: the peer's RESET_STREAM.
+    pub(crate) fn handle_event_peer_send_aborted(&self, code: u64) -> Next {
+        self.apply(|state| state.recv().on_peer_send_aborted(code));
+        SUCCESS
+    }
+
+    /// QUIC_STREAM_EVENT_PEER_RECEIVE_ABORTED: the peer's STOP_SENDING.
+    pub(crate) fn handle_event_peer_receive_aborted(&self, code: u64) -> Next {
+        self.apply(|state| state.on_peer_receive_aborted(code));
+        SUCCESS
+    }
+
+    /// QUIC_STREAM_EVENT_SEND_SHUTDOWN_COMPLETE: the send half is over; `graceful` if the peer acknowledged FIN.
+    pub(crate) fn handle_event_send_shutdown_complete(&self, graceful: bool) -> Next {
+        self.apply(|state| state.on_send_shutdown_complete(graceful));
+        SUCCESS
+    }
+
+    /// QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE: both halves are over; `lost` if that is because the connection is.
+    pub(crate) fn handle_event_shutdown_complete(&self, lost: Option<ConnectionError>) -> Next {
+        self.apply(|state| state.on_shutdown_complete(lost));
+        Next::Release
+    }
+
+    /// QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE: how many bytes in flight keep the path busy.
+    pub(crate) fn handle_event_ideal_send_buffer_size(&self, bytes: u64) -> Next {
+        self.apply(|state| state.on_ideal_send_buffer_size(bytes));
+        SUCCESS
+    }
+
+    /// QUIC_STREAM_EVENT_PEER_ACCEPTED: the peer's stream limit admits the stream, which had to wait for it.
+    pub(crate) fn handle_event_peer_accepted(&self) -> Next {
+        self.apply(StreamInnerExclusive::on_peer_accepted);
+        SUCCESS
+    }
+
+    /// One transition: under the lock, and then the wake, outside of it.
+    pub(crate) fn apply(&self, transition: impl FnOnce(&mut StreamInnerExclusive) -> Wakeups) {
+        let wakeups = transition(&mut self.lock());
+        wakeups.wake();
+    }
+}

@@ -1,0 +1,595 @@
+//! [`StreamInstance`]: the owner of one open MsQuic stream handle, and the only place that calls MsQuic's stream API.
+
+use std::{
+    ffi::c_void,
+    ops::Deref,
+    panic::{self, AssertUnwindSafe},
+    ptr,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU16, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use sendstream_sys as sys;
+
+use crate::{
+    connection::{inner::ConnectionInner, instance::ConnectionInstance},
+    error::{ConnectionError, NativeError},
+    native::{api::call, background, handle::Handle},
+    recv_stream::ReadError,
+    send_stream::{StartError, WriteError},
+    stream::{
+        buffer::{Buffer, Lent, Payload},
+        inner::{Next, StreamInner},
+        recv_state::{StreamRecv, Taken},
+        state::{Denied, Refusal, StreamInnerExclusive, StreamState},
+    },
+};
+
+/// One open stream. The user's halves share it, and so does MsQuic from the start until SHUTDOWN_COMPLETE; whoever lets
+/// go last closes the handle.
+///
+/// That makes closing cheap and safe wherever it happens: after SHUTDOWN_COMPLETE `StreamClose` only queues (or runs in
+/// place, on the worker), and a stream that never started closes through [`close_unstarted`].
+#[derive(Debug)]
+pub(crate) struct StreamInstance {
+    handle: Handle,
+    inner: StreamInner,
+    /// The priority that was last asked for. Written by the user only.
+    priority: AtomicU16,
+    /// Keeps the connection up as long as the stream lives, so that finished data is still delivered after the last
+    /// `Connection` value was dropped. Empty for a stream of the peer's that nobody accepted.
+    connection: OnceLock<Arc<ConnectionInstance>>,
+    /// Keeps the connection's handle open until the stream's is closed. Declared last: dropped last.
+    connection_inner: Arc<ConnectionInner>,
+}
+
+impl StreamInstance {
+    /// `StreamOpen`: nothing on the wire, no id, no event.
+    pub(crate) fn open(connection: &Arc<ConnectionInstance>, bidirectional: bool) -> Result<Arc<Self>, NativeError> {
+        let connection_inner = connection.inner();
+        let flags = if bidirectional {
+            sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_NONE
+        } else {
+            sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL
+        };
+        let mut handle = ptr::null_mut();
+        // SAFETY: the connection's handle is open for as long as its inner part lives, and `handle` is a place for one
+        // pointer. The context is set below, before anything can cause an event.
+        let status = unsafe {
+            call!(StreamOpen(
+                connection_inner.handle().raw(),
+                flags,
+                Some(stream_callback),
+                ptr::null_mut(),
+                &mut handle
+            ))
+        };
+        NativeError::check(status)?;
+        let recv = if bidirectional { StreamRecv::open() } else { StreamRecv::absent() };
+        let state = StreamInnerExclusive::local(recv, connection_inner.fixed_send_window());
+        let instance = Arc::new(Self {
+            handle: Handle::new(handle),
+            inner: StreamInner::new(state, None),
+            priority: AtomicU16::new(DEFAULT_PRIORITY),
+            connection: OnceLock::from(connection.clone()),
+            connection_inner: connection_inner.clone(),
+        });
+        // SAFETY: the handle was opened above. The context stays valid while events can come: from the start on MsQuic
+        // holds a reference of its own (`lend_reference`), and before it no event comes.
+        unsafe { call!(SetContext(handle, Arc::as_ptr(&instance).cast_mut().cast())) };
+        Ok(instance)
+    }
+
+    /// Takes over a stream that the peer started, inside PEER_STREAM_STARTED.
+    ///
+    /// # Safety
+    ///
+    /// `handle` is the stream of a PEER_STREAM_STARTED event of `connection_inner`'s connection, during that event.
+    pub(crate) unsafe fn take_over(
+        connection_inner: &Arc<ConnectionInner>,
+        handle: sys::HQUIC,
+        bidirectional: bool,
+    ) -> Arc<Self> {
+        let state = StreamInnerExclusive::remote(bidirectional, connection_inner.fixed_send_window());
+        // SAFETY: as the caller promises; on the connection's worker a parameter call runs in place.
+        let id = unsafe { stream_id(handle) };
+        let instance = Arc::new(Self {
+            handle: Handle::new(handle),
+            inner: StreamInner::new(state, id),
+            priority: AtomicU16::new(DEFAULT_PRIORITY),
+            connection: OnceLock::new(),
+            connection_inner: connection_inner.clone(),
+        });
+        let context = Arc::into_raw(instance.clone());
+        // SAFETY: the handle is valid during the event. The reference in `context` is MsQuic's until SHUTDOWN_COMPLETE.
+        unsafe { call!(SetCallbackHandler(handle, stream_callback as *mut c_void, context.cast_mut().cast())) };
+        instance
+    }
+
+    /// Ties a stream of the peer's to the connection whose user accepted it.
+    pub(crate) fn accepted_by(&self, connection: &Arc<ConnectionInstance>) {
+        // Each stream leaves the accept queue once, so the cell is empty; were it not, it would hold the same value.
+        let _ = self.connection.set(connection.clone());
+    }
+
+    /// The stream's id, once it has one.
+    pub(crate) fn id(&self) -> Option<u64> {
+        self.inner.id()
+    }
+
+    /// A number for logs that names this stream among all that are open, also before it has an id.
+    pub(crate) fn debug_id(&self) -> usize {
+        self.handle.raw() as usize
+    }
+
+    /// The code for whatever is given up by dropping it.
+    fn drop_error_code(&self) -> u64 {
+        self.connection_inner.drop_error_code()
+    }
+
+    // ---- Sending ------------------------------------------------------------------------------------------------
+
+    /// `StreamStart`, unless something has started the stream already.
+    pub(crate) fn start(self: &Arc<Self>, fail_when_blocked: bool) -> Result<(), StartError> {
+        if !self.inner.lock().begin_start()? {
+            return Ok(());
+        }
+        let mut flags = sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_SHUTDOWN_ON_FAIL
+            | sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_INDICATE_PEER_ACCEPT;
+        if fail_when_blocked {
+            flags |= sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_FAIL_BLOCKED;
+        }
+        self.lend_reference();
+        // SAFETY: the handle is open, because `self` is alive.
+        let status = unsafe { call!(StreamStart(self.handle.raw(), flags)) };
+        if let Err(status) = NativeError::check(status) {
+            // SAFETY: lent just above; MsQuic refused, so it will not bring an event that gives it back.
+            unsafe { self.take_reference_back() };
+            let (refusal, wakeups) = self.inner.lock().on_start_refused(status);
+            wakeups.wake();
+            self.after_refusal(refusal);
+        }
+        Ok(())
+    }
+
+    /// See [`StreamInnerExclusive::poll_started`].
+    pub(crate) fn poll_started(&self, cx: &mut Context<'_>) -> Poll<Result<(), StartError>> {
+        self.inner.lock().poll_started(cx)
+    }
+
+    /// Whether data may be sent.
+    pub(crate) fn check_sending(&self) -> Result<(), WriteError> {
+        match self.inner.lock().check_sending() {
+            // Whoever goes on to send learns the cause when it comes.
+            Ok(()) | Err(Denied::CauseToCome) => Ok(()),
+            Err(Denied::Because(error)) => Err(error),
+        }
+    }
+
+    /// Submits `payload`, now, and FIN behind it if `fin`. The result is what [`Self::poll_send_data`] waits for.
+    pub(crate) fn send(self: &Arc<Self>, payload: Payload, fin: bool) -> Result<u64, WriteError> {
+        let mut operations = payload.into_operations().peekable();
+        let mut submitted = 0;
+        while let Some(operation) = operations.next() {
+            if operation.is_empty() && !fin {
+                // MsQuic never completes an empty send on an idle stream, and there is nothing to acknowledge.
+                self.check_sending()?;
+                return Ok(submitted);
+            }
+            let last = operations.peek().is_none();
+            submitted = self.submit(operation, fin && last)?;
+        }
+        Ok(submitted)
+    }
+
+    /// `StreamSend` of one operation.
+    fn submit(self: &Arc<Self>, payload: Payload, fin: bool) -> Result<u64, WriteError> {
+        /// What `poll_send_data` never sees acknowledged, so that it waits for the cause of a failure.
+        const NEVER: u64 = u64::MAX;
+        let bytes = payload.len();
+        let submission = match self.inner.lock().begin_send(bytes, fin) {
+            Ok(submission) => submission,
+            Err(Denied::Because(error)) => return Err(error),
+            Err(Denied::CauseToCome) => return Ok(NEVER),
+        };
+        let mut flags = sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_NONE;
+        if fin {
+            flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_FIN;
+        }
+        if submission.starts {
+            flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_START;
+            self.lend_reference();
+        }
+        let status = if bytes == 0 {
+            // SAFETY: the handle is open, because `self` is alive; a bare FIN has no buffers.
+            unsafe { call!(StreamSend(self.handle.raw(), ptr::null(), 0, flags, ptr::null_mut())) }
+        } else {
+            let buffer = Buffer::new(payload);
+            let (buffers, count) = (buffer.get_buffers().as_ptr(), buffer.get_buffers().len() as u32);
+            let context = buffer.into_raw();
+            // SAFETY: the handle is open; the descriptors and the bytes live in the buffer behind `context`, untouched
+            // until SEND_COMPLETE brings it back, or until the failure below.
+            let status =
+                unsafe { call!(StreamSend(self.handle.raw(), buffers, count, flags, context.as_ptr().cast())) };
+            if NativeError::check(status).is_err() {
+                // SAFETY: `context` came from `into_raw` just above, and a refused send brings no SEND_COMPLETE.
+                drop(unsafe { Buffer::from_raw(context) });
+            }
+            status
+        };
+        if let Err(status) = NativeError::check(status) {
+            if submission.starts {
+                // SAFETY: lent above; MsQuic refused, so it will not bring an event that gives it back.
+                unsafe { self.take_reference_back() };
+            }
+            let (refusal, wakeups) = self.inner.lock().on_send_refused(bytes, submission, status);
+            wakeups.wake();
+            self.after_refusal(refusal);
+        }
+        Ok(submission.seq_no + 1)
+    }
+
+    /// Ready once the first `operations` operations are acknowledged, or cannot be any more.
+    pub(crate) fn poll_send_data(&self, operations: u64, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        self.inner.lock().poll_acked(operations, cx)
+    }
+
+    /// How many operations have been submitted.
+    pub(crate) fn submitted(&self) -> u64 {
+        self.inner.lock().submitted()
+    }
+
+    /// Ready once the in-flight window has room.
+    pub(crate) fn poll_window(&self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        self.inner.lock().poll_window(cx)
+    }
+
+    /// The in-flight window and what of it is used, in bytes.
+    pub(crate) fn window(&self) -> (u64, u64) {
+        let state = self.inner.lock();
+        (state.window(), state.in_flight())
+    }
+
+    /// Fixes the in-flight window.
+    pub(crate) fn set_window(&self, bytes: u64) {
+        self.inner.apply(|state| state.set_window(bytes));
+    }
+
+    /// Queues FIN, behind everything sent.
+    pub(crate) fn finish(self: &Arc<Self>) -> Result<(), WriteError> {
+        self.submit(Payload::empty(), true).map(|_| ())
+    }
+
+    /// Ready with `Ok` only once the peer acknowledged FIN, which is queued if nobody has yet.
+    pub(crate) fn poll_finish_write(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        let unfinished = self.inner.lock().check_sending().is_ok();
+        if unfinished {
+            self.finish()?;
+        }
+        self.inner.lock().poll_finished(cx)
+    }
+
+    /// Resets the send half: RESET_STREAM with `code`, and everything pending ends at once.
+    pub(crate) fn abort(&self, code: u64) -> Result<(), WriteError> {
+        check_code(code).map_err(|CodeOutOfRange(code)| WriteError::CodeOutOfRange(code))?;
+        let (tell, wakeups) = self.inner.lock().begin_reset(code)?;
+        if tell {
+            self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_SEND, code);
+        }
+        wakeups.wake();
+        Ok(())
+    }
+
+    /// [`Self::abort`], ready once the peer knows or the connection is gone.
+    pub(crate) fn poll_abort(&self, cx: &mut Context<'_>, code: u64) -> Poll<Result<(), WriteError>> {
+        self.abort(code)?;
+        self.inner.lock().poll_aborted(cx).map(Ok)
+    }
+
+    /// What dropping the send half means: a truncated stream must not look complete.
+    pub(crate) fn drop_send(&self) {
+        let unfinished = self.inner.lock().is_unfinished();
+        if unfinished {
+            // The state may just have become final; then there is nothing to reset.
+            let _ = self.abort(self.drop_error_code());
+        }
+    }
+
+    /// `SetParam(QUIC_PARAM_STREAM_PRIORITY)`, which blocks until the worker has run it: on the background thread.
+    pub(crate) fn set_priority(self: &Arc<Self>, priority: u16) {
+        self.priority.store(priority, Ordering::Relaxed);
+        let instance = self.clone();
+        background::run(move || {
+            // SAFETY: the handle is open, because `instance` is alive; the parameter is a `uint16_t`.
+            let status = unsafe {
+                call!(SetParam(
+                    instance.handle.raw(),
+                    sys::QUIC_PARAM_STREAM_PRIORITY,
+                    size_of::<u16>() as u32,
+                    (&raw const priority).cast(),
+                ))
+            };
+            if let Err(error) = NativeError::check(status) {
+                tracing::debug!(%error, "the stream's priority was not set");
+            }
+        });
+    }
+
+    /// What [`Self::set_priority`] last set.
+    pub(crate) fn priority(&self) -> u16 {
+        self.priority.load(Ordering::Relaxed)
+    }
+
+    // ---- Receiving ----------------------------------------------------------------------------------------------
+
+    /// The next bytes of the stream, at most `limit`, in MsQuic's own memory: `None` at its end.
+    pub(crate) fn poll_read(
+        self: &Arc<Self>,
+        limit: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Loan>, ReadError>> {
+        let taken = self.inner.lock().recv().poll_take(limit, cx);
+        taken.map_ok(|taken| taken.map(|taken| self.loan(taken)))
+    }
+
+    /// The next bytes of the stream that are here already, at most `limit`.
+    pub(crate) fn try_read(self: &Arc<Self>, limit: usize) -> Option<Loan> {
+        let taken = self.inner.lock().recv().take(limit)?;
+        Some(self.loan(taken))
+    }
+
+    fn loan(self: &Arc<Self>, Taken { lent, number }: Taken) -> Loan {
+        Loan { lent, number, instance: self.clone() }
+    }
+
+    /// `StreamReceiveComplete` for what came back with piece `number`.
+    fn give_back(&self, number: u64) {
+        let (bytes, live) = {
+            let mut state = self.inner.lock();
+            (state.recv().give_back(number), state.is_live())
+        };
+        if bytes > 0 && live {
+            // SAFETY: the handle is open, because `self` is alive; these bytes were lent, are the first of those that
+            // were, and no piece of them is still out.
+            unsafe { call!(StreamReceiveComplete(self.handle.raw(), bytes)) };
+        }
+    }
+
+    /// STOP_SENDING with `code`; what was not read is given up.
+    pub(crate) fn stop(&self, code: u64) -> Result<(), CodeOutOfRange> {
+        check_code(code)?;
+        let tell = {
+            let mut state = self.inner.lock();
+            state.recv().begin_stop(code) && state.is_live()
+        };
+        if tell {
+            self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_RECEIVE, code);
+        }
+        Ok(())
+    }
+
+    /// What dropping the receive half means: the peer need not go on.
+    pub(crate) fn drop_recv(&self) {
+        // The configuration has checked the code.
+        let _ = self.stop(self.drop_error_code());
+    }
+
+    /// The state, for questions that only look.
+    pub(crate) fn inner(&self) -> &StreamInner {
+        &self.inner
+    }
+
+    // ---- Helpers ------------------------------------------------------------------------------------------------
+
+    /// The connection ended without an event for this stream, because it never started.
+    pub(crate) fn connection_lost(&self, cause: ConnectionError) {
+        self.inner.apply(|state| state.on_lost(Some(cause)));
+    }
+
+    fn after_refusal(self: &Arc<Self>, refusal: Refusal) {
+        match refusal {
+            Refusal::AwaitEvent => {}
+            Refusal::AskConnection => self.connection_inner.tell_when_lost(self),
+            Refusal::ResetNative => {
+                let live = self.inner.lock().is_live();
+                if live {
+                    let flags = sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_SEND;
+                    self.shut_down(flags, self.drop_error_code());
+                }
+            }
+        }
+    }
+
+    /// `StreamShutdown`. It fails only when memory is out; then the connection goes, which MsQuic can always do: a
+    /// stream that should have been reset must not stay open, nor look complete.
+    fn shut_down(&self, flags: sys::QUIC_STREAM_SHUTDOWN_FLAGS, code: u64) {
+        // SAFETY: the handle is open, because `self` is alive.
+        let status = unsafe { call!(StreamShutdown(self.handle.raw(), flags, code)) };
+        if let Err(error) = NativeError::check(status) {
+            tracing::error!(%error, "a stream could not be shut down: closing its connection");
+            self.connection_inner.shut_down(code);
+        }
+    }
+
+    /// Ends both halves now, whatever they were doing: SHUTDOWN_COMPLETE follows at once.
+    fn shut_down_immediately(&self) {
+        self.shut_down(IMMEDIATELY, self.drop_error_code());
+    }
+
+    /// Gives MsQuic the reference that SHUTDOWN_COMPLETE brings back.
+    fn lend_reference(self: &Arc<Self>) {
+        let _ = Arc::into_raw(self.clone());
+    }
+
+    /// # Safety
+    ///
+    /// The reference was lent, and MsQuic will not bring it back.
+    unsafe fn take_reference_back(self: &Arc<Self>) {
+        // SAFETY: one reference was leaked by `lend_reference`, as the caller promises; `self` is another.
+        unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
+    }
+}
+
+impl Drop for StreamInstance {
+    fn drop(&mut self) {
+        let state = self.inner.lock().state();
+        match state {
+            StreamState::Open | StreamState::Refused => close_unstarted(self.handle, self.connection_inner.clone()),
+            // MsQuic's own reference is gone, so SHUTDOWN_COMPLETE was delivered.
+            StreamState::Starting | StreamState::Blocked | StreamState::Started | StreamState::ShutdownComplete => {
+                debug_assert_eq!(state, StreamState::ShutdownComplete);
+                // SAFETY: this is the only close of this handle, and nobody else can hold the instance any more.
+                unsafe { call!(StreamClose(self.handle.raw())) };
+            }
+        }
+    }
+}
+
+/// Bytes of a stream in MsQuic's memory, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    lent: Lent,
+    number: u64,
+    instance: Arc<StreamInstance>,
+}
+
+impl Deref for Loan {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: this piece is given back by `drop` only, and the instance in `self` keeps the stream's handle open.
+        unsafe { self.lent.as_slice() }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.instance.give_back(self.number);
+    }
+}
+
+/// An application error code of more than 62 bits, which QUIC cannot carry (RFC 9000 §16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("error code {0:#x} has more than the 62 bits that QUIC carries")]
+pub struct CodeOutOfRange(pub u64);
+
+/// Checks that `code` fits QUIC's variable-length integers.
+pub(crate) fn check_code(code: u64) -> Result<(), CodeOutOfRange> {
+    if code <= sys::QUIC_UINT62_MAX { Ok(()) } else { Err(CodeOutOfRange(code)) }
+}
+
+/// `QUIC_STREAM_PRIORITY_DEFAULT`: half-way between the lowest and the highest.
+const DEFAULT_PRIORITY: u16 = 0x7fff;
+
+const IMMEDIATELY: sys::QUIC_STREAM_SHUTDOWN_FLAGS = sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT
+    | sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_IMMEDIATE;
+
+/// The callback of every stream whose instance lives.
+///
+/// # Safety
+///
+/// For MsQuic to call: `context` is the stream's `StreamInstance`, kept alive by the reference that MsQuic was lent.
+unsafe extern "C" fn stream_callback(
+    _handle: sys::HQUIC,
+    context: *mut c_void,
+    event: *mut sys::QUIC_STREAM_EVENT,
+) -> sys::QUIC_STATUS {
+    let context = context.cast::<StreamInstance>().cast_const();
+    // SAFETY: the event is valid during the callback.
+    let event = unsafe { &*event };
+    // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, and sends events in between only.
+    let instance = unsafe { &*context };
+    let handled = panic::catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the event is one of this stream's.
+        unsafe { instance.inner.callback_handler_impl(event, || instance.connection_inner.cause()) }
+    }));
+    let next = handled.unwrap_or_else(|_| instance.after_panic(event.Type));
+    match next {
+        Next::Return(status) => status,
+        Next::ShutDown => {
+            instance.shut_down_immediately();
+            0
+        }
+        Next::Release => {
+            // SAFETY: this is the reference that MsQuic was lent, and SHUTDOWN_COMPLETE is its last event.
+            let instance = unsafe { Arc::from_raw(context) };
+            if panic::catch_unwind(AssertUnwindSafe(|| drop(instance))).is_err() {
+                tracing::error!("closing a stream panicked");
+            }
+            0
+        }
+    }
+}
+
+impl StreamInstance {
+    /// Foreign code (a waker, a buffer's owner) panicked inside an event: the stream fails, the process lives on.
+    fn after_panic(&self, event: sys::QUIC_STREAM_EVENT_TYPE) -> Next {
+        tracing::error!(stream = ?self.id(), event, "a waker or a buffer's owner panicked in a stream's event");
+        if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
+            return Next::Release;
+        }
+        self.shut_down_immediately();
+        // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
+        const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
+        Next::Return(if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE { PENDING } else { 0 })
+    }
+}
+
+/// Closes a stream that never started, without waiting.
+///
+/// `StreamClose` would wait for the worker. An immediate shutdown instead is only queued, and gives even such a stream
+/// its SHUTDOWN_COMPLETE, inside which closing runs in place.
+fn close_unstarted(handle: Handle, connection: Arc<ConnectionInner>) {
+    let context = Arc::into_raw(connection);
+    // SAFETY: the stream never started, so no event can come between these calls with the old context. The new context
+    // is a reference of its own, and the handle is open until the callback closes it.
+    let status = unsafe {
+        call!(SetCallbackHandler(handle.raw(), unstarted_callback as *mut c_void, context.cast_mut().cast()));
+        call!(StreamShutdown(handle.raw(), IMMEDIATELY, 0))
+    };
+    if NativeError::check(status).is_err() {
+        // SAFETY: nothing was queued, so no event will take this reference.
+        let connection = unsafe { Arc::from_raw(context) };
+        background::run(move || {
+            // SAFETY: the only close of this handle; the connection's handle is open while `connection` lives.
+            unsafe { call!(StreamClose(handle.raw())) };
+            drop(connection);
+        });
+    }
+}
+
+/// The callback of a stream that is only to be closed.
+///
+/// # Safety
+///
+/// For MsQuic to call: `context` is a reference to the stream's `ConnectionInner`, taken by SHUTDOWN_COMPLETE.
+unsafe extern "C" fn unstarted_callback(
+    handle: sys::HQUIC,
+    context: *mut c_void,
+    event: *mut sys::QUIC_STREAM_EVENT,
+) -> sys::QUIC_STATUS {
+    // SAFETY: the event is valid during the callback.
+    if unsafe { (*event).Type } == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
+        // SAFETY: the last event of a handle that only this callback knows.
+        unsafe { call!(StreamClose(handle)) };
+        // SAFETY: the reference that `close_unstarted` leaked, taken once: SHUTDOWN_COMPLETE comes once.
+        drop(unsafe { Arc::from_raw(context.cast::<ConnectionInner>().cast_const()) });
+    }
+    0
+}
+
+/// `QUIC_PARAM_STREAM_ID`.
+///
+/// # Safety
+///
+/// `handle` is an open stream, and this is its connection's worker.
+unsafe fn stream_id(handle: sys::HQUIC) -> Option<u64> {
+    let mut id = 0u64;
+    let mut length = size_of::<u64>() as u32;
+    // SAFETY: `id` is a place for the eight bytes that the parameter has.
+    let status = unsafe { call!(GetParam(handle, sys::QUIC_PARAM_STREAM_ID, &mut length, (&raw mut id).cast())) };
+    NativeError::check(status).ok().map(|()| id)
+}

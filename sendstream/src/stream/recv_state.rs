@@ -1,0 +1,236 @@
+//! The receive half's state machine: the memory that MsQuic lent, what of it was handed out, and how the half ended.
+//!
+//! MsQuic lends contiguous pieces of the stream, in order (multi-receive mode, so more may come while some are out), and
+//! wants them back in order too: "the first n bytes of what you have". [`StreamRecv`] keeps the pieces that nobody has
+//! read yet and, for those that were handed out, which have come back. Pure, like `state.rs`.
+
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll, Waker},
+};
+
+use crate::{
+    error::{ConnectionError, NativeError},
+    recv_stream::ReadError,
+    stream::buffer::Lent,
+    waiters::{WaiterKey, Waiters, Wakeups},
+};
+
+/// The receive half of a stream.
+#[derive(Debug)]
+pub(crate) struct StreamRecv {
+    state: StreamRecvState,
+    /// Received and not handed out, in stream order.
+    unread: VecDeque<Lent>,
+    /// Handed out, in stream order; the front is number `handed_base`.
+    handed: VecDeque<Handed>,
+    handed_base: u64,
+    /// Tasks in `read_chunk` and its kin.
+    read_waiters: Waiters,
+    /// Tasks in `received_reset`.
+    reset_waiters: Waiters,
+}
+
+/// How far the receive half has come. All but the first two are final.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum StreamRecvState {
+    /// More may come.
+    Open,
+    /// FIN was received; what is in `unread` is the rest.
+    Finished,
+    /// There is no receive half: this side opened a unidirectional stream.
+    Absent,
+    /// The peer reset the stream with this code.
+    Reset(u64),
+    /// This side stopped reading with this code.
+    Stopped(u64),
+    /// The connection was lost before FIN came.
+    Lost(ReadError),
+}
+
+/// A piece of the stream that was handed out.
+#[derive(Debug)]
+struct Handed {
+    bytes: u64,
+    returned: bool,
+}
+
+/// A piece of the stream on its way to the user, and its number for [`StreamRecv::give_back`].
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) lent: Lent,
+    pub(crate) number: u64,
+}
+
+impl StreamRecv {
+    /// The half of a stream that can be read.
+    pub(crate) fn open() -> Self {
+        Self::new(StreamRecvState::Open)
+    }
+
+    /// The missing half of a unidirectional stream that this side opened.
+    pub(crate) fn absent() -> Self {
+        Self::new(StreamRecvState::Absent)
+    }
+
+    fn new(state: StreamRecvState) -> Self {
+        Self {
+            state,
+            unread: VecDeque::new(),
+            handed: VecDeque::new(),
+            handed_base: 0,
+            read_waiters: Waiters::default(),
+            reset_waiters: Waiters::default(),
+        }
+    }
+
+    // ---- What the user does -------------------------------------------------------------------------------------
+
+    /// Hands out up to `limit` bytes from the front: `None` at the end of the stream.
+    pub(crate) fn poll_take(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Result<Option<Taken>, ReadError>> {
+        match &self.state {
+            StreamRecvState::Reset(code) => return Poll::Ready(Err(ReadError::Reset(*code))),
+            StreamRecvState::Stopped(code) => return Poll::Ready(Err(ReadError::Stopped(*code))),
+            StreamRecvState::Absent => return Poll::Ready(Ok(None)),
+            StreamRecvState::Open | StreamRecvState::Finished | StreamRecvState::Lost(_) => {}
+        }
+        if let Some(taken) = self.take(limit) {
+            return Poll::Ready(Ok(Some(taken)));
+        }
+        match &self.state {
+            StreamRecvState::Finished => Poll::Ready(Ok(None)),
+            StreamRecvState::Lost(error) => Poll::Ready(Err(error.clone())),
+            _ => {
+                self.read_waiters.register(WaiterKey::OWNER, cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Hands out up to `limit` bytes that are there already.
+    pub(crate) fn take(&mut self, limit: usize) -> Option<Taken> {
+        if matches!(self.state, StreamRecvState::Reset(_) | StreamRecvState::Stopped(_)) {
+            return None;
+        }
+        let front = self.unread.front_mut()?;
+        let lent = if front.len() <= limit { self.unread.pop_front()? } else { front.split_to(limit) };
+        let number = self.handed_base + self.handed.len() as u64;
+        self.handed.push_back(Handed { bytes: lent.len() as u64, returned: false });
+        Some(Taken { lent, number })
+    }
+
+    /// A piece came back. Returns how many bytes MsQuic may now have back: those before the first piece still out.
+    #[must_use]
+    pub(crate) fn give_back(&mut self, number: u64) -> u64 {
+        let index = (number - self.handed_base) as usize;
+        self.handed[index].returned = true;
+        let mut bytes = 0;
+        while self.handed.front().is_some_and(|handed| handed.returned) {
+            bytes += self.handed.pop_front().map_or(0, |handed| handed.bytes);
+            self.handed_base += 1;
+        }
+        bytes
+    }
+
+    /// Stops reading with `code`. True when the peer must be told, or MsQuic be given back what was not read.
+    pub(crate) fn begin_stop(&mut self, code: u64) -> bool {
+        let must_tell = match self.state {
+            StreamRecvState::Open => true,
+            // Everything that was received and FIN itself: MsQuic waits for the rest to be read or given up.
+            StreamRecvState::Finished => !self.unread.is_empty(),
+            _ => false,
+        };
+        if must_tell {
+            self.state = StreamRecvState::Stopped(code);
+            self.unread.clear();
+        }
+        must_tell
+    }
+
+    /// A new name for a future that waits in [`Self::poll_received_reset`].
+    pub(crate) fn new_reset_key(&mut self) -> WaiterKey {
+        self.reset_waiters.new_key()
+    }
+
+    /// Forgets a future that waited in [`Self::poll_received_reset`].
+    #[must_use = "drop the waker after the lock"]
+    pub(crate) fn forget_reset(&mut self, key: WaiterKey) -> Option<Waker> {
+        self.reset_waiters.remove(key)
+    }
+
+    /// Ready with the peer's reset code, with `None` once the stream ended otherwise, or with what ended the connection.
+    pub(crate) fn poll_received_reset(
+        &mut self,
+        key: WaiterKey,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<u64>, ReadError>> {
+        match &self.state {
+            StreamRecvState::Reset(code) => Poll::Ready(Ok(Some(*code))),
+            StreamRecvState::Finished | StreamRecvState::Absent | StreamRecvState::Stopped(_) => Poll::Ready(Ok(None)),
+            StreamRecvState::Lost(error) => Poll::Ready(Err(error.clone())),
+            StreamRecvState::Open => {
+                self.reset_waiters.register(key, cx.waker());
+                Poll::Pending
+            }
+        }
+    }
+
+    // ---- What MsQuic says ---------------------------------------------------------------------------------------
+
+    /// Whether what RECEIVE brings is still wanted.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state == StreamRecvState::Open
+    }
+
+    /// RECEIVE: MsQuic lends `pieces`; with `fin` they are the last.
+    pub(crate) fn on_receive(&mut self, pieces: impl Iterator<Item = Lent>, fin: bool) -> Wakeups {
+        if !self.is_open() {
+            return Wakeups::none();
+        }
+        self.unread.extend(pieces.filter(|piece| piece.len() > 0));
+        if fin {
+            return self.on_fin();
+        }
+        let mut wakeups = Wakeups::none();
+        self.read_waiters.take_into(&mut wakeups);
+        wakeups
+    }
+
+    /// PEER_SEND_SHUTDOWN, or the FIN flag of RECEIVE: the peer finished.
+    pub(crate) fn on_fin(&mut self) -> Wakeups {
+        if !self.is_open() {
+            return Wakeups::none();
+        }
+        self.state = StreamRecvState::Finished;
+        self.wake_all()
+    }
+
+    /// PEER_SEND_ABORTED: the peer reset the stream with `code`. What was not read is gone.
+    pub(crate) fn on_peer_send_aborted(&mut self, code: u64) -> Wakeups {
+        // FIN is seen when the last byte was lent: a reset that comes after it takes nothing away.
+        if !self.is_open() {
+            return Wakeups::none();
+        }
+        self.state = StreamRecvState::Reset(code);
+        self.unread.clear();
+        self.wake_all()
+    }
+
+    /// The stream is over. Whatever was received stays readable.
+    pub(crate) fn on_lost(&mut self, lost: Option<ConnectionError>) -> Wakeups {
+        if self.is_open() {
+            self.state = StreamRecvState::Lost(match lost {
+                Some(error) => ReadError::ConnectionLost(error),
+                None => ReadError::Native(NativeError::ABORTED),
+            });
+        }
+        self.wake_all()
+    }
+
+    fn wake_all(&mut self) -> Wakeups {
+        let mut wakeups = Wakeups::none();
+        self.read_waiters.take_into(&mut wakeups);
+        self.reset_waiters.take_into(&mut wakeups);
+        wakeups
+    }
+}

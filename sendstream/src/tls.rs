@@ -1,0 +1,674 @@
+//! Who this side is, and whom it believes: certificates, keys and trust.
+//!
+//! # What MsQuic does not do
+//!
+//! On OpenSSL, MsQuic's own validation of a server is not one to rely on, as its `platform/tls_openssl.c` shows:
+//!
+//! - It checks the certificate chain and never the **name**: any certificate of a trusted authority would pass for any
+//!   host.
+//! - It always begins with OpenSSL's default roots (`SSL_CTX_set_default_verify_paths`); a CA file adds to them. There
+//!   is no way to believe one private authority alone.
+//! - Where those defaults lie is a path compiled into OpenSSL, which for a linked-in one is no system's real store.
+//!
+//! So a client has MsQuic validate nothing and report the server's certificates instead. [`Trust::verify`] then judges
+//! chain, name, validity and purpose with `rustls-webpki` inside the handshake, before any application data can flow.
+//! That the server holds the key of its certificate remains OpenSSL's to check, which it does in any case (RFC 8446
+//! §4.4.3).
+//!
+//! # How a key reaches OpenSSL
+//!
+//! In memory: as a PKCS#12 archive that is built once per [`Identity`], zeroed when dropped, and never in a file.
+
+mod der;
+mod key;
+mod pkcs12;
+mod pkcs7;
+
+use std::{
+    collections::HashSet,
+    fmt, fs,
+    io::{self, Read},
+    path::{Path, PathBuf},
+    str::FromStr,
+    sync::{Arc, OnceLock},
+};
+
+use ring::digest;
+use rustls_pki_types::{
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, TrustAnchor, UnixTime,
+    pem::{self, PemObject},
+};
+use sendstream_sys as sys;
+use zeroize::{Zeroize, Zeroizing};
+
+use crate::error::NativeError;
+
+/// A certificate chain with its private key: what a server shows, and what a client shows to a server that asks.
+///
+/// Clones share one copy of the key. Its memory is zeroed when the last of them goes; `Debug` prints the certificate's
+/// hash and never the key.
+#[derive(Clone)]
+pub struct Identity(Arc<IdentityInner>);
+
+struct IdentityInner {
+    /// The certificate of the key, which is the first of its chain.
+    certificate: CertificateDer<'static>,
+    hash: CertificateHash,
+    /// Chain and key as MsQuic takes them.
+    pkcs12: Zeroizing<Vec<u8>>,
+}
+
+impl Identity {
+    /// Makes a new ECDSA P-256 key and a certificate for it that it signs itself.
+    ///
+    /// `names` are the DNS names and IP addresses that the certificate is for. No authority vouches for it: clients
+    /// pin it ([`Trust::pinned`]) by [`Identity::certificate_sha256`], which is a new one with every call.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError::InvalidName`] for a name that cannot stand in a certificate, [`IdentityError::Generate`] if the
+    /// system has no randomness to give.
+    pub fn self_signed(names: impl IntoIterator<Item = impl Into<String>>) -> Result<Self, IdentityError> {
+        let mut parameters = rcgen::CertificateParams::default();
+        for name in names {
+            let name = name.into();
+            let server_name = ServerName::try_from(name.as_str());
+            let san = match server_name.map_err(|_| IdentityError::InvalidName { name: name.clone() })? {
+                ServerName::IpAddress(address) => rcgen::SanType::IpAddress(address.into()),
+                _ => match name.as_str().try_into() {
+                    Ok(dns_name) => rcgen::SanType::DnsName(dns_name),
+                    Err(_) => return Err(IdentityError::InvalidName { name }),
+                },
+            };
+            parameters.subject_alt_names.push(san);
+        }
+        parameters.distinguished_name.push(rcgen::DnType::CommonName, "sendstream");
+        parameters.extended_key_usages =
+            vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth, rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+        let generate = |error: rcgen::Error| IdentityError::Generate { reason: error.to_string() };
+        let mut pair = rcgen::KeyPair::generate().map_err(generate)?;
+        let certificate = parameters.self_signed(&pair).map_err(generate)?;
+        let key = PrivatePkcs8KeyDer::from(pair.serialize_der());
+        pair.zeroize();
+        Self::from_der(vec![certificate.into()], key.into())
+    }
+
+    /// Takes a certificate chain and its private key in PEM (RFC 7468).
+    ///
+    /// The chain's first certificate is the one that the key belongs to, then each one's issuer; the root may be left
+    /// out. The key is `PRIVATE KEY` (PKCS#8), `EC PRIVATE KEY` (SEC 1) or `RSA PRIVATE KEY` (PKCS#1). Sections of
+    /// other kinds are skipped, so one file may serve for both.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`]; all of them are about what was passed.
+    pub fn from_pem(cert_chain_pem: impl AsRef<[u8]>, key_pem: impl AsRef<[u8]>) -> Result<Self, IdentityError> {
+        let chain = CertificateDer::pem_slice_iter(cert_chain_pem.as_ref())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| IdentityError::Pem { reason: error.to_string() })?;
+        Self::from_der(chain, key_from_pem(key_pem.as_ref())?)
+    }
+
+    /// Takes a certificate chain and its private key in DER, in the order and the forms of [`Identity::from_pem`].
+    ///
+    /// Whether an RSA, P-256, P-384 or Ed25519 key belongs to the chain's first certificate is checked here; for other
+    /// kinds of key it shows when the client or server is built ([`IdentityError::Rejected`]).
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`]; all of them are about what was passed.
+    pub fn from_der(
+        chain: Vec<CertificateDer<'static>>,
+        mut key: PrivateKeyDer<'static>,
+    ) -> Result<Self, IdentityError> {
+        let identity = Self::from_chain_and_key(&chain, &key);
+        key.zeroize();
+        identity
+    }
+
+    /// Reads a certificate chain and its private key from two PEM files, as [`Identity::from_pem`] takes them; both may
+    /// be the same file.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError::ReadFile`] with the file that could not be read, or as [`Identity::from_pem`].
+    pub fn from_files(cert_path: impl AsRef<Path>, key_path: impl AsRef<Path>) -> Result<Self, IdentityError> {
+        Self::from_pem(read_file(cert_path.as_ref())?, read_file(key_path.as_ref())?)
+    }
+
+    /// The SHA-256 hash of [`Identity::certificate`], which clients can pin.
+    pub fn certificate_sha256(&self) -> CertificateHash {
+        self.0.hash
+    }
+
+    /// The certificate that the key belongs to, in DER.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.0.certificate
+    }
+
+    /// Chain and key as an unencrypted PKCS#12 archive of less than 2^31 bytes, for `QUIC_CERTIFICATE_PKCS12`.
+    pub(crate) fn pkcs12(&self) -> &[u8] {
+        &self.0.pkcs12
+    }
+
+    /// An identity that OpenSSL cannot read.
+    #[cfg(test)]
+    pub(crate) fn unusable() -> Self {
+        let certificate = CertificateDer::from(&b"certificate"[..]);
+        let hash = CertificateHash::of(&certificate);
+        let pkcs12 = pkcs12::encode(b"key", std::slice::from_ref(&certificate));
+        Self(Arc::new(IdentityInner { certificate, hash, pkcs12 }))
+    }
+
+    fn from_chain_and_key(
+        chain: &[CertificateDer<'static>],
+        key: &PrivateKeyDer<'static>,
+    ) -> Result<Self, IdentityError> {
+        let certificate = chain.first().ok_or(IdentityError::NoCertificate)?;
+        if let Some(index) = chain.iter().position(|certificate| key::PublicKey::of_certificate(certificate).is_none())
+        {
+            return Err(IdentityError::InvalidCertificate { index });
+        }
+        if chain.iter().map(|certificate| certificate.len()).sum::<usize>() > MAX_CHAIN_LENGTH {
+            return Err(IdentityError::ChainTooLong);
+        }
+        let public_key = key::PublicKey::of_certificate(certificate).ok_or(IdentityError::NoCertificate)?;
+        let pkcs8 = key::to_pkcs8(key, &public_key)?;
+        Ok(Self(Arc::new(IdentityInner {
+            certificate: certificate.clone(),
+            hash: CertificateHash::of(certificate),
+            pkcs12: pkcs12::encode(&pkcs8, chain),
+        })))
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").field("certificate_sha256", &self.0.hash).finish_non_exhaustive()
+    }
+}
+
+/// The SHA-256 hash of a certificate's DER, by which it can be recognised.
+///
+/// It is written as 64 lowercase hexadecimal digits. Reading also takes capitals and colons between the bytes, as
+/// `openssl x509 -fingerprint -sha256` prints them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CertificateHash([u8; 32]);
+
+impl CertificateHash {
+    /// The hash of a certificate in DER.
+    pub fn of(certificate: &CertificateDer<'_>) -> Self {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(digest::digest(&digest::SHA256, certificate).as_ref());
+        Self(hash)
+    }
+}
+
+impl From<[u8; 32]> for CertificateHash {
+    fn from(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+}
+
+impl AsRef<[u8]> for CertificateHash {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl FromStr for CertificateHash {
+    type Err = ParseCertificateHashError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let pair_length = if text.contains(':') { 3 } else { 2 };
+        let mut hash = [0; 32];
+        if text.len() != hash.len() * pair_length - (pair_length - 2) {
+            return Err(ParseCertificateHashError);
+        }
+        let digit = |byte: u8| char::from(byte).to_digit(16).ok_or(ParseCertificateHashError);
+        for (byte, pair) in hash.iter_mut().zip(text.as_bytes().chunks(pair_length)) {
+            *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
+            if pair.get(2).is_some_and(|&separator| separator != b':') {
+                return Err(ParseCertificateHashError);
+            }
+        }
+        Ok(Self(hash))
+    }
+}
+
+impl fmt::Display for CertificateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for CertificateHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CertificateHash({self})")
+    }
+}
+
+/// Whom a client believes to be the server it asked for. The default is [`Trust::system`].
+///
+/// Where an authority vouches for a server, the certificate must name what the client asked for among its subject
+/// alternative names (RFC 9525), be valid now and be meant for servers. Authorities may sign with RSA of 2048 bits or
+/// more, ECDSA on P-256 or P-384, or Ed25519. Revocation is not checked. Clones share what they hold.
+#[derive(Clone, Debug)]
+pub struct Trust(TrustKind);
+
+#[derive(Clone)]
+enum TrustKind {
+    /// Loaded when first needed.
+    System(Arc<OnceLock<Result<Authorities, TrustError>>>),
+    Authorities(Arc<Authorities>),
+    Pinned(Arc<HashSet<CertificateHash>>),
+    Anyone,
+}
+
+impl Trust {
+    /// Believes servers whose certificate is for the name that was asked for and issued by an authority that this
+    /// system trusts.
+    ///
+    /// The roots are read when the first client with this value is built. On Linux and the BSDs they are those of the
+    /// distribution's `ca-certificates`, unless the environment variables `SSL_CERT_FILE` or `SSL_CERT_DIR` name
+    /// others; on macOS and Windows the system's store is asked.
+    pub fn system() -> Self {
+        Self(TrustKind::System(Arc::default()))
+    }
+
+    /// Believes servers whose certificate has one of these hashes, whatever name, validity and issuer it has.
+    ///
+    /// Only the server's own certificate counts, not the issuers it sends along. Without any hash no server is
+    /// believed.
+    pub fn pinned(hashes: impl IntoIterator<Item = impl Into<CertificateHash>>) -> Self {
+        Self(TrustKind::Pinned(Arc::new(hashes.into_iter().map(Into::into).collect())))
+    }
+
+    /// Believes servers whose certificate is for the name that was asked for and issued by one of the authorities in
+    /// this PEM (RFC 7468), and no other.
+    ///
+    /// The system's authorities do not count. Sections other than certificates are skipped.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] if the PEM is damaged, has no certificate, or one that cannot be an authority's.
+    pub fn ca_pem(pem: impl AsRef<[u8]>) -> Result<Self, TrustError> {
+        let certificates = CertificateDer::pem_slice_iter(pem.as_ref())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| TrustError::Pem { reason: error.to_string() })?;
+        Self::ca_der(certificates)
+    }
+
+    /// As [`Trust::ca_pem`], with the authorities' certificates in DER.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError::NoCertificate`] or [`TrustError::InvalidCertificate`].
+    pub fn ca_der<'a>(certificates: impl IntoIterator<Item = CertificateDer<'a>>) -> Result<Self, TrustError> {
+        let anchors = certificates
+            .into_iter()
+            .enumerate()
+            .map(|(index, certificate)| match webpki::anchor_from_trusted_cert(&certificate) {
+                Ok(anchor) => Ok(anchor.to_owned()),
+                Err(error) => Err(TrustError::InvalidCertificate { index, reason: error.to_string() }),
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        if anchors.is_empty() {
+            return Err(TrustError::NoCertificate);
+        }
+        Ok(Self(TrustKind::Authorities(Arc::new(Authorities { anchors }))))
+    }
+
+    /// Believes whoever answers.
+    ///
+    /// The connection is encrypted, but anyone on the path can pose as the server and read and change everything. It is
+    /// for experiments; where servers have no certificate of an authority, [`Trust::pinned`] is as easy and safe.
+    pub fn dangerous_accept_any_certificate() -> Self {
+        Self(TrustKind::Anyone)
+    }
+
+    /// Reads the system's roots, if they are what this is about and have not been read.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError::NoSystemRoots`], which is kept: clones of this value give the same.
+    pub(crate) fn load(&self) -> Result<(), TrustError> {
+        match &self.0 {
+            TrustKind::System(authorities) => {
+                authorities.get_or_init(Authorities::of_system).as_ref().map(drop).map_err(Clone::clone)
+            }
+            TrustKind::Authorities(_) | TrustKind::Pinned(_) | TrustKind::Anyone => Ok(()),
+        }
+    }
+
+    /// Whether MsQuic must report the server's certificate, and the handler must ask [`Trust::verify`]: always, but for
+    /// [`Trust::dangerous_accept_any_certificate`].
+    pub(crate) fn needs_certificate_event(&self) -> bool {
+        !matches!(self.0, TrustKind::Anyone)
+    }
+
+    /// Whether a certificate could be for `server_name`, which the connecting call should ask first; pins take any.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateRefusal::InvalidServerName`] for what is neither a DNS name nor an IP address.
+    pub(crate) fn check_server_name(&self, server_name: &str) -> Result<(), CertificateRefusal> {
+        match &self.0 {
+            TrustKind::System(_) | TrustKind::Authorities(_) => parse_server_name(server_name).map(drop),
+            TrustKind::Pinned(_) | TrustKind::Anyone => Ok(()),
+        }
+    }
+
+    /// Judges a server by its certificates: the answer to `QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED`.
+    ///
+    /// `leaf_der` and `chain_pkcs7` are the bytes of the two `QUIC_BUFFER`s that the event's `Certificate` and `Chain`
+    /// point to, since the flag USE_PORTABLE_CERTIFICATES is set; empty if a pointer is null. The handler must answer
+    /// an error with a failing status, or the handshake succeeds.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateRefusal`]: the server, or one that poses as it, is not believed.
+    pub(crate) fn verify(
+        &self,
+        server_name: &str,
+        leaf_der: &[u8],
+        chain_pkcs7: &[u8],
+    ) -> Result<(), CertificateRefusal> {
+        if let TrustKind::Anyone = self.0 {
+            return Ok(());
+        }
+        if leaf_der.is_empty() {
+            return Err(CertificateRefusal::NoCertificate);
+        }
+        let leaf = CertificateDer::from(leaf_der);
+        match &self.0 {
+            TrustKind::System(authorities) => match authorities.get_or_init(Authorities::of_system) {
+                Ok(authorities) => authorities.verify(server_name, &leaf, chain_pkcs7),
+                Err(_) => Err(CertificateRefusal::UnknownIssuer),
+            },
+            TrustKind::Authorities(authorities) => authorities.verify(server_name, &leaf, chain_pkcs7),
+            TrustKind::Pinned(pins) => match CertificateHash::of(&leaf) {
+                hash if pins.contains(&hash) => Ok(()),
+                actual => Err(CertificateRefusal::NotPinned { actual }),
+            },
+            TrustKind::Anyone => Ok(()),
+        }
+    }
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        Self::system()
+    }
+}
+
+impl fmt::Debug for TrustKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(_) => f.write_str("System"),
+            Self::Authorities(authorities) => write!(f, "Authorities({})", authorities.anchors.len()),
+            Self::Pinned(pins) => f.debug_tuple("Pinned").field(pins).finish(),
+            Self::Anyone => f.write_str("Anyone"),
+        }
+    }
+}
+
+/// Roots, and nobody else's word.
+struct Authorities {
+    anchors: Vec<TrustAnchor<'static>>,
+}
+
+impl Authorities {
+    /// The roots that this system trusts. Those in a form that webpki does not know are left out.
+    fn of_system() -> Result<Self, TrustError> {
+        let loaded = rustls_native_certs::load_native_certs();
+        let anchors: Vec<_> = loaded
+            .certs
+            .iter()
+            .filter_map(|certificate| Some(webpki::anchor_from_trusted_cert(certificate).ok()?.to_owned()))
+            .collect();
+        if anchors.is_empty() {
+            let reason = loaded.errors.first().map_or_else(|| "the store is empty".to_owned(), ToString::to_string);
+            return Err(TrustError::NoSystemRoots { reason });
+        }
+        Ok(Self { anchors })
+    }
+
+    fn verify(
+        &self,
+        server_name: &str,
+        leaf: &CertificateDer<'_>,
+        chain_pkcs7: &[u8],
+    ) -> Result<(), CertificateRefusal> {
+        let name = parse_server_name(server_name)?;
+        // A chain that cannot be read is none: then an issuer is missing, unless it is a root.
+        let issuers = pkcs7::certificates(chain_pkcs7).unwrap_or_default();
+        let end_entity = webpki::EndEntityCert::try_from(leaf).map_err(CertificateRefusal::from_webpki)?;
+        end_entity
+            .verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                &self.anchors,
+                &issuers,
+                UnixTime::now(),
+                webpki::KeyUsage::server_auth(),
+                None,
+                None,
+            )
+            .map_err(CertificateRefusal::from_webpki)?;
+        end_entity.verify_is_valid_for_subject_name(&name).map_err(CertificateRefusal::from_webpki)
+    }
+}
+
+/// Why a server was not believed: its certificate is wrong, or it is not the server that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CertificateRefusal {
+    /// The server showed no certificate.
+    #[error("the server showed no certificate")]
+    NoCertificate,
+    /// The server's certificate is none of the pinned ones.
+    #[error("the server's certificate {actual} is not pinned: it is another server, an impostor, or was renewed")]
+    NotPinned {
+        /// The hash of the certificate that the server showed.
+        actual: CertificateHash,
+    },
+    /// No certificate could be for the name that was asked for.
+    #[error("{name:?} is neither a DNS name nor an IP address; connect with the name in the server's certificate")]
+    InvalidServerName {
+        /// The name.
+        name: String,
+    },
+    /// The server's certificate is for other names than the one that was asked for.
+    #[error("the server's certificate is not for {name:?} but for [{}]", .certified.join(", "))]
+    NameMismatch {
+        /// The name that was asked for.
+        name: String,
+        /// The names in the certificate.
+        certified: Vec<String>,
+    },
+    /// No authority that is believed issued the server's certificate, or the server left out an issuer in between.
+    #[error("no trusted authority issued the server's certificate; name its CA with `Trust::ca_pem`, or pin it")]
+    UnknownIssuer,
+    /// The server's certificate, or an issuer's, is no longer valid.
+    #[error("the server's certificate has expired")]
+    Expired,
+    /// The server's certificate, or an issuer's, is not valid yet, or the clock of this side is slow.
+    #[error("the server's certificate is not valid yet; is this system's clock right?")]
+    NotYetValid,
+    /// The server's certificate is an authority's own, as tools make it that sign a certificate with its own key.
+    #[error(
+        "the server shows a CA's certificate as its own; give it one that a CA issued, or `Trust::pinned` its hash"
+    )]
+    AuthorityAsServer,
+    /// The server's certificate, or an issuer's, breaks another rule of RFC 5280.
+    #[error("the server's certificate is not acceptable: {reason}")]
+    Unacceptable {
+        /// The rule, in webpki's words.
+        reason: String,
+    },
+}
+
+impl CertificateRefusal {
+    /// What the handler of PEER_CERTIFICATE_RECEIVED answers MsQuic.
+    ///
+    /// Only that it is a failure matters: MsQuic ends every such handshake with the alert `bad_certificate`.
+    pub(crate) fn status(&self) -> sys::QUIC_STATUS {
+        NativeError::HANDSHAKE_FAILURE.status()
+    }
+
+    fn from_webpki(error: webpki::Error) -> Self {
+        match error {
+            webpki::Error::CertNotValidForName(context) => Self::NameMismatch {
+                name: context.expected.to_str().into_owned(),
+                certified: context.presented.iter().map(|name| plain_name(name).to_owned()).collect(),
+            },
+            webpki::Error::UnknownIssuer => Self::UnknownIssuer,
+            webpki::Error::CertExpired { .. } => Self::Expired,
+            webpki::Error::CertNotValidYet { .. } => Self::NotYetValid,
+            webpki::Error::CaUsedAsEndEntity => Self::AuthorityAsServer,
+            error => Self::Unacceptable { reason: error.to_string() },
+        }
+    }
+}
+
+/// Why a certificate chain and key make no [`Identity`]. The caller's doing, except for [`IdentityError::Generate`].
+#[derive(Debug, Clone, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// There is no certificate.
+    #[error("no certificate given; give PEM with at least one `BEGIN CERTIFICATE` section, the key's own first")]
+    NoCertificate,
+    /// One of the certificates is not an X.509 certificate.
+    #[error("certificate {index} of the chain, counted from 0, is not X.509 in DER; export it again")]
+    InvalidCertificate {
+        /// Its place in the chain, from 0.
+        index: usize,
+    },
+    /// The chain is longer than TLS can send: 2^24 - 1 bytes (RFC 8446 §4.4.2).
+    #[error("the certificate chain is over 16 MiB; give the key's own certificate and its issuers only")]
+    ChainTooLong,
+    /// There is no private key.
+    #[error("no private key given; give PEM with a `PRIVATE KEY`, `EC PRIVATE KEY` or `RSA PRIVATE KEY` section")]
+    NoPrivateKey,
+    /// The private key is protected by a passphrase.
+    #[error("the private key is encrypted; decrypt it with `openssl pkey -in KEY -out PLAIN_KEY` and give that")]
+    EncryptedKey,
+    /// The private key is not what its container says.
+    #[error("the private key cannot be read; convert it with `openssl pkcs8 -topk8 -nocrypt -in KEY -out KEY_8`")]
+    UnsupportedKey,
+    /// The private key belongs to another certificate.
+    #[error("the private key does not belong to the first certificate; give the pair, and that certificate first")]
+    KeyMismatch,
+    /// The PEM is damaged.
+    #[error("the PEM is damaged: {reason}; export it again")]
+    Pem {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file could not be read.
+    #[error("cannot read {}: {source}", .path.display())]
+    ReadFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
+    /// A name cannot stand in a certificate.
+    #[error("{name:?} is neither a DNS name nor an IP address; give names such as \"localhost\" or \"127.0.0.1\"")]
+    InvalidName {
+        /// The name.
+        name: String,
+    },
+    /// A key could not be made.
+    #[error("cannot make a key and certificate: {reason}")]
+    Generate {
+        /// What failed.
+        reason: String,
+    },
+    /// OpenSSL refused chain and key when a client or server was built with them.
+    #[error("OpenSSL refuses the certificate or its key ({status}); are they a pair, of a kind that TLS 1.3 knows?")]
+    Rejected {
+        /// MsQuic's word for it.
+        status: NativeError,
+    },
+}
+
+/// Why there is nobody to trust. The caller's doing, except for [`TrustError::NoSystemRoots`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrustError {
+    /// There is no certificate of an authority.
+    #[error("no CA certificate given; give PEM with at least one `BEGIN CERTIFICATE` section")]
+    NoCertificate,
+    /// One of the certificates cannot be an authority's.
+    #[error("CA certificate {index}, counted from 0, cannot be used ({reason}); export it again")]
+    InvalidCertificate {
+        /// Its place among the certificates, from 0.
+        index: usize,
+        /// What is wrong with it, in webpki's words.
+        reason: String,
+    },
+    /// The PEM is damaged.
+    #[error("the CA's PEM is damaged: {reason}; export it again")]
+    Pem {
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// This system has no root certificates that could be read.
+    #[error("no system root certificates ({reason}); install `ca-certificates`, or name a CA with `Trust::ca_pem`")]
+    NoSystemRoots {
+        /// What the system said.
+        reason: String,
+    },
+}
+
+/// The text is not a [`CertificateHash`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a certificate hash is 64 hexadecimal digits")]
+pub struct ParseCertificateHashError;
+
+fn parse_server_name(name: &str) -> Result<ServerName<'_>, CertificateRefusal> {
+    ServerName::try_from(name).map_err(|_| CertificateRefusal::InvalidServerName { name: name.to_owned() })
+}
+
+/// The name in webpki's rendering of a certificate's, `DnsName("server.test")` or `IpAddress(192.0.2.1)`.
+fn plain_name(rendered: &str) -> &str {
+    ["DnsName(", "IpAddress("]
+        .iter()
+        .find_map(|prefix| rendered.strip_prefix(prefix)?.strip_suffix(')'))
+        .map_or(rendered, |name| name.trim_matches('"'))
+}
+
+fn key_from_pem(pem: &[u8]) -> Result<PrivateKeyDer<'static>, IdentityError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
+        // PKCS#8 names the encryption in the section's label, the older forms in a header inside it.
+        if pem.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) {
+            return IdentityError::EncryptedKey;
+        }
+        match error {
+            pem::Error::NoItemsFound => IdentityError::NoPrivateKey,
+            error => IdentityError::Pem { reason: error.to_string() },
+        }
+    })
+}
+
+/// Reads a file that may hold a key into memory that is zeroed.
+fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
+    let read = || {
+        let mut file = fs::File::open(path)?;
+        // Room for all of it, so that no copy stays behind in memory that grew.
+        let capacity = usize::try_from(file.metadata()?.len()).unwrap_or(0).saturating_add(1).min(MAX_CHAIN_LENGTH);
+        let mut contents = Zeroizing::new(Vec::with_capacity(capacity));
+        file.read_to_end(&mut contents)?;
+        Ok(contents)
+    };
+    read().map_err(|source| IdentityError::ReadFile { path: path.to_owned(), source: Arc::new(source) })
+}
+
+const ENCRYPTED: &[u8] = b"ENCRYPTED";
+
+/// What fits into the certificate list of a TLS message.
+const MAX_CHAIN_LENGTH: usize = (1 << 24) - 1;
+
+#[cfg(test)]
+mod tests;

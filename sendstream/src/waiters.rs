@@ -1,0 +1,202 @@
+//! Who waits for what: stored wakers, and the wakers that a state change found to wake.
+//!
+//! Every state machine of the crate keeps one [`Waiters`] per thing that can be waited for. A transition that makes
+//! somebody able to go on moves those wakers into a [`Wakeups`] and returns it; the caller drops the lock and only then
+//! wakes. Waking under a lock would be a deadlock as soon as the woken task runs on the spot and looks at the same state.
+
+use std::{
+    future::poll_fn,
+    task::{Context, Poll, Waker},
+};
+
+/// The tasks that wait for one kind of event.
+///
+/// A waiter is known by its [`WaiterKey`], so polling a thousand times stores one waker. The first waiter, mostly the
+/// only one, is stored without an allocation.
+#[derive(Debug, Default)]
+pub(crate) struct Waiters {
+    first: Option<(WaiterKey, Waker)>,
+    rest: Vec<(WaiterKey, Waker)>,
+    last_key: u64,
+}
+
+/// Names one waiter among those of one [`Waiters`]; never used twice there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WaiterKey(u64);
+
+impl WaiterKey {
+    /// The waiter behind `poll_*` methods with `&mut self`: there is one, so a later poll replaces the earlier.
+    pub(crate) const OWNER: Self = Self(0);
+}
+
+impl Waiters {
+    /// A new name for a future that may be one of several.
+    pub(crate) fn new_key(&mut self) -> WaiterKey {
+        self.last_key += 1;
+        WaiterKey(self.last_key)
+    }
+
+    /// Stores `waker` for `key`, in place of the one stored before unless both wake the same task.
+    pub(crate) fn register(&mut self, key: WaiterKey, waker: &Waker) {
+        if let Some((_, stored)) = self.first.iter_mut().chain(&mut self.rest).find(|(other, _)| *other == key) {
+            stored.clone_from(waker);
+        } else if self.first.is_none() {
+            self.first = Some((key, waker.clone()));
+        } else {
+            self.rest.push((key, waker.clone()));
+        }
+    }
+
+    /// Forgets a waiter whose future was dropped. The waker is handed out because dropping it may run foreign code,
+    /// which must not happen under a lock.
+    #[must_use = "drop the waker after the lock"]
+    pub(crate) fn remove(&mut self, key: WaiterKey) -> Option<Waker> {
+        if self.first.as_ref().is_some_and(|(other, _)| *other == key) {
+            return self.first.take().map(|(_, waker)| waker);
+        }
+        let index = self.rest.iter().position(|(other, _)| *other == key)?;
+        Some(self.rest.swap_remove(index).1)
+    }
+
+    /// Moves every waiter into `wakeups`.
+    pub(crate) fn take_into(&mut self, wakeups: &mut Wakeups) {
+        wakeups.extend(self.first.take().into_iter().chain(self.rest.drain(..)).map(|(_, waker)| waker));
+    }
+
+    /// How many waiters are stored.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+}
+
+/// Wakers that a transition took out of the state, to be woken once the lock is dropped.
+#[derive(Debug, Default)]
+#[must_use = "a transition's waiters sleep for ever unless `wake` is called after the lock is dropped"]
+pub(crate) struct Wakeups {
+    first: Option<Waker>,
+    rest: Vec<Waker>,
+}
+
+impl Wakeups {
+    /// Nobody.
+    pub(crate) fn none() -> Self {
+        Self::default()
+    }
+
+    /// Wakes everybody, each task once. No lock may be held.
+    pub(crate) fn wake(self) {
+        for waker in self.first.into_iter().chain(self.rest) {
+            waker.wake();
+        }
+    }
+
+    /// Adds those of `other`.
+    pub(crate) fn merge(&mut self, other: Self) {
+        self.extend(other.first.into_iter().chain(other.rest));
+    }
+
+    fn extend(&mut self, wakers: impl Iterator<Item = Waker>) {
+        for waker in wakers {
+            if self.first.iter().chain(&self.rest).any(|known| known.will_wake(&waker)) {
+                continue;
+            }
+            match self.first {
+                None => self.first = Some(waker),
+                Some(_) => self.rest.push(waker),
+            }
+        }
+    }
+
+    /// How many tasks would be woken.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+}
+
+/// Something that any number of futures wait for, each under a key of its own.
+pub(crate) trait KeyedWait {
+    /// What is waited for.
+    type Output;
+
+    /// A new name for one future.
+    fn new_key(&self) -> WaiterKey;
+
+    /// Looks whether it is there, and otherwise registers `key`'s task.
+    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output>;
+
+    /// Forgets `key`; the waker is dropped by the caller, outside of any lock.
+    fn forget(&self, key: WaiterKey) -> Option<Waker>;
+}
+
+/// Waits. Dropping the future forgets its waker and changes nothing else.
+pub(crate) async fn wait_for<W: KeyedWait>(what: W) -> W::Output {
+    struct Forget<'a, W: KeyedWait>(&'a W, WaiterKey);
+    impl<W: KeyedWait> Drop for Forget<'_, W> {
+        fn drop(&mut self) {
+            drop(self.0.forget(self.1));
+        }
+    }
+    let registered = Forget(&what, what.new_key());
+    poll_fn(|cx| what.poll(registered.1, cx)).await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    };
+    use std::task::Wake;
+
+    use super::*;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    #[test]
+    fn polling_a_thousand_times_stores_one_waker() {
+        let mut waiters = Waiters::default();
+        let key = waiters.new_key();
+        for _ in 0..1000 {
+            waiters.register(key, Waker::noop());
+            waiters.register(WaiterKey::OWNER, Waker::noop());
+        }
+        assert_eq!(waiters.len(), 2);
+    }
+
+    #[test]
+    fn a_task_that_waits_for_two_things_is_woken_once() {
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        let mut wakeups = Wakeups::none();
+        for _ in 0..2 {
+            let mut waiters = Waiters::default();
+            waiters.register(WaiterKey::OWNER, &waker);
+            waiters.take_into(&mut wakeups);
+        }
+        assert_eq!(wakeups.len(), 1);
+        wakeups.wake();
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_removed_waiter_is_forgotten_and_the_others_stay() {
+        let mut waiters = Waiters::default();
+        let keys: Vec<_> = (0..3).map(|_| waiters.new_key()).collect();
+        for key in &keys {
+            waiters.register(*key, Waker::noop());
+        }
+        assert!(waiters.remove(keys[0]).is_some());
+        assert!(waiters.remove(keys[0]).is_none());
+        assert!(waiters.remove(keys[2]).is_some());
+        assert_eq!(waiters.len(), 1);
+    }
+}

@@ -1,0 +1,95 @@
+//! What the tests share: a connected pair, and a bound on every wait.
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::{future::Future, net::SocketAddr, sync::mpsc, thread, time::Duration};
+
+use sendstream::{Client, Connection, Identity, Server, TransportConfig, Trust};
+
+/// No wait in these tests lasts that long unless something hangs.
+pub const HANG: Duration = Duration::from_secs(60);
+
+/// Runs `future` to its end; panics instead of hanging.
+pub fn run<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+    let (done, result) = mpsc::channel();
+    let test = thread::spawn(move || {
+        let _ = done.send(futures::executor::block_on(future));
+    });
+    match result.recv_timeout(HANG) {
+        Ok(value) => value,
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running after {HANG:?}"),
+        Err(mpsc::RecvTimeoutError::Disconnected) => match test.join() {
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(()) => unreachable!("the test's thread sends before it ends"),
+        },
+    }
+}
+
+/// Both ends of one connection over loopback.
+pub struct Pair {
+    pub client: Connection,
+    pub server: Connection,
+    pub endpoints: Endpoints,
+}
+
+/// A server and a client that trusts it.
+pub struct Endpoints {
+    pub server: Server,
+    pub client: Client,
+    pub address: SocketAddr,
+}
+
+impl Endpoints {
+    pub fn new() -> Self {
+        Self::with(TransportConfig::default(), TransportConfig::default())
+    }
+
+    /// `client` and `server` are the settings of each side.
+    pub fn with(client: TransportConfig, server: TransportConfig) -> Self {
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let trust = Trust::pinned([identity.certificate_sha256()]);
+        let server = Server::builder()
+            .identity(identity)
+            .alpn(["test"])
+            .transport(server)
+            .bind("127.0.0.1:0".parse().unwrap())
+            .unwrap();
+        let client = Client::builder().alpn(["test"]).trust(trust).transport(client).build().unwrap();
+        let address = server.local_addr().unwrap();
+        Self { server, client, address }
+    }
+
+    pub async fn connect(&self) -> (Connection, Connection) {
+        let (client, server) = futures::join!(self.client.connect(self.address, "localhost"), async {
+            self.server.accept().await.expect("the server runs").accept().await
+        });
+        (client.unwrap(), server.unwrap())
+    }
+
+    /// Shuts both sides down and waits until no native handle is left.
+    pub async fn end(self) {
+        self.server.shutdown().await;
+        self.client.wait_idle().await;
+    }
+}
+
+impl Pair {
+    pub async fn new() -> Self {
+        Self::over(Endpoints::new()).await
+    }
+
+    pub async fn with(client: TransportConfig, server: TransportConfig) -> Self {
+        Self::over(Endpoints::with(client, server)).await
+    }
+
+    async fn over(endpoints: Endpoints) -> Self {
+        let (client, server) = endpoints.connect().await;
+        Self { client, server, endpoints }
+    }
+
+    /// Lets both connections go and waits until no native handle is left.
+    pub async fn end(self) {
+        let Self { client, server, endpoints } = self;
+        drop((client, server));
+        endpoints.end().await;
+    }
+}
