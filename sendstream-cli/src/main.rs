@@ -12,6 +12,7 @@
 //! | `demo`     | `sendstream demo`: both ends as two processes on loopback                      |
 //! | `version`  | `sendstream version`: what is linked in here                                   |
 //! | `protocol` | the bytes between the two ends, without a network                              |
+//! | `transport`| how both ends set up a connection, and how they end it                         |
 //! | `ticket`   | the one line that a receiver prints and a sender is given                      |
 //! | `name`     | which names a peer may give a file                                             |
 //! | `progress` | the bars on a terminal, the notes in a pipe                                    |
@@ -41,6 +42,7 @@ mod session;
 mod signal;
 mod summary;
 mod ticket;
+mod transport;
 mod version;
 mod walk;
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::{FutureExt as _, StreamExt as _, channel::mpsc, executor::block_on};
-use sendstream::{Identity, Incoming, Server, TransportConfig};
+use sendstream::{Identity, Incoming, Server};
 use serde::Serialize;
 
 use crate::{
@@ -18,12 +18,12 @@ use crate::{
     error::{Failure, chain},
     inbox::{Inbox, Rules},
     progress::Progress,
-    protocol::{ALPN, MAX_OPEN_FILES, SERVER_NAME},
-    send,
+    protocol::{ALPN, SERVER_NAME},
     session::{self, Ended, Shared},
     signal::Interrupt,
     summary,
     ticket::{Host, Ticket, Token},
+    transport,
 };
 
 /// Listens until the user interrupts it, or with `--once` until the first session has ended.
@@ -37,20 +37,13 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
     let token = Token::random().map_err(|error| Failure::new(format!("cannot draw a token: {error}")))?;
     let progress = Progress::new(args.output.quiet);
 
-    let server = Server::builder()
-        .identity(identity)
-        .alpn([ALPN])
-        .transport(TransportConfig {
-            // One for the control stream, and some slack for streams that are closing.
-            max_concurrent_bidi_streams: (MAX_OPEN_FILES + 16) as u16,
-            max_concurrent_uni_streams: 0,
-            ..send::transport()
-        })
-        .bind(args.listen)
-        .map_err(|error| {
-            Failure::new(format!("cannot listen on {}: {}", args.listen, chain(&error)))
-                .todo("choose another address with `--listen IP:PORT`; port 0 takes a free one")
-        })?;
+    let server =
+        Server::builder().identity(identity).alpn([ALPN]).transport(transport::settings()).bind(args.listen).map_err(
+            |error| {
+                Failure::new(format!("cannot listen on {}: {}", args.listen, chain(&error)))
+                    .todo("choose another address with `--listen IP:PORT`; port 0 takes a free one")
+            },
+        )?;
     let local = server.local_addr().map_err(|error| Failure::new(format!("cannot listen: {error}")))?;
 
     let (host, port) = match args.advertise.clone() {

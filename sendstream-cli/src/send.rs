@@ -4,7 +4,7 @@
 //! file before sending the next: up to [`MAX_OPEN_FILES`] answers are outstanding. So a thousand small files take a few
 //! round trips, and a large one is never in memory.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{
@@ -13,7 +13,9 @@ use futures::{
     future::{self, Either, LocalBoxFuture},
     stream::FuturesUnordered,
 };
-use sendstream::{Client, Connection, ReadToEndError, RecvStream, SendStream, TransportConfig, Trust, WriteError};
+use sendstream::{
+    Client, ConnectError, Connection, OpenError, ReadToEndError, RecvStream, SendStream, Trust, WriteError,
+};
 
 use crate::{
     cli::SendArgs,
@@ -25,6 +27,7 @@ use crate::{
     signal::Interrupt,
     summary::{Direction, FileResult, Summary},
     ticket::Ticket,
+    transport,
     walk::{self, Outgoing},
 };
 
@@ -36,16 +39,6 @@ pub(crate) fn run(args: SendArgs) -> Result<(), Failure> {
     result
 }
 
-/// How both ends of the tool set up the transport: a peer that was killed is noticed within ten seconds.
-pub(crate) fn transport() -> TransportConfig {
-    TransportConfig {
-        idle_timeout: Some(Duration::from_secs(10)),
-        keep_alive: Some(Duration::from_secs(2)),
-        handshake_timeout: Duration::from_secs(10),
-        ..TransportConfig::default()
-    }
-}
-
 fn send(args: &SendArgs, summary: &mut Summary) -> Result<(), Failure> {
     let progress = Progress::new(args.output.quiet);
     let files: Arc<[Outgoing]> = walk::list(&args.files, &progress)?.into();
@@ -54,16 +47,17 @@ fn send(args: &SendArgs, summary: &mut Summary) -> Result<(), Failure> {
     let client = Client::builder()
         .alpn([ALPN])
         .trust(trust)
-        .transport(transport())
+        .transport(transport::settings())
         .build()
         .map_err(|error| Failure::new(format!("cannot set up QUIC: {}", chain(&error))))?;
 
     block_on(async {
         let connection = unless(&interrupt, connect(&client, &args.ticket)).await??;
         let result = unless(&interrupt, transfer(&connection, &args.ticket, files, &progress, summary)).await;
-        let code = if result.is_ok() { Code::Done } else { Code::Interrupted };
-        connection.close(code.wire());
-        connection.closed().await;
+        transport::close(&connection, if result.is_ok() { Code::Done } else { Code::Interrupted });
+        drop(connection);
+        // The process must not end before the receiver is told.
+        client.wait_idle().await;
         result?
     })
 }
@@ -86,6 +80,7 @@ async fn connect(client: &Client, ticket: &Ticket) -> Result<Connection, Failure
     for address in resolved {
         match client.connect(address, SERVER_NAME).await {
             Ok(connection) => return Ok(connection),
+            Err(ConnectError::Connection(error)) => failure = Failure::with_receiver(&error, &receiver),
             Err(error) => failure = Failure::with_receiver(&error, &receiver),
         }
     }
@@ -103,7 +98,7 @@ async fn transfer(
     let receiver = ticket.authority();
     let bytes = files.iter().fold(0u64, |sum, file| sum.saturating_add(file.size));
     let hello = Hello { token: ticket.token.clone(), files: files.len() as u64, bytes };
-    let (mut control, mut answer) = connection.open_bi().map_err(|error| Failure::with_receiver(&error, &receiver))?;
+    let (mut control, mut answer) = open(connection, &receiver).await?;
     greet(&mut control, &mut answer, &hello, &receiver).await?;
     summary.start();
 
@@ -126,6 +121,15 @@ async fn transfer(
     match summary.failed() {
         0 => Ok(()),
         failed => Err(Failure::new(format!("{failed} of {} files did not arrive", files.len()))),
+    }
+}
+
+/// Opens a stream. Fails only if the connection does.
+async fn open(connection: &Connection, receiver: &str) -> Result<(SendStream, RecvStream), Failure> {
+    match connection.open_bi() {
+        Ok(streams) => Ok(streams),
+        Err(OpenError::ConnectionEnding) => Err(Failure::with_receiver(&connection.closed().await, receiver)),
+        Err(error) => Err(Failure::with_receiver(&error, receiver)),
     }
 }
 
@@ -177,7 +181,8 @@ impl Sender<'_> {
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
-                    open.content.reset(Code::Unreadable.wire());
+                    // If the stream has ended already, the receiver knows about the file.
+                    let _ = open.content.reset(Code::Unreadable.wire());
                     self.results.set(file, Err(format!("cannot read it: {error}")));
                     continue;
                 }
@@ -208,10 +213,8 @@ impl Sender<'_> {
     async fn open(&mut self, file: usize) -> Result<OpenFile, Failure> {
         self.take_answers(MAX_OPEN_FILES - 1).await?;
         self.bar.show(&self.results.files[file].name);
-        match self.connection.open_bi() {
-            Ok((content, verdict)) => Ok(OpenFile { file, content, verdict }),
-            Err(error) => Err(Failure::with_receiver(&error, self.receiver)),
-        }
+        let (content, verdict) = open(self.connection, self.receiver).await?;
+        Ok(OpenFile { file, content, verdict })
     }
 
     /// Takes answers until no more than `outstanding` are.

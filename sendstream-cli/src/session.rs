@@ -41,6 +41,7 @@ use crate::{
     signal::Interrupt,
     summary::{Direction, FileResult, Summary},
     ticket::Token,
+    transport,
 };
 
 /// What all sessions of a receiver share.
@@ -89,7 +90,7 @@ async fn greet(incoming: Incoming, shared: &Arc<Shared>) -> Result<Session, Fail
     drop(deadline);
 
     let turn_away = |code: Code, why: String| {
-        connection.close(code.wire());
+        transport::close(&connection, code);
         Err(Failure::new(why))
     };
     let hello = match Hello::decode(&hello) {
@@ -186,7 +187,7 @@ impl Session {
             Ok(()) => part(&connection, &mut answer, &shared.interrupt).await,
             Err((code, failure)) => {
                 // This fails whatever is still being received, and each file cleans up after itself.
-                connection.close(code.wire());
+                transport::close(&connection, code);
                 while let Some(file) = running.next().await {
                     // The session is over, so its listing does not grow any further.
                     let _ = log.add(file);
@@ -210,7 +211,7 @@ async fn part(connection: &Connection, answer: &mut SendStream, interrupt: &Inte
         let _deadline = Deadline::new(connection, FAREWELL_TIMEOUT);
         select(pin!(connection.closed()), interrupt.wait()).await;
     }
-    connection.close(Code::Done.wire());
+    transport::close(connection, Code::Done);
     Ok(())
 }
 
@@ -288,7 +289,8 @@ impl FileReceiver<'_> {
             }
         }
         if result.is_err() {
-            content.stop(Code::Refused.wire());
+            // If the stream has ended already, there is nothing to stop.
+            let _ = content.stop(Code::Refused.wire());
         }
         let (name, bytes) = match self.header {
             Some(FileHeader { name, size }) => (name.as_str().to_owned(), size),
@@ -365,12 +367,12 @@ impl Deadline {
         let watched_connection = connection.clone();
         let watch = move || {
             if watched.recv_timeout(after) == Err(RecvTimeoutError::Timeout) {
-                watched_connection.close(Code::TooSlow.wire());
+                transport::close(&watched_connection, Code::TooSlow);
             }
         };
         if thread::Builder::new().name("deadline".to_owned()).spawn(watch).is_err() {
             // Without a thread nobody would watch, and a stranger could wait forever.
-            connection.close(Code::TooSlow.wire());
+            transport::close(connection, Code::TooSlow);
         }
         Self { _in_time: in_time }
     }

@@ -11,17 +11,19 @@ use crate::{
 
 /// Prints the versions.
 pub(crate) fn run(args: VersionArgs) -> Result<(), Failure> {
-    let native = sendstream::native_info();
+    let native = sendstream::native_info()
+        .map_err(|error| Failure::new(format!("cannot ask MsQuic for its version: {error}")))?;
     if args.json { print_json(&Versions::new(&native)) } else { print_line(&text(&native)) }
 }
 
 fn text(native: &NativeInfo) -> String {
     let mut text = format!(
-        "sendstream {}\nMsQuic     {} ({}, {} build)\nOpenSSL    {}",
+        "sendstream {}\nMsQuic     {} ({}, {} build, from {})\nOpenSSL    {}",
         env!("CARGO_PKG_VERSION"),
         native.msquic_version,
         native.msquic_git_hash,
         native.profile,
+        native.source,
         native.openssl_version,
     );
     for (index, edit) in native.edits.iter().enumerate() {
@@ -37,6 +39,7 @@ struct Versions<'a> {
     msquic: &'a str,
     msquic_git_hash: &'a str,
     msquic_profile: &'a str,
+    msquic_source: &'a str,
     openssl: &'a str,
     edits: Vec<Edit<'a>>,
 }
@@ -55,6 +58,7 @@ impl<'a> Versions<'a> {
             msquic: &native.msquic_version,
             msquic_git_hash: &native.msquic_git_hash,
             msquic_profile: &native.profile,
+            msquic_source: &native.source,
             openssl: &native.openssl_version,
             edits: native
                 .edits

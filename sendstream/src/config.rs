@@ -50,9 +50,10 @@ pub struct TransportConfig {
     /// to 2 GiB; 1 MiB.
     ///
     /// MsQuic begins with this and doubles it while the application keeps up, until it reaches the connection's
-    /// window. The memory behind it is allocated as data arrives. A 64 KiB window, MsQuic's own default, makes a
-    /// stream's first megabytes wait for window updates; 1 MiB covers a round trip on one machine or in one data centre
-    /// at 10 Gbit/s, and longer paths are reached by doubling.
+    /// window. The memory behind it is allocated as data arrives. It matters where there is delay: with 64 KiB, MsQuic's
+    /// own default, a stream's first round trips carry no more than that each; 1 MiB covers 10 Gbit/s within a data
+    /// centre (0.8 ms) from the start, and longer paths are reached by doubling. On one machine the processor is the
+    /// limit, not the window.
     pub stream_receive_window: u32,
     /// How many bytes the peer may send on all streams together ahead of what the application has read. 4 KiB to
     /// `u32::MAX`; 16 MiB.

@@ -76,8 +76,8 @@ impl ConnectionError {
         // RFC 9000 §20.1: 0x0100-0x01ff are CRYPTO_ERRORs, with the TLS alert in the low byte.
         const CRYPTO_ERRORS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
         // What a refusal looks like on the wire: CONNECTION_REFUSED from a transport; from an application, whose own code
-        // may not be shown before the handshake is done, APPLICATION_ERROR.
-        const REFUSALS: [u64; 2] = [0x2, 0xc];
+        // may not be shown before the handshake is done, APPLICATION_ERROR, for which MsQuic sends 0xb.
+        const REFUSALS: [u64; 3] = [0x2, 0xb, 0xc];
         match status {
             NativeError::CONNECTION_TIMEOUT | NativeError::CONNECTION_IDLE => Self::TimedOut,
             NativeError::CONNECTION_REFUSED => Self::Refused,

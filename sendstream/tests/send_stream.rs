@@ -2,9 +2,15 @@
 
 mod support;
 
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
 use bytes::Bytes;
-use sendstream::SendStream;
-use support::{Pair, run};
+use futures::future::{poll_fn, poll_immediate};
+use sendstream::{ConnectionError, SendStream, StartError, TransportConfig, WriteError};
+use support::{Pair, pattern, run};
 
 #[test]
 fn a_message_arrives_and_its_acknowledgement_is_believed() {
@@ -20,9 +26,435 @@ fn a_message_arrives_and_its_acknowledgement_is_believed() {
         };
         let receiving = async {
             let mut stream = pair.server.accept_uni().await.unwrap();
+            assert_eq!(stream.id(), Some(2));
             assert_eq!(stream.read_to_end(100).await.unwrap(), b"hello world");
         };
         futures::join!(sending, receiving);
+        drop(stream);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn the_usage_example_of_the_specification_works_literally() {
+    let pair = run(Pair::new());
+    let connection = pair.client.clone();
+    let cx = &mut Context::from_waker(Waker::noop());
+
+    let send = |connection, cx: &mut Context<'_>| -> Result<SendStream, Box<dyn std::error::Error>> {
+        let mut send_stream = SendStream::open(&connection)?;
+        futures::executor::block_on(send_stream.send(vec![1, 2, 3]))?;
+        let _ = send_stream.poll_finish(cx)?;
+        Ok(send_stream)
+    };
+    let mut send_stream = send(connection, cx).unwrap();
+
+    run(async move {
+        let mut received = pair.server.accept_uni().await.unwrap();
+        assert_eq!(received.read_to_end(10).await.unwrap(), [1, 2, 3]);
+        poll_fn(|cx| send_stream.poll_finish(cx)).await.unwrap();
+        drop((send_stream, received));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_start_waits_until_the_peers_stream_limit_admits_it() {
+    run(async {
+        let one = TransportConfig { max_concurrent_uni_streams: 1, ..Default::default() };
+        let pair = Pair::with(TransportConfig::default(), one).await;
+        let mut first = pair.client.open_uni().unwrap();
+        first.start().await.unwrap();
+        first.send("first").await.unwrap();
+
+        let mut second = pair.client.open_uni().unwrap();
+        assert_eq!(poll_immediate(second.start()).await, None);
+        let mut third = pair.client.open_uni().unwrap();
+        assert_eq!(third.try_start().await, Err(StartError::LimitReached));
+        assert_eq!(third.send("x").await, Err(WriteError::Start(StartError::LimitReached)));
+        assert_eq!(poll_immediate(second.start()).await, None, "still blocked");
+
+        let mut received = pair.server.accept_uni().await.unwrap();
+        let (finished, read) = futures::join!(first.finished(), received.read_to_end(10));
+        finished.unwrap();
+        assert_eq!(read.unwrap(), b"first");
+        second.start().await.unwrap();
+        drop((first, second, third, received));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_start_folded_into_a_send_counts_as_admitted_once_data_arrived() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut stream = pair.client.open_uni().unwrap();
+        drop(stream.send("data"));
+        stream.start().await.unwrap();
+        stream.acked().await.unwrap();
+        drop(stream);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn dropping_a_pending_send_keeps_its_bytes_in_order() {
+    run(async {
+        let pair = Pair::new().await;
+        let expected = pattern(1000 * 700);
+        let sent = expected.clone();
+        let mut stream = pair.client.open_uni().unwrap();
+        for chunk in sent.chunks(700) {
+            let mut sending = stream.send(chunk.to_vec());
+            // Polled or not makes no difference.
+            if chunk[0] & 1 == 0 {
+                let _ = support::poll_once(&mut sending);
+            }
+        }
+        stream.finish().unwrap();
+        let mut received = pair.server.accept_uni().await.unwrap();
+        let (finished, read) = futures::join!(stream.finished(), received.read_to_end(1 << 20));
+        finished.unwrap();
+        assert!(read.unwrap() == expected, "the bytes arrive whole and in order");
+        drop((stream, received));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_whole_message_is_one_operation() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut stream = pair.client.open_uni().unwrap();
+        stream.finish_with(vec![Bytes::from_static(b"in "), Bytes::from_static(b"one")]).await.unwrap();
+        stream.finished().await.unwrap();
+        let mut received = pair.server.accept_uni().await.unwrap();
+        assert_eq!(received.read_to_end(10).await.unwrap(), b"in one");
+        drop((stream, received));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn an_empty_stream_is_finished_and_seen() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut stream = pair.client.open_uni().unwrap();
+        stream.finished().await.unwrap();
+        let mut received = pair.server.accept_uni().await.unwrap();
+        assert!(received.read_chunk().await.unwrap().is_none());
+        drop((stream, received));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn an_empty_send_completes_at_once_and_starts_nothing() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut stream = pair.client.open_uni().unwrap();
+        stream.send(Vec::<u8>::new()).await.unwrap();
+        stream.write_chunk(Bytes::new()).await.unwrap();
+        assert_eq!(stream.id(), None);
+        stream.finish().unwrap();
+        assert_eq!(stream.send(Vec::<u8>::new()).await, Err(WriteError::Finished));
+        drop(stream);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn nothing_can_be_sent_after_finish() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut stream = pair.client.open_uni().unwrap();
+        stream.finish().unwrap();
+        assert_eq!(stream.finish(), Err(WriteError::Finished));
+        assert_eq!(stream.send("late").await, Err(WriteError::Finished));
+        assert_eq!(stream.write_chunk(Bytes::from_static(b"late")).await, Err(WriteError::Finished));
+        stream.finished().await.unwrap();
+        assert_eq!(stream.abort(1), Err(WriteError::Finished), "the peer has everything");
+        assert_eq!(stream.stopped().await, Ok(None));
+        drop(stream);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn an_abort_reaches_the_peer_with_its_code_and_ends_everything_pending() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut stream = pair.client.open_uni().unwrap();
+        stream.send("begun").await.unwrap();
+        let mut received = pair.server.accept_uni().await.unwrap();
+        let stopped = stream.stopped();
+        // More than flow control lets through while nobody reads, so it stays pending.
+        let mut sending = stream.send(pattern(64 << 20));
+        assert_eq!(support::poll_once(&mut sending), Poll::Pending);
+        stream.abort(42).unwrap();
+        assert_eq!(stream.acked().await, Err(WriteError::Reset(42)));
+        assert_eq!(stream.finished().await, Err(WriteError::Reset(42)));
+        assert_eq!(stream.send("more").await, Err(WriteError::Reset(42)));
+        assert_eq!(stopped.await, Ok(None));
+        assert_eq!(received.received_reset().await, Ok(Some(42)));
+        assert!(matches!(received.read_chunk().await, Err(sendstream::ReadError::Reset(42))));
+        poll_fn(|cx| stream.poll_abort(cx, 42)).await.unwrap();
+        stream.abort(42).unwrap();
+        drop((stream, received));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn an_abort_before_the_start_leaves_no_trace() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut stream = pair.client.open_uni().unwrap();
+        poll_fn(|cx| stream.poll_abort(cx, 9)).await.unwrap();
+        assert_eq!(stream.start().await, Err(StartError::Reset(9)));
+        assert_eq!(stream.send("x").await, Err(WriteError::Reset(9)));
+        assert_eq!(stream.id(), None);
+        drop(stream);
+        let mut other = pair.client.open_uni().unwrap();
+        other.send("the first on the wire").await.unwrap();
+        assert_eq!(other.id(), Some(2));
+        drop(other);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn an_abort_after_finish_is_legal_while_fin_is_not_acknowledged() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut stream = pair.client.open_uni().unwrap();
+        drop(stream.finish_with(pattern(64 << 20)));
+        let received = pair.server.accept_uni().await.unwrap();
+        stream.abort(7).unwrap();
+        assert_eq!(stream.finished().await, Err(WriteError::Reset(7)));
+        assert_eq!(received.received_reset().await, Ok(Some(7)));
+        drop((stream, received));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn the_peers_stop_ends_what_is_pending_and_is_told_with_its_code() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut stream = pair.client.open_uni().unwrap();
+        stream.send("begun").await.unwrap();
+        let mut received = pair.server.accept_uni().await.unwrap();
+        let stopped = stream.stopped();
+        received.stop(77).unwrap();
+        assert_eq!(stream.send(pattern(64 << 20)).await, Err(WriteError::Stopped(77)));
+        assert_eq!(stopped.await, Ok(Some(77)));
+        assert_eq!(stream.write_chunk(Bytes::from_static(b"x")).await, Err(WriteError::Stopped(77)));
+        assert_eq!(stream.finished().await, Err(WriteError::Stopped(77)));
+        assert_eq!(stream.abort(1), Err(WriteError::Stopped(77)));
+        drop((stream, received));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn sends_that_race_with_the_peers_stop_always_name_it() {
+    run(async {
+        let pair = Pair::new().await;
+        for _ in 0..200 {
+            let mut stream = pair.client.open_uni().unwrap();
+            stream.send("begun").await.unwrap();
+            let mut received = pair.server.accept_uni().await.unwrap();
+            received.stop(5).unwrap();
+            let error = loop {
+                if let Err(error) = stream.send(vec![0; 100]).await {
+                    break error;
+                }
+            };
+            assert_eq!(error, WriteError::Stopped(5));
+        }
+        pair.end().await;
+    });
+}
+
+#[test]
+fn dropping_an_unfinished_stream_resets_it_with_the_configured_code() {
+    run(async {
+        let config = TransportConfig { drop_error_code: 0x77, ..Default::default() };
+        let pair = Pair::with(config, TransportConfig::default()).await;
+        let mut stream = pair.client.open_uni().unwrap();
+        stream.send("half of it").await.unwrap();
+        let received = pair.server.accept_uni().await.unwrap();
+        drop(stream);
+        assert_eq!(received.received_reset().await, Ok(Some(0x77)));
+        drop(received);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_finished_stream_is_delivered_after_every_handle_was_dropped() {
+    run(async {
+        let pair = Pair::new().await;
+        let expected = pattern(20 << 20);
+        let mut stream = pair.client.open_uni().unwrap();
+        drop(stream.finish_with(expected.clone()));
+        drop(stream);
+        let Pair { client, server, endpoints } = pair;
+        drop(client);
+        let mut received = server.accept_uni().await.unwrap();
+        let read = received.read_to_end(usize::MAX).await.unwrap();
+        assert!(read == expected);
+        assert_eq!(
+            server.closed().await,
+            ConnectionError::ApplicationClosed { code: 0, reason: Arc::from("") },
+            "only then does the connection close"
+        );
+        drop((received, server));
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_closed_connection_never_makes_a_finish_ok() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut theirs = pair.client.open_uni().unwrap();
+        let mut ours = pair.client.open_uni().unwrap();
+        drop(theirs.finish_with(pattern(64 << 20)));
+        drop(ours.finish_with(pattern(64 << 20)));
+        let received = pair.server.accept_uni().await.unwrap();
+        pair.server.close(7).unwrap();
+        let lost = ConnectionError::ApplicationClosed { code: 7, reason: Arc::from("") };
+        assert_eq!(theirs.finished().await, Err(WriteError::ConnectionLost(lost.clone())));
+        assert_eq!(ours.finished().await, Err(WriteError::ConnectionLost(lost.clone())));
+        assert_eq!(ours.acked().await, Err(WriteError::ConnectionLost(lost.clone())));
+        assert_eq!(pair.client.closed().await, lost);
+        drop((theirs, ours, received));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_local_close_is_reported_as_ours() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut stream = pair.client.open_uni().unwrap();
+        let mut unstarted = pair.client.open_uni().unwrap();
+        let stopped = unstarted.stopped();
+        drop(stream.send(pattern(64 << 20)));
+        pair.client.close(3).unwrap();
+        let lost = ConnectionError::LocallyClosed { code: 3 };
+        assert_eq!(stream.acked().await, Err(WriteError::ConnectionLost(lost.clone())));
+        assert_eq!(unstarted.send("x").await, Err(WriteError::ConnectionLost(lost.clone())));
+        assert_eq!(stopped.await, Err(lost.clone()));
+        assert_eq!(unstarted.start().await, Err(StartError::ConnectionLost(lost.clone())));
+        assert!(matches!(pair.client.open_uni(), Err(sendstream::OpenError::ConnectionLost(e)) if e == lost));
+        drop((stream, unstarted));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn writes_wait_while_the_window_is_full_and_go_on_when_the_peer_reads() {
+    run(async {
+        const WINDOW: u64 = 1 << 20;
+        const CHUNK: usize = 64 << 10;
+        let config = TransportConfig { send_window: Some(WINDOW as u32), ..Default::default() };
+        let pair = Pair::with(config, TransportConfig::default()).await;
+        let expected = pattern(48 << 20);
+        let mut stream = pair.client.open_uni().unwrap();
+        let mut chunks = expected.chunks(CHUNK).map(Bytes::copy_from_slice);
+        // Nobody reads: sooner or later neither flow control nor the window takes more.
+        let mut left = None;
+        for chunk in chunks.by_ref() {
+            let accepted = tokio_free_timeout(stream.write_chunk(chunk.clone())).await;
+            assert!(stream.in_flight() < WINDOW + CHUNK as u64);
+            if accepted.is_none() {
+                left = Some(chunk);
+                break;
+            }
+        }
+        assert!(left.is_some(), "48 MiB fit neither the window nor flow control");
+        let rest = async {
+            for chunk in left.into_iter().chain(chunks) {
+                stream.write_chunk(chunk).await.unwrap();
+            }
+            stream.finished().await.unwrap();
+        };
+        let mut received = pair.server.accept_uni().await.unwrap();
+        let ((), read) = futures::join!(rest, received.read_to_end(usize::MAX));
+        assert!(read.unwrap() == expected);
+        drop((stream, received));
+        pair.end().await;
+    });
+}
+
+/// `None` when `future` makes no progress for a while. Only tests that something is *not* happening need a clock.
+async fn tokio_free_timeout<T>(future: impl Future<Output = T>) -> Option<T> {
+    let (expired, timer) = futures::channel::oneshot::channel();
+    std::thread::spawn(move || {
+        std::thread::sleep(std::time::Duration::from_millis(500));
+        let _ = expired.send(());
+    });
+    futures::pin_mut!(future);
+    match futures::future::select(future, timer).await {
+        futures::future::Either::Left((value, _)) => Some(value),
+        futures::future::Either::Right(_) => None,
+    }
+}
+
+#[test]
+fn write_all_copies_and_write_chunks_takes() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut stream = pair.client.open_uni().unwrap();
+        let big = pattern(300_000);
+        let mut chunks = [Bytes::from_static(b"a"), Bytes::from_static(b"bc")];
+        let writing = async {
+            stream.write_all(&big).await.unwrap();
+            stream.write_chunks(&mut chunks).await.unwrap();
+            stream.finished().await.unwrap();
+        };
+        let reading = async {
+            let mut received = pair.server.accept_uni().await.unwrap();
+            received.read_to_end(1 << 20).await.unwrap()
+        };
+        let ((), read) = futures::join!(writing, reading);
+        assert!(read == [&big[..], b"abc"].concat());
+        assert!(chunks.iter().all(Bytes::is_empty));
+        drop(stream);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn an_error_code_that_quic_cannot_carry_is_refused() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut stream = pair.client.open_uni().unwrap();
+        assert_eq!(stream.abort(1 << 62), Err(WriteError::CodeOutOfRange(1 << 62)));
+        stream.set_priority(1);
+        assert_eq!(stream.priority(), 1);
+        stream.send("still fine").await.unwrap();
+        stream.abort((1 << 62) - 1).unwrap();
+        drop(stream);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_streams_own_window_replaces_msquics_advice() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut stream = pair.client.open_uni().unwrap();
+        assert!(stream.send_window() >= 128 * 1024);
+        stream.set_send_window(10);
+        assert_eq!(stream.send_window(), 10);
+        drop(stream.send(vec![0; 10]));
+        assert_eq!(stream.in_flight(), 10);
+        stream.acked().await.unwrap();
+        assert_eq!(stream.in_flight(), 0);
         drop(stream);
         pair.end().await;
     });

@@ -57,14 +57,18 @@ struct OpenHandle {
 }
 
 impl OpenHandle {
-    /// `ConnectionClose`.
+    /// `ConnectionClose`, which waits for the worker unless this is the handle's own SHUTDOWN_COMPLETE.
     ///
     /// # Safety
     ///
-    /// Nothing uses the handle any more, and this is the background thread or the handle's own SHUTDOWN_COMPLETE.
+    /// Nothing uses the handle any more.
     unsafe fn close(self) {
-        // SAFETY: the only close of this handle, as `self` is consumed.
-        unsafe { call!(ConnectionClose(self.handle.raw())) };
+        // SAFETY: the only close of this handle, as `self` is consumed. A connection that never started gets its
+        // SHUTDOWN_COMPLETE inside the call, when the context is gone, so that goes to a callback that needs none.
+        unsafe {
+            call!(SetCallbackHandler(self.handle.raw(), ignoring_callback as *mut c_void, ptr::null_mut()));
+            call!(ConnectionClose(self.handle.raw()));
+        }
     }
 }
 
@@ -146,8 +150,7 @@ impl ConnectionInner {
 
     /// `ConnectionStart`. It sets parameters, which blocks: for the background thread.
     pub(crate) fn start(self: &Arc<Self>, configuration: sys::HQUIC, remote: &Address, server_name: &std::ffi::CStr) {
-        let claimed = self.lock().begin_start();
-        if !claimed {
+        if !self.lock().may_start() {
             return;
         }
         self.lend_reference();
@@ -168,12 +171,20 @@ impl ConnectionInner {
                 status
             }
         };
-        if let Err(status) = NativeError::check(status) {
-            // SAFETY: lent above; a connection that did not start has no event that gives it back.
-            unsafe { self.take_reference_back() };
-            const INTERNAL_ERROR: u64 = 0x1;
-            let cause = ConnectionError::from_transport(INTERNAL_ERROR, status);
-            self.finish_ending(|state| state.on_start_refused(cause));
+        match NativeError::check(status) {
+            Ok(()) => {
+                let closed = self.lock().on_start_accepted();
+                if let Some(code) = closed {
+                    self.shut_down(code);
+                }
+            }
+            Err(status) => {
+                // SAFETY: lent above; a connection that neither started nor was shut down has no event to give it back.
+                unsafe { self.take_reference_back() };
+                const INTERNAL_ERROR: u64 = 0x1;
+                let cause = ConnectionError::from_transport(INTERNAL_ERROR, status);
+                self.finish_ending(|state| state.on_closed(cause));
+            }
         }
     }
 
@@ -410,7 +421,7 @@ impl ConnectionInner {
 impl Drop for ConnectionInner {
     fn drop(&mut self) {
         if let Some(handle) = self.handle.take() {
-            // SAFETY: the last reference is gone, so nothing uses the handle, and this is the background thread.
+            // SAFETY: the last reference is gone, so nothing uses the handle.
             background::run(move || unsafe { handle.close() });
         }
     }
@@ -455,11 +466,20 @@ unsafe extern "C" fn connection_callback(
         if let Some(mut inner) = Arc::into_inner(inner)
             && let Some(handle) = inner.handle.take()
         {
-            // SAFETY: the last reference is gone, and this is the handle's own SHUTDOWN_COMPLETE.
+            // SAFETY: the last reference is gone, so nothing uses the handle.
             unsafe { handle.close() };
         }
     }
     status.unwrap_or(SUCCESS)
+}
+
+/// The callback of a connection that is being closed and has nobody left to tell.
+unsafe extern "C" fn ignoring_callback(
+    _handle: sys::HQUIC,
+    _context: *mut c_void,
+    _event: *mut sys::QUIC_CONNECTION_EVENT,
+) -> sys::QUIC_STATUS {
+    SUCCESS
 }
 
 /// # Safety

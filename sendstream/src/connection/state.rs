@@ -114,17 +114,23 @@ impl ConnectionInnerExclusive {
 
     // ---- What the user does -------------------------------------------------------------------------------------
 
-    /// Claims the right to call `ConnectionStart`; false when the connection was given up in the meantime.
-    #[must_use]
-    pub(crate) fn begin_start(&mut self) -> bool {
-        self.started = !self.abandoned && self.cause().is_none();
-        self.started
+    /// `ConnectionStart` is about to be called. Until it has returned nobody shuts the connection down: a shutdown that
+    /// overtook the start would make the start fail, and still bring events.
+    ///
+    /// Nobody listens to the state of a connection that was given up in the meantime; it is started all the same if
+    /// this has said yes, and then shut down.
+    pub(crate) fn may_start(&self) -> bool {
+        self.cause().is_none()
     }
 
-    /// `ConnectionStart`, which [`Self::begin_start`] had claimed, failed on the spot: no event will come.
-    pub(crate) fn on_start_refused(&mut self, cause: ConnectionError) -> Ending {
-        self.started = false;
-        self.on_closed(cause)
+    /// `ConnectionStart` succeeded. The code to shut down with, if this side closed the connection meanwhile.
+    #[must_use]
+    pub(crate) fn on_start_accepted(&mut self) -> Option<u64> {
+        self.started = true;
+        match self.cause() {
+            Some(ConnectionError::LocallyClosed { code }) if self.is_live() => Some(code),
+            _ => None,
+        }
     }
 
     /// Nobody holds the connection any more. Says whether MsQuic must be told.

@@ -6,10 +6,10 @@ use std::{future::Future, net::SocketAddr, sync::mpsc, thread, time::Duration};
 use sendstream::{Client, Connection, Identity, Server, TransportConfig, Trust};
 
 /// No wait in these tests lasts that long unless something hangs.
-pub const HANG: Duration = Duration::from_secs(60);
+pub(crate) const HANG: Duration = Duration::from_secs(60);
 
 /// Runs `future` to its end; panics instead of hanging.
-pub fn run<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+pub(crate) fn run<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
     let (done, result) = mpsc::channel();
     let test = thread::spawn(move || {
         let _ = done.send(futures::executor::block_on(future));
@@ -25,26 +25,26 @@ pub fn run<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) 
 }
 
 /// Both ends of one connection over loopback.
-pub struct Pair {
-    pub client: Connection,
-    pub server: Connection,
-    pub endpoints: Endpoints,
+pub(crate) struct Pair {
+    pub(crate) client: Connection,
+    pub(crate) server: Connection,
+    pub(crate) endpoints: Endpoints,
 }
 
 /// A server and a client that trusts it.
-pub struct Endpoints {
-    pub server: Server,
-    pub client: Client,
-    pub address: SocketAddr,
+pub(crate) struct Endpoints {
+    pub(crate) server: Server,
+    pub(crate) client: Client,
+    pub(crate) address: SocketAddr,
 }
 
 impl Endpoints {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::with(TransportConfig::default(), TransportConfig::default())
     }
 
     /// `client` and `server` are the settings of each side.
-    pub fn with(client: TransportConfig, server: TransportConfig) -> Self {
+    pub(crate) fn with(client: TransportConfig, server: TransportConfig) -> Self {
         let identity = Identity::self_signed(["localhost"]).unwrap();
         let trust = Trust::pinned([identity.certificate_sha256()]);
         let server = Server::builder()
@@ -58,7 +58,7 @@ impl Endpoints {
         Self { server, client, address }
     }
 
-    pub async fn connect(&self) -> (Connection, Connection) {
+    pub(crate) async fn connect(&self) -> (Connection, Connection) {
         let (client, server) = futures::join!(self.client.connect(self.address, "localhost"), async {
             self.server.accept().await.expect("the server runs").accept().await
         });
@@ -66,18 +66,18 @@ impl Endpoints {
     }
 
     /// Shuts both sides down and waits until no native handle is left.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         self.server.shutdown().await;
         self.client.wait_idle().await;
     }
 }
 
 impl Pair {
-    pub async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         Self::over(Endpoints::new()).await
     }
 
-    pub async fn with(client: TransportConfig, server: TransportConfig) -> Self {
+    pub(crate) async fn with(client: TransportConfig, server: TransportConfig) -> Self {
         Self::over(Endpoints::with(client, server)).await
     }
 
@@ -87,9 +87,29 @@ impl Pair {
     }
 
     /// Lets both connections go and waits until no native handle is left.
-    pub async fn end(self) {
+    pub(crate) async fn end(self) {
         let Self { client, server, endpoints } = self;
         drop((client, server));
         endpoints.end().await;
     }
+}
+
+/// Polls once with a waker that does nothing.
+pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
+    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+    std::pin::Pin::new(future).poll(&mut cx)
+}
+
+/// Bytes that differ from place to place, so that a lost, doubled or swapped piece shows.
+pub(crate) fn pattern(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    let mut bytes = Vec::with_capacity(length + 8);
+    while bytes.len() < length {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(length);
+    bytes
 }

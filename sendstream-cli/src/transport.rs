@@ -1,0 +1,29 @@
+//! How both ends set up a connection, and how they end it.
+
+use std::time::Duration;
+
+use sendstream::{Connection, TransportConfig};
+
+use crate::protocol::{Code, MAX_OPEN_FILES};
+
+/// The settings of both ends. A peer that was killed is noticed within ten seconds; one that only has nothing to say
+/// (a slow disk, a user who thinks) keeps the connection up by itself.
+pub(crate) fn settings() -> TransportConfig {
+    TransportConfig {
+        idle_timeout: Some(PATIENCE),
+        disconnect_timeout: PATIENCE,
+        handshake_timeout: PATIENCE,
+        keep_alive: Some(Duration::from_secs(2)),
+        // Only senders open streams: one for control, one per file, and some slack for streams that are closing.
+        max_concurrent_bidi_streams: (MAX_OPEN_FILES + 16) as u16,
+        max_concurrent_uni_streams: 0,
+        ..TransportConfig::default()
+    }
+}
+
+/// Ends a connection, if it has not ended yet.
+pub(crate) fn close(connection: &Connection, code: Code) {
+    connection.close(code.wire()).expect("every code is small");
+}
+
+const PATIENCE: Duration = Duration::from_secs(10);

@@ -1,0 +1,232 @@
+//! Connections: how they begin, end, and what each side is told.
+
+mod support;
+
+use std::{sync::Arc, time::Duration};
+
+use futures::future::poll_immediate;
+use sendstream::{
+    BindError, Client, ConfigError, ConnectError, ConnectionError, Identity, Server, TransportConfig, Trust,
+};
+use support::{Endpoints, Pair, run};
+
+#[test]
+fn both_sides_know_what_was_negotiated() {
+    run(async {
+        let pair = Pair::new().await;
+        assert_eq!(pair.client.alpn(), b"test");
+        assert_eq!(pair.server.alpn(), b"test");
+        assert_eq!(pair.client.remote_address(), Some(pair.endpoints.address));
+        assert_eq!(pair.server.remote_address(), pair.client.local_address());
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_close_tells_each_side_whose_it_was() {
+    run(async {
+        let pair = Pair::new().await;
+        let accept = pair.client.accept_uni();
+        pair.client.close(17).unwrap();
+        assert_eq!(pair.client.closed().await, ConnectionError::LocallyClosed { code: 17 });
+        assert_eq!(accept.await.unwrap_err(), ConnectionError::LocallyClosed { code: 17 });
+        let peers = ConnectionError::ApplicationClosed { code: 17, reason: Arc::from("") };
+        assert_eq!(pair.server.closed().await, peers);
+        assert_eq!(pair.server.accept_bi().await.unwrap_err(), peers);
+        assert_eq!(pair.server.close_reason(), Some(peers));
+        pair.client.close(18).unwrap();
+        assert_eq!(pair.client.close_reason(), Some(ConnectionError::LocallyClosed { code: 17 }), "the first counts");
+        assert!(pair.client.close(1 << 62).is_err());
+        pair.end().await;
+    });
+}
+
+#[test]
+fn dropping_the_last_handle_closes_with_code_0() {
+    run(async {
+        let pair = Pair::new().await;
+        let clone = pair.client.clone();
+        let Pair { client, server, endpoints } = pair;
+        drop(client);
+        let mut stream = clone.open_uni().unwrap();
+        stream.send("a clone is enough").await.unwrap();
+        drop((stream, clone));
+        assert!(matches!(server.closed().await, ConnectionError::ApplicationClosed { code: 0, .. }));
+        drop(server);
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn every_waiting_task_gets_a_stream() {
+    run(async {
+        let pair = Pair::new().await;
+        let waiting: Vec<_> = (0..10).map(|_| pair.server.accept_uni()).collect();
+        let sending = async {
+            for _ in 0..10 {
+                pair.client.open_uni().unwrap().finish_with("x").await.unwrap();
+            }
+        };
+        let (streams, ()) = futures::join!(futures::future::join_all(waiting), sending);
+        let mut ids: Vec<_> = streams.iter().map(|stream| stream.as_ref().unwrap().id()).collect();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 10);
+        drop(streams);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_server_with_another_certificate_is_refused_with_a_tls_alert() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let other = Identity::self_signed(["localhost"]).unwrap().certificate_sha256();
+        let client = Client::builder().alpn(["test"]).trust(Trust::pinned([other])).build().unwrap();
+        let (refused, accepted) = futures::join!(client.connect(endpoints.address, "localhost"), async {
+            endpoints.server.accept().await.unwrap().accept().await
+        });
+        assert!(matches!(refused, Err(ConnectError::Connection(ConnectionError::Tls { .. }))), "{refused:?}");
+        // The server's handshake is done before the client has judged; then it learns.
+        match accepted {
+            Ok(connection) => assert!(matches!(connection.closed().await, ConnectionError::Tls { .. })),
+            Err(error) => assert!(matches!(error, ConnectionError::Tls { .. }), "{error}"),
+        }
+        client.wait_idle().await;
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_client_without_a_common_protocol_is_refused() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let client =
+            Client::builder().alpn(["other"]).trust(Trust::dangerous_accept_any_certificate()).build().unwrap();
+        let error = client.connect(endpoints.address, "localhost").await.unwrap_err();
+        assert!(matches!(error, ConnectError::Connection(ConnectionError::Tls { alert: 120, .. })), "{error}");
+        client.wait_idle().await;
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_refused_connection_says_so() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let (refused, ()) = futures::join!(endpoints.client.connect(endpoints.address, "localhost"), async {
+            let incoming = endpoints.server.accept().await.unwrap();
+            assert_eq!(incoming.server_name(), "localhost");
+            incoming.refuse();
+        });
+        assert!(matches!(refused, Err(ConnectError::Connection(ConnectionError::Refused))), "{refused:?}");
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn more_connections_than_the_backlog_are_refused_and_counted() {
+    run(async {
+        let server = TransportConfig { accept_backlog: 1, ..Default::default() };
+        let endpoints = Endpoints::with(TransportConfig::default(), server);
+        let mut first = Box::pin(endpoints.client.connect(endpoints.address, "localhost"));
+        assert!(poll_immediate(&mut first).await.is_none());
+        // One of the two is in the backlog when the other comes; which, the network decides.
+        let second = endpoints.client.connect(endpoints.address, "localhost");
+        let refused = match futures::future::select(first, Box::pin(second)).await {
+            futures::future::Either::Left((refused, _)) | futures::future::Either::Right((refused, _)) => refused,
+        };
+        assert!(matches!(refused, Err(ConnectError::Connection(ConnectionError::Refused))), "{refused:?}");
+        assert_eq!(endpoints.server.refused(), 1);
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn nobody_there_is_a_timeout_or_unreachable() {
+    run(async {
+        // Bound and never answered.
+        let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        let config = TransportConfig { handshake_timeout: Duration::from_millis(300), ..Default::default() };
+        let client = Client::builder()
+            .alpn(["test"])
+            .trust(Trust::dangerous_accept_any_certificate())
+            .transport(config)
+            .build()
+            .unwrap();
+        let error = client.connect(silent.local_addr().unwrap(), "localhost").await.unwrap_err();
+        assert!(matches!(error, ConnectError::Connection(ConnectionError::TimedOut)), "{error}");
+        client.wait_idle().await;
+    });
+}
+
+#[test]
+fn giving_up_while_connecting_leaves_nothing_behind() {
+    run(async {
+        let endpoints = Endpoints::new();
+        for _ in 0..100 {
+            let connecting = endpoints.client.connect(endpoints.address, "localhost");
+            assert!(poll_immediate(connecting).await.is_none());
+        }
+        endpoints.client.wait_idle().await;
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn an_idle_connection_times_out() {
+    run(async {
+        let idle = TransportConfig { idle_timeout: Some(Duration::from_millis(200)), ..Default::default() };
+        let pair = Pair::with(idle, TransportConfig::default()).await;
+        let mut stream = pair.client.open_uni().unwrap();
+        stream.send("x").await.unwrap();
+        assert_eq!(pair.client.closed().await, ConnectionError::TimedOut);
+        assert_eq!(
+            stream.send("y").await,
+            Err(sendstream::WriteError::ConnectionLost(ConnectionError::TimedOut))
+        );
+        drop(stream);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn bad_input_gets_an_error_that_says_what_to_do() {
+    run(async {
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+
+        let none: [&str; 0] = [];
+        let error = Server::builder().identity(identity.clone()).alpn(none).bind(any).unwrap_err();
+        assert!(matches!(error, BindError::Config(ConfigError::EmptyAlpn)), "{error}");
+        let error = Server::builder().alpn(["x"]).bind(any).unwrap_err();
+        assert!(matches!(error, BindError::Config(ConfigError::NoIdentity)), "{error}");
+
+        let taken = std::net::UdpSocket::bind(any).unwrap();
+        let taken_address = taken.local_addr().unwrap();
+        let error = Server::builder().identity(identity).alpn(["x"]).bind(taken_address).unwrap_err();
+        assert!(matches!(error, BindError::AddressInUse(address) if address == taken_address), "{error}");
+
+        let endpoints = Endpoints::new();
+        for name in ["", "nul\0byte"] {
+            let error = endpoints.client.connect(endpoints.address, name).await.unwrap_err();
+            assert!(matches!(error, ConnectError::InvalidServerName), "{name:?}: {error}");
+        }
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_server_that_is_shut_down_accepts_no_more() {
+    run(async {
+        let Pair { client, server, endpoints } = Pair::new().await;
+        let mut stream = client.open_uni().unwrap();
+        let shutdown = endpoints.server.shutdown();
+        futures::pin_mut!(shutdown);
+        assert!(poll_immediate(&mut shutdown).await.is_none(), "an accepted connection is still there");
+        assert!(endpoints.server.accept().await.is_none());
+        stream.send("accepted connections go on").await.unwrap();
+        drop((client, server, stream));
+        shutdown.await;
+    });
+}

@@ -1,0 +1,201 @@
+//! The contract of `RecvStream`, over loopback.
+
+mod support;
+
+use bytes::Bytes;
+use sendstream::{ConnectionError, ReadError, ReadExactError, ReadToEndError, RecvStream, SendStream, WriteError};
+use support::{Pair, pattern, run};
+
+/// A unidirectional stream from client to server on which `data` was sent, and FIN if `finish`.
+async fn sent(pair: &Pair, data: &[u8], finish: bool) -> (SendStream, RecvStream) {
+    let mut send = pair.client.open_uni().unwrap();
+    let data = data.to_vec();
+    drop(if finish { send.finish_with(data) } else { send.send(data) });
+    (send, pair.server.accept_uni().await.unwrap())
+}
+
+#[test]
+fn chunks_may_be_held_and_dropped_in_any_order() {
+    run(async {
+        let pair = Pair::new().await;
+        let expected = pattern(6 << 20);
+        let (send, mut recv) = sent(&pair, &expected, true).await;
+        let mut read = Vec::new();
+        let mut held = Vec::new();
+        while let Some(chunk) = recv.read_chunk().await.unwrap() {
+            read.extend_from_slice(&chunk);
+            held.push(chunk);
+            if held.len() == 4 {
+                // The third, first, fourth, second.
+                drop(held.swap_remove(2));
+                drop(held.remove(0));
+                drop(held.pop());
+                held.clear();
+            }
+        }
+        assert!(read == expected);
+        drop((held, send, recv));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_chunk_outlives_its_stream_its_connection_and_its_server() {
+    run(async {
+        let pair = Pair::new().await;
+        let (send, mut recv) = sent(&pair, b"still here", true).await;
+        let chunk = recv.read_chunk().await.unwrap().unwrap();
+        drop((send, recv));
+        let Pair { client, server, endpoints } = pair;
+        drop((client, server));
+        assert_eq!(&chunk[..], b"still here");
+        let bytes = Bytes::from(chunk);
+        let slice = bytes.slice(6..);
+        drop(bytes);
+        assert_eq!(&slice[..], b"here");
+        drop(slice);
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn read_fills_what_it_can_and_read_exact_fills_all() {
+    run(async {
+        let pair = Pair::new().await;
+        let expected = pattern(100_000);
+        let (send, mut recv) = sent(&pair, &expected, true).await;
+        let mut exact = vec![0; 70_001];
+        recv.read_exact(&mut exact).await.unwrap();
+        assert!(exact == expected[..70_001]);
+        assert_eq!(recv.read(&mut []).await, Ok(Some(0)));
+        let mut rest = Vec::new();
+        let mut buf = [0; 1000];
+        while let Some(length) = recv.read(&mut buf).await.unwrap() {
+            assert!(length > 0);
+            rest.extend_from_slice(&buf[..length]);
+        }
+        assert!(rest == expected[70_001..]);
+        assert_eq!(recv.read(&mut buf).await, Ok(None), "the end stays the end");
+        assert_eq!(recv.read_exact(&mut buf).await, Err(ReadExactError::FinishedEarly(0)));
+        drop((send, recv));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_stream_over_the_limit_is_an_error_and_is_stopped() {
+    run(async {
+        let pair = Pair::new().await;
+        let (mut send, mut recv) = sent(&pair, &pattern(1001), false).await;
+        assert_eq!(recv.read_to_end(1000).await, Err(ReadToEndError::TooLong { limit: 1000 }));
+        assert_eq!(send.finished().await, Err(WriteError::Stopped(0)));
+        drop((send, recv));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_stop_discards_what_was_not_read() {
+    run(async {
+        let pair = Pair::new().await;
+        let (mut send, mut recv) = sent(&pair, &pattern(4 << 20), true).await;
+        let chunk = recv.read_chunk().await.unwrap().unwrap();
+        recv.stop(11).unwrap();
+        assert!(matches!(recv.read_chunk().await, Err(ReadError::Stopped(11))));
+        assert!(!chunk.is_empty(), "a chunk that was read stays valid");
+        assert_eq!(send.finished().await, Err(WriteError::Stopped(11)));
+        assert_eq!(recv.received_reset().await, Ok(None));
+        assert!(recv.stop(1 << 62).is_err());
+        drop((chunk, send, recv));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn dropping_a_reader_half_way_stops_the_writer() {
+    run(async {
+        let pair = Pair::new().await;
+        let (mut send, mut recv) = sent(&pair, &pattern(32 << 20), true).await;
+        let chunk = recv.read_chunk().await.unwrap().unwrap();
+        drop((chunk, recv));
+        assert_eq!(send.finished().await, Err(WriteError::Stopped(0)));
+        drop(send);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_reader_that_does_not_read_stops_the_writer_at_the_receive_window() {
+    run(async {
+        let pair = Pair::new().await;
+        let (mut send, mut recv) = sent(&pair, &pattern(8 << 20), false).await;
+        let mut other = pair.client.open_uni().unwrap();
+        // What is acknowledged on a later stream tells that the first has sent all that it may.
+        other.finish_with("goes on").await.unwrap();
+        assert!(send.in_flight() > 0, "8 MiB do not fit the 1 MiB window");
+        let mut other = pair.server.accept_uni().await.unwrap();
+        assert_eq!(other.read_to_end(10).await.unwrap(), b"goes on");
+        let mut read = 0;
+        while read < 8 << 20 {
+            read += recv.read_chunk().await.unwrap().unwrap().len();
+        }
+        send.acked().await.unwrap();
+        drop((send, recv, other));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn what_arrived_before_the_connection_was_lost_can_still_be_read() {
+    run(async {
+        let pair = Pair::new().await;
+        let (mut finished, mut whole) = sent(&pair, b"all of it", true).await;
+        let (mut unfinished, mut part) = sent(&pair, b"some of it", false).await;
+        finished.finished().await.unwrap();
+        unfinished.acked().await.unwrap();
+        pair.client.close(4).unwrap();
+        let cause = pair.server.closed().await;
+        assert!(matches!(cause, ConnectionError::ApplicationClosed { code: 4, .. }));
+        assert_eq!(whole.read_to_end(100).await.unwrap(), b"all of it");
+        assert_eq!(&part.read_chunk().await.unwrap().unwrap()[..], b"some of it");
+        assert!(matches!(part.read_chunk().await, Err(ReadError::ConnectionLost(error)) if error == cause));
+        drop((finished, unfinished, whole, part));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn both_halves_of_a_bidirectional_stream_work_and_end_on_their_own() {
+    run(async {
+        let pair = Pair::new().await;
+        let (mut send, mut recv) = pair.client.open_bi().unwrap();
+        let asking = async {
+            send.finish_with("question").await.unwrap();
+            recv.read_to_end(100).await.unwrap()
+        };
+        let answering = async {
+            let (mut send, mut recv) = pair.server.accept_bi().await.unwrap();
+            let question = recv.read_to_end(100).await.unwrap();
+            drop(recv);
+            send.finish_with([&question[..], b" answered"].concat()).await.unwrap();
+            send.finished().await.unwrap();
+        };
+        let (answer, ()) = futures::join!(asking, answering);
+        assert_eq!(answer, b"question answered");
+        drop((send, recv));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_bidirectional_stream_that_nobody_used_goes_quietly() {
+    run(async {
+        let pair = Pair::new().await;
+        let (send, recv) = pair.client.open_bi().unwrap();
+        drop(recv);
+        drop(send);
+        let (send, recv) = pair.client.open_bi().unwrap();
+        drop((send, recv));
+        pair.end().await;
+    });
+}
