@@ -55,9 +55,12 @@ impl Failure {
                 Self::new(format!("no answer from the receiver at {receiver}: it ended, or the network between failed"))
                     .todo("check that `sendstream recv` still runs there, and that no firewall drops UDP to that port")
             }
-            ConnectionError::Unreachable => Self::new(format!("no network path leads to {receiver}")).todo(
-                "check the ticket's address; `sendstream recv --advertise HOST` puts another one into the ticket",
-            ),
+            ConnectionError::Unreachable => {
+                Self::new(format!("nobody listens at {receiver}, or no network path leads there")).todo(
+                    "check that `sendstream recv` still runs there and that this is its ticket; \
+                     `recv --advertise HOST` puts another address into the ticket",
+                )
+            }
             ConnectionError::Refused => {
                 Self::new(format!("the receiver at {receiver} takes no more senders at present"))
                     .todo("try again when another transfer has ended")

@@ -69,7 +69,12 @@ async fn listen(server: &Server, shared: &Arc<Shared>, json: bool) -> Result<(),
     let mut interrupted = shared.interrupt.wait();
     let mut accept = pin!(server.accept().fuse());
     let result = loop {
-        futures::select! {
+        // The interrupt first: a session that ends because of it must not be taken for one that ended before.
+        futures::select_biased! {
+            _ = interrupted => {
+                exit_soon();
+                break Ok(());
+            }
             incoming = accept => {
                 let Some(incoming) = incoming else { break Err(Failure::new("the listener ended by itself")) };
                 accept.set(server.accept().fuse());
@@ -85,10 +90,6 @@ async fn listen(server: &Server, shared: &Arc<Shared>, json: bool) -> Result<(),
                     Some(result) if shared.once => break result,
                     _ => {}
                 }
-            }
-            _ = interrupted => {
-                exit_soon();
-                break Ok(());
             }
         }
     };

@@ -4,3 +4,5 @@ pub(crate) mod inner;
 pub(crate) mod instance;
 pub(crate) mod recv_state;
 pub(crate) mod state;
+#[cfg(test)]
+mod testing;

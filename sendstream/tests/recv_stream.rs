@@ -133,14 +133,14 @@ fn a_reader_that_does_not_read_stops_the_writer_at_the_receive_window() {
         // What is acknowledged on a later stream tells that the first has sent all that it may.
         other.finish_with("goes on").await.unwrap();
         assert!(send.in_flight() > 0, "8 MiB do not fit the 1 MiB window");
-        let mut other = pair.server.accept_uni().await.unwrap();
-        assert_eq!(other.read_to_end(10).await.unwrap(), b"goes on");
+        let mut received = pair.server.accept_uni().await.unwrap();
+        assert_eq!(received.read_to_end(10).await.unwrap(), b"goes on");
         let mut read = 0;
         while read < 8 << 20 {
             read += recv.read_chunk().await.unwrap().unwrap().len();
         }
         send.acked().await.unwrap();
-        drop((send, recv, other));
+        drop((send, recv, other, received));
         pair.end().await;
     });
 }

@@ -238,3 +238,6 @@ impl StreamInner {
         wakeups.wake();
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -234,3 +234,6 @@ impl StreamRecv {
         wakeups
     }
 }
+
+#[cfg(test)]
+mod tests;

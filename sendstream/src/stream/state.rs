@@ -556,3 +556,6 @@ impl StreamInnerExclusive {
         wakeups
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,90 @@
+//! Ends that are killed or interrupted in the middle.
+
+use std::time::{Duration, Instant};
+
+use crate::support::{Files, Process, Receiver, send, send_well, sendstream, stderr};
+
+/// Starts to send a file that has no end for practical purposes, and waits until some of it has arrived.
+fn send_endlessly(files: &Files, receiver: &Receiver) -> Process {
+    let mut command = sendstream();
+    command.args(["send", "--json"]).arg(files.endless()).arg(&receiver.ticket);
+    let sender = Process::start(command);
+    receiver.wait_for_content();
+    sender
+}
+
+#[test]
+fn a_killed_sender_leaves_no_file_and_the_receiver_goes_on() {
+    let (receiver, files) = (Receiver::start(&[]), Files::new());
+    let mut sender = send_endlessly(&files, &receiver);
+    sender.signal("KILL");
+    sender.wait();
+    let session = receiver.session();
+    assert_eq!(session["ok"], false);
+    assert!(session["error"].as_str().unwrap().contains("the sender went silent"), "{session}");
+    assert_eq!(session["files"][0]["name"], "endless");
+    receiver.says("endless: the session ended before all of it was there");
+    assert!(receiver.everything().is_empty());
+    send_well(&[&files.file("next", b"next")], &receiver.ticket);
+    assert_eq!(receiver.everything(), ["inbox/next"]);
+}
+
+#[test]
+fn a_killed_receiver_ends_the_sender_within_30_seconds() {
+    let (mut receiver, files) = (Receiver::start(&[]), Files::new());
+    let mut sender = send_endlessly(&files, &receiver);
+    receiver.signal("KILL");
+    receiver.wait();
+    let killed = Instant::now();
+    assert_eq!(sender.wait().code(), Some(1));
+    assert!(killed.elapsed() < Duration::from_secs(30));
+    sender.says("no answer from the receiver");
+    let summary = sender.object();
+    assert_eq!((&summary["ok"], &summary["files_failed"]), (&false.into(), &1.into()));
+    assert!(!receiver.path("endless").exists());
+}
+
+#[test]
+fn an_interrupted_sender_tells_the_receiver() {
+    let (receiver, files) = (Receiver::start(&[]), Files::new());
+    let mut sender = send_endlessly(&files, &receiver);
+    let interrupted = Instant::now();
+    sender.signal("INT");
+    assert_eq!(sender.wait().code(), Some(130));
+    let session = receiver.session();
+    assert_eq!(session["error"], "the sender was stopped by its user");
+    // It was told, and did not have to find out by waiting.
+    assert!(interrupted.elapsed() < Duration::from_secs(8), "{:?}", interrupted.elapsed());
+    assert!(receiver.everything().is_empty());
+}
+
+#[test]
+fn an_interrupted_receiver_removes_what_is_unfinished_and_tells_the_sender() {
+    let (mut receiver, files) = (Receiver::start(&[]), Files::new());
+    let mut sender = send_endlessly(&files, &receiver);
+    receiver.signal("TERM");
+    assert_eq!(receiver.wait().code(), Some(130));
+    assert!(receiver.everything().is_empty());
+    assert_eq!(sender.wait().code(), Some(1));
+    sender.says("was stopped by its user");
+}
+
+#[test]
+fn an_idle_receiver_is_ended_by_an_interrupt_in_good_order() {
+    let mut receiver = Receiver::start(&[]);
+    receiver.signal("INT");
+    assert_eq!(receiver.wait().code(), Some(0));
+}
+
+#[test]
+fn a_receiver_that_is_not_there_is_reported_with_what_to_check() {
+    let (mut receiver, files) = (Receiver::start(&[]), Files::new());
+    receiver.signal("INT");
+    receiver.wait();
+    let output = send(&[], &[&files.file("x", b"x")], &receiver.ticket);
+    assert_eq!(output.status.code(), Some(1));
+    let said = stderr(&output);
+    // Which of the two it is depends on whether the system reports that the port is closed.
+    assert!(said.contains("nobody listens at") || said.contains("no answer from the receiver"), "{said}");
+    assert!(said.contains("check that `sendstream recv` still runs there"), "{said}");
+}

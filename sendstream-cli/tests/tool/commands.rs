@@ -1,0 +1,81 @@
+//! `demo`, `version`, wrong usage.
+
+use std::process::Output;
+
+use crate::support::{HANG, stderr, stdout_object};
+
+fn run(args: &[&str]) -> Output {
+    assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("sendstream")).args(args).timeout(HANG).output().unwrap()
+}
+
+#[test]
+fn the_demo_prints_one_object_with_equal_digests() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(&["demo", "--json", "--size", "8M", "--dir", dir.path().to_str().unwrap()]);
+    assert_eq!(stderr(&output), "");
+    assert_eq!(output.status.code(), Some(0));
+    let object = stdout_object(&output);
+    assert_eq!(object["bytes"], 8 << 20);
+    assert_eq!(object["digest_match"], true);
+    assert!(object["seconds"].as_f64().unwrap() > 0.0);
+    assert!(object["mib_per_s"].as_f64().unwrap() > 0.0);
+    assert_ne!(object["sender"]["pid"], object["receiver"]["pid"]);
+    // It cleans up after itself.
+    assert!(std::fs::read_dir(dir.path()).unwrap().next().is_none());
+}
+
+#[test]
+fn the_demo_for_people_says_what_happened() {
+    let output = run(&["demo", "--size", "1M"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("sent      1.00 MiB in "), "{text}");
+    assert!(text.contains("received  1.00 MiB in "), "{text}");
+    assert!(text.contains("digests   equal, blake3 "), "{text}");
+}
+
+#[test]
+fn version_names_all_that_is_linked_in() {
+    let output = run(&["version", "--json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let versions = stdout_object(&output);
+    assert_eq!(versions["sendstream"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(versions["msquic"].as_str().unwrap().split('.').count(), 4);
+    assert!(versions["msquic_git_hash"].as_str().unwrap().len() >= 7);
+    assert!(versions["openssl"].as_str().unwrap().starts_with("OpenSSL 3."));
+    let edits = versions["edits"].as_array().unwrap();
+    assert!(edits.iter().all(|edit| edit["name"].is_string() && edit["file"].is_string()));
+
+    let text = String::from_utf8(run(&["version"]).stdout).unwrap();
+    for (label, field) in [("sendstream", "sendstream"), ("MsQuic", "msquic"), ("OpenSSL", "openssl")] {
+        let line = text.lines().find(|line| line.starts_with(label)).unwrap();
+        assert!(line.contains(versions[field].as_str().unwrap()), "{line}");
+    }
+    assert!(edits.iter().all(|edit| text.contains(edit["name"].as_str().unwrap())));
+}
+
+#[test]
+fn wrong_usage_exits_with_2_and_says_what_to_type() {
+    for (args, hint) in [
+        (&["send", "photo.jpg", "notes.txt"][..], "must be the line that `sendstream recv` printed"),
+        (&["send", "photo.jpg"], "<TICKET>"),
+        (&["recv", "--listen", "nowhere"], "IP:PORT"),
+        (&["demo", "--size", "big"], "256M"),
+        (&[], "Usage"),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        assert!(stderr(&output).contains(hint), "{args:?}: {}", stderr(&output));
+        assert_eq!(output.stdout, b"");
+    }
+}
+
+#[test]
+fn a_port_in_use_is_reported_with_what_to_type() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(&["recv", "--listen", &taken.local_addr().unwrap().to_string(), dir.path().to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("cannot listen on 127.0.0.1:"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--listen"));
+}

@@ -1,0 +1,19 @@
+//! The tool as its users run it: separate processes, real files, loopback.
+//!
+//! | module       | what it holds                                                          |
+//! | ------------ | ---------------------------------------------------------------------- |
+//! | `support`    | a running receiver, a sender, files to send                            |
+//! | `transfer`   | files that arrive, whatever their number, size and name                |
+//! | `refusal`    | files and senders that are not let in, and what both ends say          |
+//! | `broken_off` | ends that are killed or interrupted in the middle                      |
+//! | `stranger`   | peers made by hand that do not keep to the protocol                    |
+//! | `commands`   | `demo`, `version`, wrong usage                                         |
+
+#![forbid(unsafe_code)]
+
+mod broken_off;
+mod commands;
+mod refusal;
+mod stranger;
+mod support;
+mod transfer;

@@ -1,0 +1,290 @@
+//! A running receiver, a sender, files to send.
+
+use std::{
+    fmt::Write as _,
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::mpsc::{self, Receiver as Lines},
+    thread,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// No step of any test takes nearly as long. It turns a hang into a failure.
+pub(crate) const HANG: Duration = Duration::from_secs(120);
+
+/// A `sendstream recv --json` in a directory of its own.
+pub(crate) struct Receiver {
+    process: Process,
+    /// The line that senders need.
+    pub(crate) ticket: String,
+    /// Holds the inbox and whatever must not be touched beside it.
+    parent: TempDir,
+}
+
+impl Receiver {
+    pub(crate) fn start(args: &[&str]) -> Self {
+        Self::start_as(sendstream(), args)
+    }
+
+    /// Starts it by a command of which the tool's arguments are the end.
+    pub(crate) fn start_as(mut command: Command, args: &[&str]) -> Self {
+        let parent = tempfile::tempdir().unwrap();
+        command.args(["recv", "--json", "--listen", "127.0.0.1:0"]).args(args).arg(parent.path().join("inbox"));
+        let process = Process::start(command);
+        let ticket = process.object()["ticket"].as_str().expect("the first object holds the ticket").to_owned();
+        Self { process, ticket, parent }
+    }
+
+    /// Where the files arrive.
+    pub(crate) fn inbox(&self) -> PathBuf {
+        self.parent.path().join("inbox")
+    }
+
+    /// A path in the inbox.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.inbox().join(name)
+    }
+
+    /// The names of everything below the directory that holds the inbox, sorted; the inbox's own files begin with
+    /// `inbox/`.
+    pub(crate) fn everything(&self) -> Vec<String> {
+        list(self.parent.path())
+    }
+
+    /// Waits for the summary of the next session that ends.
+    pub(crate) fn session(&self) -> Value {
+        self.process.object()
+    }
+
+    /// Waits for a line on standard error that contains `text`.
+    pub(crate) fn says(&self, text: &str) {
+        self.process.says(text);
+    }
+
+    /// Waits until a file is on its way in: some of its content is in the inbox, under no name of its own.
+    pub(crate) fn wait_for_content(&self) {
+        let is_part = |entry: fs::DirEntry| {
+            entry.file_name().to_string_lossy().ends_with(".part")
+                && entry.metadata().is_ok_and(|metadata| metadata.len() > 0)
+        };
+        until("a file comes in", || fs::read_dir(self.inbox()).unwrap().any(|entry| is_part(entry.unwrap())));
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        self.process.signal(signal);
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        self.process.wait()
+    }
+}
+
+/// A process whose output is read as it comes. Dropping it kills it.
+pub(crate) struct Process {
+    child: Child,
+    stdout: Lines<String>,
+    stderr: Lines<String>,
+}
+
+impl Process {
+    pub(crate) fn start(mut command: Command) -> Self {
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        let stdout = lines(child.stdout.take().unwrap());
+        let stderr = lines(child.stderr.take().unwrap());
+        Self { child, stdout, stderr }
+    }
+
+    /// Waits for the next line of standard output.
+    pub(crate) fn line(&self) -> String {
+        self.stdout.recv_timeout(HANG).unwrap_or_else(|_| {
+            let said: Vec<_> = self.stderr.try_iter().collect();
+            panic!("no line on standard output; standard error: {said:#?}");
+        })
+    }
+
+    /// Waits for the next line of standard output and reads it as JSON.
+    pub(crate) fn object(&self) -> Value {
+        let line = self.line();
+        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?} is no JSON: {error}"))
+    }
+
+    /// Waits for a line on standard error that contains `text`.
+    pub(crate) fn says(&self, text: &str) {
+        let mut said = Vec::new();
+        while let Ok(line) = self.stderr.recv_timeout(HANG) {
+            if line.contains(text) {
+                return;
+            }
+            said.push(line);
+        }
+        panic!("nothing on standard error contains {text:?}: {said:#?}");
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let sent = Command::new("kill").args(["-s", signal, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        until("the process ends", || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        status.unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The tool.
+pub(crate) fn sendstream() -> Command {
+    Command::new(assert_cmd::cargo::cargo_bin!("sendstream"))
+}
+
+/// Runs `sendstream send` to its end.
+pub(crate) fn send(args: &[&str], files: &[&Path], ticket: &str) -> Output {
+    assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("sendstream"))
+        .arg("send")
+        .args(args)
+        .args(files)
+        .arg(ticket)
+        .timeout(HANG)
+        .output()
+        .unwrap()
+}
+
+/// Runs `sendstream send --json`, which must succeed without a word on standard error, and returns its summary.
+pub(crate) fn send_well(files: &[&Path], ticket: &str) -> Value {
+    let output = send(&["--json"], files, ticket);
+    assert_eq!(stderr(&output), "");
+    assert_eq!(output.status.code(), Some(0));
+    stdout_object(&output)
+}
+
+pub(crate) fn stdout_object(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).expect("one JSON object on standard output")
+}
+
+pub(crate) fn stderr(output: &Output) -> &str {
+    str::from_utf8(&output.stderr).unwrap()
+}
+
+/// Files to send.
+pub(crate) struct Files(TempDir);
+
+impl Files {
+    pub(crate) fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    /// Makes a file and the directories above it.
+    pub(crate) fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, content).unwrap();
+        path
+    }
+
+    /// A file so large that no test sees its end. It takes no space here.
+    pub(crate) fn endless(&self) -> PathBuf {
+        let path = self.path("endless");
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        path
+    }
+}
+
+/// `len` bytes without a pattern that could hide a mistake.
+pub(crate) fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut content = vec![0; len];
+    blake3::Hasher::new().update(&seed.to_le_bytes()).finalize_xof().fill(&mut content);
+    content
+}
+
+/// The BLAKE3 digest as the tool prints it.
+pub(crate) fn digest(content: &[u8]) -> String {
+    blake3::hash(content).to_string()
+}
+
+/// A ticket with one character of its secret part changed. The certificate's hash comes first, the token last.
+pub(crate) fn spoil(ticket: &str, which: Secret) -> String {
+    let secret = ticket.find('/').unwrap() + 1;
+    let place = match which {
+        Secret::Certificate => secret,
+        Secret::Token => ticket.len() - 1,
+    };
+    let other = if &ticket[place..=place] == "A" { "B" } else { "A" };
+    let mut spoiled = ticket.to_owned();
+    spoiled.replace_range(place..=place, other);
+    spoiled
+}
+
+pub(crate) enum Secret {
+    Certificate,
+    Token,
+}
+
+/// Waits for something that announces itself in no other way than by being so.
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let begin = Instant::now();
+    while !is_so() {
+        assert!(begin.elapsed() < HANG, "still waiting until {what}");
+        thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The paths of all files below `dir`, relative to it, sorted.
+pub(crate) fn list(dir: &Path) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut pending = vec![dir.to_owned()];
+    while let Some(next) = pending.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                pending.push(path);
+            } else {
+                found.push(path.strip_prefix(dir).unwrap().to_str().unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// The digest that the summary of several files has: that of a listing as `b3sum` prints it.
+pub(crate) fn listing_digest<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> String {
+    let mut files: Vec<_> = files.into_iter().collect();
+    files.sort_unstable();
+    let mut listing = String::new();
+    for (name, content) in files {
+        writeln!(listing, "{}  {name}", digest(content)).unwrap();
+    }
+    digest(listing.as_bytes())
+}
+
+fn lines(output: impl Read + Send + 'static) -> Lines<String> {
+    let (sender, receiver) = mpsc::channel();
+    thread::spawn(move || {
+        for line in BufReader::new(output).lines() {
+            // The test may have seen enough.
+            let Ok(()) = sender.send(line.unwrap()) else { return };
+        }
+    });
+    receiver
+}
