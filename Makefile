@@ -19,19 +19,22 @@ demo: build
 	$(target)/release/sendstream demo
 
 test: tools
-	$(cargo) test --workspace
+	$(cargo) test --workspace --all-features
 	$(MAKE) --no-print-directory test-debug
 
 # In a folder of its own, so that neither half of `make test` undoes what the other has built. OpenSSL is shared.
 test-debug: tools
-	SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstream-sys --target-dir $(target)/debug-core
+	SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstream-sys --all-features --target-dir $(target)/debug-core
 
 # Nothing is linked here, so nothing native is built either.
 lint: export DOCS_RS = 1
 lint:
 	cargo fmt --all -- --check
-	$(cargo) clippy --workspace --all-targets --target-dir $(target)/lint -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(cargo) doc --workspace --no-deps --target-dir $(target)/lint
+	$(cargo) clippy --workspace --all-targets --all-features --target-dir $(target)/lint -- -D warnings
+	for features in "" tokio futures-io; do \
+	    $(cargo) clippy -p sendstream --features "$$features" --target-dir $(target)/lint -- -D warnings || exit 1; \
+	done
+	RUSTDOCFLAGS="-D warnings" $(cargo) doc --workspace --no-deps --all-features --target-dir $(target)/lint
 
 tools:
 	@sh .ci/tools

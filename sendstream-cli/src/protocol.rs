@@ -31,9 +31,6 @@ pub(crate) const ALPN: &str = "sendstream-file/1";
 /// The server name in the handshake. The certificate is trusted by its hash, so this names the service only.
 pub(crate) const SERVER_NAME: &str = "sendstream";
 
-/// How many file streams a sender keeps open at a time: sent, but not answered yet. The receiver admits a few more.
-pub(crate) const MAX_OPEN_FILES: usize = 64;
-
 /// How much one session may make the two ends remember: the sum of [`listing_len`] over its files, in bytes.
 pub(crate) const MAX_LISTING_LEN: usize = 64 << 20;
 

@@ -1,8 +1,8 @@
 //! `sendstream send`: connects, sends each file on its own stream, and counts the receiver's answers.
 //!
 //! Contents go out one file after the other, as the [`Reader`] delivers them, but nobody waits for the answer to one
-//! file before sending the next: up to [`MAX_OPEN_FILES`] answers are outstanding. So a thousand small files take a few
-//! round trips, and a large one is never in memory.
+//! file before sending the next: [`MAX_UNANSWERED_FILES`] and [`MAX_UNANSWERED_BYTES`] may be outstanding. So a thousand
+//! small files take a few round trips, and the memory that unacknowledged bytes take has a bound.
 
 use std::{future::Future, pin::pin, sync::Arc};
 
@@ -22,7 +22,7 @@ use crate::{
     error::{Failure, chain, connection_error},
     name::Printable,
     progress::{Bar, Progress},
-    protocol::{ALPN, Code, Hello, MAX_OPEN_FILES, SERVER_NAME, Verdict, Welcome},
+    protocol::{ALPN, Code, Hello, SERVER_NAME, Verdict, Welcome},
     reader::{Piece, Reader},
     signal::Interrupt,
     summary::{Direction, FileResult, Summary},
@@ -108,6 +108,7 @@ async fn transfer(
         connection,
         receiver: &receiver,
         answers: FuturesUnordered::new(),
+        unanswered: 0,
         results: Results { open: vec![true; files.len()], files: &files, summary, progress },
         bar: &bar,
     };
@@ -161,6 +162,8 @@ struct Sender<'a> {
     connection: &'a Connection,
     receiver: &'a str,
     answers: FuturesUnordered<LocalBoxFuture<'static, Answer>>,
+    /// How many bytes the unanswered files may still keep in memory.
+    unanswered: u64,
     results: Results<'a>,
     bar: &'a Bar,
 }
@@ -174,25 +177,27 @@ impl Sender<'_> {
             if refused == Some(file) {
                 continue;
             }
-            let mut open = match current.take() {
-                Some(open) => open,
-                None => self.open(file).await?,
-            };
             let frame = match frame {
                 Ok(frame) => frame,
                 Err(error) => {
-                    // If the stream has ended already, the receiver knows about the file.
-                    let _ = open.content.reset(Code::Unreadable.wire());
+                    if let Some(mut open) = current.take() {
+                        // If the stream has ended already, the receiver knows about the file.
+                        let _ = open.content.reset(Code::Unreadable.wire());
+                    }
                     self.results.set(file, Err(format!("cannot read it: {error}")));
                     continue;
                 }
+            };
+            let mut open = match current.take() {
+                Some(open) => open,
+                None => self.open(file).await?,
             };
             match open.write(frame.bytes, frame.digest.is_some()).await {
                 Ok(()) => {
                     self.bar.advance(frame.content);
                     match frame.digest {
                         None => current = Some(open),
-                        Some(digest) => self.answers.push(Box::pin(open.answer(Some(digest)))),
+                        digest => self.expect_answer(open, digest),
                     }
                 }
                 Err(error) if connection_error(&error).is_some() => {
@@ -202,25 +207,43 @@ impl Sender<'_> {
                 Err(_) => {
                     refused = Some(file);
                     reader.skip(file);
-                    self.answers.push(Box::pin(open.answer(None)));
+                    self.expect_answer(open, None);
                 }
             }
         }
-        self.take_answers(0).await
+        while !self.answers.is_empty() {
+            self.take_answer().await?;
+        }
+        Ok(())
     }
 
     /// Opens the stream of a file, once few enough answers are outstanding.
     async fn open(&mut self, file: usize) -> Result<OpenFile, Failure> {
-        self.take_answers(MAX_OPEN_FILES - 1).await?;
+        let held = self.held_by(file);
+        while self.answers.len() >= MAX_UNANSWERED_FILES
+            || (!self.answers.is_empty() && self.unanswered + held > MAX_UNANSWERED_BYTES)
+        {
+            self.take_answer().await?;
+        }
         self.bar.show(&self.results.files[file].name);
         let (content, verdict) = open(self.connection, self.receiver).await?;
         Ok(OpenFile { file, content, verdict })
     }
 
-    /// Takes answers until no more than `outstanding` are.
-    async fn take_answers(&mut self, outstanding: usize) -> Result<(), Failure> {
-        while self.answers.len() > outstanding {
-            let Some(Answer { file, digest, message }) = self.answers.next().await else { break };
+    /// How many bytes the stream of a file may keep in memory until the file is answered, at the most.
+    fn held_by(&self, file: usize) -> u64 {
+        self.results.files[file].size.min(MAX_UNANSWERED_BYTES)
+    }
+
+    fn expect_answer(&mut self, open: OpenFile, digest: Option<blake3::Hash>) {
+        self.unanswered += self.held_by(open.file);
+        self.answers.push(Box::pin(open.answer(digest)));
+    }
+
+    /// Waits for the next answer and notes what it says about its file.
+    async fn take_answer(&mut self) -> Result<(), Failure> {
+        if let Some(Answer { file, digest, message }) = self.answers.next().await {
+            self.unanswered -= self.held_by(file);
             let result = match message {
                 Ok(message) => match (Verdict::decode(&message), digest) {
                     (Ok(Verdict::Kept), Some(digest)) => Ok(digest),
@@ -295,3 +318,8 @@ impl Results<'_> {
         }
     }
 }
+
+/// How many files may be sent and not answered yet.
+const MAX_UNANSWERED_FILES: usize = 256;
+/// How many bytes they may have in all, unless it is only one.
+const MAX_UNANSWERED_BYTES: u64 = 16 << 20;

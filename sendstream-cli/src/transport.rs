@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sendstream::{Connection, TransportConfig};
 
-use crate::protocol::{Code, MAX_OPEN_FILES};
+use crate::protocol::Code;
 
 /// The settings of both ends. A peer that was killed is noticed within ten seconds; one that only has nothing to say
 /// (a slow disk, a user who thinks) keeps the connection up by itself.
@@ -14,8 +14,9 @@ pub(crate) fn settings() -> TransportConfig {
         disconnect_timeout: PATIENCE,
         handshake_timeout: PATIENCE,
         keep_alive: Some(Duration::from_secs(2)),
-        // Only senders open streams: one for control, one per file, and some slack for streams that are closing.
-        max_concurrent_bidi_streams: (MAX_OPEN_FILES + 16) as u16,
+        // Only senders open streams, one for control and one per file. A stream counts until the receiver's answer on it
+        // is acknowledged, which the sender's transport may delay, so there must be many more than are in use.
+        max_concurrent_bidi_streams: 1024,
         max_concurrent_uni_streams: 0,
         ..TransportConfig::default()
     }

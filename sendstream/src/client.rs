@@ -34,7 +34,12 @@ pub struct Client {
 impl Client {
     /// Starts to describe a client; [`ClientBuilder::build`] makes it.
     pub fn builder() -> ClientBuilder {
-        ClientBuilder { alpn: Vec::new(), trust: Trust::default(), transport: TransportConfig::default() }
+        ClientBuilder {
+            registration: None,
+            alpn: Vec::new(),
+            trust: Trust::default(),
+            transport: TransportConfig::default(),
+        }
     }
 
     /// Connects to `address` and goes through the handshake (`ConnectionStart`).
@@ -53,7 +58,6 @@ impl Client {
     pub async fn connect(&self, address: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
         let name = check_server_name(server_name)?;
         self.trust.check_server_name(server_name).map_err(|_| ConnectError::InvalidServerName)?;
-        let registration = Registration::shared()?;
         let shared = ConnectionInnerShared {
             verify: self
                 .trust
@@ -62,7 +66,7 @@ impl Client {
             fixed_send_window: self.transport.send_window.map(u64::from),
             drop_error_code: self.transport.drop_error_code,
         };
-        let inner = ConnectionInner::open(registration.handle(), shared, self.live.enter())?;
+        let inner = ConnectionInner::open(self.live.registration().handle(), shared, self.live.enter())?;
         let instance = ConnectionInstance::new(inner.clone());
         let configuration = self.configuration.clone();
         background::run(move || inner.start(configuration.handle(), &Address::from(address), &name));
@@ -94,6 +98,7 @@ fn check_server_name(name: &str) -> Result<CString, ConnectError> {
 #[derive(Debug, Clone)]
 #[must_use = "`build` makes the client"]
 pub struct ClientBuilder {
+    registration: Option<Registration>,
     alpn: Vec<Vec<u8>>,
     trust: Trust,
     transport: TransportConfig,
@@ -119,6 +124,12 @@ impl ClientBuilder {
         self
     }
 
+    /// The worker threads that it runs on; the process's own unless said otherwise.
+    pub fn registration(mut self, registration: &Registration) -> Self {
+        self.registration = Some(registration.clone());
+        self
+    }
+
     /// Checks everything and makes the client (`ConfigurationOpen`, `ConfigurationLoadCredential`).
     ///
     /// # Errors
@@ -127,12 +138,13 @@ impl ClientBuilder {
     pub fn build(self) -> Result<Client, ConfigError> {
         let alpn = Alpn::new(self.alpn)?;
         let credential = Credential::Client { trust: &self.trust, identity: None };
-        let configuration = Configuration::open(&alpn, &self.transport, credential)?;
+        let registration = self.registration.map_or_else(Registration::shared, Ok)?;
+        let configuration = Configuration::open(&registration, &alpn, &self.transport, credential)?;
         Ok(Client {
             configuration: Arc::new(configuration),
             trust: self.trust,
             transport: self.transport,
-            live: LiveHandles::default(),
+            live: LiveHandles::new(registration),
         })
     }
 }

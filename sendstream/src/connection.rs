@@ -20,8 +20,8 @@ use crate::{
 
 /// A QUIC connection, from [`Client::connect`](crate::Client::connect) or [`Incoming::accept`](crate::Incoming::accept).
 ///
-/// Clones are handles of the same connection. When the last is dropped, and no finished stream has anything left to
-/// deliver, the connection closes with code 0.
+/// Clones are handles of the same connection. When the last is dropped and every stream is over (finished and
+/// acknowledged, read to its end, reset, stopped, or dropped) the connection closes with code 0.
 #[derive(Debug, Clone)]
 pub struct Connection {
     instance: Arc<ConnectionInstance>,
@@ -94,6 +94,21 @@ impl Connection {
         check_code(code)?;
         self.instance.inner().close(code);
         Ok(())
+    }
+
+    /// Gives up this handle and resolves when the connection has ended, with the cause: with code 0 from this side once
+    /// every stream is over and every other handle was dropped, unless something ends it before.
+    ///
+    /// So a finished stream is acknowledged to its last byte first. A stream that the application still holds, and has
+    /// neither finished nor read to its end, is waited for.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the wait; the connection goes on to its end by itself.
+    pub async fn drain(self) -> ConnectionError {
+        let inner = self.instance.inner().clone();
+        drop(self);
+        wait_for(Closed(&inner)).await
     }
 
     /// Resolves when the connection has ended, with the cause.

@@ -31,12 +31,19 @@
 //! # }).unwrap();
 //! ```
 //!
-//! Nothing here needs a particular executor: MsQuic has its own threads, and every future is woken from them.
+//! # Features
+//!
+//! - `tokio`: `tokio::io::AsyncWrite` for [`SendStream`], `tokio::io::AsyncRead` for [`RecvStream`].
+//! - `futures-io`: the same traits of `futures`.
+//!
+//! Both are off by default, and neither brings a runtime: nothing here needs a particular executor.
+//! MsQuic has its own threads, and every future is woken from them.
 
 mod client;
 mod config;
 mod connection;
 mod error;
+mod io;
 mod native;
 mod recv_stream;
 mod send_stream;
@@ -50,7 +57,10 @@ pub use client::{Client, ClientBuilder, ConnectError};
 pub use config::{ConfigError, TransportConfig};
 pub use connection::{Connection, OpenError};
 pub use error::{ConnectionError, NativeError};
-pub use native::info::{NativeInfo, native_info};
+pub use native::{
+    info::{NativeInfo, native_info},
+    registration::Registration,
+};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
 pub use server::{BindError, Incoming, Server, ServerBuilder};

@@ -47,6 +47,11 @@ impl RecvStream {
         Self { instance }
     }
 
+    #[cfg(feature = "tokio")]
+    pub(crate) fn instance(&self) -> &Arc<StreamInstance> {
+        &self.instance
+    }
+
     /// The next piece of the stream, in MsQuic's own memory; `None` at the end, when the peer finished and everything
     /// was read.
     ///
@@ -255,6 +260,9 @@ pub enum ReadError {
     /// The connection ended before the stream did.
     #[error("the connection is lost: {0}")]
     ConnectionLost(#[source] ConnectionError),
+    /// The stream never started, and never will: its sending half was reset first, or could not start.
+    #[error("the stream never started")]
+    NotStarted,
     /// MsQuic ended the stream.
     #[error("MsQuic ended the stream: {0}")]
     Native(#[source] NativeError),
@@ -266,7 +274,7 @@ impl From<ReadError> for io::Error {
             ReadError::ConnectionLost(error) => error.into(),
             ReadError::Native(error) => error.into(),
             ReadError::Reset(_) => Self::new(io::ErrorKind::ConnectionReset, error),
-            ReadError::Stopped(_) => Self::new(io::ErrorKind::NotConnected, error),
+            ReadError::Stopped(_) | ReadError::NotStarted => Self::new(io::ErrorKind::NotConnected, error),
         }
     }
 }

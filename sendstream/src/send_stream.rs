@@ -46,6 +46,9 @@ pub struct SendStream {
 }
 
 impl SendStream {
+    /// How many borrowed bytes become one chunk: enough for some forty packets, and little beside the window.
+    pub(crate) const COPIED_CHUNK: usize = 64 * 1024;
+
     pub(crate) fn new(instance: Arc<StreamInstance>) -> Self {
         Self { instance }
     }
@@ -143,8 +146,8 @@ impl SendStream {
     ///
     /// Dropping the future before it is ready means the chunk was not accepted; nothing of it is sent.
     pub async fn write_chunk(&mut self, chunk: Bytes) -> Result<(), WriteError> {
-        poll_fn(|cx| self.instance.poll_window(cx)).await?;
-        self.instance.send(Payload::from(chunk), false).map(|_| ())
+        poll_fn(|cx| self.poll_writable(cx)).await?;
+        self.submit(chunk)
     }
 
     /// [`write_chunk`](Self::write_chunk) for several chunks at once, accepted together as one native operation. The
@@ -158,9 +161,23 @@ impl SendStream {
     ///
     /// Dropping the future before it is ready means no chunk was accepted; all are untouched.
     pub async fn write_chunks(&mut self, chunks: &mut [Bytes]) -> Result<(), WriteError> {
-        poll_fn(|cx| self.instance.poll_window(cx)).await?;
+        poll_fn(|cx| self.poll_writable(cx)).await?;
         let taken: Vec<Bytes> = chunks.iter_mut().map(std::mem::take).collect();
-        self.instance.send(Payload::from(taken), false).map(|_| ())
+        self.submit(taken)
+    }
+
+    /// Ready once the in-flight window has room, so that [`write_chunk`](Self::write_chunk) would not wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`write_chunk`](Self::write_chunk).
+    pub fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+        self.instance.poll_window(cx)
+    }
+
+    /// What is accepted without waiting for its acknowledgement.
+    pub(crate) fn submit(&mut self, payload: impl Into<Payload>) -> Result<(), WriteError> {
+        self.instance.send(payload.into(), false).map(|_| ())
     }
 
     /// Copies all of `data` into the stream, in chunks of up to 64 KiB, waiting for room in the in-flight window before
@@ -176,8 +193,7 @@ impl SendStream {
     ///
     /// Not cancel safe: a beginning of `data` of unknown length was accepted when the future is dropped.
     pub async fn write_all(&mut self, data: &[u8]) -> Result<(), WriteError> {
-        const CHUNK: usize = 64 * 1024;
-        for chunk in data.chunks(CHUNK) {
+        for chunk in data.chunks(Self::COPIED_CHUNK) {
             self.write_chunk(Bytes::copy_from_slice(chunk)).await?;
         }
         Ok(())
@@ -211,7 +227,8 @@ impl SendStream {
     }
 
     /// Submits `buf` with FIN in the same native operation, which on a fresh stream is the start as well: a whole message
-    /// in one. Awaiting is optional, as with [`send`](Self::send); use [`finished`](Self::finished) to learn that FIN was
+    /// in one. An empty `buf` is a bare [`finish`](Self::finish), and the future waits for what was sent before. Awaiting is
+    /// optional, as with [`send`](Self::send); use [`finished`](Self::finished) to learn that FIN was
     /// acknowledged too.
     ///
     /// # Errors

@@ -40,7 +40,7 @@ pub struct Server {
 impl Server {
     /// Starts to describe a server; [`ServerBuilder::bind`] makes it.
     pub fn builder() -> ServerBuilder {
-        ServerBuilder { identity: None, alpn: Vec::new(), transport: TransportConfig::default() }
+        ServerBuilder { registration: None, identity: None, alpn: Vec::new(), transport: TransportConfig::default() }
     }
 
     /// The address it listens on, with the port that the system chose if it was bound to port 0.
@@ -96,6 +96,7 @@ impl Drop for Server {
 #[derive(Debug, Clone)]
 #[must_use = "`bind` makes the server"]
 pub struct ServerBuilder {
+    registration: Option<Registration>,
     identity: Option<Identity>,
     alpn: Vec<Vec<u8>>,
     transport: TransportConfig,
@@ -121,6 +122,12 @@ impl ServerBuilder {
         self
     }
 
+    /// The worker threads that it runs on; the process's own unless said otherwise.
+    pub fn registration(mut self, registration: &Registration) -> Self {
+        self.registration = Some(registration.clone());
+        self
+    }
+
     /// Starts listening on `address` (`ListenerStart`); port 0 lets the system choose.
     ///
     /// # Errors
@@ -129,16 +136,16 @@ impl ServerBuilder {
     pub fn bind(self, address: SocketAddr) -> Result<Server, BindError> {
         let alpn = Alpn::new(self.alpn)?;
         let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
-        let configuration = Configuration::open(&alpn, &self.transport, Credential::Server(&identity))?;
-        let registration = Registration::shared().map_err(BindError::Native)?;
-        let live = LiveHandles::default();
+        let registration = self.registration.map_or_else(Registration::shared, Ok).map_err(BindError::Native)?;
+        let configuration = Configuration::open(&registration, &alpn, &self.transport, Credential::Server(&identity))?;
+        let live = LiveHandles::new(registration);
         let settings = ListenerSettings {
             backlog: self.transport.accept_backlog,
             fixed_send_window: self.transport.send_window.map(u64::from),
             drop_error_code: self.transport.drop_error_code,
         };
-        let listener = Listener::start(registration.handle(), &alpn, address, settings, &live)
-            .map_err(|error| BindError::from_start(error, address))?;
+        let listener =
+            Listener::start(&alpn, address, settings, &live).map_err(|error| BindError::from_start(error, address))?;
         Ok(Server { listener, configuration: Arc::new(configuration), live })
     }
 }

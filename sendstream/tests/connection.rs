@@ -181,10 +181,7 @@ fn an_idle_connection_times_out() {
         let mut stream = pair.client.open_uni().unwrap();
         stream.send("x").await.unwrap();
         assert_eq!(pair.client.closed().await, ConnectionError::TimedOut);
-        assert_eq!(
-            stream.send("y").await,
-            Err(sendstream::WriteError::ConnectionLost(ConnectionError::TimedOut))
-        );
+        assert_eq!(stream.send("y").await, Err(sendstream::WriteError::ConnectionLost(ConnectionError::TimedOut)));
         drop(stream);
         pair.end().await;
     });
@@ -228,5 +225,45 @@ fn a_server_that_is_shut_down_accepts_no_more() {
         stream.send("accepted connections go on").await.unwrap();
         drop((client, server, stream));
         shutdown.await;
+    });
+}
+
+#[test]
+fn draining_waits_until_finished_streams_are_acknowledged() {
+    run(async {
+        let Pair { client, server, endpoints } = Pair::new().await;
+        let expected = support::pattern(8 << 20);
+        let mut held = client.open_uni().unwrap();
+        drop(held.finish_with(expected.clone()));
+        let mut dropped = client.open_uni().unwrap();
+        drop(dropped.finish_with(expected.clone()));
+        drop(dropped);
+        let reading = async {
+            for _ in 0..2 {
+                let read = server.accept_uni().await.unwrap().read_to_end(usize::MAX).await.unwrap();
+                assert!(read == expected);
+            }
+        };
+        let (ended, ()) = futures::join!(client.drain(), reading);
+        assert_eq!(ended, ConnectionError::LocallyClosed { code: 0 });
+        held.finished().await.unwrap();
+        drop((held, server));
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_stream_that_is_over_does_not_hold_its_connection() {
+    run(async {
+        let Pair { client, server, endpoints } = Pair::new().await;
+        let mut send = client.open_uni().unwrap();
+        send.finish_with("x").await.unwrap();
+        let mut recv = server.accept_uni().await.unwrap();
+        recv.read_to_end(10).await.unwrap();
+        send.finished().await.unwrap();
+        drop(client);
+        assert!(matches!(server.closed().await, ConnectionError::ApplicationClosed { code: 0, .. }));
+        drop((server, send, recv));
+        endpoints.end().await;
     });
 }

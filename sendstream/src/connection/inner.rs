@@ -80,7 +80,7 @@ impl ConnectionInner {
         live: LiveGuard,
     ) -> Result<Arc<Self>, NativeError> {
         let mut handle = ptr::null_mut();
-        // SAFETY: the registration is open for the process's life, and `handle` is a place for one pointer.
+        // SAFETY: the registration is open while `live` lives, and `handle` is a place for one pointer.
         let status =
             unsafe { call!(ConnectionOpen(registration, Some(connection_callback), ptr::null_mut(), &mut handle)) };
         NativeError::check(status)?;

@@ -17,6 +17,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Configuration {
     handle: sys::HQUIC,
+    /// Stays open until the configuration is closed.
+    _registration: Registration,
 }
 
 // SAFETY: MsQuic lets any thread use a configuration handle; it counts its references atomically.
@@ -25,7 +27,7 @@ unsafe impl Send for Configuration {}
 unsafe impl Sync for Configuration {}
 
 impl Configuration {
-    /// Opens a configuration below the shared registration and loads its credential (`ConfigurationOpen`,
+    /// Opens a configuration below `registration` and loads its credential (`ConfigurationOpen`,
     /// `ConfigurationLoadCredential`).
     ///
     /// It may read the system's root certificates from disk, the first time that [`Trust::system`] needs them.
@@ -35,6 +37,7 @@ impl Configuration {
     /// [`ConfigError`]: a setting out of its range, an identity that OpenSSL refuses, system roots that cannot be read,
     /// or MsQuic's status when the library cannot start.
     pub(crate) fn open(
+        registration: &Registration,
         alpn: &Alpn,
         transport: &TransportConfig,
         credential: Credential<'_>,
@@ -43,7 +46,6 @@ impl Configuration {
         if let Credential::Client { trust, .. } = &credential {
             trust.load()?;
         }
-        let registration = Registration::shared()?;
         let mut handle: sys::HQUIC = ptr::null_mut();
         let status = alpn.with_buffers(|buffers| {
             // SAFETY: the buffers, their bytes and `settings` outlive the call, which copies them, and the lengths are
@@ -61,7 +63,7 @@ impl Configuration {
             }
         });
         NativeError::check(status)?;
-        let configuration = Self { handle };
+        let configuration = Self { handle, _registration: registration.clone() };
         configuration.load_credential(credential)?;
         Ok(configuration)
     }
@@ -264,12 +266,24 @@ mod tests {
     fn a_bad_setting_is_found_before_anything_native_is_opened() {
         let transport = TransportConfig { stream_receive_window: 1000, ..Default::default() };
         let credential = Credential::Client { trust: &Trust::system(), identity: None };
-        let error = Configuration::open(&Alpn::new(["demo"]).unwrap(), &transport, credential).map(drop).unwrap_err();
+        let error = Configuration::open(
+            &Registration::shared().unwrap(),
+            &Alpn::new(["demo"]).unwrap(),
+            &transport,
+            credential,
+        )
+        .map(drop)
+        .unwrap_err();
         assert!(matches!(error, ConfigError::OutOfRange { field: "stream_receive_window", .. }));
     }
 
     fn open(credential: Credential<'_>) -> Result<Configuration, ConfigError> {
-        Configuration::open(&Alpn::new(["demo"]).unwrap(), &TransportConfig::default(), credential)
+        Configuration::open(
+            &Registration::shared().unwrap(),
+            &Alpn::new(["demo"]).unwrap(),
+            &TransportConfig::default(),
+            credential,
+        )
     }
 
     #[test]

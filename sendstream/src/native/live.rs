@@ -5,11 +5,14 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::waiters::{KeyedWait, WaiterKey, Waiters, Wakeups, wait_for};
+use crate::{
+    native::registration::Registration,
+    waiters::{KeyedWait, WaiterKey, Waiters, Wakeups, wait_for},
+};
 
-/// A group of native handles: those of one server, or of one client.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct LiveHandles(Arc<Mutex<Count>>);
+/// A number of handles, and who waits for it to be 0.
+#[derive(Debug, Default)]
+pub(crate) struct HandleCount(Mutex<Count>);
 
 #[derive(Debug, Default)]
 struct Count {
@@ -17,20 +20,55 @@ struct Count {
     waiters: Waiters,
 }
 
-/// Counts as one handle until dropped, which its owner does after the handle was closed.
+/// The native handles of one server, or of one client: counted for themselves and in their registration.
+#[derive(Debug, Clone)]
+pub(crate) struct LiveHandles(Arc<Group>);
+
+#[derive(Debug)]
+struct Group {
+    count: HandleCount,
+    registration: Registration,
+}
+
+/// Counts as one handle until dropped, which its owner does after the handle was closed. Keeps the registration open.
 #[derive(Debug)]
 pub(crate) struct LiveGuard(LiveHandles);
 
 impl LiveHandles {
+    /// A group without handles.
+    pub(crate) fn new(registration: Registration) -> Self {
+        Self(Arc::new(Group { count: HandleCount::default(), registration }))
+    }
+
+    /// What all of them are below.
+    pub(crate) fn registration(&self) -> &Registration {
+        &self.0.registration
+    }
+
     /// Counts one more handle.
     pub(crate) fn enter(&self) -> LiveGuard {
-        self.lock().handles += 1;
+        self.0.count.enter();
+        self.0.registration.count().enter();
         LiveGuard(self.clone())
     }
 
     /// Resolves when every handle is closed. Any number of tasks may wait.
     pub(crate) async fn none_left(&self) {
-        wait_for(self).await;
+        wait_for(&self.0.count).await;
+    }
+}
+
+impl Drop for LiveGuard {
+    fn drop(&mut self) {
+        let group = &self.0.0;
+        group.registration.count().leave();
+        group.count.leave();
+    }
+}
+
+impl HandleCount {
+    fn enter(&self) {
+        self.lock().handles += 1;
     }
 
     fn leave(&self) {
@@ -50,7 +88,7 @@ impl LiveHandles {
     }
 }
 
-impl KeyedWait for &LiveHandles {
+impl KeyedWait for &HandleCount {
     type Output = ();
 
     fn new_key(&self) -> WaiterKey {
@@ -68,11 +106,5 @@ impl KeyedWait for &LiveHandles {
 
     fn forget(&self, key: WaiterKey) -> Option<Waker> {
         self.lock().waiters.remove(key)
-    }
-}
-
-impl Drop for LiveGuard {
-    fn drop(&mut self) {
-        self.0.leave();
     }
 }

@@ -1,60 +1,109 @@
 //! A registration: MsQuic's set of worker threads and everything that runs on them.
 
-use std::{ffi::CStr, ptr, sync::OnceLock};
+use std::{
+    fmt, ptr,
+    sync::{Arc, OnceLock},
+};
 
 use sendstream_sys as sys;
 
-use super::api::{Api, call};
-use crate::error::NativeError;
+use super::{
+    api::{Api, call},
+    background,
+    handle::Handle,
+    live::HandleCount,
+};
+use crate::{error::NativeError, waiters::wait_for};
 
-/// An open registration: the parent of configurations, listeners and connections.
+/// MsQuic's worker threads, and what runs on them: the parent of servers, clients and their connections.
 ///
-/// It has no `Drop`. `RegistrationClose` blocks until every handle below it is gone, which no thread of an executor may
-/// wait for; see [`Registration::shared`].
-pub(crate) struct Registration {
-    handle: sys::HQUIC,
+/// Most programs never name one: servers and clients share the process's own. One of your own separates their work from the
+/// rest and tells when all of it is gone:
+///
+/// ```
+/// use sendstream::{Client, Registration, Trust};
+///
+/// # futures::executor::block_on(async {
+/// let registration = Registration::new()?;
+/// let client = Client::builder().alpn(["demo"]).registration(&registration).build()?;
+/// drop(client);
+/// registration.wait_idle().await;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # }).unwrap();
+/// ```
+///
+/// Clones are handles of the same registration. It closes, in the background, when nothing uses it any more.
+#[derive(Clone)]
+pub struct Registration {
+    inner: Arc<RegistrationInner>,
 }
 
-// SAFETY: MsQuic lets any thread use a registration handle; it guards what lies behind with locks of its own.
-unsafe impl Send for Registration {}
-// SAFETY: as for `Send`; `&Registration` gives out nothing but the handle.
-unsafe impl Sync for Registration {}
+struct RegistrationInner {
+    handle: Handle,
+    count: HandleCount,
+}
 
 impl Registration {
-    /// The process's registration, opened by the first caller.
-    ///
-    /// It is never closed: closing would have to wait for every handle, at a moment (process exit) when nobody can say
-    /// which still live. The operating system ends the worker threads instead. It runs on MsQuic's throughput profile.
+    /// Opens a registration (`RegistrationOpen`), with MsQuic's profile for throughput.
     ///
     /// # Errors
     ///
-    /// As [`Registration::open`]. A failure is kept: every later caller gets the same one.
-    pub(crate) fn shared() -> Result<&'static Self, NativeError> {
-        static SHARED: OnceLock<Result<Registration, NativeError>> = OnceLock::new();
-        let open = || Self::open(c"sendstream", sys::QUIC_EXECUTION_PROFILE_QUIC_EXECUTION_PROFILE_TYPE_MAX_THROUGHPUT);
-        SHARED.get_or_init(open).as_ref().map_err(|error| *error)
-    }
-
-    /// Opens a registration with a worker pool of its own (`RegistrationOpen`).
-    ///
-    /// `app_name` names it in MsQuic's traces, in at most 254 bytes.
-    ///
-    /// # Errors
-    ///
-    /// MsQuic's status when the library cannot start: no memory or threads left, or a name that is too long.
-    pub(crate) fn open(app_name: &CStr, profile: sys::QUIC_EXECUTION_PROFILE) -> Result<Self, NativeError> {
+    /// MsQuic's status when it cannot start: no memory or threads left.
+    pub fn new() -> Result<Self, NativeError> {
         Api::get()?;
-        let config = sys::QUIC_REGISTRATION_CONFIG { AppName: app_name.as_ptr(), ExecutionProfile: profile };
+        let config = sys::QUIC_REGISTRATION_CONFIG {
+            AppName: c"sendstream".as_ptr(),
+            ExecutionProfile: sys::QUIC_EXECUTION_PROFILE_QUIC_EXECUTION_PROFILE_TYPE_MAX_THROUGHPUT,
+        };
         let mut handle: sys::HQUIC = ptr::null_mut();
         // SAFETY: `config` and its name outlive the call, which copies both; `handle` has room for the one pointer that
         // is written.
         let status = unsafe { call!(RegistrationOpen(&config, &mut handle)) };
         NativeError::check(status)?;
-        Ok(Self { handle })
+        let inner = RegistrationInner { handle: Handle::new(handle), count: HandleCount::default() };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The native handle, valid until the process ends.
+    /// The process's registration, opened by the first caller and never closed: at process exit nobody can say which
+    /// handles still live, and closing would wait for them. A failure is kept: every later caller gets the same one.
+    pub(crate) fn shared() -> Result<Self, NativeError> {
+        static SHARED: OnceLock<Result<Registration, NativeError>> = OnceLock::new();
+        SHARED.get_or_init(Self::new).clone()
+    }
+
+    /// Resolves when no native handle of a listener or a connection is left, and so none of a stream.
+    ///
+    /// It closes nothing: shut servers down, and close or drop connections and their streams, or wait for their peers.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the wait.
+    pub async fn wait_idle(&self) {
+        wait_for(&self.inner.count).await;
+    }
+
+    /// The native handle, open for as long as `self` lives.
     pub(crate) fn handle(&self) -> sys::HQUIC {
-        self.handle
+        self.inner.handle.raw()
+    }
+
+    /// How many handles are below.
+    pub(crate) fn count(&self) -> &HandleCount {
+        &self.inner.count
+    }
+}
+
+impl fmt::Debug for Registration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registration").finish_non_exhaustive()
+    }
+}
+
+impl Drop for RegistrationInner {
+    fn drop(&mut self) {
+        let handle = self.handle;
+        // Every handle below holds the registration, so none is left, but MsQuic may still be busy with their ends.
+        // SAFETY: the only close of this handle, which nothing uses any more.
+        background::run(move || unsafe { call!(RegistrationClose(handle.raw())) });
     }
 }

@@ -72,14 +72,14 @@ pub(crate) struct NewConnection {
 impl Listener {
     /// `ListenerOpen` and `ListenerStart` on `address`.
     pub(crate) fn start(
-        registration: sys::HQUIC,
         alpn: &Alpn,
         address: SocketAddr,
         settings: ListenerSettings,
         live: &LiveHandles,
     ) -> Result<Arc<Self>, NativeError> {
+        let registration = live.registration().handle();
         let mut handle = ptr::null_mut();
-        // SAFETY: the registration is open for the process's life, and `handle` is a place for one pointer.
+        // SAFETY: the registration is open while `live` lives, and `handle` is a place for one pointer.
         let status =
             unsafe { call!(ListenerOpen(registration, Some(listener_callback), ptr::null_mut(), &mut handle)) };
         NativeError::check(status)?;

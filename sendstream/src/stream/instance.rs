@@ -6,7 +6,7 @@ use std::{
     panic::{self, AssertUnwindSafe},
     ptr,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU16, Ordering},
     },
     task::{Context, Poll},
@@ -39,9 +39,10 @@ pub(crate) struct StreamInstance {
     inner: StreamInner,
     /// The priority that was last asked for. Written by the user only.
     priority: AtomicU16,
-    /// Keeps the connection up as long as the stream lives, so that finished data is still delivered after the last
-    /// `Connection` value was dropped. Empty for a stream of the peer's that nobody accepted.
-    connection: OnceLock<Arc<ConnectionInstance>>,
+    /// Keeps the connection up until the stream is over, so that finished data is still delivered after the last
+    /// `Connection` value was dropped. Empty for a stream of the peer's that nobody accepted, and after
+    /// SHUTDOWN_COMPLETE.
+    connection: Mutex<Option<Arc<ConnectionInstance>>>,
     /// Keeps the connection's handle open until the stream's is closed. Declared last: dropped last.
     connection_inner: Arc<ConnectionInner>,
 }
@@ -74,7 +75,7 @@ impl StreamInstance {
             handle: Handle::new(handle),
             inner: StreamInner::new(state, None),
             priority: AtomicU16::new(DEFAULT_PRIORITY),
-            connection: OnceLock::from(connection.clone()),
+            connection: Mutex::new(Some(connection.clone())),
             connection_inner: connection_inner.clone(),
         });
         // SAFETY: the handle was opened above. The context stays valid while events can come: from the start on MsQuic
@@ -100,7 +101,7 @@ impl StreamInstance {
             handle: Handle::new(handle),
             inner: StreamInner::new(state, id),
             priority: AtomicU16::new(DEFAULT_PRIORITY),
-            connection: OnceLock::new(),
+            connection: Mutex::default(),
             connection_inner: connection_inner.clone(),
         });
         let context = Arc::into_raw(instance.clone());
@@ -111,8 +112,25 @@ impl StreamInstance {
 
     /// Ties a stream of the peer's to the connection whose user accepted it.
     pub(crate) fn accepted_by(&self, connection: &Arc<ConnectionInstance>) {
-        // Each stream leaves the accept queue once, so the cell is empty; were it not, it would hold the same value.
-        let _ = self.connection.set(connection.clone());
+        let over = self.inner.lock().state() == StreamState::ShutdownComplete;
+        if !over {
+            *self.connection_hold() = Some(connection.clone());
+        }
+        // SHUTDOWN_COMPLETE may have come in between, and takes what is there when it comes.
+        if self.inner.lock().state() == StreamState::ShutdownComplete {
+            self.let_connection_go();
+        }
+    }
+
+    fn connection_hold(&self) -> MutexGuard<'_, Option<Arc<ConnectionInstance>>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stream is over, so it needs the connection no longer.
+    fn let_connection_go(&self) {
+        let connection = self.connection_hold().take();
+        // The last one closes the connection, which is not done under the lock.
+        drop(connection);
     }
 
     /// The stream's id, once it has one.
@@ -229,7 +247,8 @@ impl StreamInstance {
             wakeups.wake();
             self.after_refusal(refusal);
         }
-        Ok(submission.seq_no + 1)
+        // A bare FIN is no operation of its own: what it waits for is everything before it.
+        Ok(if bytes == 0 { submission.seq_no } else { submission.seq_no + 1 })
     }
 
     /// Ready once the first `operations` operations are acknowledged, or cannot be any more.
@@ -361,13 +380,15 @@ impl StreamInstance {
     /// STOP_SENDING with `code`; what was not read is given up.
     pub(crate) fn stop(&self, code: u64) -> Result<(), CodeOutOfRange> {
         check_code(code)?;
-        let tell = {
+        let (tell, wakeups) = {
             let mut state = self.inner.lock();
-            state.recv().begin_stop(code) && state.is_live()
+            let (tell, wakeups) = state.recv().begin_stop(code);
+            (tell && state.is_live(), wakeups)
         };
         if tell {
             self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_RECEIVE, code);
         }
+        wakeups.wake();
         Ok(())
     }
 
@@ -514,6 +535,7 @@ unsafe extern "C" fn stream_callback(
             0
         }
         Next::Release => {
+            instance.let_connection_go();
             // SAFETY: this is the reference that MsQuic was lent, and SHUTDOWN_COMPLETE is its last event.
             let instance = unsafe { Arc::from_raw(context) };
             if panic::catch_unwind(AssertUnwindSafe(|| drop(instance))).is_err() {

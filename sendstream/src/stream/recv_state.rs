@@ -109,7 +109,7 @@ impl StreamRecv {
 
     /// Hands out up to `limit` bytes that are there already.
     pub(crate) fn take(&mut self, limit: usize) -> Option<Taken> {
-        if matches!(self.state, StreamRecvState::Reset(_) | StreamRecvState::Stopped(_)) {
+        if limit == 0 || matches!(self.state, StreamRecvState::Reset(_) | StreamRecvState::Stopped(_)) {
             return None;
         }
         let front = self.unread.front_mut()?;
@@ -132,19 +132,21 @@ impl StreamRecv {
         bytes
     }
 
-    /// Stops reading with `code`. True when the peer must be told, or MsQuic be given back what was not read.
-    pub(crate) fn begin_stop(&mut self, code: u64) -> bool {
+    /// Stops reading with `code`. The first result is true when the peer must be told, or MsQuic be given back what was not
+    /// read.
+    pub(crate) fn begin_stop(&mut self, code: u64) -> (bool, Wakeups) {
         let must_tell = match self.state {
             StreamRecvState::Open => true,
             // Everything that was received and FIN itself: MsQuic waits for the rest to be read or given up.
             StreamRecvState::Finished => !self.unread.is_empty(),
             _ => false,
         };
-        if must_tell {
-            self.state = StreamRecvState::Stopped(code);
-            self.unread.clear();
+        if !must_tell {
+            return (false, Wakeups::none());
         }
-        must_tell
+        self.state = StreamRecvState::Stopped(code);
+        self.unread.clear();
+        (true, self.wake_all())
     }
 
     /// A new name for a future that waits in [`Self::poll_received_reset`].
@@ -213,6 +215,14 @@ impl StreamRecv {
         }
         self.state = StreamRecvState::Reset(code);
         self.unread.clear();
+        self.wake_all()
+    }
+
+    /// The stream will never start, so nothing will ever come.
+    pub(crate) fn on_never_started(&mut self) -> Wakeups {
+        if self.is_open() {
+            self.state = StreamRecvState::Lost(ReadError::NotStarted);
+        }
         self.wake_all()
     }
 

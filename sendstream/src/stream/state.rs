@@ -239,7 +239,11 @@ impl StreamInnerExclusive {
             let refusal = if submission.starts { Refusal::AskConnection } else { Refusal::AwaitEvent };
             return (refusal, Wakeups::none());
         }
-        (Refusal::ResetNative, self.fail(WriteError::Native(status)))
+        let mut wakeups = self.fail(WriteError::Native(status));
+        if submission.starts {
+            wakeups.merge(self.recv.on_never_started());
+        }
+        (Refusal::ResetNative, wakeups)
     }
 
     /// MsQuic refused, on the spot, the start that [`Self::begin_start`] had admitted.
@@ -250,7 +254,9 @@ impl StreamInnerExclusive {
             return (Refusal::AskConnection, Wakeups::none());
         }
         self.start_status = Some(Err(StartError::Native(status)));
-        (Refusal::AwaitEvent, self.fail(WriteError::Native(status)))
+        let mut wakeups = self.fail(WriteError::Native(status));
+        wakeups.merge(self.recv.on_never_started());
+        (Refusal::AwaitEvent, wakeups)
     }
 
     /// Resets the send half with `code`; everything pending ends at once. `Ok` says whether MsQuic must be told.
@@ -263,7 +269,11 @@ impl StreamInnerExclusive {
             StreamSendState::Failed(ref error) => return Err(error.clone()),
         }
         self.send_state = StreamSendState::Reset(code);
-        Ok((self.is_live(), self.wake_senders()))
+        let mut wakeups = self.wake_senders();
+        if self.state == StreamState::Open {
+            wakeups.merge(self.recv.on_never_started());
+        }
+        Ok((self.is_live(), wakeups))
     }
 
     /// Whether dropping the handle now has to reset the send half.
@@ -383,6 +393,7 @@ impl StreamInnerExclusive {
                 self.start_status = Some(Err(StartError::LimitReached));
                 wakeups = self.fail(WriteError::Start(StartError::LimitReached));
                 self.start_waiters.take_into(&mut wakeups);
+                wakeups.merge(self.recv.on_never_started());
             }
             // The connection is going; SHUTDOWN_COMPLETE follows with the cause, and the waiters wait for that.
             Err(NativeError::ABORTED | NativeError::INVALID_STATE) => {
@@ -394,6 +405,7 @@ impl StreamInnerExclusive {
                 self.start_status = Some(Err(StartError::Native(status)));
                 wakeups = self.fail(WriteError::Start(StartError::Native(status)));
                 self.start_waiters.take_into(&mut wakeups);
+                wakeups.merge(self.recv.on_never_started());
             }
         }
         wakeups

@@ -1,6 +1,8 @@
 //! What the tests share: a connected pair, and a bound on every wait.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod peer;
+
 use std::{future::Future, net::SocketAddr, sync::mpsc, thread, time::Duration};
 
 use sendstream::{Client, Connection, Identity, Server, TransportConfig, Trust};

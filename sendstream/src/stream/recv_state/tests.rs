@@ -28,6 +28,13 @@ fn receive(recv: &mut StreamRecv, pieces: &[&'static [u8]], fin: bool) -> Wakeup
     recv.on_receive(pieces.iter().map(|piece| Lent::from_descriptor(&describe(piece))), fin)
 }
 
+/// Stops, and returns whether the peer must be told.
+fn stop(recv: &mut StreamRecv, code: u64) -> bool {
+    let (tell, wakeups) = recv.begin_stop(code);
+    wakeups.wake();
+    tell
+}
+
 fn bytes(taken: &Taken) -> &[u8] {
     // SAFETY: the tests lend `'static` memory.
     unsafe { taken.lent.as_slice() }
@@ -52,7 +59,7 @@ fn every_end() -> [(StreamRecv, StreamRecvState); 6] {
         recv
     };
     let mut stopped = StreamRecv::open();
-    assert!(stopped.begin_stop(7));
+    assert!(stop(&mut stopped, 7));
     [
         (ended(StreamRecv::on_fin), StreamRecvState::Finished),
         (StreamRecv::absent(), StreamRecvState::Absent),
@@ -71,7 +78,7 @@ fn each_end_is_the_last() {
         recv.on_fin().wake();
         recv.on_peer_send_aborted(99).wake();
         recv.on_lost(Some(ConnectionError::Refused)).wake();
-        assert!(!recv.begin_stop(99), "{end:?}: there is nobody to tell");
+        assert!(!stop(&mut recv, 99), "{end:?}: there is nobody to tell");
         assert_eq!(recv.state, end);
         assert!(recv.unread.is_empty(), "{end:?} takes nothing more");
         assert!(!recv.is_open());
@@ -126,7 +133,7 @@ fn stopping_wakes_everybody_who_waits_for_a_reset() {
         let key = recv.new_reset_key();
         assert!(task.run(|cx| recv.poll_received_reset(key, cx)).is_pending());
     }
-    assert!(recv.begin_stop(7));
+    assert!(stop(&mut recv, 7));
     assert_eq!(reset_answer(&mut recv), Poll::Ready(Ok(None)), "their answer is there");
     assert_eq!((first.wakes(), second.wakes()), (1, 1));
 }
@@ -169,7 +176,7 @@ fn a_piece_that_is_out_comes_back_however_the_stream_ended() {
     let ends: [fn(&mut StreamRecv); 4] = [
         |recv| recv.on_fin().wake(),
         |recv| recv.on_peer_send_aborted(6).wake(),
-        |recv| assert!(recv.begin_stop(7)),
+        |recv| assert!(stop(recv, 7)),
         |recv| recv.on_lost(Some(LOST)).wake(),
     ];
     for end in ends {
@@ -217,17 +224,17 @@ fn what_arrived_before_the_connection_was_lost_is_still_read() {
 #[test]
 fn a_stop_is_told_when_something_is_left_to_give_up() {
     let mut open = received(&[b"ab"], false);
-    assert!(open.begin_stop(7));
-    assert!(!open.begin_stop(8), "it was told already");
+    assert!(stop(&mut open, 7));
+    assert!(!stop(&mut open, 8), "it was told already");
     assert_eq!(read(&mut open, 9), Poll::Ready(Err(ReadError::Stopped(7))));
     assert!(open.take(9).is_none());
 
     let mut unread = received(&[b"ab"], true);
-    assert!(unread.begin_stop(7), "MsQuic waits for what was not read");
+    assert!(stop(&mut unread, 7), "MsQuic waits for what was not read");
 
     let mut read_to_the_end = received(&[b"ab"], true);
     assert!(read_to_the_end.take(9).is_some());
-    assert!(!read_to_the_end.begin_stop(7));
+    assert!(!stop(&mut read_to_the_end, 7));
     assert_eq!(read(&mut read_to_the_end, 9), Poll::Ready(Ok(None)), "the end stays the end");
 }
 

@@ -1,0 +1,109 @@
+//! A server in a process of its own, to be stopped and killed.
+//!
+//! The process is the test's own executable, run for the one test that calls [`main`].
+
+use std::{
+    io::{BufRead, BufReader, Read, Write},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use sendstream::{CertificateHash, Client, Connection, Identity, Server, TransportConfig, Trust};
+
+const ROLE: &str = "SENDSTREAM_TEST_PEER";
+
+/// What the peer does with streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// Accepts them and reads nothing.
+    Hold,
+    /// Reads them to their ends.
+    Read,
+}
+
+/// The process.
+pub(crate) struct Peer {
+    child: Child,
+    address: SocketAddr,
+    hash: CertificateHash,
+}
+
+impl Peer {
+    /// Starts it. `test` is the name of the test that calls [`main`].
+    pub(crate) fn start(test: &str, role: Role) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", test, "--nocapture"])
+            .env(ROLE, format!("{role:?}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let ready = lines.find_map(|line| line.unwrap().strip_prefix("ready ").map(str::to_owned)).unwrap();
+        let (address, hash) = ready.split_once(' ').unwrap();
+        Self { address: address.parse().unwrap(), hash: hash.parse().unwrap(), child }
+    }
+
+    /// Connects to it; `transport` are this side's settings.
+    pub(crate) async fn connect(&self, transport: TransportConfig) -> (Client, Connection) {
+        let client =
+            Client::builder().alpn(["test"]).trust(Trust::pinned([self.hash])).transport(transport).build().unwrap();
+        let connection = client.connect(self.address, "localhost").await.unwrap();
+        (client, connection)
+    }
+
+    /// SIGSTOP: it does nothing more, and its socket stays.
+    pub(crate) fn pause(&self) {
+        let paused = Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status().unwrap();
+        assert!(paused.success());
+    }
+
+    /// SIGKILL.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What the process runs, in the test that [`Peer::start`] names; in the test run itself it does nothing.
+pub(crate) fn main() {
+    let Ok(role) = std::env::var(ROLE) else { return };
+    let identity = Identity::self_signed(["localhost"]).unwrap();
+    let hash = identity.certificate_sha256();
+    // As long as the process lives the connection does: whether it still does is the other side's to find out.
+    let transport = TransportConfig { keep_alive: Some(Duration::from_millis(50)), ..Default::default() };
+    let server = Server::builder()
+        .identity(identity)
+        .alpn(["test"])
+        .transport(transport)
+        .bind("127.0.0.1:0".parse().unwrap())
+        .unwrap();
+    println!("\nready {} {hash}", server.local_addr().unwrap());
+    std::io::stdout().flush().unwrap();
+    std::thread::spawn(|| {
+        // The parent holds the other end: when it goes, this process does.
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
+    futures::executor::block_on(async {
+        let mut held = Vec::new();
+        while let Some(incoming) = server.accept().await {
+            let connection = incoming.accept().await.unwrap();
+            while let Ok(mut stream) = connection.accept_uni().await {
+                if role == "Read" {
+                    while let Ok(Some(_)) = stream.read_chunk().await {}
+                } else {
+                    held.push(stream);
+                }
+            }
+        }
+    });
+}
