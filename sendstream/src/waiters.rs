@@ -6,6 +6,7 @@
 
 use std::{
     future::poll_fn,
+    panic::{self, AssertUnwindSafe},
     task::{Context, Poll, Waker},
 };
 
@@ -85,9 +86,19 @@ impl Wakeups {
     }
 
     /// Wakes everybody, each task once. No lock may be held.
+    ///
+    /// # Panics
+    ///
+    /// With a waker's panic, after everybody else was woken.
     pub(crate) fn wake(self) {
+        let mut panicked = None;
         for waker in self.first.into_iter().chain(self.rest) {
-            waker.wake();
+            if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                panicked.get_or_insert(panic);
+            }
+        }
+        if let Some(panic) = panicked {
+            panic::resume_unwind(panic);
         }
     }
 

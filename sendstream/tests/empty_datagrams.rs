@@ -4,15 +4,7 @@ mod support;
 
 use std::net::UdpSocket;
 
-use support::{Endpoints, run};
-
-/// Resident memory of this process in bytes, as the kernel counts it.
-fn resident() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib * 1024
-}
+use support::{Endpoints, memory::resident, run};
 
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]

@@ -554,6 +554,10 @@ impl StreamInstance {
             return Next::Release;
         }
         self.shut_down_immediately();
+        let others = panic::catch_unwind(AssertUnwindSafe(|| self.inner.apply(|state| state.on_lost(None))));
+        if others.is_err() {
+            tracing::error!(stream = ?self.id(), "another waker panicked");
+        }
         // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
         const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
         Next::Return(if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE { PENDING } else { 0 })

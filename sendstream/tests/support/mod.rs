@@ -1,6 +1,7 @@
 //! What the tests share: a connected pair, and a bound on every wait.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod memory;
 pub(crate) mod peer;
 
 use std::{future::Future, net::SocketAddr, sync::mpsc, thread, time::Duration};

@@ -1,0 +1,91 @@
+//! Whatever is dropped first, nothing hangs and nothing is left.
+
+mod support;
+
+use std::any::Any;
+
+use futures::FutureExt;
+use sendstream::{Client, Identity, Registration, Server, Trust};
+use support::run;
+
+/// One of everything, alive: registration handle, endpoints, both ends of a connection, both halves of a busy stream, a
+/// chunk that was read, and a stream that never started.
+async fn everything(registration: &Registration) -> Vec<Box<dyn Any + Send>> {
+    let identity = Identity::self_signed(["localhost"]).unwrap();
+    let trust = Trust::pinned([identity.certificate_sha256()]);
+    let server = Server::builder()
+        .identity(identity)
+        .alpn(["test"])
+        .registration(registration)
+        .bind("127.0.0.1:0".parse().unwrap())
+        .unwrap();
+    let client = Client::builder().alpn(["test"]).trust(trust).registration(registration).build().unwrap();
+    let address = server.local_addr().unwrap();
+    let (near, far) = futures::join!(client.connect(address, "localhost"), async {
+        server.accept().await.unwrap().accept().await
+    });
+    let (near, far) = (near.unwrap(), far.unwrap());
+    let mut send = near.open_uni().unwrap();
+    drop(send.send(vec![1; 100_000]));
+    let mut recv = far.accept_uni().await.unwrap();
+    let chunk = recv.read_chunk().await.unwrap().unwrap();
+    let unstarted = near.open_bi().unwrap();
+    vec![
+        Box::new(server),
+        Box::new(client),
+        Box::new(near),
+        Box::new(far),
+        Box::new(send),
+        Box::new((recv, unstarted)),
+        Box::new(chunk),
+    ]
+}
+
+/// All orders of `length` things, by Heap's algorithm.
+fn orders(length: usize) -> Vec<Vec<usize>> {
+    fn permute(k: usize, order: &mut Vec<usize>, all: &mut Vec<Vec<usize>>) {
+        if k <= 1 {
+            all.push(order.clone());
+            return;
+        }
+        for i in 0..k {
+            permute(k - 1, order, all);
+            let other = if k % 2 == 0 { i } else { 0 };
+            order.swap(other, k - 1);
+        }
+    }
+    let mut all = Vec::new();
+    permute(length, &mut (0..length).collect(), &mut all);
+    all
+}
+
+#[test]
+fn any_order_of_drops_leaves_no_native_handle() {
+    // 5,040 orders; every 37th (a prime, so that each thing is dropped in each place) keeps the test short.
+    for order in orders(7).into_iter().step_by(37) {
+        run(async move {
+            let registration = Registration::new().unwrap();
+            let mut things: Vec<_> = everything(&registration).await.into_iter().map(Some).collect();
+            assert!(registration.wait_idle().now_or_never().is_none());
+            for index in order {
+                drop(things[index].take());
+            }
+            registration.wait_idle().await;
+        });
+    }
+}
+
+#[test]
+fn things_may_be_dropped_by_many_threads_at_once() {
+    for _ in 0..50 {
+        run(async {
+            let registration = Registration::new().unwrap();
+            let things = everything(&registration).await;
+            let threads: Vec<_> = things.into_iter().map(|thing| std::thread::spawn(move || drop(thing))).collect();
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            registration.wait_idle().await;
+        });
+    }
+}
