@@ -1,8 +1,9 @@
 # make demo        builds the tool and moves a file between two of its processes
-# make test        every test, then the library's once more on a MsQuic with its assertions on
+# make test        every test; then the library's on a MsQuic with its assertions on; then under AddressSanitizer
 # make build       the tool, as target/release/sendstream
 # make lint        formatting, clippy and the documentation; warnings are errors
-# make test-debug  the second half of `make test`
+# make test-debug  the second third of `make test`
+# make test-asan   the last third of `make test`
 #
 # Each of them first installs what the native build lacks, or says in one line what to install: see .ci/tools.
 
@@ -20,11 +21,18 @@ demo: build
 
 test: tools
 	$(cargo) test --workspace --all-features
-	$(MAKE) --no-print-directory test-debug
+	$(MAKE) --no-print-directory test-debug test-asan
 
 # In a folder of its own, so that neither half of `make test` undoes what the other has built. OpenSSL is shared.
 test-debug: tools
 	SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstream-sys --all-features --target-dir $(target)/debug-core
+
+# Rust and MsQuic's C under AddressSanitizer, which stable Rust has behind a switch. Documentation tests link without it.
+test-asan: tools
+	SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
+	    $(cargo) test -p sendstream --all-features --lib --test reentrancy --test drop_orders --test cancel_safety \
+	    --test send_stream --test recv_stream --test connection \
+	    --target $(shell rustc -vV | sed -n 's/^host: //p') --target-dir $(target)/asan
 
 # Nothing is linked here, so nothing native is built either.
 lint: export DOCS_RS = 1
@@ -39,4 +47,4 @@ lint:
 tools:
 	@sh .ci/tools
 
-.PHONY: build demo test test-debug lint tools
+.PHONY: build demo test test-debug test-asan lint tools

@@ -650,7 +650,7 @@ fn a_replaced_waker_is_dropped_without_the_lock() {
 fn a_waker_that_panics_leaves_nobody_else_asleep() {
     let task = Task::new();
     let inner = started();
-    let keys = [inner.lock().new_stopped_key(), inner.lock().new_stopped_key()];
+    let keys = [(); 2].map(|()| inner.lock().new_stopped_key());
     let waker = on_wake(|| panic!("a waker of somebody else's"));
     assert!(inner.lock().poll_stopped(keys[0], &mut Context::from_waker(&waker)).is_pending());
     assert!(task.run(|cx| inner.lock().poll_stopped(keys[1], cx)).is_pending());

@@ -1,0 +1,51 @@
+//! Futures that are made, polled and dropped in a loop leave nothing behind.
+
+mod support;
+
+use std::future::{poll_fn, ready};
+
+use futures::{FutureExt, select_biased};
+use support::{Pair, memory::resident, run};
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
+fn a_hundred_thousand_select_rounds_do_not_grow_memory() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut send = pair.client.open_uni().unwrap();
+        send.send("begun").await.unwrap();
+        let mut recv = pair.server.accept_uni().await.unwrap();
+        recv.read_chunk().await.unwrap();
+        // In flight until somebody reads.
+        drop(send.send(vec![0; 4 << 20]));
+        let mut other = pair.client.open_uni().unwrap();
+        let mut round = async || {
+            let mut turn = 0;
+            let stopped = send.stopped();
+            select_biased! {
+                result = Box::pin(send.acked()).fuse() => panic!("{result:?}"),
+                result = Box::pin(stopped).fuse() => panic!("{result:?}"),
+                result = Box::pin(other.stopped()).fuse() => panic!("{result:?}"),
+                result = Box::pin(recv.received_reset()).fuse() => panic!("{result:?}"),
+                result = Box::pin(pair.client.accept_uni()).fuse() => panic!("{result:?}"),
+                result = Box::pin(pair.client.accept_bi()).fuse() => panic!("{result:?}"),
+                result = Box::pin(pair.server.closed()).fuse() => panic!("{result:?}"),
+                _ = Box::pin(poll_fn(|_| { turn += 1; std::task::Poll::Ready(turn) })).fuse() => {}
+                () = Box::pin(ready(())).fuse() => unreachable!(),
+            }
+        };
+        for _ in 0..1000 {
+            round().await;
+        }
+        let before = resident();
+        for _ in 0..100_000 {
+            round().await;
+        }
+        let grown = resident().saturating_sub(before);
+        println!("resident memory grew by {} KiB over 100,000 rounds", grown >> 10);
+        assert!(grown < 1 << 20, "resident memory grew by {grown} bytes");
+        assert!(other.send("done").now_or_never().is_none());
+        drop((send, recv, other));
+        pair.end().await;
+    });
+}
