@@ -32,6 +32,25 @@ pub(crate) const EDITS: &[Edit] = &[
                       if (BytesTransferred == 0 || DatagramHead == NULL) {",
     },
     Edit {
+        name: "close-reason-stored-first",
+        file: "src/core/connection.c",
+        prevents: "an application that is told of the peer's close cannot ask for the reason phrase that came with it",
+        // MsQuic indicates SHUTDOWN_INITIATED before it stores the phrase. This takes the indication out, the next edit
+        // puts it back behind.
+        anchor: "        if (Flags & QUIC_CLOSE_SEND_NOTIFICATION &&\n            Connection->State.ExternalOwner) {\n            \
+                 QuicConnIndicateShutdownBegin(Connection);\n        }\n\n        if (Connection->CloseReasonPhrase != NULL) {",
+        replacement: "        if (Connection->CloseReasonPhrase != NULL) {",
+    },
+    Edit {
+        name: "close-event-after-reason",
+        file: "src/core/connection.c",
+        prevents: "the end of a connection is not indicated at all, since close-reason-stored-first",
+        anchor: "        if (Connection->State.Started) {\n            QuicConnLogStatistics(Connection);\n        }",
+        replacement: "        if (Flags & QUIC_CLOSE_SEND_NOTIFICATION &&\n            Connection->State.ExternalOwner) {\n            \
+                      QuicConnIndicateShutdownBegin(Connection);\n        }\n\n        \
+                      if (Connection->State.Started) {\n            QuicConnLogStatistics(Connection);\n        }",
+    },
+    Edit {
         name: "c-compiler-only",
         file: "CMakeLists.txt",
         prevents: "the build asks for a C++ compiler although the library is C",

@@ -646,7 +646,6 @@ fn a_replaced_waker_is_dropped_without_the_lock() {
 }
 
 #[test]
-#[ignore = "defect: a waker that panics takes the wakes of those behind it with it"]
 fn a_waker_that_panics_leaves_nobody_else_asleep() {
     let task = Task::new();
     let inner = started();

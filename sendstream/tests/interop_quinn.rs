@@ -1,0 +1,163 @@
+//! Our two ends against quinn's, in one process.
+
+mod support;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use sendstream::{
+    CertificateHash, Client, ConnectionError, Identity, ReadError, Server, Trust, WriteError,
+};
+use support::{pattern, run};
+
+/// Runs on tokio, which quinn needs, within the tests' bound on hanging.
+fn on_tokio(test: impl Future<Output = ()> + Send + 'static) {
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    run(async move {
+        tokio.block_on(test);
+        tokio.shutdown_background();
+    });
+}
+
+/// Our server and a quinn client that trusts it, connected.
+async fn quinn_to_us() -> (Server, quinn::Endpoint, quinn::Connection, sendstream::Connection) {
+    let identity = Identity::self_signed(["localhost"]).unwrap();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(identity.certificate().clone()).unwrap();
+    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    tls.alpn_protocols = vec![b"test".to_vec()];
+    let server =
+        Server::builder().identity(identity).alpn(["test"]).bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
+    let address: SocketAddr = server.local_addr().unwrap();
+    let (theirs, ours) = futures::join!(async { endpoint.connect(address, "localhost").unwrap().await }, async {
+        server.accept().await.unwrap().accept().await
+    });
+    (server, endpoint, theirs.unwrap(), ours.unwrap())
+}
+
+/// A quinn server and our client that trusts it, connected.
+async fn us_to_quinn() -> (quinn::Endpoint, Client, quinn::Connection, sendstream::Connection) {
+    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let certificate = key.cert.der().clone();
+    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(
+            vec![certificate.clone()],
+            rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into()),
+        )
+        .unwrap();
+    tls.alpn_protocols = vec![b"test".to_vec()];
+    let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+    let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+    let trust = Trust::pinned([CertificateHash::of(&certificate)]);
+    let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+    let address = endpoint.local_addr().unwrap();
+    let (ours, theirs) = futures::join!(client.connect(address, "localhost"), async {
+        endpoint.accept().await.unwrap().await
+    });
+    (endpoint, client, theirs.unwrap(), ours.unwrap())
+}
+
+/// Streams both ways, each end's codes as the other's, whoever connected.
+async fn streams(theirs: &quinn::Connection, ours: &sendstream::Connection) {
+    let data = pattern(3_000_000);
+
+    // Ours to theirs, with the acknowledgement of FIN.
+    let mut send = ours.open_uni().unwrap();
+    let sending = async {
+        send.finish_with(data.clone()).await.unwrap();
+        send.finished().await.unwrap();
+    };
+    let receiving = async { theirs.accept_uni().await.unwrap().read_to_end(usize::MAX).await.unwrap() };
+    let ((), arrived) = futures::join!(sending, receiving);
+    assert!(arrived == data);
+
+    // Theirs to ours.
+    let sending = async {
+        let mut send = theirs.open_uni().await.unwrap();
+        send.write_all(&data).await.unwrap();
+        send.finish().unwrap();
+        assert_eq!(send.stopped().await.unwrap(), None, "we acknowledge FIN");
+    };
+    let receiving = async { ours.accept_uni().await.unwrap().read_to_end(usize::MAX).await.unwrap() };
+    let ((), arrived) = futures::join!(sending, receiving);
+    assert!(arrived == data);
+
+    // A question and its answer on one stream.
+    let (mut send, mut recv) = ours.open_bi().unwrap();
+    drop(send.finish_with("question"));
+    let (mut their_send, mut their_recv) = theirs.accept_bi().await.unwrap();
+    assert_eq!(their_recv.read_to_end(100).await.unwrap(), b"question");
+    their_send.write_all(b"answer").await.unwrap();
+    their_send.finish().unwrap();
+    assert_eq!(recv.read_to_end(100).await.unwrap(), b"answer");
+
+    // Resets and stops, with their codes.
+    let mut send = ours.open_uni().unwrap();
+    send.send("x").await.unwrap();
+    let mut their_recv = theirs.accept_uni().await.unwrap();
+    send.reset(31).unwrap();
+    // quinn discards what was not read when the reset comes.
+    let reset = loop {
+        match their_recv.read_chunk(10, true).await {
+            Ok(Some(_)) => {}
+            Ok(None) => panic!("a reset stream looked complete"),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(reset, quinn::ReadError::Reset(31u32.into()));
+
+    let mut their_send = theirs.open_uni().await.unwrap();
+    their_send.write_all(b"x").await.unwrap();
+    let mut recv = ours.accept_uni().await.unwrap();
+    recv.read_chunk().await.unwrap();
+    their_send.reset(32u32.into()).unwrap();
+    assert!(matches!(recv.read_chunk().await, Err(ReadError::Reset(32))));
+
+    let mut send = ours.open_uni().unwrap();
+    send.send("x").await.unwrap();
+    theirs.accept_uni().await.unwrap().stop(33u32.into()).unwrap();
+    assert_eq!(send.stopped().await, Ok(Some(33)));
+    assert_eq!(send.finished().await, Err(WriteError::Stopped(33)));
+
+    let mut their_send = theirs.open_uni().await.unwrap();
+    their_send.write_all(b"x").await.unwrap();
+    ours.accept_uni().await.unwrap().stop(34).unwrap();
+    assert_eq!(their_send.stopped().await.unwrap(), Some(34u32.into()));
+}
+
+#[test]
+fn a_quinn_client_and_our_server_understand_each_other() {
+    on_tokio(async {
+        let (server, _endpoint, theirs, ours) = quinn_to_us().await;
+        streams(&theirs, &ours).await;
+        theirs.close(35u32.into(), b"that was all");
+        let expected = ConnectionError::ApplicationClosed { code: 35, reason: Arc::from("that was all") };
+        assert_eq!(ours.closed().await, expected, "with the reason that quinn gave");
+        drop(ours);
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn our_client_and_a_quinn_server_understand_each_other() {
+    on_tokio(async {
+        let (_endpoint, client, theirs, ours) = us_to_quinn().await;
+        streams(&theirs, &ours).await;
+        ours.close(36).unwrap();
+        match theirs.closed().await {
+            quinn::ConnectionError::ApplicationClosed(close) => assert_eq!(close.error_code, 36u32.into()),
+            other => panic!("{other}"),
+        }
+        drop(ours);
+        client.wait_idle().await;
+    });
+}
