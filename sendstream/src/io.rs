@@ -124,7 +124,7 @@ impl tokio::io::AsyncRead for RecvStream {
 #[cfg(feature = "futures-io")]
 impl futures_io::AsyncRead for RecvStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<std::io::Result<usize>> {
-        let read = ready!(RecvStream::poll_read(self.get_mut(), cx, buf))?;
+        let read = ready!(Self::poll_read(self.get_mut(), cx, buf))?;
         Poll::Ready(Ok(read.unwrap_or(0)))
     }
 }

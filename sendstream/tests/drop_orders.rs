@@ -50,7 +50,7 @@ fn orders(length: usize) -> Vec<Vec<usize>> {
         }
         for i in 0..k {
             permute(k - 1, order, all);
-            let other = if k % 2 == 0 { i } else { 0 };
+            let other = if k.is_multiple_of(2) { i } else { 0 };
             order.swap(other, k - 1);
         }
     }

@@ -44,7 +44,7 @@ struct RegistrationInner {
 }
 
 impl Registration {
-    /// Opens a registration (`RegistrationOpen`), with MsQuic's profile for throughput.
+    /// Opens a registration (`RegistrationOpen`), with MsQuic's default profile, the one for low latency.
     ///
     /// # Errors
     ///
@@ -53,7 +53,7 @@ impl Registration {
         Api::get()?;
         let config = sys::QUIC_REGISTRATION_CONFIG {
             AppName: c"sendstream".as_ptr(),
-            ExecutionProfile: sys::QUIC_EXECUTION_PROFILE_QUIC_EXECUTION_PROFILE_TYPE_MAX_THROUGHPUT,
+            ExecutionProfile: sys::QUIC_EXECUTION_PROFILE_QUIC_EXECUTION_PROFILE_LOW_LATENCY,
         };
         let mut handle: sys::HQUIC = ptr::null_mut();
         // SAFETY: `config` and its name outlive the call, which copies both; `handle` has room for the one pointer that
