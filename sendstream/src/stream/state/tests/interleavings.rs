@@ -280,8 +280,24 @@ impl Stream {
                 Task::Nothing => unreachable!("whoever goes has finished or reset the stream"),
             }
         }
+        self.wait_until_gone();
         self.apply(|state| state.on_shutdown_complete(None));
         said
+    }
+
+    /// The receive half, which this model leaves out, keeps SHUTDOWN_COMPLETE away for as long as it is open: until then
+    /// every answer must have come without it.
+    fn wait_until_gone(&self) {
+        let mut native = self.native();
+        while !native.gone {
+            native = self.called.wait(native).expect("nothing panics under the lock");
+        }
+    }
+
+    /// The sender does nothing more.
+    fn go(&self) {
+        self.native().gone = true;
+        self.called.notify_one();
     }
 
     fn next_task(&self) -> Task {
@@ -447,8 +463,7 @@ fn explore_one(program: Program, start: Start, interference: Interference) {
             thread::spawn(move || stream.work(start, interference))
         };
         let heard = program(&stream);
-        stream.native().gone = true;
-        stream.called.notify_one();
+        stream.go();
         let said = worker.join().expect("the worker ends");
         heard.judge(&said);
         let state = stream.lock();
@@ -591,6 +606,7 @@ fn a_task_that_waits_for_a_stop_beside_the_sender() {
             };
             let finished = Some(stream.finished());
             let stopped = Some(watcher.join().expect("the watcher ends"));
+            stream.go();
             let said = worker.join().expect("the worker ends");
             Heard { finished, stopped, ..Heard::default() }.judge(&said);
             assert_eq!(waiting(&stream.lock()), 0, "somebody is left asleep");
