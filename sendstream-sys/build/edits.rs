@@ -32,6 +32,17 @@ pub(crate) const EDITS: &[Edit] = &[
                       if (BytesTransferred == 0 || DatagramHead == NULL) {",
     },
     Edit {
+        name: "fin-behind-lent-data",
+        file: "src/core/stream_recv.c",
+        prevents: "with several receives outstanding, a FIN in a frame of its own is not told before every byte is given back",
+        // FIN counts as deliverable only once everything before it was *completed*. With multi-receive it is enough that
+        // everything was *indicated*; in the other modes what is pending holds deliveries back further down anyway.
+        anchor: "        Stream->RecvMaxLength = EndOffset;\n        \
+                 if (Stream->RecvBuffer.BaseOffset == Stream->RecvMaxLength) {",
+        replacement: "        Stream->RecvMaxLength = EndOffset;\n        \
+                      if (Stream->RecvBuffer.BaseOffset + Stream->RecvBuffer.ReadPendingLength == Stream->RecvMaxLength) {",
+    },
+    Edit {
         name: "close-reason-stored-first",
         file: "src/core/connection.c",
         prevents: "an application that is told of the peer's close cannot ask for the reason phrase that came with it",

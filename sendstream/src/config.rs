@@ -69,8 +69,10 @@ pub struct TransportConfig {
     /// The code of the RESET_STREAM that a [`SendStream`](crate::SendStream) sends when it is dropped unfinished. 0 to
     /// 2^62 - 1; 0.
     pub drop_error_code: u64,
-    /// How many connections, and of each connection how many streams, may wait to be accepted by the application
-    /// before the library refuses more. At least 1; 1024.
+    /// How many connections may wait to be accepted by the application before a server refuses more. At least 1; 1024.
+    ///
+    /// Streams that wait to be accepted count as open: how many there can be is
+    /// [`max_concurrent_uni_streams`](Self::max_concurrent_uni_streams) and its bidirectional twin.
     pub accept_backlog: usize,
 }
 

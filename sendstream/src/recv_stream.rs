@@ -55,7 +55,8 @@ impl RecvStream {
     /// The next piece of the stream, in MsQuic's own memory; `None` at the end, when the peer finished and everything
     /// was read.
     ///
-    /// Several chunks may be held at once and dropped in any order; what they hold counts as not read.
+    /// Several chunks may be held at once and dropped in any order; what they hold counts as not read, so a reader that
+    /// holds a whole [`stream_receive_window`](crate::TransportConfig::stream_receive_window) gets nothing more.
     ///
     /// # Errors
     ///
@@ -149,7 +150,7 @@ impl RecvStream {
         let mut all = Vec::new();
         while let Some(chunk) = self.read_chunk().await? {
             if chunk.len() > limit - all.len() {
-                self.instance.drop_recv();
+                self.instance.stop_dropped();
                 return Err(ReadToEndError::TooLong { limit });
             }
             all.extend_from_slice(&chunk);
@@ -239,6 +240,7 @@ impl KeyedWait for ReceivedReset {
     }
 
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.ask_connection();
         self.0.inner().lock().recv().poll_received_reset(key, cx)
     }
 

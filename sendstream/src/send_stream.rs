@@ -399,6 +399,7 @@ impl KeyedWait for Stopped {
     }
 
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.ask_connection();
         self.0.inner().lock().poll_stopped(key, cx)
     }
 

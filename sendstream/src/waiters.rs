@@ -6,7 +6,9 @@
 
 use std::{
     future::poll_fn,
+    ops::{Deref, DerefMut},
     panic::{self, AssertUnwindSafe},
+    sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
@@ -37,10 +39,13 @@ impl Waiters {
         WaiterKey(self.last_key)
     }
 
-    /// Stores `waker` for `key`, in place of the one stored before unless both wake the same task.
-    pub(crate) fn register(&mut self, key: WaiterKey, waker: &Waker) {
+    /// Stores `waker` for `key`, in place of the one stored before unless both wake the same task. The one that was
+    /// replaced goes to `retired`, because dropping it may run foreign code, which must not happen under the lock.
+    pub(crate) fn register(&mut self, key: WaiterKey, waker: &Waker, retired: &mut Vec<Waker>) {
         if let Some((_, stored)) = self.first.iter_mut().chain(&mut self.rest).find(|(other, _)| *other == key) {
-            stored.clone_from(waker);
+            if !stored.will_wake(waker) {
+                retired.push(std::mem::replace(stored, waker.clone()));
+            }
         } else if self.first.is_none() {
             self.first = Some((key, waker.clone()));
         } else {
@@ -126,6 +131,60 @@ impl Wakeups {
     }
 }
 
+/// A state behind a mutex, from which wakers retire when the guard is gone.
+#[derive(Debug, Default)]
+pub(crate) struct Lock<T: Retire>(Mutex<T>);
+
+/// A state in which wakers are stored.
+pub(crate) trait Retire {
+    /// Takes the wakers that were replaced since the last call, to be dropped outside of the lock.
+    fn take_retired(&mut self) -> Vec<Waker>;
+}
+
+impl<T: Retire> Lock<T> {
+    /// Guards `state`.
+    pub(crate) fn new(state: T) -> Self {
+        Self(Mutex::new(state))
+    }
+
+    /// Locks. Nobody calls MsQuic, wakes or runs foreign code while holding the guard.
+    pub(crate) fn lock(&self) -> LockGuard<'_, T> {
+        // Nothing panics half-way through a transition, so a poisoned state is a consistent one.
+        LockGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Whether somebody holds it right now.
+    #[cfg(test)]
+    pub(crate) fn is_locked(&self) -> bool {
+        matches!(self.0.try_lock(), Err(std::sync::TryLockError::WouldBlock))
+    }
+}
+
+/// The right to the state in a [`Lock`].
+pub(crate) struct LockGuard<'a, T: Retire>(Option<MutexGuard<'a, T>>);
+
+impl<T: Retire> Deref for LockGuard<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        self.0.as_ref().expect("only `drop` takes the guard")
+    }
+}
+
+impl<T: Retire> DerefMut for LockGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        self.0.as_mut().expect("only `drop` takes the guard")
+    }
+}
+
+impl<T: Retire> Drop for LockGuard<'_, T> {
+    fn drop(&mut self) {
+        let retired = self.take_retired();
+        drop(self.0.take());
+        drop(retired);
+    }
+}
+
 /// Something that any number of futures wait for, each under a key of its own.
 pub(crate) trait KeyedWait {
     /// What is waited for.
@@ -174,13 +233,15 @@ mod tests {
 
     #[test]
     fn polling_a_thousand_times_stores_one_waker() {
-        let mut waiters = Waiters::default();
+        let (mut waiters, mut retired) = (Waiters::default(), Vec::new());
         let key = waiters.new_key();
         for _ in 0..1000 {
-            waiters.register(key, Waker::noop());
-            waiters.register(WaiterKey::OWNER, Waker::noop());
+            waiters.register(key, Waker::noop(), &mut retired);
+            waiters.register(WaiterKey::OWNER, Waker::noop(), &mut retired);
         }
-        assert_eq!(waiters.len(), 2);
+        assert_eq!((waiters.len(), retired.len()), (2, 0));
+        waiters.register(key, &Waker::from(Arc::new(Count::default())), &mut retired);
+        assert_eq!((waiters.len(), retired.len()), (2, 1), "another task's takes its place");
     }
 
     #[test]
@@ -190,7 +251,7 @@ mod tests {
         let mut wakeups = Wakeups::none();
         for _ in 0..2 {
             let mut waiters = Waiters::default();
-            waiters.register(WaiterKey::OWNER, &waker);
+            waiters.register(WaiterKey::OWNER, &waker, &mut Vec::new());
             waiters.take_into(&mut wakeups);
         }
         assert_eq!(wakeups.len(), 1);
@@ -203,7 +264,7 @@ mod tests {
         let mut waiters = Waiters::default();
         let keys: Vec<_> = (0..3).map(|_| waiters.new_key()).collect();
         for key in &keys {
-            waiters.register(*key, Waker::noop());
+            waiters.register(*key, Waker::noop(), &mut Vec::new());
         }
         assert!(waiters.remove(keys[0]).is_some());
         assert!(waiters.remove(keys[0]).is_none());

@@ -31,10 +31,7 @@ fn narrow() -> TransportConfig {
 
 /// Runs `write` on a stream of `client`'s with each number of polls, and gives what arrived and what was expected: `write`
 /// returns the bytes that its rule says are in the stream.
-async fn written(
-    pair: &Pair,
-    write: impl AsyncFn(&mut SendStream, usize, Vec<u8>) -> Vec<u8>,
-) -> (Vec<u8>, Vec<u8>) {
+async fn written(pair: &Pair, write: impl AsyncFn(&mut SendStream, usize, Vec<u8>) -> Vec<u8>) -> (Vec<u8>, Vec<u8>) {
     let mut stream = pair.client.open_uni().unwrap();
     let writing = async {
         let mut expected = Vec::new();

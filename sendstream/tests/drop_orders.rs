@@ -21,9 +21,8 @@ async fn everything(registration: &Registration) -> Vec<Box<dyn Any + Send>> {
         .unwrap();
     let client = Client::builder().alpn(["test"]).trust(trust).registration(registration).build().unwrap();
     let address = server.local_addr().unwrap();
-    let (near, far) = futures::join!(client.connect(address, "localhost"), async {
-        server.accept().await.unwrap().accept().await
-    });
+    let (near, far) =
+        futures::join!(client.connect(address, "localhost"), async { server.accept().await.unwrap().accept().await });
     let (near, far) = (near.unwrap(), far.unwrap());
     let mut send = near.open_uni().unwrap();
     drop(send.send(vec![1; 100_000]));

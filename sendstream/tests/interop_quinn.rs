@@ -5,9 +5,7 @@ mod support;
 use std::{net::SocketAddr, sync::Arc};
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use sendstream::{
-    CertificateHash, Client, ConnectionError, Identity, ReadError, Server, Trust, WriteError,
-};
+use sendstream::{CertificateHash, Client, ConnectionError, Identity, ReadError, Server, Trust, WriteError};
 use support::{pattern, run};
 
 /// Runs on tokio, which quinn needs, within the tests' bound on hanging.
@@ -30,8 +28,7 @@ async fn quinn_to_us() -> (Server, quinn::Endpoint, quinn::Connection, sendstrea
         .with_root_certificates(roots)
         .with_no_client_auth();
     tls.alpn_protocols = vec![b"test".to_vec()];
-    let server =
-        Server::builder().identity(identity).alpn(["test"]).bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let server = Server::builder().identity(identity).alpn(["test"]).bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
     endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
     let address: SocketAddr = server.local_addr().unwrap();
@@ -60,9 +57,8 @@ async fn us_to_quinn() -> (quinn::Endpoint, Client, quinn::Connection, sendstrea
     let trust = Trust::pinned([CertificateHash::of(&certificate)]);
     let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
     let address = endpoint.local_addr().unwrap();
-    let (ours, theirs) = futures::join!(client.connect(address, "localhost"), async {
-        endpoint.accept().await.unwrap().await
-    });
+    let (ours, theirs) =
+        futures::join!(client.connect(address, "localhost"), async { endpoint.accept().await.unwrap().await });
     (endpoint, client, theirs.unwrap(), ours.unwrap())
 }
 

@@ -199,3 +199,92 @@ fn a_bidirectional_stream_that_nobody_used_goes_quietly() {
         pair.end().await;
     });
 }
+
+#[test]
+fn a_held_chunk_keeps_its_bytes_when_the_stream_is_stopped_under_it() {
+    run(async {
+        let pair = Pair::new().await;
+        for round in 0..200 {
+            let mut send = pair.client.open_uni().unwrap();
+            drop(send.send(vec![b'a'; 4000]));
+            let mut recv = pair.server.accept_uni().await.unwrap();
+            let chunk = recv.read_chunk().await.unwrap().unwrap();
+            // More arrives, and is being indicated, while the stream is stopped.
+            for _ in 0..round % 20 {
+                drop(send.send(vec![b'b'; 4000]));
+            }
+            if round % 2 == 0 { recv.stop(1).unwrap() } else { drop(recv) }
+            // What MsQuic got back by mistake would be written to by the next stream.
+            let mut other = pair.client.open_uni().unwrap();
+            other.finish_with(vec![b'z'; 20_000]).await.unwrap();
+            assert!(pair.server.accept_uni().await.unwrap().read_to_end(20_000).await.unwrap().ends_with(b"z"));
+            assert!(chunk.iter().all(|byte| *byte == b'a'), "round {round}: {:?}", &chunk[..8]);
+        }
+        pair.end().await;
+    });
+}
+
+#[test]
+fn the_end_is_seen_while_every_chunk_is_held() {
+    use futures::TryStreamExt;
+    run(async {
+        let pair = Pair::new().await;
+        let mut send = pair.client.open_uni().unwrap();
+        send.send("all of it").await.unwrap();
+        let mut recv = pair.server.accept_uni().await.unwrap();
+        let held = recv.read_chunk().await.unwrap().unwrap();
+        // FIN in a frame of its own, while what comes before it is not given back.
+        send.finished().await.unwrap();
+        assert!(recv.read_chunk().await.unwrap().is_none());
+        assert_eq!(&held[..], b"all of it");
+
+        let mut second = pair.client.open_uni().unwrap();
+        second.send("collected").await.unwrap();
+        let collecting = pair.server.accept_uni().await.unwrap().try_collect::<Vec<Bytes>>();
+        let (finished, collected) = futures::join!(second.finished(), collecting);
+        finished.unwrap();
+        assert_eq!(collected.unwrap().concat(), b"collected");
+        drop((held, send, recv, second));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_stop_before_the_start_is_told_once_the_stream_starts() {
+    run(async {
+        let pair = Pair::new().await;
+        for drop_it in [false, true] {
+            let (mut send, mut recv) = pair.client.open_bi().unwrap();
+            if drop_it {
+                drop(recv);
+            } else {
+                recv.stop(0).unwrap();
+            }
+            send.send("begun").await.unwrap();
+            let (mut theirs, _recv) = pair.server.accept_bi().await.unwrap();
+            assert_eq!(theirs.stopped().await, Ok(Some(0)));
+            assert_eq!(theirs.finished().await, Err(WriteError::Stopped(0)));
+            drop(send);
+        }
+        pair.end().await;
+    });
+}
+
+#[test]
+fn waits_on_a_stream_that_never_started_end_with_the_connection() {
+    run(async {
+        let pair = Pair::new().await;
+        let (send, mut recv) = pair.client.open_bi().unwrap();
+        let (_, mut late) = pair.client.open_bi().unwrap();
+        let (stopped, reset) = (send.stopped(), recv.received_reset());
+        let ending = async { pair.server.close(12).unwrap() };
+        let (stopped, reset, read, ()) = futures::join!(stopped, reset, recv.read_chunk(), ending);
+        let lost = ConnectionError::ApplicationClosed { code: 12, reason: "".into() };
+        assert_eq!(stopped, Err(lost.clone()));
+        assert_eq!(reset, Err(ReadError::ConnectionLost(lost.clone())));
+        assert!(matches!(read, Err(ReadError::ConnectionLost(error)) if error == lost));
+        assert!(late.read_chunk().await.is_err(), "also when the end was known before");
+        drop((send, recv, late));
+        pair.end().await;
+    });
+}

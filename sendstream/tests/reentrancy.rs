@@ -220,3 +220,52 @@ fn a_panicking_waker_fails_its_stream_and_nothing_else() {
         pair.end().await;
     });
 }
+
+#[test]
+fn a_waker_that_owns_the_stream_may_be_replaced() {
+    /// Owns the stream that it is registered with.
+    struct Owner(#[expect(dead_code, reason = "it is only owned")] Mutex<Option<RecvStream>>);
+    impl Wake for Owner {
+        fn wake(self: Arc<Self>) {}
+    }
+    run(async {
+        let pair = Pair::new().await;
+        let mut send = pair.client.open_uni().unwrap();
+        send.send("x").await.unwrap();
+        let mut recv = pair.server.accept_uni().await.unwrap();
+        recv.read_chunk().await.unwrap();
+        let reset = recv.received_reset();
+        let mut reset = std::pin::pin!(reset);
+        let owner = Waker::from(Arc::new(Owner(Mutex::new(Some(recv)))));
+        assert!(poll_with(&owner, reset.as_mut()).is_pending());
+        drop(owner);
+        // The state holds the last reference to the owner now. Replacing it drops the stream, which looks at the state.
+        assert!(poll_with(Waker::noop(), reset.as_mut()).is_ready() || poll_with(Waker::noop(), reset).is_ready());
+        drop(send);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_panicking_waker_of_a_shutdown_does_not_take_the_process_along() {
+    struct Panicking(mpsc::SyncSender<()>);
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {
+            self.0.send(()).unwrap();
+            panic!("this waker panics, as the test wants");
+        }
+    }
+    for _ in 0..20 {
+        run(async {
+            let Pair { client, server, endpoints } = Pair::new().await;
+            let (panicking, woken) = mpsc::sync_channel(1);
+            let panicking = Waker::from(Arc::new(Panicking(panicking)));
+            let mut idle = Box::pin(endpoints.client.wait_idle());
+            assert!(poll_with(&panicking, idle.as_mut()).is_pending());
+            drop((client, server));
+            woken.recv_timeout(support::HANG).unwrap();
+            drop(idle);
+            endpoints.end().await;
+        });
+    }
+}

@@ -4,7 +4,7 @@ use std::{
     ffi::c_void,
     panic::{self, AssertUnwindSafe},
     ptr, slice,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -16,7 +16,7 @@ use crate::{
     native::{address::Address, api::call, background, handle::Handle, live::LiveGuard},
     stream::instance::StreamInstance,
     tls::Trust,
-    waiters::{KeyedWait, WaiterKey},
+    waiters::{KeyedWait, Lock, LockGuard, WaiterKey},
 };
 
 /// What MsQuic, the user and the streams share of one connection; the owner of its handle.
@@ -27,7 +27,7 @@ use crate::{
 pub(crate) struct ConnectionInner {
     /// `None` only while it is being closed.
     handle: Option<OpenHandle>,
-    exclusive: Mutex<ConnectionInnerExclusive>,
+    exclusive: Lock<ConnectionInnerExclusive>,
     shared: ConnectionInnerShared,
 }
 
@@ -117,7 +117,7 @@ impl ConnectionInner {
     ) -> Arc<Self> {
         Arc::new(Self {
             handle: Some(OpenHandle { handle: Handle::new(handle), _live: live }),
-            exclusive: Mutex::new(exclusive),
+            exclusive: Lock::new(exclusive),
             shared,
         })
     }
@@ -127,10 +127,9 @@ impl ConnectionInner {
         self.handle.as_ref().expect("the handle is taken by `close` only, which consumes the last reference").handle
     }
 
-    /// Locks the state. Nobody calls MsQuic, wakes or runs foreign code while holding the guard.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, ConnectionInnerExclusive> {
-        // Nothing panics half-way through a transition, so a poisoned state is a consistent one.
-        self.exclusive.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the state.
+    pub(crate) fn lock(&self) -> LockGuard<'_, ConnectionInnerExclusive> {
+        self.exclusive.lock()
     }
 
     /// What ended the connection, if anything has.
@@ -242,9 +241,9 @@ impl ConnectionInner {
     /// `event` is valid as MsQuic passes it to the callback of this connection, on its worker.
     pub(crate) unsafe fn callback_handler_impl(
         self: &Arc<Self>,
-        event: &sys::QUIC_CONNECTION_EVENT,
+        event: &mut sys::QUIC_CONNECTION_EVENT,
     ) -> Option<sys::QUIC_STATUS> {
-        let data = &event.__bindgen_anon_1;
+        let data = &mut event.__bindgen_anon_1;
         match event.Type {
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_CONNECTED => {
                 // SAFETY: the type says that this member of the union is set.
@@ -273,9 +272,12 @@ impl ConnectionInner {
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED => {
                 // SAFETY: the type says that this member of the union is set.
-                let event = unsafe { &data.PEER_STREAM_STARTED };
+                let event = unsafe { &mut data.PEER_STREAM_STARTED };
                 let unidirectional =
                     event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL != 0;
+                // The peer may open another only when this one's handle is closed, not already when it is over: otherwise
+                // streams that come and go while nobody accepts them would pile up without bound.
+                event.Flags |= sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_DELAY_ID_FC_UPDATES;
                 // SAFETY: the stream is the event's, and this is the event.
                 Some(unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional) })
             }
@@ -306,7 +308,17 @@ impl ConnectionInner {
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_TRANSPORT: a transport ended the connection, the peer's or this
     /// side's.
     fn handle_event_shutdown_initiated_by_transport(&self, code: u64, status: NativeError) {
-        self.finish_ending(|state| state.on_closed(ConnectionError::from_transport(code, status)));
+        self.finish_ending(|state| {
+            let cause = ConnectionError::from_transport(code, status);
+            // What looks like a refusal is none once the handshake is done.
+            let cause = match cause {
+                ConnectionError::Refused if state.connected().is_some() => {
+                    ConnectionError::TransportClosed { code, status }
+                }
+                cause => cause,
+            };
+            state.on_closed(cause)
+        });
     }
 
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_PEER: the peer's application closed the connection.
@@ -339,8 +351,7 @@ impl ConnectionInner {
         let (refused, wakeups) = self.lock().on_peer_stream_started(bidirectional, instance);
         if let Some(instance) = refused {
             // Given up between the two looks. It is ours now, so it is for us to end it.
-            instance.drop_send();
-            instance.drop_recv();
+            instance.refuse();
         }
         wakeups.wake();
         SUCCESS
@@ -440,34 +451,40 @@ unsafe extern "C" fn connection_callback(
     event: *mut sys::QUIC_CONNECTION_EVENT,
 ) -> sys::QUIC_STATUS {
     let context = context.cast::<ConnectionInner>().cast_const();
-    // SAFETY: the event is valid during the callback.
-    let event = unsafe { &*event };
+    // SAFETY: the event is valid during the callback, and ours to write to.
+    let event = unsafe { &mut *event };
+    let kind = event.Type;
     // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE; this borrows it without taking it.
     let inner = std::mem::ManuallyDrop::new(unsafe { Arc::from_raw(context) });
     let handled = panic::catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the event is one of this connection's, on its worker.
         unsafe { inner.callback_handler_impl(event) }
     }));
-    let last = event.Type == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE;
+    let last = kind == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE;
     let status = handled.unwrap_or_else(|_| {
-        tracing::error!(event = event.Type, "a waker panicked in a connection's event");
-        if !last {
-            const INTERNAL_ERROR: u64 = 0x1;
-            inner.close(INTERNAL_ERROR);
+        tracing::error!(event = kind, "a waker panicked in a connection's event");
+        const INTERNAL_ERROR: u64 = 0x1;
+        if !last && panic::catch_unwind(AssertUnwindSafe(|| inner.close(INTERNAL_ERROR))).is_err() {
+            tracing::error!("another waker panicked");
         }
         // A verifier that panicked has not verified. For every other event MsQuic ignores a failure, except that it
         // closes a stream that was not taken, and one that was taken must not be closed twice.
-        let verifying = event.Type == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED;
+        let verifying = kind == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED;
         Some(if verifying { NativeError::INTERNAL_ERROR.status() } else { SUCCESS })
     });
     if last {
         let inner = std::mem::ManuallyDrop::into_inner(inner);
-        // If nobody else is left, the handle closes here: in its own SHUTDOWN_COMPLETE that neither waits nor queues.
-        if let Some(mut inner) = Arc::into_inner(inner)
-            && let Some(handle) = inner.handle.take()
-        {
-            // SAFETY: the last reference is gone, so nothing uses the handle.
-            unsafe { handle.close() };
+        let closed = panic::catch_unwind(AssertUnwindSafe(|| {
+            // If nobody else is left, the handle closes here: in its own SHUTDOWN_COMPLETE that neither waits nor queues.
+            if let Some(mut inner) = Arc::into_inner(inner)
+                && let Some(handle) = inner.handle.take()
+            {
+                // SAFETY: the last reference is gone, so nothing uses the handle.
+                unsafe { handle.close() };
+            }
+        }));
+        if closed.is_err() {
+            tracing::error!("a waker panicked while a connection closed");
         }
     }
     status.unwrap_or(SUCCESS)

@@ -12,7 +12,7 @@ use std::{
 use crate::{
     error::ConnectionError,
     stream::instance::StreamInstance,
-    waiters::{WaiterKey, Waiters, Wakeups},
+    waiters::{Retire, WaiterKey, Waiters, Wakeups},
 };
 
 /// Everything about a connection that changes, behind `ConnectionInner`'s lock.
@@ -35,6 +35,10 @@ pub(crate) struct ConnectionInnerExclusive {
     closed_waiters: Waiters,
     /// Streams that could not start and want to know why: no event of their own will tell them.
     unstarted: Vec<Weak<StreamInstance>>,
+    /// How long `unstarted` may grow before those that are gone are swept out.
+    sweep_at: usize,
+    /// Wakers that were replaced, to be dropped outside of the lock.
+    retired: Vec<Waker>,
 }
 
 /// How far a connection has come.
@@ -87,6 +91,8 @@ impl ConnectionInnerExclusive {
             connected_waiters: Waiters::default(),
             closed_waiters: Waiters::default(),
             unstarted: Vec::new(),
+            sweep_at: 64,
+            retired: Vec::new(),
         }
     }
 
@@ -147,6 +153,10 @@ impl ConnectionInnerExclusive {
     pub(crate) fn tell_when_lost(&mut self, stream: Weak<StreamInstance>) -> Option<ConnectionError> {
         let cause = self.cause();
         if cause.is_none() {
+            if self.unstarted.len() >= self.sweep_at {
+                self.unstarted.retain(|stream| stream.strong_count() > 0);
+                self.sweep_at = 64.max(2 * self.unstarted.len());
+            }
             self.unstarted.push(stream);
         }
         cause
@@ -158,7 +168,7 @@ impl ConnectionInnerExclusive {
     pub(crate) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         match &self.state {
             ConnectionState::Connecting => {
-                self.connected_waiters.register(WaiterKey::OWNER, cx.waker());
+                self.connected_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
                 Poll::Pending
             }
             ConnectionState::Connected(_) => Poll::Ready(Ok(())),
@@ -181,7 +191,7 @@ impl ConnectionInnerExclusive {
         match self.cause() {
             Some(cause) => Poll::Ready(cause),
             None => {
-                self.closed_waiters.register(key, cx.waker());
+                self.closed_waiters.register(key, cx.waker(), &mut self.retired);
                 Poll::Pending
             }
         }
@@ -205,12 +215,12 @@ impl ConnectionInnerExclusive {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Arc<StreamInstance>, ConnectionError>> {
         let cause = self.cause();
-        let queue = self.accept_queue(bidirectional);
+        let queue = if bidirectional { &mut self.accept_bi } else { &mut self.accept_uni };
         match (queue.streams.pop_front(), cause) {
             (Some(stream), _) => Poll::Ready(Ok(stream)),
             (None, Some(cause)) => Poll::Ready(Err(cause)),
             (None, None) => {
-                queue.waiters.register(key, cx.waker());
+                queue.waiters.register(key, cx.waker(), &mut self.retired);
                 Poll::Pending
             }
         }
@@ -278,5 +288,11 @@ impl ConnectionInnerExclusive {
 
     fn accept_queue(&mut self, bidirectional: bool) -> &mut AcceptQueue {
         if bidirectional { &mut self.accept_bi } else { &mut self.accept_uni }
+    }
+}
+
+impl Retire for ConnectionInnerExclusive {
+    fn take_retired(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.retired)
     }
 }

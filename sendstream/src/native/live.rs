@@ -1,23 +1,31 @@
 //! Counts native handles, so that a shutdown can wait until none is left.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use crate::{
     native::registration::Registration,
-    waiters::{KeyedWait, WaiterKey, Waiters, Wakeups, wait_for},
+    waiters::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups, wait_for},
 };
 
 /// A number of handles, and who waits for it to be 0.
 #[derive(Debug, Default)]
-pub(crate) struct HandleCount(Mutex<Count>);
+pub(crate) struct HandleCount(Lock<Count>);
 
 #[derive(Debug, Default)]
 struct Count {
     handles: usize,
     waiters: Waiters,
+    /// Wakers that were replaced, to be dropped outside of the lock.
+    retired: Vec<Waker>,
+}
+
+impl Retire for Count {
+    fn take_retired(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.retired)
+    }
 }
 
 /// The native handles of one server, or of one client: counted for themselves and in their registration.
@@ -83,8 +91,8 @@ impl HandleCount {
         wakeups.wake();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Count> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> LockGuard<'_, Count> {
+        self.0.lock()
     }
 }
 
@@ -96,11 +104,12 @@ impl KeyedWait for &HandleCount {
     }
 
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<()> {
-        let mut count = self.lock();
+        let mut guard = self.lock();
+        let count = &mut *guard;
         if count.handles == 0 {
             return Poll::Ready(());
         }
-        count.waiters.register(key, cx.waker());
+        count.waiters.register(key, cx.waker(), &mut count.retired);
         Poll::Pending
     }
 

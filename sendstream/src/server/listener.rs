@@ -7,7 +7,7 @@ use std::{
     net::SocketAddr,
     panic::{self, AssertUnwindSafe},
     ptr,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
 };
 
@@ -27,14 +27,14 @@ use crate::{
         handle::Handle,
         live::{LiveGuard, LiveHandles},
     },
-    waiters::{KeyedWait, WaiterKey, Waiters, Wakeups},
+    waiters::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups},
 };
 
 /// A listener. MsQuic holds a reference from the start until STOP_COMPLETE, inside which the handle is closed.
 #[derive(Debug)]
 pub(crate) struct Listener {
     handle: Handle,
-    backlog: Mutex<Backlog>,
+    backlog: Lock<Backlog>,
     settings: ListenerSettings,
     /// With the port that the system chose.
     local_address: OnceLock<SocketAddr>,
@@ -59,6 +59,14 @@ struct Backlog {
     waiting: VecDeque<NewConnection>,
     refused: u64,
     waiters: Waiters,
+    /// Wakers that were replaced, to be dropped outside of the lock.
+    retired: Vec<Waker>,
+}
+
+impl Retire for Backlog {
+    fn take_retired(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.retired)
+    }
 }
 
 /// A connection that a client wants, of which nothing but its first packet is known.
@@ -85,7 +93,7 @@ impl Listener {
         NativeError::check(status)?;
         let listener = Arc::new(Self {
             handle: Handle::new(handle),
-            backlog: Mutex::default(),
+            backlog: Lock::default(),
             settings,
             local_address: OnceLock::new(),
             live: live.clone(),
@@ -145,8 +153,8 @@ impl Listener {
         self.lock().refused
     }
 
-    fn lock(&self) -> MutexGuard<'_, Backlog> {
-        self.backlog.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> LockGuard<'_, Backlog> {
+        self.backlog.lock()
     }
 
     /// QUIC_LISTENER_EVENT_NEW_CONNECTION: a client's first packet. Taken if the backlog has room, else refused.
@@ -269,12 +277,13 @@ impl KeyedWait for &Listener {
     }
 
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut backlog = self.lock();
+        let mut guard = self.lock();
+        let backlog = &mut *guard;
         match backlog.waiting.pop_front() {
             Some(new) => Poll::Ready(Some(new)),
             None if backlog.closed => Poll::Ready(None),
             None => {
-                backlog.waiters.register(key, cx.waker());
+                backlog.waiters.register(key, cx.waker(), &mut backlog.retired);
                 Poll::Pending
             }
         }

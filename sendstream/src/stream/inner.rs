@@ -5,10 +5,7 @@ use std::{
     ffi::c_void,
     ptr::NonNull,
     slice,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::atomic::{AtomicU64, Ordering},
 };
 
 use sendstream_sys as sys;
@@ -19,13 +16,13 @@ use crate::{
         buffer::{Buffer, Lent},
         state::StreamInnerExclusive,
     },
-    waiters::Wakeups,
+    waiters::{Lock, LockGuard, Wakeups},
 };
 
 /// What MsQuic and the user share of one stream.
 #[derive(Debug)]
 pub(crate) struct StreamInner {
-    exclusive: Mutex<StreamInnerExclusive>,
+    exclusive: Lock<StreamInnerExclusive>,
     shared: StreamInnerShared,
 }
 
@@ -59,13 +56,12 @@ const PENDING: Next = Next::Return((-2i32).cast_unsigned());
 impl StreamInner {
     /// A stream in `exclusive`'s state; `id` is known at birth for a stream of the peer's.
     pub(crate) fn new(exclusive: StreamInnerExclusive, id: Option<u64>) -> Self {
-        Self { exclusive: Mutex::new(exclusive), shared: StreamInnerShared { id: AtomicU64::new(id.unwrap_or(NO_ID)) } }
+        Self { exclusive: Lock::new(exclusive), shared: StreamInnerShared { id: AtomicU64::new(id.unwrap_or(NO_ID)) } }
     }
 
-    /// Locks the state. Nobody calls MsQuic, wakes or runs foreign code while holding the guard.
-    pub(crate) fn lock(&self) -> MutexGuard<'_, StreamInnerExclusive> {
-        // Nothing panics half-way through a transition, so a poisoned state is a consistent one.
-        self.exclusive.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Locks the state.
+    pub(crate) fn lock(&self) -> LockGuard<'_, StreamInnerExclusive> {
+        self.exclusive.lock()
     }
 
     /// The stream's id, once it has one.
@@ -163,13 +159,10 @@ impl StreamInner {
 
     /// QUIC_STREAM_EVENT_RECEIVE: MsQuic lends the next `pieces` of the stream, the last ones if `fin`.
     pub(crate) fn handle_event_receive(&self, pieces: &[sys::QUIC_BUFFER], fin: bool) -> Next {
-        let mut taken = false;
-        self.apply(|state| {
-            let recv = state.recv();
-            taken = recv.is_open() && pieces.iter().any(|piece| piece.Length > 0);
-            recv.on_receive(pieces.iter().map(Lent::from_descriptor), fin)
-        });
-        if taken { PENDING } else { SUCCESS }
+        self.apply(|state| state.recv().on_receive(pieces.iter().map(Lent::from_descriptor), fin));
+        // Never SUCCESS where there are bytes, also if nobody wants them any more: it would give back as many bytes from
+        // the *front* of what is lent, which somebody may be reading. After a stop MsQuic asks for nothing back.
+        if pieces.iter().any(|piece| piece.Length > 0) { PENDING } else { SUCCESS }
     }
 
     /// QUIC_STREAM_EVENT_SEND_COMPLETE: MsQuic gives a buffer back, acknowledged unless `canceled`.

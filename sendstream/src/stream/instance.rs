@@ -7,7 +7,7 @@ use std::{
     ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU16, Ordering},
+        atomic::{AtomicU8, AtomicU16, Ordering},
     },
     task::{Context, Poll},
 };
@@ -37,6 +37,8 @@ use crate::{
 pub(crate) struct StreamInstance {
     handle: Handle,
     inner: StreamInner,
+    /// How many of the user's halves are left. Written by the user only.
+    halves: AtomicU8,
     /// The priority that was last asked for. Written by the user only.
     priority: AtomicU16,
     /// Keeps the connection up until the stream is over, so that finished data is still delivered after the last
@@ -74,6 +76,7 @@ impl StreamInstance {
         let instance = Arc::new(Self {
             handle: Handle::new(handle),
             inner: StreamInner::new(state, None),
+            halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
             priority: AtomicU16::new(DEFAULT_PRIORITY),
             connection: Mutex::new(Some(connection.clone())),
             connection_inner: connection_inner.clone(),
@@ -100,6 +103,7 @@ impl StreamInstance {
         let instance = Arc::new(Self {
             handle: Handle::new(handle),
             inner: StreamInner::new(state, id),
+            halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
             priority: AtomicU16::new(DEFAULT_PRIORITY),
             connection: Mutex::default(),
             connection_inner: connection_inner.clone(),
@@ -120,6 +124,12 @@ impl StreamInstance {
         if self.inner.lock().state() == StreamState::ShutdownComplete {
             self.let_connection_go();
         }
+    }
+
+    /// Ends a stream of the peer's that nobody will accept.
+    pub(crate) fn refuse(&self) {
+        let _ = self.abort(self.drop_error_code());
+        self.stop_dropped();
     }
 
     fn connection_hold(&self) -> MutexGuard<'_, Option<Arc<ConnectionInstance>>> {
@@ -160,17 +170,40 @@ impl StreamInstance {
         if fail_when_blocked {
             flags |= sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_FAIL_BLOCKED;
         }
-        self.lend_reference();
-        // SAFETY: the handle is open, because `self` is alive.
-        let status = unsafe { call!(StreamStart(self.handle.raw(), flags)) };
-        if let Err(status) = NativeError::check(status) {
-            // SAFETY: lent just above; MsQuic refused, so it will not bring an event that gives it back.
-            unsafe { self.take_reference_back() };
+        if let Err(status) = self.native_start(flags) {
             let (refusal, wakeups) = self.inner.lock().on_start_refused(status);
             wakeups.wake();
             self.after_refusal(refusal);
         }
         Ok(())
+    }
+
+    /// `StreamStart`.
+    fn native_start(self: &Arc<Self>, flags: sys::QUIC_STREAM_START_FLAGS) -> Result<(), NativeError> {
+        self.check_connection()?;
+        self.lend_reference();
+        // SAFETY: the handle is open, because `self` is alive.
+        let status = unsafe { call!(StreamStart(self.handle.raw(), flags)) };
+        NativeError::check(status).inspect_err(|_| {
+            // SAFETY: lent just above; MsQuic refused, so it will not bring an event that gives it back.
+            unsafe { self.take_reference_back() };
+        })?;
+        self.tell_early_stop();
+        Ok(())
+    }
+
+    /// Refuses to start a stream of a connection that is known to have ended, as MsQuic would: it has nothing to say
+    /// about such a stream, and its Debug build asserts that it is not asked on a worker.
+    fn check_connection(&self) -> Result<(), NativeError> {
+        if self.connection_inner.cause().is_some() { Err(NativeError::ABORTED) } else { Ok(()) }
+    }
+
+    /// A receive half that was stopped before the stream started has not been able to say so.
+    fn tell_early_stop(&self) {
+        let stopped = self.inner.lock().recv().stopped_with();
+        if let Some(code) = stopped {
+            self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_RECEIVE, code);
+        }
     }
 
     /// See [`StreamInnerExclusive::poll_started`].
@@ -219,9 +252,24 @@ impl StreamInstance {
         }
         if submission.starts {
             flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_START;
+        }
+        if let Err(status) = self.native_send(payload, flags) {
+            let (refusal, wakeups) = self.inner.lock().on_send_refused(bytes, submission, status);
+            wakeups.wake();
+            self.after_refusal(refusal);
+        }
+        // A bare FIN is no operation of its own: what it waits for is everything before it.
+        Ok(if bytes == 0 { submission.seq_no } else { submission.seq_no + 1 })
+    }
+
+    /// `StreamSend`. What it refuses is dropped.
+    fn native_send(self: &Arc<Self>, payload: Payload, flags: sys::QUIC_SEND_FLAGS) -> Result<(), NativeError> {
+        let starts = flags & sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_START != 0;
+        if starts {
+            self.check_connection()?;
             self.lend_reference();
         }
-        let status = if bytes == 0 {
+        let status = if payload.is_empty() {
             // SAFETY: the handle is open, because `self` is alive; a bare FIN has no buffers.
             unsafe { call!(StreamSend(self.handle.raw(), ptr::null(), 0, flags, ptr::null_mut())) }
         } else {
@@ -238,17 +286,15 @@ impl StreamInstance {
             }
             status
         };
-        if let Err(status) = NativeError::check(status) {
-            if submission.starts {
+        let refused = NativeError::check(status);
+        if starts {
+            match refused {
+                Ok(()) => self.tell_early_stop(),
                 // SAFETY: lent above; MsQuic refused, so it will not bring an event that gives it back.
-                unsafe { self.take_reference_back() };
+                Err(_) => unsafe { self.take_reference_back() },
             }
-            let (refusal, wakeups) = self.inner.lock().on_send_refused(bytes, submission, status);
-            wakeups.wake();
-            self.after_refusal(refusal);
         }
-        // A bare FIN is no operation of its own: what it waits for is everything before it.
-        Ok(if bytes == 0 { submission.seq_no } else { submission.seq_no + 1 })
+        refused
     }
 
     /// Ready once the first `operations` operations are acknowledged, or cannot be any more.
@@ -315,6 +361,16 @@ impl StreamInstance {
             // The state may just have become final; then there is nothing to reset.
             let _ = self.abort(self.drop_error_code());
         }
+        self.half_dropped();
+    }
+
+    /// Nobody needs the connection for a stream of which no half is left and nothing is being delivered: what is to be
+    /// told to the peer about it may go down with the connection.
+    fn half_dropped(&self) {
+        let last = self.halves.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && !self.inner.lock().is_delivering() {
+            self.let_connection_go();
+        }
     }
 
     /// `SetParam(QUIC_PARAM_STREAM_PRIORITY)`, which blocks until the worker has run it: on the background thread.
@@ -350,6 +406,7 @@ impl StreamInstance {
         limit: usize,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Loan>, ReadError>> {
+        self.ask_connection();
         let taken = self.inner.lock().recv().poll_take(limit, cx);
         taken.map_ok(|taken| taken.map(|taken| self.loan(taken)))
     }
@@ -394,6 +451,12 @@ impl StreamInstance {
 
     /// What dropping the receive half means: the peer need not go on.
     pub(crate) fn drop_recv(&self) {
+        self.stop_dropped();
+        self.half_dropped();
+    }
+
+    /// [`Self::stop`] with the code for what is given up.
+    pub(crate) fn stop_dropped(&self) {
         // The configuration has checked the code.
         let _ = self.stop(self.drop_error_code());
     }
@@ -404,6 +467,14 @@ impl StreamInstance {
     }
 
     // ---- Helpers ------------------------------------------------------------------------------------------------
+
+    /// Somebody waits on the stream. If it has not started, nothing but the connection can tell that the wait is over.
+    pub(crate) fn ask_connection(self: &Arc<Self>) {
+        let ask = self.inner.lock().must_ask_connection();
+        if ask {
+            self.connection_inner.tell_when_lost(self);
+        }
+    }
 
     /// The connection ended without an event for this stream, because it never started.
     pub(crate) fn connection_lost(&self, cause: ConnectionError) {
@@ -431,7 +502,7 @@ impl StreamInstance {
         let status = unsafe { call!(StreamShutdown(self.handle.raw(), flags, code)) };
         if let Err(error) = NativeError::check(status) {
             tracing::error!(%error, "a stream could not be shut down: closing its connection");
-            self.connection_inner.shut_down(code);
+            self.connection_inner.close(code);
         }
     }
 
@@ -531,15 +602,21 @@ unsafe extern "C" fn stream_callback(
     match next {
         Next::Return(status) => status,
         Next::ShutDown => {
-            instance.shut_down_immediately();
+            // It wakes only where it has to close the connection.
+            if panic::catch_unwind(AssertUnwindSafe(|| instance.shut_down_immediately())).is_err() {
+                tracing::error!("a waker panicked while a stream was shut down");
+            }
             0
         }
         Next::Release => {
-            instance.let_connection_go();
             // SAFETY: this is the reference that MsQuic was lent, and SHUTDOWN_COMPLETE is its last event.
             let instance = unsafe { Arc::from_raw(context) };
-            if panic::catch_unwind(AssertUnwindSafe(|| drop(instance))).is_err() {
-                tracing::error!("closing a stream panicked");
+            let released = panic::catch_unwind(AssertUnwindSafe(|| {
+                instance.let_connection_go();
+                drop(instance);
+            }));
+            if released.is_err() {
+                tracing::error!("a waker panicked while a stream closed");
             }
             0
         }
@@ -553,8 +630,10 @@ impl StreamInstance {
         if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
             return Next::Release;
         }
-        self.shut_down_immediately();
-        let others = panic::catch_unwind(AssertUnwindSafe(|| self.inner.apply(|state| state.on_lost(None))));
+        let others = panic::catch_unwind(AssertUnwindSafe(|| {
+            self.shut_down_immediately();
+            self.inner.apply(|state| state.on_lost(None));
+        }));
         if others.is_err() {
             tracing::error!(stream = ?self.id(), "another waker panicked");
         }

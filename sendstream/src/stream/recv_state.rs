@@ -13,7 +13,7 @@ use crate::{
     error::{ConnectionError, NativeError},
     recv_stream::ReadError,
     stream::buffer::Lent,
-    waiters::{WaiterKey, Waiters, Wakeups},
+    waiters::{Retire, WaiterKey, Waiters, Wakeups},
 };
 
 /// The receive half of a stream.
@@ -29,6 +29,8 @@ pub(crate) struct StreamRecv {
     read_waiters: Waiters,
     /// Tasks in `received_reset`.
     reset_waiters: Waiters,
+    /// Wakers that were replaced, to be dropped outside of the lock.
+    retired: Vec<Waker>,
 }
 
 /// How far the receive half has come. All but the first two are final.
@@ -81,6 +83,7 @@ impl StreamRecv {
             handed_base: 0,
             read_waiters: Waiters::default(),
             reset_waiters: Waiters::default(),
+            retired: Vec::new(),
         }
     }
 
@@ -101,7 +104,7 @@ impl StreamRecv {
             StreamRecvState::Finished => Poll::Ready(Ok(None)),
             StreamRecvState::Lost(error) => Poll::Ready(Err(error.clone())),
             _ => {
-                self.read_waiters.register(WaiterKey::OWNER, cx.waker());
+                self.read_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
                 Poll::Pending
             }
         }
@@ -149,6 +152,14 @@ impl StreamRecv {
         (true, self.wake_all())
     }
 
+    /// The code of a stop that was asked for, so that it can be told once the stream has started.
+    pub(crate) fn stopped_with(&self) -> Option<u64> {
+        match self.state {
+            StreamRecvState::Stopped(code) => Some(code),
+            _ => None,
+        }
+    }
+
     /// A new name for a future that waits in [`Self::poll_received_reset`].
     pub(crate) fn new_reset_key(&mut self) -> WaiterKey {
         self.reset_waiters.new_key()
@@ -171,7 +182,7 @@ impl StreamRecv {
             StreamRecvState::Finished | StreamRecvState::Absent | StreamRecvState::Stopped(_) => Poll::Ready(Ok(None)),
             StreamRecvState::Lost(error) => Poll::Ready(Err(error.clone())),
             StreamRecvState::Open => {
-                self.reset_waiters.register(key, cx.waker());
+                self.reset_waiters.register(key, cx.waker(), &mut self.retired);
                 Poll::Pending
             }
         }
@@ -242,6 +253,12 @@ impl StreamRecv {
         self.read_waiters.take_into(&mut wakeups);
         self.reset_waiters.take_into(&mut wakeups);
         wakeups
+    }
+}
+
+impl Retire for StreamRecv {
+    fn take_retired(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.retired)
     }
 }
 

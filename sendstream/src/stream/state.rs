@@ -4,13 +4,13 @@
 //! somebody go on returns the [`Wakeups`], which the caller wakes after it dropped the lock. No field is assigned
 //! outside this file.
 
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use crate::{
     error::{ConnectionError, NativeError},
     send_stream::{StartError, WriteError},
     stream::recv_state::StreamRecv,
-    waiters::{WaiterKey, Waiters, Wakeups},
+    waiters::{Retire, WaiterKey, Waiters, Wakeups},
 };
 
 /// The in-flight window before MsQuic has said what is ideal: its own first value (`QUIC_DEFAULT_IDEAL_SEND_BUFFER_SIZE`).
@@ -52,6 +52,10 @@ pub(crate) struct StreamInnerExclusive {
     stopped_waiters: Waiters,
     /// The receive half.
     recv: StreamRecv,
+    /// Wakers that were replaced, to be dropped outside of the lock.
+    retired: Vec<Waker>,
+    /// Whether the connection has been asked to tell its end, which no event tells a stream that never started.
+    asked_connection: bool,
 }
 
 /// How far the stream as a whole has come.
@@ -152,6 +156,8 @@ impl StreamInnerExclusive {
             write_shutdown_waiters: Waiters::default(),
             stopped_waiters: Waiters::default(),
             recv,
+            retired: Vec::new(),
+            asked_connection: false,
         }
     }
 
@@ -168,6 +174,17 @@ impl StreamInnerExclusive {
     /// Whether MsQuic knows of the stream beyond its being open, so that shutting it down makes sense.
     pub(crate) fn is_live(&self) -> bool {
         matches!(self.state, StreamState::Starting | StreamState::Blocked | StreamState::Started)
+    }
+
+    /// True once, for a stream that has not started: somebody waits on it, and only the connection can say that it ended.
+    #[must_use]
+    pub(crate) fn must_ask_connection(&mut self) -> bool {
+        self.state == StreamState::Open && !std::mem::replace(&mut self.asked_connection, true)
+    }
+
+    /// Whether data is under way that must arrive although nobody holds the stream any more.
+    pub(crate) fn is_delivering(&self) -> bool {
+        self.is_live() && self.send_state == StreamSendState::FinQueued
     }
 
     /// Bytes submitted and not yet completed.
@@ -298,7 +315,7 @@ impl StreamInnerExclusive {
         if let Some(error) = self.write_error() {
             return Poll::Ready(Err(StartError::from_write_error(error)));
         }
-        self.start_waiters.register(WaiterKey::OWNER, cx.waker());
+        self.start_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
         Poll::Pending
     }
 
@@ -310,7 +327,7 @@ impl StreamInnerExclusive {
         if let Some(error) = self.write_error() {
             return Poll::Ready(Err(error));
         }
-        self.send_waiters.register(WaiterKey::OWNER, cx.waker());
+        self.send_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
         Poll::Pending
     }
 
@@ -321,7 +338,7 @@ impl StreamInnerExclusive {
             Ok(()) | Err(Denied::CauseToCome) => {}
             Err(Denied::Because(error)) => return Poll::Ready(Err(error)),
         }
-        self.window_waiters.register(WaiterKey::OWNER, cx.waker());
+        self.window_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
         Poll::Pending
     }
 
@@ -333,7 +350,7 @@ impl StreamInnerExclusive {
         if let Some(error) = self.write_error() {
             return Poll::Ready(Err(error));
         }
-        self.write_shutdown_waiters.register(WaiterKey::OWNER, cx.waker());
+        self.write_shutdown_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
         Poll::Pending
     }
 
@@ -342,7 +359,7 @@ impl StreamInnerExclusive {
         if self.send_shutdown_complete || !self.is_live() {
             return Poll::Ready(());
         }
-        self.write_shutdown_waiters.register(WaiterKey::OWNER, cx.waker());
+        self.write_shutdown_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
         Poll::Pending
     }
 
@@ -353,7 +370,7 @@ impl StreamInnerExclusive {
 
     /// Forgets a future that waited in [`Self::poll_stopped`].
     #[must_use = "drop the waker after the lock"]
-    pub(crate) fn forget_stopped(&mut self, key: WaiterKey) -> Option<std::task::Waker> {
+    pub(crate) fn forget_stopped(&mut self, key: WaiterKey) -> Option<Waker> {
         self.stopped_waiters.remove(key)
     }
 
@@ -373,7 +390,7 @@ impl StreamInnerExclusive {
             | StreamSendState::Absent => return Poll::Ready(Ok(None)),
             StreamSendState::Open | StreamSendState::FinQueued | StreamSendState::Failing => {}
         }
-        self.stopped_waiters.register(key, cx.waker());
+        self.stopped_waiters.register(key, cx.waker(), &mut self.retired);
         Poll::Pending
     }
 
@@ -566,6 +583,14 @@ impl StreamInnerExclusive {
             self.window_waiters.take_into(&mut wakeups);
         }
         wakeups
+    }
+}
+
+impl Retire for StreamInnerExclusive {
+    fn take_retired(&mut self) -> Vec<Waker> {
+        let mut retired = std::mem::take(&mut self.retired);
+        retired.append(&mut self.recv.take_retired());
+        retired
     }
 }
 

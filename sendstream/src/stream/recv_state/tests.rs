@@ -259,6 +259,7 @@ fn a_task_that_polls_last_is_the_one_that_is_woken() {
     assert!(last.run(|cx| recv.poll_take(1, cx)).is_pending());
     receive(&mut recv, &[b"x"], false).wake();
     assert_eq!((first.wakes(), last.wakes()), (0, 1));
+    assert_eq!(recv.take_retired().len(), 1, "what was replaced is dropped by whoever holds the lock");
     assert_eq!(first.stored(), 0);
 }
 

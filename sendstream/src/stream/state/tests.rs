@@ -389,6 +389,7 @@ fn a_send_refused_on_the_spot_gives_its_bytes_back_and_waits_for_the_cause() {
         assert_eq!((refusal, wakeups.len()), (Refusal::AwaitEvent, 0));
         assert_eq!((stream.state(), stream.in_flight()), (StreamState::Started, 0));
         assert_eq!(acked(&mut stream, submission.seq_no + 1), Poll::Pending);
+        assert_eq!(stream.begin_send(1, false), Err(Denied::CauseToCome));
         stream.on_peer_receive_aborted(9).wake();
         assert_eq!(acked(&mut stream, submission.seq_no + 1), Poll::Ready(Err(WriteError::Stopped(9))));
     }
@@ -682,6 +683,7 @@ fn a_thousand_polls_store_one_waker_of_each_kind() {
         });
     }
     assert_eq!(waiting(&stream), 4 + keys.len());
+    assert_eq!(stream.take_retired().len(), 4 + keys.len(), "what was replaced is dropped by whoever holds the lock");
     assert_eq!((first.stored(), task.stored()), (0, 4 + keys.len()), "the task that polled first is forgotten");
 }
 

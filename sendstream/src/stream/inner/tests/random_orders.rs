@@ -17,6 +17,9 @@ use crate::{
 /// What dropping the handle resets with.
 const DROP_CODE: u64 = 1000;
 
+/// The window at first, in bytes: small beside what is sent, so that it is often full.
+const FIRST_WINDOW: u64 = 50;
+
 // ---- The reference model -----------------------------------------------------------------------------------------------
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,7 +80,7 @@ impl Model {
             failing: false,
             end: None,
             start: None,
-            window: crate::stream::state::DEFAULT_WINDOW,
+            window: FIRST_WINDOW,
             window_is_fixed: false,
             send_is_over: false,
             is_live: false,
@@ -212,6 +215,23 @@ enum Step {
     DropWait,
 }
 
+impl Step {
+    /// Whether the stream, or what is asked of it, is over soon after.
+    fn is_an_end(self) -> bool {
+        matches!(
+            self,
+            Self::StartFails(_)
+                | Self::Stop
+                | Self::LoseConnection
+                | Self::Send { fin: true }
+                | Self::Finish
+                | Self::CallIsRefused(_)
+                | Self::Reset
+                | Self::DropHandle
+        )
+    }
+}
+
 impl Native {
     fn new() -> Self {
         Self {
@@ -326,8 +346,10 @@ struct World {
 impl World {
     fn new() -> Self {
         let state = StreamInnerExclusive::local(StreamRecv::absent(), None);
+        let inner = StreamInner::new(state, None);
+        inner.apply(|state| state.on_ideal_send_buffer_size(FIRST_WINDOW));
         Self {
-            inner: StreamInner::new(state, None),
+            inner,
             model: Model::new(),
             native: Native::new(),
             waits: Vec::new(),
@@ -384,6 +406,14 @@ impl World {
             steps.push(Step::DropWait);
         }
         steps
+    }
+
+    /// One of the legal steps; one in sixteen is a step that ends something, so that streams grow old before they die.
+    fn choose(&self, choice: usize) -> Option<Step> {
+        let (ends, goes_on): (Vec<_>, Vec<_>) = self.legal_steps().into_iter().partition(|step| step.is_an_end());
+        let (first, second) = if choice % 16 == 0 { (ends, goes_on) } else { (goes_on, ends) };
+        let steps = if first.is_empty() { second } else { first };
+        steps.get((choice / 16) % steps.len().max(1)).copied()
     }
 
     fn take(&mut self, step: Step, random: usize) {
@@ -458,7 +488,7 @@ impl World {
                 self.model.ends_with(lost.map_or(WriteError::Native(NativeError::ABORTED), WriteError::ConnectionLost));
             }
             Step::IdealSendBufferSize => {
-                let bytes = random as u64 % 200;
+                let bytes = random as u64 % 100;
                 assert_eq!(self.inner.handle_event_ideal_send_buffer_size(bytes), SUCCESS);
                 if !self.model.window_is_fixed {
                     self.model.window = bytes.max(1);
@@ -499,7 +529,7 @@ impl World {
                 self.waits.retain(|wait| matches!(wait.kind, Kind::Stopped(_)));
             }
             Step::FixWindow => {
-                let bytes = 1 + random as u64 % 200;
+                let bytes = 1 + random as u64 % 100;
                 self.inner.apply(|state| state.set_window(bytes));
                 self.model.window = bytes;
                 self.model.window_is_fixed = true;
@@ -699,9 +729,8 @@ proptest! {
     ) {
         let mut world = World::new();
         for (choice, random) in choices {
-            let steps = world.legal_steps();
-            let Some(step) = steps.get(usize::from(choice) % steps.len().max(1)) else { break };
-            world.take(*step, random.into());
+            let Some(step) = world.choose(choice.into()) else { break };
+            world.take(step, random.into());
             world.check();
         }
         world.finish();

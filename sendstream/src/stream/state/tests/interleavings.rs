@@ -588,11 +588,18 @@ fn a_handle_that_is_dropped_before_the_start() {
 
 #[test]
 fn a_task_that_waits_for_a_stop_beside_the_sender() {
-    // A third thread multiplies the interleavings, so this has fewer cases.
-    for interference in
-        [Interference::None, Interference::PeerStops { after: 0 }, Interference::ConnectionLost { after: 0 }]
-    {
+    let programs: [Program; 2] = [
+        |stream| Heard { finished: Some(stream.finished()), ..Heard::default() },
+        |stream| {
+            let _ = stream.send(BYTES, false);
+            Heard { reset: stream.reset().is_ok(), ..Heard::default() }
+        },
+    ];
+    let interferences =
+        [Interference::None, Interference::PeerStops { after: 0 }, Interference::ConnectionLost { after: 0 }];
+    for (program, interference) in programs.iter().flat_map(|program| interferences.map(|after| (*program, after))) {
         let mut builder = Builder::new();
+        // A third thread multiplies the interleavings.
         builder.preemption_bound = Some(PREEMPTIONS - 1);
         builder.check(move || {
             let stream = Arc::new(Stream::new());
@@ -604,11 +611,11 @@ fn a_task_that_waits_for_a_stop_beside_the_sender() {
                 let stream = stream.clone();
                 thread::spawn(move || stream.stopped())
             };
-            let finished = Some(stream.finished());
+            let heard = program(&stream);
             let stopped = Some(watcher.join().expect("the watcher ends"));
             stream.go();
             let said = worker.join().expect("the worker ends");
-            Heard { finished, stopped, ..Heard::default() }.judge(&said);
+            Heard { stopped, ..heard }.judge(&said);
             assert_eq!(waiting(&stream.lock()), 0, "somebody is left asleep");
         });
     }
