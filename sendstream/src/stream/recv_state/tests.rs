@@ -239,6 +239,15 @@ fn a_stop_is_told_when_something_is_left_to_give_up() {
 }
 
 #[test]
+fn a_stop_is_remembered_for_when_the_stream_starts() {
+    for (recv, end) in every_end() {
+        let expected = if let StreamRecvState::Stopped(code) = end { Some(code) } else { None };
+        assert_eq!(recv.stopped_with(), expected);
+    }
+    assert_eq!(StreamRecv::open().stopped_with(), None);
+}
+
+#[test]
 fn a_thousand_polls_store_one_waker() {
     let (reader, waiter) = (Task::new(), Task::new());
     let mut recv = StreamRecv::open();

@@ -661,6 +661,42 @@ fn the_readers_of_a_stream_that_can_never_start_are_told() {
     }
 }
 
+#[test]
+fn a_stream_that_has_not_started_asks_the_connection_once() {
+    let mut stream = fresh();
+    assert!(stream.must_ask_connection());
+    assert!(!stream.must_ask_connection());
+    assert!(!started().must_ask_connection(), "events will tell");
+    let key = stream.new_stopped_key();
+    let task = Task::new();
+    assert!(task.run(|cx| stream.poll_stopped(key, cx)).is_pending());
+    stream.on_lost(Some(LOST)).wake();
+    assert_eq!(task.wakes(), 1);
+    assert_eq!(stop_answer(&mut stream), Poll::Ready(Err(LOST)));
+}
+
+#[test]
+fn only_a_live_stream_with_fin_under_way_is_delivering() {
+    let mut stream = fresh();
+    assert!(!stream.is_delivering());
+    send(&mut stream, 1, false);
+    assert!(!stream.is_delivering());
+    send(&mut stream, 0, true);
+    assert!(stream.is_delivering());
+    let ends: [Move; 4] = [
+        |stream| stream.on_send_shutdown_complete(true).wake(),
+        |stream| stream.on_shutdown_complete(Some(LOST)).wake(),
+        |stream| stream.on_peer_receive_aborted(9).wake(),
+        |stream| stream.begin_reset(8).expect("it is finishing").1.wake(),
+    ];
+    for end in ends {
+        let mut stream = finishing();
+        assert!(stream.is_delivering());
+        end(&mut stream);
+        assert!(!stream.is_delivering());
+    }
+}
+
 // ---- Who waits -------------------------------------------------------------------------------------------------------
 
 #[test]
