@@ -71,8 +71,9 @@ pub struct TransportConfig {
     pub drop_error_code: u64,
     /// How many connections may wait to be accepted by the application before a server refuses more. At least 1; 1024.
     ///
-    /// Streams that wait to be accepted count as open: how many there can be is
-    /// [`max_concurrent_uni_streams`](Self::max_concurrent_uni_streams) and its bidirectional twin.
+    /// Streams that wait to be accepted count as open, also when they are over already, as soon as 64 of their kind
+    /// wait: there are never more than that and [`max_concurrent_uni_streams`](Self::max_concurrent_uni_streams), or its
+    /// bidirectional twin, together.
     pub accept_backlog: usize,
 }
 

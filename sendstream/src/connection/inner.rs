@@ -275,9 +275,9 @@ impl ConnectionInner {
                 let event = unsafe { &mut data.PEER_STREAM_STARTED };
                 let unidirectional =
                     event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL != 0;
-                // The peer may open another only when this one's handle is closed, not already when it is over: otherwise
-                // streams that come and go while nobody accepts them would pile up without bound.
-                event.Flags |= sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_DELAY_ID_FC_UPDATES;
+                if self.lock().is_accepting_slowly(!unidirectional) {
+                    event.Flags |= sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_DELAY_ID_FC_UPDATES;
+                }
                 // SAFETY: the stream is the event's, and this is the event.
                 Some(unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional) })
             }

@@ -259,6 +259,14 @@ impl ConnectionInnerExclusive {
         !self.abandoned
     }
 
+    /// Whether so many streams wait to be accepted that a further one must count against the peer's limit until its
+    /// handle is closed, and not only until it is over. Otherwise streams that come and go while nobody accepts them
+    /// would pile up without bound.
+    pub(crate) fn is_accepting_slowly(&mut self, bidirectional: bool) -> bool {
+        const WAITING_AT_EASE: usize = 64;
+        self.accept_queue(bidirectional).streams.len() >= WAITING_AT_EASE
+    }
+
     /// The connection ended, or is ending, because of `cause`. The first cause is kept.
     pub(crate) fn on_closed(&mut self, cause: ConnectionError) -> Ending {
         if self.cause().is_some() {
