@@ -213,7 +213,11 @@ fn a_held_chunk_keeps_its_bytes_when_the_stream_is_stopped_under_it() {
             for _ in 0..round % 20 {
                 drop(send.send(vec![b'b'; 4000]));
             }
-            if round % 2 == 0 { recv.stop(1).unwrap() } else { drop(recv) }
+            if round % 2 == 0 {
+                recv.stop(1).unwrap()
+            } else {
+                drop(recv)
+            }
             // What MsQuic got back by mistake would be written to by the next stream.
             let mut other = pair.client.open_uni().unwrap();
             other.finish_with(vec![b'z'; 20_000]).await.unwrap();

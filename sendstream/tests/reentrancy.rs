@@ -48,6 +48,19 @@ fn poll_with<F: Future>(waker: &Waker, future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(waker))
 }
 
+/// A waker that panics, and what tells that it was woken.
+fn panicking() -> (Waker, mpsc::Receiver<()>) {
+    struct Panicking(mpsc::SyncSender<()>);
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {
+            self.0.send(()).unwrap();
+            panic!("this waker panics, as the test wants");
+        }
+    }
+    let (sender, woken) = mpsc::sync_channel(1);
+    (Waker::from(Arc::new(Panicking(sender))), woken)
+}
+
 /// A stream on which something is in flight, and the other side's half of it.
 async fn busy(pair: &Pair) -> (SendStream, RecvStream) {
     let mut send = pair.client.open_uni().unwrap();
@@ -195,18 +208,10 @@ fn a_waker_may_read_and_drop_the_reader() {
 
 #[test]
 fn a_panicking_waker_fails_its_stream_and_nothing_else() {
-    struct Panicking(mpsc::SyncSender<()>);
-    impl Wake for Panicking {
-        fn wake(self: Arc<Self>) {
-            self.0.send(()).unwrap();
-            panic!("this waker panics, as the test wants");
-        }
-    }
     run(async {
         let pair = Pair::new().await;
         let (mut send, recv) = busy(&pair).await;
-        let (panicking, woken) = mpsc::sync_channel(1);
-        let panicking = Waker::from(Arc::new(Panicking(panicking)));
+        let (panicking, woken) = panicking();
         assert!(poll_with(&panicking, std::pin::pin!(send.acked())).is_pending());
         let read = std::thread::spawn(move || futures::executor::block_on(read_to_end(recv)));
         woken.recv_timeout(support::HANG).unwrap();
@@ -248,18 +253,10 @@ fn a_waker_that_owns_the_stream_may_be_replaced() {
 
 #[test]
 fn a_panicking_waker_of_a_shutdown_does_not_take_the_process_along() {
-    struct Panicking(mpsc::SyncSender<()>);
-    impl Wake for Panicking {
-        fn wake(self: Arc<Self>) {
-            self.0.send(()).unwrap();
-            panic!("this waker panics, as the test wants");
-        }
-    }
     for _ in 0..20 {
         run(async {
             let Pair { client, server, endpoints } = Pair::new().await;
-            let (panicking, woken) = mpsc::sync_channel(1);
-            let panicking = Waker::from(Arc::new(Panicking(panicking)));
+            let (panicking, woken) = panicking();
             let mut idle = Box::pin(endpoints.client.wait_idle());
             assert!(poll_with(&panicking, idle.as_mut()).is_pending());
             drop((client, server));

@@ -13,7 +13,13 @@ use sendstream_sys as sys;
 use crate::{
     connection::state::{Connected, ConnectionInnerExclusive, Ending},
     error::{ConnectionError, NativeError},
-    native::{address::Address, api::call, background, handle::Handle, live::LiveGuard},
+    native::{
+        address::{Address, address_parameter},
+        api::call,
+        background,
+        handle::Handle,
+        live::LiveGuard,
+    },
     stream::instance::StreamInstance,
     tls::Trust,
     waiters::{KeyedWait, Lock, LockGuard, WaiterKey},
@@ -371,14 +377,8 @@ impl ConnectionInner {
 
     /// An address parameter, asked for on the worker.
     fn address(&self, parameter: u32) -> Option<std::net::SocketAddr> {
-        let mut storage = [0u64; Address::SIZE.div_ceil(size_of::<u64>())];
-        let mut length = Address::SIZE as u32;
-        let place = storage.as_mut_ptr().cast::<c_void>();
-        // SAFETY: the handle is open, and `place` has the bytes that the parameter has.
-        let status = unsafe { call!(GetParam(self.handle().raw(), parameter, &mut length, place)) };
-        NativeError::check(status).ok()?;
-        // SAFETY: MsQuic wrote a whole `QUIC_ADDR` there.
-        unsafe { Address::read(place.cast_const().cast()) }
+        // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in place.
+        unsafe { address_parameter(self.handle().raw(), parameter) }
     }
 
     /// The peer's reason phrase, asked for on the worker.

@@ -1,9 +1,12 @@
 //! Socket addresses as MsQuic takes and gives them: `QUIC_ADDR` is a `sockaddr`.
 
-use std::{mem, net::SocketAddr, ptr};
+use std::{ffi::c_void, mem, net::SocketAddr, ptr};
 
 use sendstream_sys as sys;
 use socket2::{SockAddr, SockAddrStorage};
+
+use super::api::call;
+use crate::error::NativeError;
 
 /// A `QUIC_ADDR` of our own.
 pub(crate) struct Address(SockAddr);
@@ -44,6 +47,22 @@ impl Address {
         let address = unsafe { SockAddr::new(storage, Self::SIZE as libc::socklen_t) };
         address.as_socket()
     }
+}
+
+/// Asks an object for a parameter that is an address.
+///
+/// # Safety
+///
+/// `handle` is open, and asking it for `parameter`, which is an address, does not wait here.
+pub(crate) unsafe fn address_parameter(handle: sys::HQUIC, parameter: u32) -> Option<SocketAddr> {
+    let mut storage = [0u64; Address::SIZE.div_ceil(size_of::<u64>())];
+    let mut length = Address::SIZE as u32;
+    let place = storage.as_mut_ptr().cast::<c_void>();
+    // SAFETY: the handle is open, as the caller promises, and `place` has the bytes that an address has.
+    let status = unsafe { call!(GetParam(handle, parameter, &mut length, place)) };
+    NativeError::check(status).ok()?;
+    // SAFETY: MsQuic wrote a whole `QUIC_ADDR` there.
+    unsafe { Address::read(place.cast_const().cast()) }
 }
 
 #[cfg(test)]

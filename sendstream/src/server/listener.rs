@@ -20,7 +20,7 @@ use crate::{
     },
     error::NativeError,
     native::{
-        address::Address,
+        address::{Address, address_parameter},
         api::call,
         background,
         configuration::Alpn,
@@ -118,8 +118,9 @@ impl Listener {
             }
             return Err(status);
         }
-        // SAFETY: it was started above, and nobody else has it yet who could stop it.
-        if let Some(address) = unsafe { local_address(handle) } {
+        // SAFETY: it was started above, and nobody else has it yet who could stop it. The call takes a short native lock
+        // and waits for no worker.
+        if let Some(address) = unsafe { address_parameter(handle, sys::QUIC_PARAM_LISTENER_LOCAL_ADDRESS) } {
             let _ = listener.local_address.set(address);
         }
         Ok(listener)
@@ -209,22 +210,6 @@ impl Listener {
         drop(unwanted);
         0
     }
-}
-
-/// `QUIC_PARAM_LISTENER_LOCAL_ADDRESS`, which takes a short native lock and waits for no worker.
-///
-/// # Safety
-///
-/// `handle` is an open listener.
-unsafe fn local_address(handle: sys::HQUIC) -> Option<SocketAddr> {
-    let mut storage = [0u64; Address::SIZE.div_ceil(size_of::<u64>())];
-    let mut length = Address::SIZE as u32;
-    let place = storage.as_mut_ptr().cast::<c_void>();
-    // SAFETY: the handle is open, as the caller promises; `place` has the bytes that the parameter has.
-    let status = unsafe { call!(GetParam(handle, sys::QUIC_PARAM_LISTENER_LOCAL_ADDRESS, &mut length, place)) };
-    NativeError::check(status).ok()?;
-    // SAFETY: MsQuic wrote a whole `QUIC_ADDR` there.
-    unsafe { Address::read(place.cast_const().cast()) }
 }
 
 /// The callback of every listener.

@@ -411,7 +411,7 @@ impl World {
     /// One of the legal steps; one in sixteen is a step that ends something, so that streams grow old before they die.
     fn choose(&self, choice: usize) -> Option<Step> {
         let (ends, goes_on): (Vec<_>, Vec<_>) = self.legal_steps().into_iter().partition(|step| step.is_an_end());
-        let (first, second) = if choice % 16 == 0 { (ends, goes_on) } else { (goes_on, ends) };
+        let (first, second) = if choice.is_multiple_of(16) { (ends, goes_on) } else { (goes_on, ends) };
         let steps = if first.is_empty() { second } else { first };
         steps.get((choice / 16) % steps.len().max(1)).copied()
     }

@@ -1,4 +1,5 @@
-//! The state machine under `loom`: a sender and MsQuic's worker as two threads, in every interleaving of their steps.
+//! The state machine under `loom`: a sender and MsQuic's worker as two threads, in every interleaving of their steps with
+//! up to [`PREEMPTIONS`] preemptions; `LOOM_MAX_PREEMPTIONS` asks for more.
 //!
 //! Only what the model itself is made of comes from loom, so this runs in a plain `cargo test`. [`Stream`] does what
 //! `StreamInstance` and `StreamInner` do around the state: one lock, a native call outside of it, the wake after it.
@@ -455,7 +456,7 @@ fn explore(program: Program) {
 
 fn explore_one(program: Program, start: Start, interference: Interference) {
     let mut builder = Builder::new();
-    builder.preemption_bound = Some(PREEMPTIONS);
+    builder.preemption_bound.get_or_insert(PREEMPTIONS);
     builder.check(move || {
         let stream = Arc::new(Stream::new());
         let worker = {
@@ -600,7 +601,7 @@ fn a_task_that_waits_for_a_stop_beside_the_sender() {
     for (program, interference) in programs.iter().flat_map(|program| interferences.map(|after| (*program, after))) {
         let mut builder = Builder::new();
         // A third thread multiplies the interleavings.
-        builder.preemption_bound = Some(PREEMPTIONS - 1);
+        builder.preemption_bound.get_or_insert(PREEMPTIONS - 1);
         builder.check(move || {
             let stream = Arc::new(Stream::new());
             let worker = {
