@@ -112,7 +112,7 @@ fn demonstrate(args: &DemoArgs, children: &Children) -> Result<Outcome, Failure>
     let inbox = dir.path().join("received");
 
     let bar = progress.transfer("making", args.size);
-    let digest = make_file(&source, args.size, &bar);
+    let digest = make_file(&source, args.size, children, &bar);
     bar.clear();
     let digest = digest.map_err(|error| {
         Failure::new(format!("cannot make a file of {} bytes in {}: {error}", args.size, parent.display()))
@@ -132,7 +132,7 @@ fn demonstrate(args: &DemoArgs, children: &Children) -> Result<Outcome, Failure>
     let receiver = receiver.party()?;
 
     let bar = progress.transfer("checking", args.size);
-    let stored = hash_file(&inbox.join("demo.bin"), &bar);
+    let stored = hash_file(&inbox.join("demo.bin"), children, &bar);
     bar.clear();
     let stored = stored.map_err(|error| Failure::new(format!("cannot read the received file: {error}")))?;
     let digest = digest.to_string();
@@ -148,7 +148,7 @@ fn demonstrate(args: &DemoArgs, children: &Children) -> Result<Outcome, Failure>
 }
 
 /// Fills a file with bytes that nothing on the way can compress, and returns their digest.
-fn make_file(path: &Path, size: u64, bar: &Bar) -> io::Result<blake3::Hash> {
+fn make_file(path: &Path, size: u64, children: &Children, bar: &Bar) -> io::Result<blake3::Hash> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed)?;
     // BLAKE3's output goes on for as long as one reads, at the speed of its hashing.
@@ -158,6 +158,7 @@ fn make_file(path: &Path, size: u64, bar: &Bar) -> io::Result<blake3::Hash> {
     let mut buffer = vec![0; BUFFER_LEN];
     let mut left = size;
     while left > 0 {
+        children.check()?;
         let len = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
         let chunk = &mut buffer[..len];
         random.fill(chunk);
@@ -169,11 +170,12 @@ fn make_file(path: &Path, size: u64, bar: &Bar) -> io::Result<blake3::Hash> {
     Ok(hasher.finalize())
 }
 
-fn hash_file(path: &Path, bar: &Bar) -> io::Result<blake3::Hash> {
+fn hash_file(path: &Path, children: &Children, bar: &Bar) -> io::Result<blake3::Hash> {
     let mut file = File::open(path)?;
     let mut hasher = blake3::Hasher::new();
     let mut buffer = vec![0; BUFFER_LEN];
     loop {
+        children.check()?;
         match file.read(&mut buffer)? {
             0 => return Ok(hasher.finalize()),
             len => {
@@ -207,6 +209,11 @@ impl Children {
         let child = Arc::new(Mutex::new(child));
         children.push(Arc::clone(&child));
         Ok(Running { pid, stdout, child })
+    }
+
+    /// Fails once they were killed: then the work between them is to end, too.
+    fn check(&self) -> io::Result<()> {
+        if lock(&self.0).is_some() { Ok(()) } else { Err(io::Error::other("interrupted")) }
     }
 
     /// Ends all processes, and lets no other one start.

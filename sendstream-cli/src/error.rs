@@ -30,6 +30,11 @@ impl Failure {
         Self { what: "interrupted".to_owned(), todo: None, status: INTERRUPTED }
     }
 
+    /// Whether the user stopped it.
+    pub(crate) fn is_interruption(&self) -> bool {
+        self.status == INTERRUPTED
+    }
+
     /// Prints the failure on standard error and turns it into the process's exit status.
     pub(crate) fn report(&self) -> ExitCode {
         // Nobody is left to tell when standard error is closed.
@@ -71,6 +76,10 @@ impl Failure {
                         .todo("check the ticket: each run of `sendstream recv` prints a new one")
                 }
                 Some(Code::Interrupted) => Self::new(format!("the receiver at {receiver} was stopped by its user")),
+                Some(Code::Refused) => {
+                    Self::new(format!("the receiver at {receiver} takes one sender only, and another one came first"))
+                        .todo("run `sendstream recv` without `--once` to serve several")
+                }
                 Some(Code::TooSlow) => Self::new(format!("the receiver at {receiver} gave up waiting for this end")),
                 Some(Code::BadMessage) => Self::new(format!("the receiver at {receiver} did not understand this end"))
                     .todo("install the same release at both ends"),

@@ -25,7 +25,7 @@ use crate::{
     protocol::{ALPN, Code, Hello, SERVER_NAME, Verdict, Welcome},
     reader::{Piece, Reader},
     signal::Interrupt,
-    summary::{Direction, FileResult, Summary},
+    summary::{Direction, FileResult, Summary, count_files},
     ticket::Ticket,
     transport,
     walk::{self, Outgoing},
@@ -52,20 +52,21 @@ fn send(args: &SendArgs, summary: &mut Summary) -> Result<(), Failure> {
         .map_err(|error| Failure::new(format!("cannot set up QUIC: {}", chain(&error))))?;
 
     block_on(async {
-        let connection = unless(&interrupt, connect(&client, &args.ticket)).await??;
-        let result = unless(&interrupt, transfer(&connection, &args.ticket, files, &progress, summary)).await;
-        transport::close(&connection, if result.is_ok() { Code::Done } else { Code::Interrupted });
+        let connection = unless(&interrupt, connect(&client, &args.ticket)).await?;
+        let result = transfer(&connection, &args.ticket, files, &progress, &interrupt, summary).await;
+        let interrupted = result.as_ref().is_err_and(Failure::is_interruption);
+        transport::close(&connection, if interrupted { Code::Interrupted } else { Code::Done });
         drop(connection);
         // The process must not end before the receiver is told.
         client.wait_idle().await;
-        result?
+        result
     })
 }
 
 /// Runs `work` until the user interrupts it.
-async fn unless<T>(interrupt: &Interrupt, work: impl Future<Output = T>) -> Result<T, Failure> {
+async fn unless<T>(interrupt: &Interrupt, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     match future::select(pin!(work), interrupt.wait()).await {
-        Either::Left((done, _)) => Ok(done),
+        Either::Left((done, _)) => done,
         Either::Right(_) => Err(Failure::interrupted()),
     }
 }
@@ -93,13 +94,14 @@ async fn transfer(
     ticket: &Ticket,
     files: Arc<[Outgoing]>,
     progress: &Progress,
+    interrupt: &Interrupt,
     summary: &mut Summary,
 ) -> Result<(), Failure> {
     let receiver = ticket.authority();
     let bytes = files.iter().fold(0u64, |sum, file| sum.saturating_add(file.size));
     let hello = Hello { token: ticket.token.clone(), files: files.len() as u64, bytes };
     let (mut control, mut answer) = open(connection, &receiver).await?;
-    greet(&mut control, &mut answer, &hello, &receiver).await?;
+    unless(interrupt, greet(&mut control, &mut answer, &hello, &receiver)).await?;
     summary.start();
 
     let reader = Reader::spawn(Arc::clone(&files)).map_err(|error| Failure::new(format!("cannot start: {error}")))?;
@@ -112,16 +114,17 @@ async fn transfer(
         results: Results { open: vec![true; files.len()], files: &files, summary, progress },
         bar: &bar,
     };
-    let mut sent = sender.send_all(reader).await;
-    if sent.is_ok() {
-        sent = farewell(&mut control, &mut answer, &receiver).await;
-    }
+    let sent = unless(interrupt, async {
+        sender.send_all(reader).await?;
+        farewell(&mut control, &mut answer, &receiver).await
+    });
+    let sent = sent.await;
     sender.results.close();
     bar.clear();
     sent?;
     match summary.failed() {
         0 => Ok(()),
-        failed => Err(Failure::new(format!("{failed} of {} files did not arrive", files.len()))),
+        failed => Err(Failure::new(format!("{failed} of {} did not arrive", count_files(files.len())))),
     }
 }
 

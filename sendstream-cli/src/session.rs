@@ -39,7 +39,7 @@ use crate::{
         Code, FileDecoder, FileHeader, Hello, MAX_LISTING_LEN, Part, ProtocolError, Verdict, Welcome, listing_len,
     },
     signal::Interrupt,
-    summary::{Direction, FileResult, Summary},
+    summary::{Direction, FileResult, Summary, count_files},
     ticket::Token,
     transport,
 };
@@ -105,7 +105,11 @@ async fn greet(incoming: Incoming, shared: &Arc<Shared>) -> Result<Session, Fail
     }
     answer.write_all(&Welcome::encode()).await.map_err(|error| Failure::with_sender(&error))?;
 
-    shared.progress.note(format_args!("{peer}: sends {} files, {} bytes", hello.files, hello.bytes));
+    shared.progress.note(format_args!(
+        "{peer}: announces {}, {} bytes",
+        count_files(hello.files as usize),
+        hello.bytes
+    ));
     let bar = shared.progress.transfer("receiving", hello.bytes);
     Ok(Session { shared: Arc::clone(shared), peer, connection, control, answer, bar })
 }
@@ -198,7 +202,7 @@ impl Session {
         bar.clear();
         let failed = log.summary.failed();
         if result.is_ok() && failed > 0 {
-            result = Err(Failure::new(format!("{failed} of the files were not kept")));
+            result = Err(Failure::new(format!("{} not kept", count_files(failed))));
         }
         Ended::Session(log.summary, result)
     }

@@ -1,7 +1,7 @@
 //! The result of a transfer on standard output: one line for people, or one JSON object per line for programs.
 
 use std::{
-    io::Write as _,
+    io::{self, Write as _},
     time::{Duration, Instant},
 };
 
@@ -107,11 +107,8 @@ impl Summary {
             Direction::Received => ("received", "from"),
         };
         let (kept, all) = (self.kept(), self.files.len());
-        let count = match (kept, all) {
-            (1, 1) => "1 file".to_owned(),
-            (kept, all) if kept == all && ok => format!("{all} files"),
-            (kept, all) => format!("{kept} of {all} files"),
-        };
+        let all = count_files(all);
+        let count = if kept == self.files.len() && ok { all } else { format!("{kept} of {all}") };
         let bytes = self.bytes();
         let mut line = format!(
             "{verb} {count} {preposition} {}: {} ({bytes} bytes) in {:.2} s, {:.1} MiB/s",
@@ -148,18 +145,26 @@ impl Summary {
     }
 }
 
-/// Prints one line of results.
+/// Prints one line of results. A reader that went away, as `head` does, wants no more of them, which is no failure.
 pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
-    let mut stdout = std::io::stdout().lock();
-    writeln!(stdout, "{line}")
-        .and_then(|()| stdout.flush())
-        .map_err(|error| Failure::new(format!("cannot write the result to standard output: {error}")))
+    let mut stdout = io::stdout().lock();
+    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(format!("cannot write the result to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Prints one JSON object on a line of its own.
 pub(crate) fn print_json(object: &impl Serialize) -> Result<(), Failure> {
     let line = serde_json::to_string(object).map_err(|error| Failure::new(format!("cannot print as JSON: {error}")))?;
     print_line(&line)
+}
+
+/// "1 file", "2 files".
+pub(crate) fn count_files(count: usize) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }
 
 /// Bytes over time in MiB/s; 0 if there was no time.

@@ -51,6 +51,8 @@ fn an_interrupted_sender_tells_the_receiver() {
     let interrupted = Instant::now();
     sender.signal("INT");
     assert_eq!(sender.wait().code(), Some(130));
+    let summary = sender.object();
+    assert_eq!((&summary["error"], &summary["files_failed"]), (&"interrupted".into(), &1.into()));
     let session = receiver.session();
     assert_eq!(session["error"], "the sender was stopped by its user");
     // It was told, and did not have to find out by waiting.

@@ -68,6 +68,18 @@ fn a_directory_of_1000_small_files_arrives() {
 }
 
 #[test]
+fn many_files_of_several_chunks_arrive() {
+    let (receiver, files) = (Receiver::start(&[]), Files::new());
+    let content = noise(5, 600_000);
+    let paths: Vec<_> = (0..300).map(|i| files.file(&format!("top/{i}"), &content)).collect();
+    let sent = send_well(&[&files.path("top")], &receiver.ticket);
+    assert_eq!(sent["files_ok"], paths.len());
+    let received = receiver.session();
+    assert_eq!(received["files_ok"], paths.len());
+    assert_eq!(received["digest"], sent["digest"]);
+}
+
+#[test]
 fn sizes_around_the_unit_of_transfer_arrive() {
     let (receiver, files) = (Receiver::start(&["--fsync"]), Files::new());
     let unit = 256 * 1024;
