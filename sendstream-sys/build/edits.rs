@@ -32,6 +32,35 @@ pub(crate) const EDITS: &[Edit] = &[
                       if (BytesTransferred == 0 || DatagramHead == NULL) {",
     },
     Edit {
+        name: "exclusive-port",
+        file: "src/platform/datapath_epoll.c",
+        prevents: "a server on port 0 is given the port of another server of the same user, and takes half of its packets; \
+                   and a server on a port in use is not refused",
+        // Linux lets sockets with SO_REUSEPORT share a port even where it chooses the port itself. So the first of a
+        // server's sockets, one for each processor, binds without it. The next edit sets it afterwards, for the others.
+        anchor: "        if ((Config->Flags & CXPLAT_SOCKET_FLAG_SHARE || Config->RemoteAddress == NULL) &&\n            \
+                 SocketContext->Binding->Datapath->PartitionCount > 1) {",
+        replacement: "        if ((Config->RemoteAddress == NULL ?\n                \
+                      SocketContext != Binding->SocketContexts :\n                \
+                      (Config->Flags & CXPLAT_SOCKET_FLAG_SHARE)) &&\n            \
+                      SocketContext->Binding->Datapath->PartitionCount > 1) {",
+    },
+    Edit {
+        name: "exclusive-port-shared-after",
+        file: "src/platform/datapath_epoll.c",
+        prevents: "a server has one socket for all processors, since exclusive-port",
+        anchor: "            \"bind failed\");\n        goto Exit;\n    }\n\n    QUIC_ADDR_STR LocalAddressStr;",
+        replacement: "            \"bind failed\");\n        goto Exit;\n    }\n\n    \
+                      if (SocketType == CXPLAT_SOCKET_UDP && Config->RemoteAddress == NULL &&\n        \
+                      SocketContext == Binding->SocketContexts &&\n        \
+                      SocketContext->Binding->Datapath->PartitionCount > 1) {\n        \
+                      Option = TRUE;\n        \
+                      if (setsockopt(\n                SocketContext->SocketFd, SOL_SOCKET, SO_REUSEPORT,\n                \
+                      (const void*)&Option, sizeof(Option)) == SOCKET_ERROR) {\n            \
+                      Status = errno;\n            goto Exit;\n        }\n    }\n\n    \
+                      QUIC_ADDR_STR LocalAddressStr;",
+    },
+    Edit {
         name: "fin-behind-lent-data",
         file: "src/core/stream_recv.c",
         prevents: "with several receives outstanding, a FIN in a frame of its own is not told before every byte is given back",

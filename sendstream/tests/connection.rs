@@ -313,3 +313,19 @@ fn an_aborted_stream_that_the_peer_never_admitted_does_not_hold_the_connection()
         endpoints.end().await;
     });
 }
+
+#[test]
+fn servers_on_port_0_never_share_a_port() {
+    run(async {
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let serve = || Server::builder().identity(identity.clone()).alpn(["test"]).bind(any).unwrap();
+        // Where the system chose among all ports, shared ones too, some of these would meet: 4 pairs on average.
+        let servers: Vec<_> = (0..500).map(|_| serve()).collect();
+        let ports: std::collections::HashSet<_> = servers.iter().map(|server| server.local_addr().unwrap()).collect();
+        assert_eq!(ports.len(), servers.len());
+        for server in servers {
+            server.shutdown().await;
+        }
+    });
+}

@@ -62,10 +62,13 @@ impl Endpoints {
     }
 
     pub(crate) async fn connect(&self) -> (Connection, Connection) {
-        let (client, server) = futures::join!(self.client.connect(self.address, "localhost"), async {
-            self.server.accept().await.expect("the server runs").accept().await
-        });
-        (client.unwrap(), server.unwrap())
+        // Whichever side fails first ends the wait of the other.
+        let client = async { self.client.connect(self.address, "localhost").await.map_err(|error| error.to_string()) };
+        let server = async {
+            let incoming = self.server.accept().await.expect("the server runs");
+            incoming.accept().await.map_err(|error| error.to_string())
+        };
+        futures::try_join!(client, server).unwrap()
     }
 
     /// Shuts both sides down and waits until no native handle is left.

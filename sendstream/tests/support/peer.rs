@@ -45,6 +45,11 @@ impl Peer {
         Self { address: address.parse().unwrap(), hash: hash.parse().unwrap(), child }
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Connects to it; `transport` are this side's settings.
     pub(crate) async fn connect(&self, transport: TransportConfig) -> (Client, Connection) {
         let client =
