@@ -14,7 +14,7 @@ use crate::{
         registration::Registration,
     },
     server::listener::{Listener, ListenerSettings, NewConnection},
-    tls::Identity,
+    tls::{ClientAuth, Identity},
     waiters::wait_for,
 };
 
@@ -40,7 +40,13 @@ pub struct Server {
 impl Server {
     /// Starts to describe a server; [`ServerBuilder::bind`] makes it.
     pub fn builder() -> ServerBuilder {
-        ServerBuilder { registration: None, identity: None, alpn: Vec::new(), transport: TransportConfig::default() }
+        ServerBuilder {
+            registration: None,
+            identity: None,
+            client_auth: ClientAuth::None,
+            alpn: Vec::new(),
+            transport: TransportConfig::default(),
+        }
     }
 
     /// The address it listens on, with the port that the system chose if it was bound to port 0.
@@ -98,6 +104,7 @@ impl Drop for Server {
 pub struct ServerBuilder {
     registration: Option<Registration>,
     identity: Option<Identity>,
+    client_auth: ClientAuth,
     alpn: Vec<Vec<u8>>,
     transport: TransportConfig,
 }
@@ -106,6 +113,13 @@ impl ServerBuilder {
     /// The certificate and key that it shows to clients. Required.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
+        self
+    }
+
+    /// Which certificates it asks its clients for; none unless said otherwise.
+    /// [`Connection::peer_identity`] gives what a client showed.
+    pub fn client_auth(mut self, client_auth: ClientAuth) -> Self {
+        self.client_auth = client_auth;
         self
     }
 
@@ -137,10 +151,12 @@ impl ServerBuilder {
         let alpn = Alpn::new(self.alpn)?;
         let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
         let registration = self.registration.map_or_else(Registration::shared, Ok).map_err(BindError::Native)?;
-        let configuration = Configuration::open(&registration, &alpn, &self.transport, Credential::Server(&identity))?;
+        let credential = Credential::Server { identity: &identity, clients: &self.client_auth };
+        let configuration = Configuration::open(&registration, &alpn, &self.transport, credential)?;
         let live = LiveHandles::new(registration);
         let settings = ListenerSettings {
             backlog: self.transport.accept_backlog,
+            client_auth: self.client_auth,
             fixed_send_window: self.transport.send_window.map(u64::from),
             drop_error_code: self.transport.drop_error_code,
         };
@@ -175,7 +191,8 @@ impl Incoming {
     ///
     /// # Errors
     ///
-    /// The [`ConnectionError`] that ended the handshake: the client gave up, or TLS found no agreement.
+    /// The [`ConnectionError`] that ended the handshake: the client gave up, TLS found no agreement, or the client's
+    /// certificate was refused ([`ConnectionError::CertificateRefused`]).
     ///
     /// # Cancel safety
     ///
