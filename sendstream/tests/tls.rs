@@ -543,3 +543,32 @@ fn a_verifier_that_never_answers_is_let_go_with_the_handshake() {
         end(meeting.server, meeting.client).await;
     });
 }
+
+#[test]
+fn a_new_identity_is_for_new_connections_and_old_ones_stay() {
+    run(async {
+        let authority = Authority::new();
+        let (old, new) = (authority.issue("localhost"), authority.issue("localhost"));
+        let server = server(old.clone(), ClientAuth::Optional(authority.trust()));
+        let client =
+            Client::builder().alpn(["test"]).trust(authority.trust()).identity(authority.issue("me")).build().unwrap();
+        let shown = |meeting: &Meeting| meeting.connected.as_ref().unwrap().peer_identity().unwrap();
+        let first = Meeting::of(server, client, "localhost").await;
+        assert_eq!(shown(&first).certificate(), old.certificate());
+        first.server.set_identity(new.clone()).unwrap();
+
+        let Meeting { server, client, connected: old_client, accepted: old_server } = first;
+        let second = Meeting::of(server, client, "localhost").await;
+        assert_eq!(shown(&second).certificate(), new.certificate());
+        assert!(second.accepted.as_ref().unwrap().peer_identity().is_some(), "clients are asked as before");
+
+        let (old_client, old_server) = (old_client.unwrap(), old_server.unwrap());
+        let mut stream = old_client.open_uni().unwrap();
+        let read = async { old_server.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
+        let (sent, read) = futures::join!(stream.finish_with("still here"), read);
+        sent.unwrap();
+        assert_eq!(read, b"still here");
+        drop((stream, old_client, old_server));
+        second.accepted().await;
+    });
+}
