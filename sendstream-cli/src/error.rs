@@ -52,7 +52,7 @@ impl Failure {
                 Self::new(format!("what listens at {receiver} does not speak this version of Sendstream's protocol"))
                     .todo("check the ticket's address, and install the same release at both ends")
             }
-            ConnectionError::Tls { .. } => Self::new(format!(
+            ConnectionError::CertificateRefused(_) | ConnectionError::Tls { .. } => Self::new(format!(
                 "the receiver at {receiver} has another certificate than the ticket says ({cause}); nothing was sent"
             ))
             .todo("check the ticket: each run of `sendstream recv` prints a new one"),

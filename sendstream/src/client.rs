@@ -17,7 +17,7 @@ use crate::{
         live::LiveHandles,
         registration::Registration,
     },
-    tls::Trust,
+    tls::{Identity, Trust},
 };
 
 /// Connects to servers, with one set of protocols, trust and transport settings.
@@ -38,6 +38,7 @@ impl Client {
             registration: None,
             alpn: Vec::new(),
             trust: Trust::default(),
+            identity: None,
             transport: TransportConfig::default(),
         }
     }
@@ -59,10 +60,7 @@ impl Client {
         let name = check_server_name(server_name)?;
         self.trust.check_server_name(server_name).map_err(|_| ConnectError::InvalidServerName)?;
         let shared = ConnectionInnerShared {
-            verify: self
-                .trust
-                .needs_certificate_event()
-                .then(|| Verify { trust: self.trust.clone(), server_name: server_name.to_owned() }),
+            verify: Some(Verify::Server { trust: self.trust.clone(), server_name: server_name.to_owned() }),
             fixed_send_window: self.transport.send_window.map(u64::from),
             drop_error_code: self.transport.drop_error_code,
         };
@@ -101,6 +99,7 @@ pub struct ClientBuilder {
     registration: Option<Registration>,
     alpn: Vec<Vec<u8>>,
     trust: Trust,
+    identity: Option<Identity>,
     transport: TransportConfig,
 }
 
@@ -115,6 +114,13 @@ impl ClientBuilder {
     /// Which servers it believes; [`Trust::system`] unless said otherwise.
     pub fn trust(mut self, trust: Trust) -> Self {
         self.trust = trust;
+        self
+    }
+
+    /// The certificate and key that it shows to servers that ask for one ([`ClientAuth`](crate::ClientAuth)); none unless
+    /// said otherwise. It is sent encrypted (RFC 8446 §4.4.2), after the server was believed.
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
         self
     }
 
@@ -137,7 +143,7 @@ impl ClientBuilder {
     /// [`ConfigError`]: what the builder was given cannot be used, or MsQuic could not start.
     pub fn build(self) -> Result<Client, ConfigError> {
         let alpn = Alpn::new(self.alpn)?;
-        let credential = Credential::Client { trust: &self.trust, identity: None };
+        let credential = Credential::Client { trust: &self.trust, identity: self.identity.as_ref() };
         let registration = self.registration.map_or_else(Registration::shared, Ok)?;
         let configuration = Configuration::open(&registration, &alpn, &self.transport, credential)?;
         Ok(Client {

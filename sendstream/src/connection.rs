@@ -2,6 +2,7 @@
 
 pub(crate) mod inner;
 pub(crate) mod instance;
+pub(crate) mod judging;
 pub(crate) mod state;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -15,6 +16,7 @@ use crate::{
     recv_stream::RecvStream,
     send_stream::SendStream,
     stream::instance::{CodeOutOfRange, StreamInstance, check_code},
+    tls::PeerIdentity,
     waiters::wait_for,
 };
 
@@ -138,6 +140,12 @@ impl Connection {
     /// The application protocol that both sides agreed on (RFC 7301).
     pub fn alpn(&self) -> Vec<u8> {
         self.connected(|connected| Some(connected.alpn.clone())).unwrap_or_default()
+    }
+
+    /// The certificates of the peer: of a server always, of a client where the server asks for them
+    /// ([`ClientAuth`](crate::ClientAuth)) and the client has some. They were believed before there was a connection.
+    pub fn peer_identity(&self) -> Option<PeerIdentity> {
+        self.instance.inner().peer_identity()
     }
 
     fn connected<T>(&self, get: impl FnOnce(&state::Connected) -> Option<T>) -> Option<T> {

@@ -7,6 +7,8 @@ use std::{fmt, io, sync::Arc};
 
 use sendstream_sys as sys;
 
+use crate::tls::CertificateRefusal;
+
 /// What ended a connection. One cause per connection: the first that was recorded.
 ///
 /// Every stream, every pending future and [`Connection::closed`](crate::Connection::closed) of one connection report the
@@ -43,10 +45,17 @@ pub enum ConnectionError {
     /// The peer's application or transport refused the connection before the handshake was done.
     #[error("refused by the peer")]
     Refused,
-    /// The TLS handshake failed: this side found fault with the peer's certificate, or the peer with this side's.
+    /// This side does not believe the peer's certificate: [`Trust`](crate::Trust) says why. The peer gets
+    /// [`ConnectionError::Tls`] with [`CertificateRefusal::alert`].
+    #[error("the peer is not believed: {0}")]
+    CertificateRefused(#[source] CertificateRefusal),
+    /// The TLS handshake failed: the peer found fault with this side's certificate or wants one, the two have nothing in
+    /// common, or the peer broke the protocol. Where this side refused the peer's certificate, it is
+    /// [`ConnectionError::CertificateRefused`].
     #[error("TLS failed with alert {alert} ({status})")]
     Tls {
-        /// The TLS alert of RFC 8446 §6: 42 bad certificate, 48 unknown CA, 120 no common ALPN, ...
+        /// The TLS alert of RFC 8446 §6: 42 bad certificate, 48 unknown CA, 116 certificate required, 120 no common
+        /// ALPN, ...
         alert: u8,
         /// MsQuic's name for it.
         status: NativeError,
@@ -101,7 +110,7 @@ impl From<ConnectionError> for io::Error {
             ConnectionError::TransportClosed { .. } => io::ErrorKind::ConnectionReset,
             ConnectionError::TimedOut => io::ErrorKind::TimedOut,
             ConnectionError::Refused => io::ErrorKind::ConnectionRefused,
-            ConnectionError::Tls { .. } => io::ErrorKind::PermissionDenied,
+            ConnectionError::CertificateRefused(_) | ConnectionError::Tls { .. } => io::ErrorKind::PermissionDenied,
             ConnectionError::VersionMismatch => io::ErrorKind::Unsupported,
             ConnectionError::Unreachable => io::ErrorKind::HostUnreachable,
         };

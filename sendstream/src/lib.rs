@@ -66,5 +66,6 @@ pub use send_stream::{SendData, SendStream, StartError, WriteError};
 pub use server::{BindError, Incoming, Server, ServerBuilder};
 pub use stream::{buffer::Payload, instance::CodeOutOfRange};
 pub use tls::{
-    CertificateHash, CertificateRefusal, Identity, IdentityError, ParseCertificateHashError, Trust, TrustError,
+    CertificateHash, CertificateRefusal, ClientAuth, Identity, IdentityError, ParseCertificateHashError,
+    PeerCertificate, PeerIdentity, Trust, TrustError,
 };

@@ -2,7 +2,11 @@
 
 pub(crate) mod listener;
 
-use std::{future::poll_fn, net::SocketAddr, sync::Arc};
+use std::{
+    future::poll_fn,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use crate::{
     config::{ConfigError, TransportConfig},
@@ -14,7 +18,7 @@ use crate::{
         registration::Registration,
     },
     server::listener::{Listener, ListenerSettings, NewConnection},
-    tls::Identity,
+    tls::{ClientAuth, Identity},
     waiters::wait_for,
 };
 
@@ -33,14 +37,37 @@ use crate::{
 #[derive(Debug)]
 pub struct Server {
     listener: Arc<Listener>,
-    configuration: Arc<Configuration>,
+    /// What the next connection that is accepted gets. Held only to look at it or to change it.
+    configuration: Mutex<Arc<Configuration>>,
+    recipe: ConfigurationRecipe,
     live: LiveHandles,
+}
+
+/// What a server's configurations have in common, whatever the identity.
+#[derive(Debug)]
+struct ConfigurationRecipe {
+    alpn: Alpn,
+    transport: TransportConfig,
+    client_auth: ClientAuth,
+}
+
+impl ConfigurationRecipe {
+    fn open(&self, registration: &Registration, identity: &Identity) -> Result<Arc<Configuration>, ConfigError> {
+        let credential = Credential::Server { identity, clients: &self.client_auth };
+        Configuration::open(registration, &self.alpn, &self.transport, credential).map(Arc::new)
+    }
 }
 
 impl Server {
     /// Starts to describe a server; [`ServerBuilder::bind`] makes it.
     pub fn builder() -> ServerBuilder {
-        ServerBuilder { registration: None, identity: None, alpn: Vec::new(), transport: TransportConfig::default() }
+        ServerBuilder {
+            registration: None,
+            identity: None,
+            client_auth: ClientAuth::None,
+            alpn: Vec::new(),
+            transport: TransportConfig::default(),
+        }
     }
 
     /// The address it listens on, with the port that the system chose if it was bound to port 0.
@@ -63,7 +90,26 @@ impl Server {
     /// Dropping the future loses no connection.
     pub async fn accept(&self) -> Option<Incoming> {
         let new = wait_for(&*self.listener).await?;
-        Some(Incoming { new, configuration: self.configuration.clone() })
+        Some(Incoming { new, configuration: self.configuration() })
+    }
+
+    /// Shows `identity` to connections from now on, such as a certificate that was renewed: to those that
+    /// [`accept`](Self::accept) has yet to give. Earlier ones keep the identity that they have, and go on
+    /// (`ConfigurationOpen`, `ConfigurationLoadCredential`).
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`]: OpenSSL takes no such identity, or MsQuic is out of memory. The server goes on with the old one.
+    pub fn set_identity(&self, identity: Identity) -> Result<(), ConfigError> {
+        let new = self.recipe.open(self.live.registration(), &identity)?;
+        let old = std::mem::replace(&mut *self.configuration.lock().unwrap_or_else(PoisonError::into_inner), new);
+        // Outside of the lock, as it may close the handle.
+        drop(old);
+        Ok(())
+    }
+
+    fn configuration(&self) -> Arc<Configuration> {
+        self.configuration.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// How many connections were refused because nobody accepted those that were waiting.
@@ -98,6 +144,7 @@ impl Drop for Server {
 pub struct ServerBuilder {
     registration: Option<Registration>,
     identity: Option<Identity>,
+    client_auth: ClientAuth,
     alpn: Vec<Vec<u8>>,
     transport: TransportConfig,
 }
@@ -106,6 +153,13 @@ impl ServerBuilder {
     /// The certificate and key that it shows to clients. Required.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
+        self
+    }
+
+    /// Which certificates it asks its clients for; none unless said otherwise.
+    /// [`Connection::peer_identity`] gives what a client showed.
+    pub fn client_auth(mut self, client_auth: ClientAuth) -> Self {
+        self.client_auth = client_auth;
         self
     }
 
@@ -137,16 +191,18 @@ impl ServerBuilder {
         let alpn = Alpn::new(self.alpn)?;
         let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
         let registration = self.registration.map_or_else(Registration::shared, Ok).map_err(BindError::Native)?;
-        let configuration = Configuration::open(&registration, &alpn, &self.transport, Credential::Server(&identity))?;
+        let recipe = ConfigurationRecipe { alpn, transport: self.transport, client_auth: self.client_auth };
+        let configuration = Mutex::new(recipe.open(&registration, &identity)?);
         let live = LiveHandles::new(registration);
         let settings = ListenerSettings {
-            backlog: self.transport.accept_backlog,
-            fixed_send_window: self.transport.send_window.map(u64::from),
-            drop_error_code: self.transport.drop_error_code,
+            backlog: recipe.transport.accept_backlog,
+            client_auth: recipe.client_auth.clone(),
+            fixed_send_window: recipe.transport.send_window.map(u64::from),
+            drop_error_code: recipe.transport.drop_error_code,
         };
-        let listener =
-            Listener::start(&alpn, address, settings, &live).map_err(|error| BindError::from_start(error, address))?;
-        Ok(Server { listener, configuration: Arc::new(configuration), live })
+        let listener = Listener::start(&recipe.alpn, address, settings, &live)
+            .map_err(|error| BindError::from_start(error, address))?;
+        Ok(Server { listener, configuration, recipe, live })
     }
 }
 
@@ -175,7 +231,8 @@ impl Incoming {
     ///
     /// # Errors
     ///
-    /// The [`ConnectionError`] that ended the handshake: the client gave up, or TLS found no agreement.
+    /// The [`ConnectionError`] that ended the handshake: the client gave up, TLS found no agreement, or the client's
+    /// certificate was refused ([`ConnectionError::CertificateRefused`]).
     ///
     /// # Cancel safety
     ///

@@ -10,10 +10,13 @@
 //!   is no way to believe one private authority alone.
 //! - Where those defaults lie is a path compiled into OpenSSL, which for a linked-in one is no system's real store.
 //!
-//! So a client has MsQuic validate nothing and report the server's certificates instead. [`Trust::verify`] then judges
-//! chain, name, validity and purpose with `rustls-webpki` inside the handshake, before any application data can flow.
-//! That the server holds the key of its certificate remains OpenSSL's to check, which it does in any case (RFC 8446
-//! §4.4.3).
+//! So both sides have MsQuic validate nothing and report the peer's certificates instead. [`Trust::verify_server`] and
+//! [`Trust::verify_client`] then judge chain, name, validity and purpose with `rustls-webpki` inside the handshake, before
+//! any application sees data. That the peer holds the key of its certificate remains OpenSSL's to check, which it does in
+//! any case (RFC 8446 §4.4.3).
+//!
+//! A server that validates nothing does not insist on a client's certificate either: the handler is asked once more, with
+//! no certificate, and must refuse.
 //!
 //! # How a key reaches OpenSSL
 //!
@@ -21,12 +24,14 @@
 
 mod der;
 mod key;
+mod peer;
 mod pkcs12;
 mod pkcs7;
 
 use std::{
     collections::HashSet,
     fmt, fs,
+    future::Future,
     io::{self, Read},
     path::{Path, PathBuf},
     str::FromStr,
@@ -38,10 +43,13 @@ use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, TrustAnchor, UnixTime,
     pem::{self, PemObject},
 };
-use sendstream_sys as sys;
 use zeroize::{Zeroize, Zeroizing};
 
 use crate::error::NativeError;
+use peer::Verifier;
+
+pub(crate) use peer::Verdict;
+pub use peer::{ClientAuth, PeerCertificate, PeerIdentity};
 
 /// A certificate chain with its private key: what a server shows, and what a client shows to a server that asks.
 ///
@@ -248,13 +256,18 @@ impl fmt::Debug for CertificateHash {
     }
 }
 
-/// Whom a client believes to be the server it asked for. The default is [`Trust::system`].
+/// Whom one side believes: a client the server it asked for, a server its clients ([`ClientAuth`]). The default is
+/// [`Trust::system`].
 ///
 /// Where an authority vouches for a server, the certificate must name what the client asked for among its subject
-/// alternative names (RFC 9525), be valid now and be meant for servers. Authorities may sign with RSA of 2048 bits or
-/// more, ECDSA on P-256 or P-384, or Ed25519. Revocation is not checked. Clones share what they hold.
+/// alternative names (RFC 9525), be valid now and be meant for servers; one for a client must be meant for clients and
+/// needs no name. Authorities may sign with RSA of 2048 bits or more, ECDSA on P-256 or P-384, or Ed25519. Revocation is
+/// not checked. Clones share what they hold.
 #[derive(Clone, Debug)]
-pub struct Trust(TrustKind);
+pub struct Trust {
+    kind: TrustKind,
+    verifier: Option<Verifier>,
+}
 
 #[derive(Clone)]
 enum TrustKind {
@@ -266,25 +279,25 @@ enum TrustKind {
 }
 
 impl Trust {
-    /// Believes servers whose certificate is for the name that was asked for and issued by an authority that this
+    /// Believes peers whose certificate is for the name that was asked for, if one was, and issued by an authority that this
     /// system trusts.
     ///
     /// The roots are read when the first client with this value is built. On Linux and the BSDs they are those of the
     /// distribution's `ca-certificates`, unless the environment variables `SSL_CERT_FILE` or `SSL_CERT_DIR` name
     /// others; on macOS and Windows the system's store is asked.
     pub fn system() -> Self {
-        Self(TrustKind::System(Arc::default()))
+        TrustKind::System(Arc::default()).into()
     }
 
-    /// Believes servers whose certificate has one of these hashes, whatever name, validity and issuer it has.
+    /// Believes peers whose certificate has one of these hashes, whatever name, validity and issuer it has.
     ///
-    /// Only the server's own certificate counts, not the issuers it sends along. Without any hash no server is
+    /// Only the peer's own certificate counts, not the issuers it sends along. Without any hash nobody is
     /// believed.
     pub fn pinned(hashes: impl IntoIterator<Item = impl Into<CertificateHash>>) -> Self {
-        Self(TrustKind::Pinned(Arc::new(hashes.into_iter().map(Into::into).collect())))
+        TrustKind::Pinned(Arc::new(hashes.into_iter().map(Into::into).collect())).into()
     }
 
-    /// Believes servers whose certificate is for the name that was asked for and issued by one of the authorities in
+    /// Believes peers whose certificate is for the name that was asked for, if one was, and issued by one of the authorities in
     /// this PEM (RFC 7468), and no other.
     ///
     /// The system's authorities do not count. Sections other than certificates are skipped.
@@ -316,7 +329,7 @@ impl Trust {
         if anchors.is_empty() {
             return Err(TrustError::NoCertificate);
         }
-        Ok(Self(TrustKind::Authorities(Arc::new(Authorities { anchors }))))
+        Ok(TrustKind::Authorities(Arc::new(Authorities { anchors })).into())
     }
 
     /// Believes whoever answers.
@@ -324,7 +337,45 @@ impl Trust {
     /// The connection is encrypted, but anyone on the path can pose as the server and read and change everything. It is
     /// for experiments; where servers have no certificate of an authority, [`Trust::pinned`] is as easy and safe.
     pub fn dangerous_accept_any_certificate() -> Self {
-        Self(TrustKind::Anyone)
+        TrustKind::Anyone.into()
+    }
+
+    /// Asks `verify` as well, which has the last word: after the built-in judgement, and with it.
+    ///
+    /// The peer is believed if the future gives `Ok`. An error ends the handshake with its TLS alert and is what this side's
+    /// [`ConnectionError::CertificateRefused`](crate::ConnectionError::CertificateRefused) carries; so does a panic, as
+    /// [`CertificateRefusal::VerifierPanicked`]. A client that shows no certificate is not asked about.
+    ///
+    /// ```
+    /// use sendstream::{CertificateRefusal, Trust};
+    ///
+    /// let trust = Trust::system().verify_with(|peer| async move {
+    ///     peer.verified()?; // without this line it would replace what `Trust::system` says
+    ///     let is_listed = |_| async { false };
+    ///     if is_listed(peer.identity().certificate_sha256()).await {
+    ///         return Err(CertificateRefusal::by_verifier("it was revoked"));
+    ///     }
+    ///     Ok(())
+    /// });
+    /// # drop(trust);
+    /// ```
+    ///
+    /// The future may take its time, within [`handshake_timeout`](crate::TransportConfig::handshake_timeout) or its
+    /// peer's: MsQuic waits for `ConnectionCertificateValidationComplete`, and neither side's application sees anything of
+    /// the connection before. It is polled first on the connection's worker and then, after each wake, on the crate's
+    /// background thread, which makes the native calls of every connection: it may wait but must not block. A future of
+    /// a runtime with timers or sockets of its own needs that runtime's handle, or a task spawned there to wait for.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the connection ends first the future is dropped, wherever it stands.
+    pub fn verify_with<F, V>(mut self, verify: F) -> Self
+    where
+        F: Fn(PeerCertificate) -> V + Send + Sync + 'static,
+        V: Future<Output = Result<(), CertificateRefusal>> + Send + 'static,
+    {
+        self.verifier = Some(Verifier::new(verify));
+        self
     }
 
     /// Reads the system's roots, if they are what this is about and have not been read.
@@ -333,7 +384,7 @@ impl Trust {
     ///
     /// [`TrustError::NoSystemRoots`], which is kept: clones of this value give the same.
     pub(crate) fn load(&self) -> Result<(), TrustError> {
-        match &self.0 {
+        match &self.kind {
             TrustKind::System(authorities) => {
                 authorities.get_or_init(Authorities::of_system).as_ref().map(drop).map_err(Clone::clone)
             }
@@ -341,47 +392,66 @@ impl Trust {
         }
     }
 
-    /// Whether MsQuic must report the server's certificate, and the handler must ask [`Trust::verify`]: always, but for
-    /// [`Trust::dangerous_accept_any_certificate`].
-    pub(crate) fn needs_certificate_event(&self) -> bool {
-        !matches!(self.0, TrustKind::Anyone)
-    }
-
-    /// Whether a certificate could be for `server_name`, which the connecting call should ask first; pins take any.
+    /// Whether a certificate could be for `server_name`, which the connecting call should ask first; pins and verifiers
+    /// take any.
     ///
     /// # Errors
     ///
-    /// [`CertificateRefusal::InvalidServerName`] for what is neither a DNS name nor an IP address.
+    /// [`CertificateRefusal::InvalidServerName`].
     pub(crate) fn check_server_name(&self, server_name: &str) -> Result<(), CertificateRefusal> {
-        match &self.0 {
-            TrustKind::System(_) | TrustKind::Authorities(_) => parse_server_name(server_name).map(drop),
-            TrustKind::Pinned(_) | TrustKind::Anyone => Ok(()),
+        match &self.kind {
+            TrustKind::System(_) | TrustKind::Authorities(_) if self.verifier.is_none() => {
+                parse_server_name(server_name).map(drop)
+            }
+            _ => Ok(()),
         }
     }
 
-    /// Judges a server by its certificates: the answer to `QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED`.
+    /// Judges a server by its certificates: the answer to `QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED`, unless a
+    /// verifier has the last word ([`Trust::ask_verifier`]).
     ///
     /// `leaf_der` and `chain_pkcs7` are the bytes of the two `QUIC_BUFFER`s that the event's `Certificate` and `Chain`
-    /// point to, since the flag USE_PORTABLE_CERTIFICATES is set; empty if a pointer is null. The handler must answer
-    /// an error with a failing status, or the handshake succeeds.
+    /// point to, since the flag USE_PORTABLE_CERTIFICATES is set; empty if a pointer is null. The handler must refuse
+    /// what this refuses, or the handshake succeeds.
     ///
     /// # Errors
     ///
     /// [`CertificateRefusal`]: the server, or one that poses as it, is not believed.
-    pub(crate) fn verify(
+    pub(crate) fn verify_server(
         &self,
         server_name: &str,
         leaf_der: &[u8],
         chain_pkcs7: &[u8],
     ) -> Result<(), CertificateRefusal> {
-        if let TrustKind::Anyone = self.0 {
+        self.verify(Some(server_name), leaf_der, chain_pkcs7)
+    }
+
+    /// As [`Trust::verify_server`], for a client.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateRefusal`]: the client is not believed, or showed no certificate.
+    pub(crate) fn verify_client(&self, leaf_der: &[u8], chain_pkcs7: &[u8]) -> Result<(), CertificateRefusal> {
+        if leaf_der.is_empty() {
+            return Err(CertificateRefusal::NoCertificate);
+        }
+        self.verify(None, leaf_der, chain_pkcs7)
+    }
+
+    /// The application's judgement, if it wants to have one.
+    pub(crate) fn ask_verifier(&self, peer: impl FnOnce() -> PeerCertificate) -> Option<Verdict> {
+        self.verifier.as_ref().map(|verifier| verifier.ask(peer()))
+    }
+
+    fn verify(&self, server_name: Option<&str>, leaf_der: &[u8], chain_pkcs7: &[u8]) -> Result<(), CertificateRefusal> {
+        if let TrustKind::Anyone = self.kind {
             return Ok(());
         }
         if leaf_der.is_empty() {
             return Err(CertificateRefusal::NoCertificate);
         }
         let leaf = CertificateDer::from(leaf_der);
-        match &self.0 {
+        match &self.kind {
             TrustKind::System(authorities) => match authorities.get_or_init(Authorities::of_system) {
                 Ok(authorities) => authorities.verify(server_name, &leaf, chain_pkcs7),
                 Err(_) => Err(CertificateRefusal::UnknownIssuer),
@@ -393,6 +463,12 @@ impl Trust {
             },
             TrustKind::Anyone => Ok(()),
         }
+    }
+}
+
+impl From<TrustKind> for Trust {
+    fn from(kind: TrustKind) -> Self {
+        Self { kind, verifier: None }
     }
 }
 
@@ -434,13 +510,18 @@ impl Authorities {
         Ok(Self { anchors })
     }
 
+    /// Judges a server by `server_name`, or a client, which is asked for none.
     fn verify(
         &self,
-        server_name: &str,
+        server_name: Option<&str>,
         leaf: &CertificateDer<'_>,
         chain_pkcs7: &[u8],
     ) -> Result<(), CertificateRefusal> {
-        let name = parse_server_name(server_name)?;
+        let name = server_name.map(parse_server_name).transpose()?;
+        let usage = match name {
+            Some(_) => webpki::KeyUsage::server_auth(),
+            None => webpki::KeyUsage::client_auth(),
+        };
         // A chain that cannot be read is none: then an issuer is missing, unless it is a root.
         let issuers = pkcs7::certificates(chain_pkcs7).unwrap_or_default();
         let end_entity = webpki::EndEntityCert::try_from(leaf).map_err(CertificateRefusal::from_webpki)?;
@@ -450,26 +531,29 @@ impl Authorities {
                 &self.anchors,
                 &issuers,
                 UnixTime::now(),
-                webpki::KeyUsage::server_auth(),
+                usage,
                 None,
                 None,
             )
             .map_err(CertificateRefusal::from_webpki)?;
-        end_entity.verify_is_valid_for_subject_name(&name).map_err(CertificateRefusal::from_webpki)
+        match name {
+            Some(name) => end_entity.verify_is_valid_for_subject_name(&name).map_err(CertificateRefusal::from_webpki),
+            None => Ok(()),
+        }
     }
 }
 
-/// Why a server was not believed: its certificate is wrong, or it is not the server that was asked for.
+/// Why a peer was not believed: its certificate is wrong, or it is not the server that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateRefusal {
-    /// The server showed no certificate.
-    #[error("the server showed no certificate")]
+    /// The peer showed no certificate.
+    #[error("the peer showed no certificate")]
     NoCertificate,
-    /// The server's certificate is none of the pinned ones.
-    #[error("the server's certificate {actual} is not pinned: it is another server, an impostor, or was renewed")]
+    /// The peer's certificate is none of the pinned ones.
+    #[error("the peer's certificate {actual} is not pinned: it is another peer, an impostor, or was renewed")]
     NotPinned {
-        /// The hash of the certificate that the server showed.
+        /// The hash of the certificate that the peer showed.
         actual: CertificateHash,
     },
     /// No certificate could be for the name that was asked for.
@@ -486,34 +570,57 @@ pub enum CertificateRefusal {
         /// The names in the certificate.
         certified: Vec<String>,
     },
-    /// No authority that is believed issued the server's certificate, or the server left out an issuer in between.
-    #[error("no trusted authority issued the server's certificate; name its CA with `Trust::ca_pem`, or pin it")]
+    /// No authority that is believed issued the peer's certificate, or the peer left out an issuer in between.
+    #[error("no trusted authority issued the peer's certificate; name its CA with `Trust::ca_pem`, or pin it")]
     UnknownIssuer,
-    /// The server's certificate, or an issuer's, is no longer valid.
-    #[error("the server's certificate has expired")]
+    /// The peer's certificate, or an issuer's, is no longer valid.
+    #[error("the peer's certificate has expired")]
     Expired,
-    /// The server's certificate, or an issuer's, is not valid yet, or the clock of this side is slow.
-    #[error("the server's certificate is not valid yet; is this system's clock right?")]
+    /// The peer's certificate, or an issuer's, is not valid yet, or the clock of this side is slow.
+    #[error("the peer's certificate is not valid yet; is this system's clock right?")]
     NotYetValid,
-    /// The server's certificate is an authority's own, as tools make it that sign a certificate with its own key.
-    #[error(
-        "the server shows a CA's certificate as its own; give it one that a CA issued, or `Trust::pinned` its hash"
-    )]
-    AuthorityAsServer,
-    /// The server's certificate, or an issuer's, breaks another rule of RFC 5280.
-    #[error("the server's certificate is not acceptable: {reason}")]
+    /// The peer's certificate is an authority's own, as tools make it that sign a certificate with its own key.
+    #[error("the peer shows a CA's certificate as its own; give it one that a CA issued, or `Trust::pinned` its hash")]
+    AuthorityAsPeer,
+    /// The peer's certificate is meant for something else, or it or an issuer's breaks another rule of RFC 5280.
+    #[error("the peer's certificate is not acceptable: {reason}")]
     Unacceptable {
         /// The rule, in webpki's words.
         reason: String,
     },
+    /// The application's own verifier refused it: [`Trust::verify_with`].
+    #[error("the application's verifier refuses the peer's certificate: {reason}")]
+    ByVerifier {
+        /// The TLS alert of RFC 8446 §6 for the peer, such as 44 for a revoked certificate.
+        alert: u8,
+        /// Why, for this side's logs; the peer does not get it.
+        reason: String,
+    },
+    /// The application's own verifier panicked, which is no answer.
+    #[error("the application's verifier panicked; nobody is believed by such a verifier")]
+    VerifierPanicked,
 }
 
 impl CertificateRefusal {
-    /// What the handler of PEER_CERTIFICATE_RECEIVED answers MsQuic.
-    ///
-    /// Only that it is a failure matters: MsQuic ends every such handshake with the alert `bad_certificate`.
-    pub(crate) fn status(&self) -> sys::QUIC_STATUS {
-        NativeError::HANDSHAKE_FAILURE.status()
+    /// A verifier's refusal with the alert `certificate_unknown` (46), RFC 8446's word for "some other issue".
+    pub fn by_verifier(reason: impl Into<String>) -> Self {
+        Self::ByVerifier { alert: alert::CERTIFICATE_UNKNOWN, reason: reason.into() }
+    }
+
+    /// The TLS alert (RFC 8446 §6.2) that the peer gets.
+    pub fn alert(&self) -> u8 {
+        match self {
+            Self::NoCertificate => alert::CERTIFICATE_REQUIRED,
+            Self::UnknownIssuer => alert::UNKNOWN_CA,
+            Self::Expired | Self::NotYetValid => alert::CERTIFICATE_EXPIRED,
+            Self::NotPinned { .. } => alert::CERTIFICATE_UNKNOWN,
+            Self::InvalidServerName { .. }
+            | Self::NameMismatch { .. }
+            | Self::AuthorityAsPeer
+            | Self::Unacceptable { .. } => alert::BAD_CERTIFICATE,
+            Self::ByVerifier { alert, .. } => *alert,
+            Self::VerifierPanicked => alert::INTERNAL_ERROR,
+        }
     }
 
     fn from_webpki(error: webpki::Error) -> Self {
@@ -525,7 +632,7 @@ impl CertificateRefusal {
             webpki::Error::UnknownIssuer => Self::UnknownIssuer,
             webpki::Error::CertExpired { .. } => Self::Expired,
             webpki::Error::CertNotValidYet { .. } => Self::NotYetValid,
-            webpki::Error::CaUsedAsEndEntity => Self::AuthorityAsServer,
+            webpki::Error::CaUsedAsEndEntity => Self::AuthorityAsPeer,
             error => Self::Unacceptable { reason: error.to_string() },
         }
     }
@@ -663,6 +770,16 @@ fn read_file(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
         Ok(contents)
     };
     read().map_err(|source| IdentityError::ReadFile { path: path.to_owned(), source: Arc::new(source) })
+}
+
+/// TLS alerts, RFC 8446 §6.
+mod alert {
+    pub(super) const BAD_CERTIFICATE: u8 = 42;
+    pub(super) const CERTIFICATE_EXPIRED: u8 = 45;
+    pub(super) const CERTIFICATE_UNKNOWN: u8 = 46;
+    pub(super) const UNKNOWN_CA: u8 = 48;
+    pub(super) const INTERNAL_ERROR: u8 = 80;
+    pub(super) const CERTIFICATE_REQUIRED: u8 = 116;
 }
 
 const ENCRYPTED: &[u8] = b"ENCRYPTED";

@@ -86,7 +86,10 @@ fn a_server_with_another_certificate_is_refused_with_a_tls_alert() {
         let (refused, accepted) = futures::join!(client.connect(endpoints.address, "localhost"), async {
             endpoints.server.accept().await.unwrap().accept().await
         });
-        assert!(matches!(refused, Err(ConnectError::Connection(ConnectionError::Tls { .. }))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(ConnectError::Connection(ConnectionError::CertificateRefused(_)))),
+            "{refused:?}"
+        );
         // The server's handshake is done before the client has judged; then it learns.
         match accepted {
             Ok(connection) => assert!(matches!(connection.closed().await, ConnectionError::Tls { .. })),

@@ -4,14 +4,17 @@ use std::{
     ffi::c_void,
     panic::{self, AssertUnwindSafe},
     ptr, slice,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, Waker},
 };
 
 use sendstream_sys as sys;
 
 use crate::{
-    connection::state::{Connected, ConnectionInnerExclusive, Ending},
+    connection::{
+        judging::Judging,
+        state::{Connected, ConnectionInnerExclusive, Ending},
+    },
     error::{ConnectionError, NativeError},
     native::{
         address::{Address, address_parameter},
@@ -21,7 +24,7 @@ use crate::{
         live::LiveGuard,
     },
     stream::instance::StreamInstance,
-    tls::Trust,
+    tls::{CertificateRefusal, ClientAuth, PeerCertificate, PeerIdentity, Trust},
     waiters::{KeyedWait, Lock, LockGuard, WaiterKey},
 };
 
@@ -34,13 +37,15 @@ pub(crate) struct ConnectionInner {
     /// `None` only while it is being closed.
     handle: Option<OpenHandle>,
     exclusive: Lock<ConnectionInnerExclusive>,
+    /// What the peer showed. Written by: PEER_CERTIFICATE_RECEIVED, before it is judged.
+    peer: OnceLock<PeerIdentity>,
     shared: ConnectionInnerShared,
 }
 
 /// What never changes.
 #[derive(Debug)]
 pub(crate) struct ConnectionInnerShared {
-    /// Whom a client believes, and under which name; a server asks for no certificate.
+    /// Who is believed; `None` on a server that asks for no certificate.
     pub(crate) verify: Option<Verify>,
     /// The stream's in-flight window, where the configuration fixes it.
     pub(crate) fixed_send_window: Option<u64>,
@@ -48,11 +53,21 @@ pub(crate) struct ConnectionInnerShared {
     pub(crate) drop_error_code: u64,
 }
 
-/// What a client checks the server's certificate against.
+/// What the peer's certificate is checked against.
 #[derive(Debug)]
-pub(crate) struct Verify {
-    pub(crate) trust: Trust,
-    pub(crate) server_name: String,
+pub(crate) enum Verify {
+    /// By a client: under which name.
+    Server { trust: Trust, server_name: String },
+    /// By a server: who has none is refused if one is required.
+    Client { trust: Trust, required: bool },
+}
+
+impl Verify {
+    /// What a server does with its clients' certificates.
+    pub(crate) fn clients(auth: &ClientAuth) -> Option<Self> {
+        let required = matches!(auth, ClientAuth::Required(_));
+        auth.trust().map(|trust| Self::Client { trust: trust.clone(), required })
+    }
 }
 
 #[derive(Debug)]
@@ -124,6 +139,7 @@ impl ConnectionInner {
         Arc::new(Self {
             handle: Some(OpenHandle { handle: Handle::new(handle), _live: live }),
             exclusive: Lock::new(exclusive),
+            peer: OnceLock::new(),
             shared,
         })
     }
@@ -141,6 +157,11 @@ impl ConnectionInner {
     /// What ended the connection, if anything has.
     pub(crate) fn cause(&self) -> Option<ConnectionError> {
         self.lock().cause()
+    }
+
+    /// What the peer showed, which counts once the handshake is done.
+    pub(crate) fn peer_identity(&self) -> Option<PeerIdentity> {
+        self.peer.get().cloned()
     }
 
     /// The in-flight window of a stream, where the configuration fixes it.
@@ -363,15 +384,73 @@ impl ConnectionInner {
         SUCCESS
     }
 
-    /// QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED: is this the server that is meant? A failure ends the handshake.
-    fn handle_event_peer_certificate_received(&self, leaf: &[u8], chain: &[u8]) -> sys::QUIC_STATUS {
-        let Some(Verify { trust, server_name }) = &self.shared.verify else { return SUCCESS };
-        match trust.verify(server_name, leaf, chain) {
-            Ok(()) => SUCCESS,
-            Err(refusal) => {
-                tracing::info!(server_name, %refusal, "the server's certificate is refused");
-                refusal.status()
+    /// QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED: is this the peer that is meant? On a server that asks for
+    /// certificates it also comes, without one, for a client that has none.
+    ///
+    /// A refusal is told as an answer that comes later does, although it is known now: only so has it an alert of its own.
+    /// MsQuic ends the handshake for a failing status as well, always with `bad_certificate`.
+    fn handle_event_peer_certificate_received(self: &Arc<Self>, leaf: &[u8], chain: &[u8]) -> sys::QUIC_STATUS {
+        let peer = PeerIdentity::from_event(leaf, chain);
+        let (trust, server_name, verified) = match &self.shared.verify {
+            Some(Verify::Server { trust, server_name }) => {
+                (trust, Some(server_name), trust.verify_server(server_name, leaf, chain))
             }
+            Some(Verify::Client { required: false, .. }) if peer.is_none() => return SUCCESS,
+            Some(Verify::Client { trust, .. }) => (trust, None, trust.verify_client(leaf, chain)),
+            // Nobody was asked for a certificate, so nobody may pass for having shown one.
+            None => return NativeError::HANDSHAKE_FAILURE.status(),
+        };
+        let Some(peer) = peer else {
+            self.on_judged(Err(CertificateRefusal::NoCertificate));
+            return PENDING;
+        };
+        let peer = self.peer.get_or_init(|| peer);
+        let asked = || PeerCertificate::new(peer.clone(), server_name.cloned(), verified.clone());
+        if let Some(verdict) = trust.ask_verifier(asked) {
+            let judging = Judging::new(Arc::downgrade(self), verdict);
+            if !self.lock().on_judging(&judging) {
+                return NativeError::ABORTED.status();
+            }
+            judging.poll();
+            return PENDING;
+        }
+        match verified {
+            Ok(()) => SUCCESS,
+            refused => {
+                self.on_judged(refused);
+                PENDING
+            }
+        }
+    }
+
+    /// Tells MsQuic whether the peer is believed, which PEER_CERTIFICATE_RECEIVED left open
+    /// (`ConnectionCertificateValidationComplete`, which only queues). A refusal is the connection's end, recorded before
+    /// MsQuic has its own word for it.
+    pub(crate) fn on_judged(&self, answer: Result<(), CertificateRefusal>) {
+        let (believed, alert) = match &answer {
+            Ok(()) => (true, 0),
+            Err(refusal) => (false, refusal.alert()),
+        };
+        if let Err(refusal) = answer {
+            tracing::info!(%refusal, "the peer's certificate is refused");
+            self.end_with(ConnectionError::CertificateRefused(refusal));
+        }
+        // SAFETY: the handle is open, because `self` is alive. MsQuic ignores an answer that it no longer waits for.
+        let status = unsafe {
+            call!(ConnectionCertificateValidationComplete(self.handle().raw(), believed.into(), alert.into()))
+        };
+        if let Err(status) = NativeError::check(status) {
+            // Out of memory, for which MsQuic would wait and wait. A shutdown needs none.
+            const INTERNAL_ERROR: u64 = 0x1;
+            self.end_with(ConnectionError::from_transport(INTERNAL_ERROR, status));
+            self.shut_down(INTERNAL_ERROR);
+        }
+    }
+
+    /// Records `cause` where a waker's panic must not keep MsQuic from being told.
+    fn end_with(&self, cause: ConnectionError) {
+        if panic::catch_unwind(AssertUnwindSafe(|| self.finish_ending(|state| state.on_closed(cause)))).is_err() {
+            tracing::error!("a waker panicked when a connection ended");
         }
     }
 
@@ -402,10 +481,13 @@ impl ConnectionInner {
 
     /// A transition that may end the connection, and what that leaves to do outside of the lock.
     fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
-        let (Ending { wakeups, unstarted, unaccepted }, cause) = {
+        let (Ending { wakeups, unstarted, judging, unaccepted }, cause) = {
             let mut state = self.lock();
             (transition(&mut state), state.cause())
         };
+        if let Some(judging) = judging {
+            judging.cancel();
+        }
         wakeups.wake();
         if let Some(cause) = cause {
             for stream in unstarted.iter().filter_map(std::sync::Weak::upgrade) {
@@ -439,6 +521,9 @@ impl Drop for ConnectionInner {
 }
 
 const SUCCESS: sys::QUIC_STATUS = 0;
+
+/// QUIC_STATUS_PENDING: the answer comes with `ConnectionCertificateValidationComplete`.
+const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
 
 /// The callback of every connection.
 ///

@@ -10,6 +10,7 @@ use std::{
 };
 
 use crate::{
+    connection::judging::Judging,
     error::ConnectionError,
     stream::instance::StreamInstance,
     waiters::{Retire, WaiterKey, Waiters, Wakeups},
@@ -33,6 +34,8 @@ pub(crate) struct ConnectionInnerExclusive {
     connected_waiters: Waiters,
     /// Tasks in `closed`.
     closed_waiters: Waiters,
+    /// A verifier that was asked about the peer; kept until the connection ends.
+    judging: Option<Arc<Judging>>,
     /// Streams that could not start and want to know why: no event of their own will tell them.
     unstarted: Vec<Weak<StreamInstance>>,
     /// How long `unstarted` may grow before those that are gone are swept out.
@@ -74,6 +77,8 @@ pub(crate) struct Ending {
     pub(crate) wakeups: Wakeups,
     /// Streams to be told.
     pub(crate) unstarted: Vec<Weak<StreamInstance>>,
+    /// A verifier whose answer nobody wants any more, to be canceled.
+    pub(crate) judging: Option<Arc<Judging>>,
     /// Streams that nobody will accept any more, to be dropped.
     pub(crate) unaccepted: Vec<Arc<StreamInstance>>,
 }
@@ -90,6 +95,7 @@ impl ConnectionInnerExclusive {
             accept_bi: AcceptQueue::default(),
             connected_waiters: Waiters::default(),
             closed_waiters: Waiters::default(),
+            judging: None,
             unstarted: Vec::new(),
             sweep_at: 64,
             retired: Vec::new(),
@@ -238,6 +244,16 @@ impl ConnectionInnerExclusive {
         wakeups
     }
 
+    /// PEER_CERTIFICATE_RECEIVED, and a verifier is asked. Whether the connection wants to know: it does unless it ended.
+    #[must_use]
+    pub(crate) fn on_judging(&mut self, judging: &Arc<Judging>) -> bool {
+        let wanted = matches!(self.state, ConnectionState::Connecting);
+        if wanted {
+            self.judging = Some(judging.clone());
+        }
+        wanted
+    }
+
     /// PEER_STREAM_STARTED. Gives the stream back when nobody will accept it.
     pub(crate) fn on_peer_stream_started(
         &mut self,
@@ -283,7 +299,12 @@ impl ConnectionInnerExclusive {
         ] {
             waiters.take_into(&mut wakeups);
         }
-        Ending { wakeups, unstarted: std::mem::take(&mut self.unstarted), unaccepted: Vec::new() }
+        Ending {
+            wakeups,
+            unstarted: std::mem::take(&mut self.unstarted),
+            judging: self.judging.take(),
+            unaccepted: Vec::new(),
+        }
     }
 
     /// SHUTDOWN_COMPLETE, the last event.

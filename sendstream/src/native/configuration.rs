@@ -8,7 +8,7 @@ use super::{api::call, registration::Registration};
 use crate::{
     config::{ConfigError, TransportConfig},
     error::NativeError,
-    tls::{Identity, IdentityError, Trust},
+    tls::{ClientAuth, Identity, IdentityError, Trust},
 };
 
 /// An open configuration with its credential loaded, ready for `ConnectionStart` or `ConnectionSetConfiguration`.
@@ -43,9 +43,7 @@ impl Configuration {
         credential: Credential<'_>,
     ) -> Result<Self, ConfigError> {
         let settings = transport.to_settings()?;
-        if let Credential::Client { trust, .. } = &credential {
-            trust.load()?;
-        }
+        credential.trust().map_or(Ok(()), Trust::load)?;
         let mut handle: sys::HQUIC = ptr::null_mut();
         let status = alpn.with_buffers(|buffers| {
             // SAFETY: the buffers, their bytes and `settings` outlive the call, which copies them, and the lengths are
@@ -115,11 +113,17 @@ impl Drop for Configuration {
 
 /// Who this side is, and whom it believes.
 pub(crate) enum Credential<'a> {
-    /// A server with its certificate; clients stay anonymous.
-    Server(&'a Identity),
+    /// A server.
+    Server {
+        /// The certificate that it shows.
+        identity: &'a Identity,
+        /// What it asks of clients, and what the handler of PEER_CERTIFICATE_RECEIVED asks, with
+        /// [`Trust::verify_client`].
+        clients: &'a ClientAuth,
+    },
     /// A client: what makes it accept a server, and the certificate it shows to a server that asks for one.
     Client {
-        /// What the handler of PEER_CERTIFICATE_RECEIVED asks, with [`Trust::verify`].
+        /// What the handler of PEER_CERTIFICATE_RECEIVED asks, with [`Trust::verify_server`].
         trust: &'a Trust,
         /// The client's own certificate.
         identity: Option<&'a Identity>,
@@ -129,25 +133,36 @@ pub(crate) enum Credential<'a> {
 impl<'a> Credential<'a> {
     fn identity(&self) -> Option<&'a Identity> {
         match self {
-            Self::Server(identity) => Some(identity),
+            Self::Server { identity, .. } => Some(identity),
             Self::Client { identity, .. } => *identity,
+        }
+    }
+
+    fn trust(&self) -> Option<&'a Trust> {
+        match self {
+            Self::Server { clients, .. } => clients.trust(),
+            Self::Client { trust, .. } => Some(trust),
         }
     }
 
     /// The flags of `QUIC_CREDENTIAL_CONFIG`.
     ///
-    /// A client tells MsQuic not to validate, because [`Trust::verify`] does all of it; the module documentation of
-    /// `tls.rs` says why. The certificate event must then be handled, or every server would be believed.
+    /// MsQuic is told not to validate, because [`Trust`] does all of it; the module documentation of `tls.rs` says why. The
+    /// certificate event must then be handled, or every peer would be believed. REQUIRE_CLIENT_AUTHENTICATION makes OpenSSL
+    /// ask; without MsQuic's validation it lets clients without a certificate pass, and the handler refuses them.
     fn flags(&self) -> sys::QUIC_CREDENTIAL_FLAGS {
         const ASK_US: sys::QUIC_CREDENTIAL_FLAGS =
-            sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_INDICATE_CERTIFICATE_RECEIVED
+            sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_NO_CERTIFICATE_VALIDATION
+                | sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_INDICATE_CERTIFICATE_RECEIVED
                 | sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_USE_PORTABLE_CERTIFICATES;
-        const CLIENT: sys::QUIC_CREDENTIAL_FLAGS = sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_CLIENT
-            | sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_NO_CERTIFICATE_VALIDATION;
         match self {
-            Self::Server(_) => sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_NONE,
-            Self::Client { trust, .. } if trust.needs_certificate_event() => CLIENT | ASK_US,
-            Self::Client { .. } => CLIENT,
+            Self::Server { clients, .. } if clients.trust().is_none() => {
+                sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_NONE
+            }
+            Self::Server { .. } => {
+                ASK_US | sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_REQUIRE_CLIENT_AUTHENTICATION
+            }
+            Self::Client { .. } => ASK_US | sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_CLIENT,
         }
     }
 }
@@ -245,7 +260,7 @@ mod tests {
             let pair = rcgen::KeyPair::generate_for(algorithm).unwrap();
             let certificate = rcgen::CertificateParams::default().self_signed(&pair).unwrap();
             let identity = Identity::from_pem(certificate.pem(), pair.serialize_pem()).unwrap();
-            open(Credential::Server(&identity)).unwrap();
+            open(Credential::Server { identity: &identity, clients: &ClientAuth::None }).unwrap();
             open(Credential::Client { trust: &Trust::pinned([[0; 32]]), identity: Some(&identity) }).unwrap();
         }
     }
@@ -258,7 +273,7 @@ mod tests {
     #[test]
     fn what_openssl_refuses_is_an_error_of_the_identity() {
         let damaged = Identity::unusable();
-        let error = open(Credential::Server(&damaged)).map(drop).unwrap_err();
+        let error = open(Credential::Server { identity: &damaged, clients: &ClientAuth::None }).map(drop).unwrap_err();
         assert!(matches!(error, ConfigError::Identity(IdentityError::Rejected { .. })), "{error}");
     }
 
@@ -287,11 +302,22 @@ mod tests {
     }
 
     #[test]
-    fn only_a_client_that_believes_anyone_goes_without_the_certificate_event() {
+    fn whoever_msquic_does_not_validate_is_shown_to_us() {
+        const ASK: u32 = sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_REQUIRE_CLIENT_AUTHENTICATION;
+        const UNCHECKED: u32 = sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_NO_CERTIFICATE_VALIDATION;
         const INDICATE: u32 = sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_INDICATE_CERTIFICATE_RECEIVED;
-        let flags = |trust: &Trust| Credential::Client { trust, identity: None }.flags();
-        assert_ne!(flags(&Trust::system()) & INDICATE, 0);
-        assert_ne!(flags(&Trust::pinned([[0; 32]])) & INDICATE, 0);
-        assert_eq!(flags(&Trust::dangerous_accept_any_certificate()) & INDICATE, 0);
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let server = |clients: &ClientAuth| Credential::Server { identity: &identity, clients }.flags();
+        let client = |trust: &Trust| Credential::Client { trust, identity: None }.flags();
+        assert_eq!(server(&ClientAuth::None), 0);
+        for flags in [
+            client(&Trust::system()),
+            client(&Trust::dangerous_accept_any_certificate()),
+            server(&ClientAuth::Optional(Trust::system())) & !ASK,
+            server(&ClientAuth::Required(Trust::dangerous_accept_any_certificate())) & !ASK,
+        ] {
+            assert_eq!(flags & (UNCHECKED | INDICATE), UNCHECKED | INDICATE);
+        }
+        assert_ne!(server(&ClientAuth::Optional(Trust::system())) & ASK, 0);
     }
 }

@@ -15,7 +15,7 @@ use sendstream_sys as sys;
 
 use crate::{
     connection::{
-        inner::{ConnectionInner, ConnectionInnerShared},
+        inner::{ConnectionInner, ConnectionInnerShared, Verify},
         instance::ConnectionInstance,
     },
     error::NativeError,
@@ -27,6 +27,7 @@ use crate::{
         handle::Handle,
         live::{LiveGuard, LiveHandles},
     },
+    tls::ClientAuth,
     waiters::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups},
 };
 
@@ -47,6 +48,7 @@ pub(crate) struct Listener {
 #[derive(Debug)]
 pub(crate) struct ListenerSettings {
     pub(crate) backlog: usize,
+    pub(crate) client_auth: ClientAuth,
     pub(crate) fixed_send_window: Option<u64>,
     pub(crate) drop_error_code: u64,
 }
@@ -186,7 +188,7 @@ impl Listener {
             String::from_utf8_lossy(name).into_owned()
         };
         let shared = ConnectionInnerShared {
-            verify: None,
+            verify: Verify::clients(&self.settings.client_auth),
             fixed_send_window: self.settings.fixed_send_window,
             drop_error_code: self.settings.drop_error_code,
         };

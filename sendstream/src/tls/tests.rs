@@ -186,7 +186,7 @@ mod trust {
     fn a_pinned_certificate_needs_no_name_and_no_issuer() {
         let identity = Identity::self_signed(["elsewhere"]).unwrap();
         let trust = Trust::pinned([identity.certificate_sha256()]);
-        assert_eq!(trust.verify("not a name", identity.certificate(), &[]), Ok(()));
+        assert_eq!(trust.verify_server("not a name", identity.certificate(), &[]), Ok(()));
         assert_eq!(trust.check_server_name("not a name"), Ok(()));
     }
 
@@ -195,16 +195,16 @@ mod trust {
         let identity = Identity::self_signed(["localhost"]).unwrap();
         let actual = identity.certificate_sha256();
         let refusal = Err(CertificateRefusal::NotPinned { actual });
-        assert_eq!(Trust::pinned([[7; 32]]).verify("localhost", identity.certificate(), &[]), refusal);
+        assert_eq!(Trust::pinned([[7; 32]]).verify_server("localhost", identity.certificate(), &[]), refusal);
         let nobody = Trust::pinned(Vec::<CertificateHash>::new());
-        assert_eq!(nobody.verify("localhost", identity.certificate(), &[]), refusal);
+        assert_eq!(nobody.verify_server("localhost", identity.certificate(), &[]), refusal);
     }
 
     #[test]
     fn no_certificate_is_no_server() {
         let authority = Authority::new();
         for trust in [Trust::pinned([[0; 32]]), authority.trust(), Trust::system()] {
-            assert_eq!(trust.verify("localhost", &[], &[]), Err(CertificateRefusal::NoCertificate));
+            assert_eq!(trust.verify_server("localhost", &[], &[]), Err(CertificateRefusal::NoCertificate));
         }
     }
 
@@ -213,9 +213,9 @@ mod trust {
         let authority = Authority::new();
         let (by_name, by_address) = (authority.issue("server.test"), authority.issue("192.0.2.1"));
         let trust = authority.trust();
-        assert_eq!(trust.verify("server.test", &by_name, &chain(&[&by_name])), Ok(()));
-        assert_eq!(trust.verify("SERVER.test", &by_name, &[]), Ok(()));
-        assert_eq!(trust.verify("192.0.2.1", &by_address, &[]), Ok(()));
+        assert_eq!(trust.verify_server("server.test", &by_name, &chain(&[&by_name])), Ok(()));
+        assert_eq!(trust.verify_server("SERVER.test", &by_name, &[]), Ok(()));
+        assert_eq!(trust.verify_server("192.0.2.1", &by_address, &[]), Ok(()));
         for (name, leaf) in [
             ("other.test", &by_name),
             ("sub.server.test", &by_name),
@@ -224,7 +224,7 @@ mod trust {
             ("server.test", &by_address),
             ("2001:db8::1", &by_address),
         ] {
-            let refusal = trust.verify(name, leaf, &[]).unwrap_err();
+            let refusal = trust.verify_server(name, leaf, &[]).unwrap_err();
             assert!(matches!(refusal, CertificateRefusal::NameMismatch { .. }), "{name}: {refusal}");
         }
     }
@@ -234,7 +234,7 @@ mod trust {
         let authority = Authority::new();
         for certified in ["server.test", "*.server.test", "192.0.2.1", "2001:db8::1"] {
             let leaf = authority.issue(certified);
-            let refusal = authority.trust().verify("other.test", &leaf, &[]).unwrap_err();
+            let refusal = authority.trust().verify_server("other.test", &leaf, &[]).unwrap_err();
             let certified = vec![certified.to_owned()];
             assert_eq!(refusal, CertificateRefusal::NameMismatch { name: "other.test".to_owned(), certified });
         }
@@ -245,9 +245,9 @@ mod trust {
         let authority = Authority::new();
         let leaf = authority.issue("*.example.test");
         let trust = authority.trust();
-        assert_eq!(trust.verify("one.example.test", &leaf, &[]), Ok(()));
-        assert!(trust.verify("one.two.example.test", &leaf, &[]).is_err());
-        assert!(trust.verify("example.test", &leaf, &[]).is_err());
+        assert_eq!(trust.verify_server("one.example.test", &leaf, &[]), Ok(()));
+        assert!(trust.verify_server("one.two.example.test", &leaf, &[]).is_err());
+        assert!(trust.verify_server("example.test", &leaf, &[]).is_err());
     }
 
     #[test]
@@ -257,9 +257,9 @@ mod trust {
         let leaf = intermediate.issue("server.test");
         let trust = authority.trust();
         let sent = chain(&[&leaf, &intermediate.certificate()]);
-        assert_eq!(trust.verify("server.test", &leaf, &sent), Ok(()));
-        assert_eq!(trust.verify("server.test", &leaf, &[]), Err(CertificateRefusal::UnknownIssuer));
-        assert_eq!(trust.verify("server.test", &leaf, b"garbage"), Err(CertificateRefusal::UnknownIssuer));
+        assert_eq!(trust.verify_server("server.test", &leaf, &sent), Ok(()));
+        assert_eq!(trust.verify_server("server.test", &leaf, &[]), Err(CertificateRefusal::UnknownIssuer));
+        assert_eq!(trust.verify_server("server.test", &leaf, b"garbage"), Err(CertificateRefusal::UnknownIssuer));
     }
 
     #[test]
@@ -267,7 +267,7 @@ mod trust {
         let (authority, impostor) = (Authority::new(), Authority::new());
         let leaf = impostor.issue("server.test");
         let sent = chain(&[&leaf, &impostor.certificate()]);
-        assert!(authority.trust().verify("server.test", &leaf, &sent).is_err());
+        assert!(authority.trust().verify_server("server.test", &leaf, &sent).is_err());
     }
 
     #[test]
@@ -275,9 +275,9 @@ mod trust {
         let (own, other) =
             (Identity::self_signed(["localhost"]).unwrap(), Identity::self_signed(["localhost"]).unwrap());
         let trust = Trust::ca_der([own.certificate().clone()]).unwrap();
-        assert_eq!(trust.verify("localhost", own.certificate(), &[]), Ok(()));
-        assert!(trust.verify("localhost", other.certificate(), &[]).is_err());
-        assert!(trust.verify("127.0.0.1", own.certificate(), &[]).is_err());
+        assert_eq!(trust.verify_server("localhost", own.certificate(), &[]), Ok(()));
+        assert!(trust.verify_server("localhost", other.certificate(), &[]).is_err());
+        assert!(trust.verify_server("127.0.0.1", own.certificate(), &[]).is_err());
     }
 
     #[test]
@@ -287,11 +287,11 @@ mod trust {
         let expired = authority.issue_with("server.test", |parameters| {
             parameters.not_after = date_time_ymd(2001, 1, 1);
         });
-        assert_eq!(trust.verify("server.test", &expired, &[]), Err(CertificateRefusal::Expired));
+        assert_eq!(trust.verify_server("server.test", &expired, &[]), Err(CertificateRefusal::Expired));
         let future = authority.issue_with("server.test", |parameters| {
             parameters.not_before = date_time_ymd(3000, 1, 1);
         });
-        assert_eq!(trust.verify("server.test", &future, &[]), Err(CertificateRefusal::NotYetValid));
+        assert_eq!(trust.verify_server("server.test", &future, &[]), Err(CertificateRefusal::NotYetValid));
     }
 
     #[test]
@@ -300,15 +300,49 @@ mod trust {
         let leaf = authority.issue_with("server.test", |parameters| {
             parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         });
-        let refusal = authority.trust().verify("server.test", &leaf, &[]).unwrap_err();
+        let refusal = authority.trust().verify_server("server.test", &leaf, &[]).unwrap_err();
         assert!(matches!(refusal, CertificateRefusal::Unacceptable { .. }), "{refusal}");
+    }
+
+    #[test]
+    fn a_clients_certificate_needs_a_purpose_and_no_name() {
+        let authority = Authority::new();
+        let trust = authority.trust();
+        for usages in [vec![], vec![ExtendedKeyUsagePurpose::ClientAuth]] {
+            let leaf = authority.issue_with("anything", |parameters| parameters.extended_key_usages = usages);
+            assert_eq!(trust.verify_client(&leaf, &[]), Ok(()));
+        }
+        let leaf = authority.issue_with("anything", |parameters| {
+            parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        });
+        let refusal = trust.verify_client(&leaf, &[]).unwrap_err();
+        assert!(matches!(refusal, CertificateRefusal::Unacceptable { .. }), "{refusal}");
+    }
+
+    #[test]
+    fn a_client_without_a_certificate_is_nobody_whom_anyone_believes() {
+        let anyone = Trust::dangerous_accept_any_certificate();
+        for trust in [anyone, Authority::new().trust(), Trust::pinned([[0; 32]])] {
+            assert_eq!(trust.verify_client(&[], &[]), Err(CertificateRefusal::NoCertificate));
+        }
+    }
+
+    #[test]
+    fn a_peers_chain_begins_with_its_own_certificate() {
+        let authority = Authority::new();
+        let intermediate = authority.intermediate();
+        let (leaf, issuer) = (intermediate.issue("server.test"), intermediate.certificate());
+        let peer = PeerIdentity::from_event(&leaf, &chain(&[&leaf, &issuer])).unwrap();
+        assert_eq!(peer.chain(), [leaf.clone(), issuer]);
+        assert_eq!(PeerIdentity::from_event(&leaf, b"garbage").unwrap().chain(), std::slice::from_ref(&leaf));
+        assert_eq!(PeerIdentity::from_event(&[], &[]), None);
     }
 
     #[test]
     fn a_cas_certificate_as_a_servers_is_explained() {
         let authority = Authority::new();
-        let refusal = authority.trust().verify("server.test", &authority.certificate(), &[]);
-        assert_eq!(refusal, Err(CertificateRefusal::AuthorityAsServer));
+        let refusal = authority.trust().verify_server("server.test", &authority.certificate(), &[]);
+        assert_eq!(refusal, Err(CertificateRefusal::AuthorityAsPeer));
     }
 
     #[test]
@@ -316,7 +350,7 @@ mod trust {
         let authority = Authority::new();
         let leaf = authority.issue("server.test");
         let sent = chain(&[&leaf, &authority.certificate()]);
-        assert!(Trust::system().verify("server.test", &leaf, &sent).is_err());
+        assert!(Trust::system().verify_server("server.test", &leaf, &sent).is_err());
     }
 
     #[test]
@@ -336,7 +370,7 @@ mod trust {
         let authority = Authority::new();
         let pem = KeyPair::generate().unwrap().serialize_pem() + &authority.0.pem();
         let leaf = authority.issue("server.test");
-        assert_eq!(Trust::ca_pem(pem).unwrap().verify("server.test", &leaf, &[]), Ok(()));
+        assert_eq!(Trust::ca_pem(pem).unwrap().verify_server("server.test", &leaf, &[]), Ok(()));
     }
 
     #[test]
@@ -352,10 +386,9 @@ mod trust {
     #[test]
     fn only_the_dangerous_one_believes_anyone() {
         let trust = Trust::dangerous_accept_any_certificate();
-        assert_eq!(trust.verify("", &[], &[]), Ok(()));
-        assert!(!trust.needs_certificate_event());
+        assert_eq!(trust.verify_server("", &[], &[]), Ok(()));
         for trust in [Trust::default(), Trust::pinned([[0; 32]]), Authority::new().trust()] {
-            assert!(trust.needs_certificate_event());
+            assert_eq!(trust.verify_server("localhost", &[], &[]), Err(CertificateRefusal::NoCertificate));
         }
     }
 }

@@ -1,0 +1,150 @@
+//! The other side of a connection: the certificates it showed, and who else is asked about them.
+
+use std::{fmt, future::Future, pin::Pin, sync::Arc};
+
+use rustls_pki_types::CertificateDer;
+
+use super::{CertificateHash, CertificateRefusal, Trust, pkcs7};
+
+/// The certificates that a peer showed in the handshake, and whose key it proved to hold (RFC 8446 §4.4.3).
+///
+/// Clones share what they hold; `Debug` prints the hash of the peer's own certificate.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PeerIdentity(Arc<Vec<CertificateDer<'static>>>);
+
+impl PeerIdentity {
+    /// The peer's own certificate, in DER.
+    pub fn certificate(&self) -> &CertificateDer<'static> {
+        &self.0[0]
+    }
+
+    /// The peer's own certificate, then each one's issuer as far as OpenSSL found them: among those that the peer sent,
+    /// and this system's roots. Only [`Trust`] says whether they are to be believed.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.0
+    }
+
+    /// The SHA-256 hash of [`PeerIdentity::certificate`].
+    pub fn certificate_sha256(&self) -> CertificateHash {
+        CertificateHash::of(self.certificate())
+    }
+
+    /// From what PEER_CERTIFICATE_RECEIVED reports; `None` if the peer showed no certificate.
+    pub(crate) fn from_event(leaf_der: &[u8], chain_pkcs7: &[u8]) -> Option<Self> {
+        if leaf_der.is_empty() {
+            return None;
+        }
+        let leaf = CertificateDer::from(leaf_der);
+        let issuers = pkcs7::certificates(chain_pkcs7).unwrap_or_default();
+        // OpenSSL's chain begins with the peer's own certificate, unless OpenSSL could make none.
+        let issuers = issuers.into_iter().filter(|certificate| *certificate != leaf);
+        let chain = std::iter::once(leaf.clone()).chain(issuers);
+        Some(Self(Arc::new(chain.map(CertificateDer::into_owned).collect())))
+    }
+}
+
+impl fmt::Debug for PeerIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PeerIdentity").field("certificate_sha256", &self.certificate_sha256()).finish_non_exhaustive()
+    }
+}
+
+/// What a verifier is asked about: [`Trust::verify_with`].
+#[derive(Debug, Clone)]
+pub struct PeerCertificate {
+    identity: PeerIdentity,
+    server_name: Option<String>,
+    verified: Result<(), CertificateRefusal>,
+}
+
+impl PeerCertificate {
+    pub(crate) fn new(
+        identity: PeerIdentity,
+        server_name: Option<String>,
+        verified: Result<(), CertificateRefusal>,
+    ) -> Self {
+        Self { identity, server_name, verified }
+    }
+
+    /// The certificates that the peer showed.
+    pub fn identity(&self) -> &PeerIdentity {
+        &self.identity
+    }
+
+    /// The name that the server was asked for; `None` where the peer is a client, whose certificate needs none.
+    pub fn server_name(&self) -> Option<&str> {
+        self.server_name.as_deref()
+    }
+
+    /// What the [`Trust`] without its verifier says. Pass an error on (`peer.verified()?`) to add to that judgement; leave
+    /// it out to replace it.
+    ///
+    /// # Errors
+    ///
+    /// The [`CertificateRefusal`] that the peer would get.
+    pub fn verified(&self) -> Result<(), CertificateRefusal> {
+        self.verified.clone()
+    }
+}
+
+/// Which certificates a server asks its clients for (RFC 8446 §4.3.2). The default is [`ClientAuth::None`].
+///
+/// A client's certificate needs no name. It must be meant for clients (the extended key usage `clientAuth`, or none at
+/// all) where an authority vouches for it; otherwise everything that [`Trust`] says of servers holds for clients.
+///
+/// In TLS 1.3 a client is done with the handshake when it has sent its certificate. So a client that is refused for it may
+/// hold a [`Connection`](crate::Connection) first, and learns with the next packet. What it sends until then is neither
+/// acknowledged nor shown to the application: MsQuic takes no such packet before the client is believed.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub enum ClientAuth {
+    /// Asks for none.
+    #[default]
+    None,
+    /// Asks for one, and takes clients that have none. A certificate that is not believed is refused all the same.
+    Optional(Trust),
+    /// Asks for one, and refuses clients that have none (TLS alert 116) or are not believed.
+    Required(Trust),
+}
+
+impl ClientAuth {
+    /// Whom to believe, unless nobody is asked.
+    pub(crate) fn trust(&self) -> Option<&Trust> {
+        match self {
+            Self::None => None,
+            Self::Optional(trust) | Self::Required(trust) => Some(trust),
+        }
+    }
+}
+
+/// A verifier's answer that may still be on its way.
+pub(crate) type Verdict = Pin<Box<dyn Future<Output = Result<(), CertificateRefusal>> + Send>>;
+
+/// The application's own judge of certificates.
+#[derive(Clone)]
+pub(super) struct Verifier(Arc<dyn Fn(PeerCertificate) -> Verdict + Send + Sync>);
+
+impl Verifier {
+    pub(super) fn new<F, V>(verify: F) -> Self
+    where
+        F: Fn(PeerCertificate) -> V + Send + Sync + 'static,
+        V: Future<Output = Result<(), CertificateRefusal>> + Send + 'static,
+    {
+        let verify = Arc::new(verify);
+        // The closure is foreign code as well, so it runs where the verdict is polled.
+        Self(Arc::new(move |peer| {
+            let verify = verify.clone();
+            Box::pin(async move { verify(peer).await })
+        }))
+    }
+
+    pub(super) fn ask(&self, peer: PeerCertificate) -> Verdict {
+        (self.0)(peer)
+    }
+}
+
+impl fmt::Debug for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Verifier(..)")
+    }
+}

@@ -1,0 +1,574 @@
+//! Who is believed, who is refused, and what each side learns of it.
+
+mod support;
+
+use std::{
+    future::{self, Future},
+    time::Duration,
+};
+
+use futures::{
+    StreamExt,
+    channel::{mpsc, oneshot},
+    future::{Either, select},
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
+};
+use sendstream::{
+    CertificateRefusal, Client, ClientAuth, ConnectError, Connection, ConnectionError, Identity, PeerCertificate,
+    Server, TransportConfig, Trust,
+};
+use support::run;
+
+/// A private authority.
+struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    fn new() -> Self {
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    fn trust(&self) -> Trust {
+        Trust::ca_der([self.0.der().clone()]).unwrap()
+    }
+
+    fn issue(&self, name: &str) -> Identity {
+        self.issue_with(name, |_| ())
+    }
+
+    fn issue_with(&self, name: &str, adjust: impl FnOnce(&mut CertificateParams)) -> Identity {
+        let mut parameters = CertificateParams::new([name.to_owned()]).unwrap();
+        adjust(&mut parameters);
+        let pair = KeyPair::generate().unwrap();
+        let issuer: &Issuer<'_, KeyPair> = &self.0;
+        let certificate = parameters.signed_by(&pair, issuer).unwrap();
+        Identity::from_pem(certificate.pem(), pair.serialize_pem()).unwrap()
+    }
+}
+
+/// A server and a client, and what became of one connection between them.
+struct Meeting {
+    server: Server,
+    client: Client,
+    connected: Result<Connection, ConnectError>,
+    accepted: Result<Connection, ConnectionError>,
+}
+
+impl Meeting {
+    /// The client asks for `name`.
+    async fn of(server: Server, client: Client, name: &str) -> Self {
+        let address = server.local_addr().unwrap();
+        let (connected, accepted) =
+            futures::join!(client.connect(address, name), async { server.accept().await.unwrap().accept().await });
+        Self { server, client, connected, accepted }
+    }
+
+    /// The server shows a certificate for `localhost`, and asks for `auth`.
+    async fn with_client(auth: ClientAuth, identity: Option<Identity>) -> Self {
+        let own = Identity::self_signed(["localhost"]).unwrap();
+        let trust = Trust::pinned([own.certificate_sha256()]);
+        let mut client = Client::builder().alpn(["test"]).trust(trust);
+        if let Some(identity) = identity {
+            client = client.identity(identity);
+        }
+        Self::of(server(own, auth), client.build().unwrap(), "localhost").await
+    }
+
+    /// The server asks for no certificate.
+    async fn with_server(identity: Identity, trust: Trust, name: &str) -> Self {
+        Self::of(server(identity, ClientAuth::None), client(trust), name).await
+    }
+
+    async fn accepted(self) {
+        let (connected, accepted) = (self.connected.unwrap(), self.accepted.unwrap());
+        let mut stream = connected.open_uni().unwrap();
+        let read = async { accepted.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
+        let (sent, read) = futures::join!(stream.finish_with("hello"), read);
+        sent.unwrap();
+        assert_eq!(read, b"hello");
+        drop((stream, connected, accepted));
+        end(self.server, self.client).await;
+    }
+
+    /// The client refused the server: why, and the alert that the server got.
+    async fn refused_by_client(self) -> (CertificateRefusal, u8) {
+        let refusal = match self.connected {
+            Err(ConnectError::Connection(ConnectionError::CertificateRefused(refusal))) => refusal,
+            other => panic!("{other:?}"),
+        };
+        let Err(ConnectionError::Tls { alert, .. }) = self.accepted else { panic!("{:?}", self.accepted) };
+        end(self.server, self.client).await;
+        (refusal, alert)
+    }
+
+    /// The server refused the client: why, and the alert that the client got.
+    async fn refused_by_server(self) -> (CertificateRefusal, u8) {
+        let Err(ConnectionError::CertificateRefused(refusal)) = self.accepted else { panic!("{:?}", self.accepted) };
+        let error = match self.connected {
+            // A client is done with the handshake before it is judged.
+            Ok(connection) => connection.closed().await,
+            Err(ConnectError::Connection(error)) => error,
+            Err(error) => panic!("{error}"),
+        };
+        let ConnectionError::Tls { alert, .. } = error else { panic!("{error}") };
+        end(self.server, self.client).await;
+        (refusal, alert)
+    }
+}
+
+fn server(identity: Identity, auth: ClientAuth) -> Server {
+    let address = "127.0.0.1:0".parse().unwrap();
+    Server::builder().identity(identity).client_auth(auth).alpn(["test"]).bind(address).unwrap()
+}
+
+fn client(trust: Trust) -> Client {
+    Client::builder().alpn(["test"]).trust(trust).build().unwrap()
+}
+
+/// Waits until no native handle is left.
+async fn end(server: Server, client: Client) {
+    server.shutdown().await;
+    client.wait_idle().await;
+}
+
+/// Who is asked about, and where the answer goes.
+type Question = (PeerCertificate, oneshot::Sender<Result<(), CertificateRefusal>>);
+
+/// `trust` with a verifier that takes its time: until the question is answered.
+fn thinking(trust: Trust) -> (Trust, mpsc::UnboundedReceiver<Question>) {
+    let (ask, questions) = mpsc::unbounded();
+    let trust = trust.verify_with(move |peer| {
+        let (answer, answered) = oneshot::channel();
+        ask.unbounded_send((peer, answer)).unwrap();
+        async { answered.await.unwrap() }
+    });
+    (trust, questions)
+}
+
+/// A server that takes its time over the client's certificate.
+struct Thoughtful {
+    server: Server,
+    client: Client,
+    questions: mpsc::UnboundedReceiver<Question>,
+}
+
+impl Thoughtful {
+    fn new() -> Self {
+        let authority = Authority::new();
+        let (trust, questions) = thinking(authority.trust());
+        let server = server(authority.issue("localhost"), ClientAuth::Required(trust));
+        let client = Client::builder().alpn(["test"]).trust(authority.trust()).identity(authority.issue("somebody"));
+        Self { server, client: client.build().unwrap(), questions }
+    }
+}
+
+async fn accept(server: &Server) -> Result<Connection, ConnectionError> {
+    server.accept().await.unwrap().accept().await
+}
+
+/// The question, which comes before `others` are done.
+async fn asked(others: impl Future + Unpin, questions: &mut mpsc::UnboundedReceiver<Question>) -> Question {
+    match select(others, questions.next()).await {
+        Either::Right((question, _)) => question.unwrap(),
+        Either::Left(_) => panic!("nobody was asked"),
+    }
+}
+
+/// A client's connection, which it has before the server has judged.
+async fn early(server: &Server, client: &Client, accepting: &mut (impl Future + Unpin)) -> Connection {
+    let connecting = Box::pin(client.connect(server.local_addr().unwrap(), "localhost"));
+    match select(connecting, accepting).await {
+        Either::Left((connected, _)) => connected.unwrap(),
+        Either::Right(_) => panic!("accepted before it was judged"),
+    }
+}
+
+fn no() -> CertificateRefusal {
+    CertificateRefusal::by_verifier("not today")
+}
+
+#[test]
+fn with_mutual_tls_each_side_knows_the_other() {
+    run(async {
+        let authority = Authority::new();
+        let (own, theirs) = (authority.issue("localhost"), authority.issue("somebody"));
+        let server = server(own.clone(), ClientAuth::Required(authority.trust()));
+        let client =
+            Client::builder().alpn(["test"]).trust(authority.trust()).identity(theirs.clone()).build().unwrap();
+        let meeting = Meeting::of(server, client, "localhost").await;
+        let of_client = meeting.accepted.as_ref().unwrap().peer_identity().unwrap();
+        let of_server = meeting.connected.as_ref().unwrap().peer_identity().unwrap();
+        assert_eq!(of_client.certificate(), theirs.certificate());
+        assert_eq!(of_client.certificate_sha256(), theirs.certificate_sha256());
+        assert_eq!(of_server.chain(), [own.certificate().clone()]);
+        meeting.accepted().await;
+    });
+}
+
+#[test]
+fn a_missing_certificate_is_refused_where_one_is_required() {
+    run(async {
+        for trust in [Authority::new().trust(), Trust::dangerous_accept_any_certificate()] {
+            let meeting = Meeting::with_client(ClientAuth::Required(trust), None).await;
+            assert_eq!(meeting.refused_by_server().await, (CertificateRefusal::NoCertificate, 116));
+        }
+    });
+}
+
+#[test]
+fn an_optional_certificate_may_be_missing() {
+    run(async {
+        let (trust, mut questions) = thinking(Authority::new().trust());
+        let meeting = Meeting::with_client(ClientAuth::Optional(trust), None).await;
+        assert_eq!(meeting.accepted.as_ref().unwrap().peer_identity(), None);
+        meeting.accepted().await;
+        assert!(questions.next().await.is_none(), "nobody to ask about");
+    });
+}
+
+#[test]
+fn an_optional_certificate_counts_where_there_is_one() {
+    run(async {
+        let authority = Authority::new();
+        let identity = authority.issue("somebody");
+        let meeting = Meeting::with_client(ClientAuth::Optional(authority.trust()), Some(identity.clone())).await;
+        let peer = meeting.accepted.as_ref().unwrap().peer_identity().unwrap();
+        assert_eq!(peer.certificate(), identity.certificate());
+        meeting.accepted().await;
+    });
+}
+
+#[test]
+fn a_client_that_is_not_believed_is_refused_also_where_none_is_required() {
+    run(async {
+        let authority = Authority::new();
+        for auth in [ClientAuth::Optional(authority.trust()), ClientAuth::Required(authority.trust())] {
+            let stranger = Identity::self_signed(["somebody"]).unwrap();
+            let refused = Meeting::with_client(auth.clone(), Some(stranger)).await.refused_by_server().await;
+            assert_eq!(refused, (CertificateRefusal::UnknownIssuer, 48));
+
+            let expired = authority.issue_with("somebody", |parameters| {
+                parameters.not_after = date_time_ymd(2001, 1, 1);
+            });
+            let refused = Meeting::with_client(auth.clone(), Some(expired)).await.refused_by_server().await;
+            assert_eq!(refused, (CertificateRefusal::Expired, 45));
+
+            let for_servers = authority.issue_with("somebody", |parameters| {
+                parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+            });
+            let refused = Meeting::with_client(auth, Some(for_servers)).await.refused_by_server().await;
+            assert!(matches!(refused, (CertificateRefusal::Unacceptable { .. }, 42)), "{refused:?}");
+        }
+        let pinned = ClientAuth::Required(Trust::pinned([authority.issue("a").certificate_sha256()]));
+        let refused = Meeting::with_client(pinned, Some(authority.issue("b"))).await.refused_by_server().await;
+        assert!(matches!(refused, (CertificateRefusal::NotPinned { .. }, 46)), "{refused:?}");
+    });
+}
+
+#[test]
+fn nobody_is_asked_unless_the_server_says_so() {
+    run(async {
+        let identity = Identity::self_signed(["somebody"]).unwrap();
+        let meeting = Meeting::with_client(ClientAuth::None, Some(identity)).await;
+        assert_eq!(meeting.accepted.as_ref().unwrap().peer_identity(), None);
+        meeting.accepted().await;
+    });
+}
+
+#[test]
+fn a_client_that_believes_anyone_still_learns_whom() {
+    run(async {
+        let identity = Identity::self_signed(["elsewhere"]).unwrap();
+        let trust = Trust::dangerous_accept_any_certificate();
+        let meeting = Meeting::with_server(identity.clone(), trust, "localhost").await;
+        let peer = meeting.connected.as_ref().unwrap().peer_identity().unwrap();
+        assert_eq!(peer.certificate_sha256(), identity.certificate_sha256());
+        meeting.accepted().await;
+    });
+}
+
+#[test]
+fn a_server_that_is_not_believed_is_refused_with_the_reason() {
+    run(async {
+        let (authority, other) = (Authority::new(), Authority::new());
+        let mismatch = |name: &str, certified: &str| CertificateRefusal::NameMismatch {
+            name: name.to_owned(),
+            certified: vec![certified.to_owned()],
+        };
+        let expired = authority.issue_with("localhost", |parameters| {
+            parameters.not_after = date_time_ymd(2001, 1, 1);
+        });
+        let future = authority.issue_with("localhost", |parameters| {
+            parameters.not_before = date_time_ymd(3000, 1, 1);
+        });
+        let self_signed = Identity::self_signed(["localhost"]).unwrap();
+        let actual = self_signed.certificate_sha256();
+        let by = |authority: &Authority, name: &str| authority.issue(name);
+        for (identity, trust, name, refusal, alert) in [
+            (by(&authority, "server.test"), authority.trust(), "localhost", mismatch("localhost", "server.test"), 42),
+            (by(&authority, "localhost"), authority.trust(), "127.0.0.1", mismatch("127.0.0.1", "localhost"), 42),
+            (by(&authority, "127.0.0.2"), authority.trust(), "127.0.0.1", mismatch("127.0.0.1", "127.0.0.2"), 42),
+            (by(&authority, "127.0.0.1"), authority.trust(), "localhost", mismatch("localhost", "127.0.0.1"), 42),
+            (by(&authority, "2001:db8::2"), authority.trust(), "::1", mismatch("::1", "2001:db8::2"), 42),
+            (expired, authority.trust(), "localhost", CertificateRefusal::Expired, 45),
+            (future, authority.trust(), "localhost", CertificateRefusal::NotYetValid, 45),
+            (self_signed.clone(), authority.trust(), "localhost", CertificateRefusal::UnknownIssuer, 48),
+            (self_signed.clone(), Trust::system(), "localhost", CertificateRefusal::UnknownIssuer, 48),
+            (by(&authority, "localhost"), Trust::system(), "localhost", CertificateRefusal::UnknownIssuer, 48),
+            (self_signed, Trust::pinned([[7; 32]]), "localhost", CertificateRefusal::NotPinned { actual }, 46),
+        ] {
+            let told = format!("{name}: {refusal}");
+            let refused = Meeting::with_server(identity, trust, name).await.refused_by_client().await;
+            assert_eq!(refused, (refusal, alert), "{told}");
+        }
+        // Both authorities have the same name, so it is the signature that is wrong.
+        let meeting = Meeting::with_server(other.issue("localhost"), authority.trust(), "localhost").await;
+        let refused = meeting.refused_by_client().await;
+        assert!(matches!(refused, (CertificateRefusal::Unacceptable { .. } | CertificateRefusal::UnknownIssuer, _)));
+        assert_eq!(refused.1, refused.0.alert());
+    });
+}
+
+#[test]
+fn a_server_is_believed_under_the_name_or_address_of_its_certificate() {
+    run(async {
+        let authority = Authority::new();
+        for (certified, name) in
+            [("localhost", "LOCALHOST"), ("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("*.server.test", "a.server.test")]
+        {
+            Meeting::with_server(authority.issue(certified), authority.trust(), name).await.accepted().await;
+        }
+    });
+}
+
+#[test]
+fn a_verifier_hears_what_the_trust_says_and_may_add_to_it() {
+    run(async {
+        let authority = Authority::new();
+        let trust = authority.trust().verify_with(|peer| {
+            assert_eq!(peer.server_name(), Some("localhost"));
+            future::ready(peer.verified())
+        });
+        Meeting::with_server(authority.issue("localhost"), trust.clone(), "localhost").await.accepted().await;
+        let stranger = Identity::self_signed(["localhost"]).unwrap();
+        let refused = Meeting::with_server(stranger, trust, "localhost").await.refused_by_client().await;
+        assert_eq!(refused, (CertificateRefusal::UnknownIssuer, 48));
+    });
+}
+
+#[test]
+fn a_verifier_may_replace_what_the_trust_says() {
+    run(async {
+        let identity = Identity::self_signed(["elsewhere"]).unwrap();
+        let hash = identity.certificate_sha256();
+        let trust = Authority::new().trust().verify_with(move |peer| async move {
+            assert_eq!(peer.verified(), Err(CertificateRefusal::UnknownIssuer));
+            if peer.identity().certificate_sha256() == hash { Ok(()) } else { Err(no()) }
+        });
+        Meeting::with_server(identity, trust, "localhost").await.accepted().await;
+    });
+}
+
+#[test]
+fn a_verifier_refuses_with_its_own_words_and_alert() {
+    run(async {
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let revoked = CertificateRefusal::ByVerifier { alert: 44, reason: "revoked".to_owned() };
+        for (refusal, alert) in [(revoked, 44), (no(), 46)] {
+            let pinned = Trust::pinned([identity.certificate_sha256()]);
+            let answer = refusal.clone();
+            let trust = pinned.verify_with(move |_| future::ready(Err(answer.clone())));
+            let refused = Meeting::with_server(identity.clone(), trust.clone(), "localhost").await;
+            assert_eq!(refused.refused_by_client().await, (refusal.clone(), alert));
+            let refused = Meeting::with_client(ClientAuth::Optional(trust), Some(identity.clone())).await;
+            assert_eq!(refused.refused_by_server().await, (refusal, alert));
+        }
+    });
+}
+
+#[test]
+fn a_verifier_that_panics_refuses() {
+    run(async {
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let pinned = || Trust::pinned([identity.certificate_sha256()]);
+        let at_once = |_| -> future::Ready<Result<(), CertificateRefusal>> { panic!("on purpose") };
+        for trust in [pinned().verify_with(at_once), pinned().verify_with(|_| async { panic!("on purpose") })] {
+            let refused = Meeting::with_server(identity.clone(), trust.clone(), "localhost").await;
+            assert_eq!(refused.refused_by_client().await, (CertificateRefusal::VerifierPanicked, 80));
+            let refused = Meeting::with_client(ClientAuth::Required(trust), Some(identity.clone())).await;
+            assert_eq!(refused.refused_by_server().await, (CertificateRefusal::VerifierPanicked, 80));
+        }
+    });
+}
+
+#[test]
+fn a_client_waits_for_its_verifier() {
+    run(async {
+        let authority = Authority::new();
+        for answer in [Ok(()), Err(no())] {
+            let (trust, mut questions) = thinking(authority.trust());
+            let meeting = Meeting::with_server(authority.issue("localhost"), trust, "localhost");
+            let mut meeting = Box::pin(meeting);
+            let (_, say) = asked(&mut meeting, &mut questions).await;
+            say.send(answer.clone()).unwrap();
+            let meeting = meeting.await;
+            match answer {
+                Ok(()) => meeting.accepted().await,
+                Err(refusal) => assert_eq!(meeting.refused_by_client().await, (refusal, 46)),
+            }
+        }
+    });
+}
+
+#[test]
+fn what_a_client_sends_while_the_server_thinks_waits_for_the_answer() {
+    run(async {
+        for answer in [Ok(()), Err(no())] {
+            let Thoughtful { server, client, mut questions } = Thoughtful::new();
+            let mut accepting = Box::pin(accept(&server));
+            let connection = early(&server, &client, &mut accepting).await;
+            let mut stream = connection.open_uni().unwrap();
+            drop(stream.finish_with("early"));
+            let (peer, say) = asked(&mut accepting, &mut questions).await;
+            assert_eq!((peer.server_name(), peer.verified()), (None, Ok(())));
+            // Nothing tells that it has come, so it gets some time to.
+            std::thread::sleep(Duration::from_millis(50));
+            assert!(futures::poll!(&mut accepting).is_pending(), "not before the answer");
+            say.send(answer.clone()).unwrap();
+            match (accepting.await, answer) {
+                (Ok(accepted), Ok(())) => {
+                    let early = accepted.accept_uni().await.unwrap().read_to_end(16).await.unwrap();
+                    assert_eq!(early, b"early");
+                }
+                (Err(ConnectionError::CertificateRefused(refusal)), Err(answer)) => {
+                    assert_eq!(refusal, answer);
+                    let error = connection.closed().await;
+                    assert!(matches!(error, ConnectionError::Tls { alert: 46, .. }), "{error}");
+                    assert!(stream.finished().await.is_err(), "refused, so never acknowledged");
+                }
+                other => panic!("{other:?}"),
+            }
+            drop((stream, connection));
+            end(server, client).await;
+        }
+    });
+}
+
+#[test]
+fn a_client_given_up_while_it_thinks_lets_go_of_its_verifier() {
+    run(async {
+        let authority = Authority::new();
+        let (trust, mut questions) = thinking(authority.trust());
+        let (server, client) = (server(authority.issue("localhost"), ClientAuth::None), client(trust));
+        let mut accepting = Box::pin(accept(&server));
+        let mut connecting = Box::pin(client.connect(server.local_addr().unwrap(), "localhost"));
+        let (_, mut say) = asked(select(&mut accepting, &mut connecting), &mut questions).await;
+        drop(connecting);
+        say.cancellation().await;
+        assert_eq!(say.send(Ok(())), Err(Ok(())), "nobody listens");
+        client.wait_idle().await;
+        let error = accepting.await.unwrap_err();
+        assert!(!matches!(error, ConnectionError::LocallyClosed { .. }), "{error}");
+        end(server, client).await;
+    });
+}
+
+#[test]
+fn a_server_gone_while_the_client_thinks_is_told_and_the_verifier_let_go() {
+    run(async {
+        let authority = Authority::new();
+        let (trust, mut questions) = thinking(authority.trust());
+        let (server, client) = (server(authority.issue("localhost"), ClientAuth::None), client(trust));
+        let mut accepting = Box::pin(accept(&server));
+        let mut connecting = Box::pin(client.connect(server.local_addr().unwrap(), "localhost"));
+        let (_, mut say) = asked(select(&mut accepting, &mut connecting), &mut questions).await;
+        // This gives the server's connection up, in the middle of the handshake.
+        drop(accepting);
+        let (connected, ()) = futures::join!(connecting, say.cancellation());
+        let error = connected.unwrap_err();
+        assert!(matches!(error, ConnectError::Connection(_)), "{error}");
+        end(server, client).await;
+    });
+}
+
+#[test]
+fn a_client_gone_while_the_server_thinks_is_told_and_the_verifier_let_go() {
+    run(async {
+        let Thoughtful { server, client, mut questions } = Thoughtful::new();
+        let mut accepting = Box::pin(accept(&server));
+        let connected = early(&server, &client, &mut accepting).await;
+        let (_, mut say) = asked(&mut accepting, &mut questions).await;
+        connected.close(7).unwrap();
+        let (accepted, ()) = futures::join!(accepting, say.cancellation());
+        let error = accepted.unwrap_err();
+        assert!(!matches!(error, ConnectionError::LocallyClosed { .. }), "{error}");
+        drop(connected);
+        end(server, client).await;
+    });
+}
+
+#[test]
+fn a_server_that_gives_up_while_it_thinks_lets_go_of_its_verifier() {
+    run(async {
+        let Thoughtful { server, client, mut questions } = Thoughtful::new();
+        let mut accepting = Box::pin(accept(&server));
+        let connected = early(&server, &client, &mut accepting).await;
+        let (_, mut say) = asked(&mut accepting, &mut questions).await;
+        drop(accepting);
+        say.cancellation().await;
+        connected.closed().await;
+        drop(connected);
+        end(server, client).await;
+    });
+}
+
+#[test]
+fn a_verifier_that_never_answers_is_let_go_with_the_handshake() {
+    run(async {
+        let authority = Authority::new();
+        let (trust, mut questions) = thinking(authority.trust());
+        let transport = TransportConfig { handshake_timeout: Duration::from_millis(500), ..TransportConfig::default() };
+        let server = Server::builder().identity(authority.issue("localhost")).alpn(["test"]);
+        let server = server.transport(transport.clone()).bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = Client::builder().alpn(["test"]).trust(trust).transport(transport).build().unwrap();
+        let let_go = async { questions.next().await.unwrap().1.cancellation().await };
+        let (meeting, ()) = futures::join!(Meeting::of(server, client, "localhost"), let_go);
+        let error = meeting.connected.unwrap_err();
+        // Whichever side's timeout is first ends it.
+        let ConnectError::Connection(error) = error else { panic!("{error}") };
+        assert!(matches!(error, ConnectionError::TimedOut | ConnectionError::TransportClosed { .. }), "{error}");
+        end(meeting.server, meeting.client).await;
+    });
+}
+
+#[test]
+fn a_new_identity_is_for_new_connections_and_old_ones_stay() {
+    run(async {
+        let authority = Authority::new();
+        let (old, new) = (authority.issue("localhost"), authority.issue("localhost"));
+        let server = server(old.clone(), ClientAuth::Optional(authority.trust()));
+        let client =
+            Client::builder().alpn(["test"]).trust(authority.trust()).identity(authority.issue("me")).build().unwrap();
+        let shown = |meeting: &Meeting| meeting.connected.as_ref().unwrap().peer_identity().unwrap();
+        let first = Meeting::of(server, client, "localhost").await;
+        assert_eq!(shown(&first).certificate(), old.certificate());
+        first.server.set_identity(new.clone()).unwrap();
+
+        let Meeting { server, client, connected: old_client, accepted: old_server } = first;
+        let second = Meeting::of(server, client, "localhost").await;
+        assert_eq!(shown(&second).certificate(), new.certificate());
+        assert!(second.accepted.as_ref().unwrap().peer_identity().is_some(), "clients are asked as before");
+
+        let (old_client, old_server) = (old_client.unwrap(), old_server.unwrap());
+        let mut stream = old_client.open_uni().unwrap();
+        let read = async { old_server.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
+        let (sent, read) = futures::join!(stream.finish_with("still here"), read);
+        sent.unwrap();
+        assert_eq!(read, b"still here");
+        drop((stream, old_client, old_server));
+        second.accepted().await;
+    });
+}
