@@ -49,6 +49,7 @@ pub(crate) struct ListenerSettings {
     pub(crate) backlog: usize,
     pub(crate) fixed_send_window: Option<u64>,
     pub(crate) drop_error_code: u64,
+    pub(crate) datagram_receive_buffer: Option<usize>,
 }
 
 /// Connections that wait to be taken.
@@ -189,6 +190,7 @@ impl Listener {
             verify: None,
             fixed_send_window: self.settings.fixed_send_window,
             drop_error_code: self.settings.drop_error_code,
+            datagram_receive_buffer: self.settings.datagram_receive_buffer,
         };
         // SAFETY: the connection is the event's, and success is what this function returns from here on.
         let inner = unsafe { ConnectionInner::take_over(connection, shared, self.live.enter()) };
