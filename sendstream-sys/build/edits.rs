@@ -79,6 +79,21 @@ pub(crate) const EDITS: &[Edit] = &[
                       (uint16_t)(Connection->PeerTransportParams.MaxDatagramFrameSize - DATAGRAM_FRAME_HEADER_LENGTH);\n",
     },
     Edit {
+        name: "datagram-limit-told-to-servers",
+        file: "src/core/crypto.c",
+        prevents: "a server is not told that datagrams can be sent before the path's MTU changes, which it may never do",
+        // A client's parameters come with its first packet, before the listener has accepted, and MsQuic keeps what it
+        // derives from them to itself as long as nobody owns the connection.
+        anchor: "        QUIC_CONNECTION_EVENT Event;\n        Event.Type = QUIC_CONNECTION_EVENT_CONNECTED;\n",
+        replacement: "        QUIC_CONNECTION_EVENT Event;\n        \
+                      if (QuicConnIsServer(Connection) && Connection->Datagram.SendEnabled) {\n            \
+                      Event.Type = QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED;\n            \
+                      Event.DATAGRAM_STATE_CHANGED.SendEnabled = TRUE;\n            \
+                      Event.DATAGRAM_STATE_CHANGED.MaxSendLength = Connection->Datagram.MaxSendLength;\n            \
+                      (void)QuicConnIndicateEvent(Connection, &Event);\n        }\n        \
+                      Event.Type = QUIC_CONNECTION_EVENT_CONNECTED;\n",
+    },
+    Edit {
         name: "c-compiler-only",
         file: "CMakeLists.txt",
         prevents: "the build asks for a C++ compiler although the library is C",
