@@ -91,6 +91,38 @@ pub(crate) const EDITS: &[Edit] = &[
                       if (Connection->State.Started) {\n            QuicConnLogStatistics(Connection);\n        }",
     },
     Edit {
+        name: "datagram-limit-counts-the-frame",
+        file: "src/core/datagram.c",
+        prevents: "a datagram that fills a peer's max_datagram_frame_size makes a frame of up to three bytes more, which ends the connection",
+        // RFC 9221 section 3 counts the frame's type and length as well, and makes 0 stand for no support; MsQuic takes the
+        // parameter for the payload's limit.
+        anchor: "        if (!(Connection->PeerTransportParams.Flags & QUIC_TP_FLAG_MAX_DATAGRAM_FRAME_SIZE)) {\n            \
+                 SendEnabled = FALSE;\n            NewMaxSendLength = 0;\n        } else {\n            \
+                 if (Connection->PeerTransportParams.MaxDatagramFrameSize < UINT16_MAX) {\n                \
+                 NewMaxSendLength = (uint16_t)Connection->PeerTransportParams.MaxDatagramFrameSize;\n",
+        replacement: "        if (!(Connection->PeerTransportParams.Flags & QUIC_TP_FLAG_MAX_DATAGRAM_FRAME_SIZE) ||\n            \
+                      Connection->PeerTransportParams.MaxDatagramFrameSize < DATAGRAM_FRAME_HEADER_LENGTH) {\n            \
+                      SendEnabled = FALSE;\n            NewMaxSendLength = 0;\n        } else {\n            \
+                      if (Connection->PeerTransportParams.MaxDatagramFrameSize < UINT16_MAX) {\n                \
+                      NewMaxSendLength =\n                    \
+                      (uint16_t)(Connection->PeerTransportParams.MaxDatagramFrameSize - DATAGRAM_FRAME_HEADER_LENGTH);\n",
+    },
+    Edit {
+        name: "datagram-limit-told-to-servers",
+        file: "src/core/crypto.c",
+        prevents: "a server is not told that datagrams can be sent before the path's MTU changes, which it may never do",
+        // A client's parameters come with its first packet, before the listener has accepted, and MsQuic keeps what it
+        // derives from them to itself as long as nobody owns the connection.
+        anchor: "        QUIC_CONNECTION_EVENT Event;\n        Event.Type = QUIC_CONNECTION_EVENT_CONNECTED;\n",
+        replacement: "        QUIC_CONNECTION_EVENT Event;\n        \
+                      if (QuicConnIsServer(Connection) && Connection->Datagram.SendEnabled) {\n            \
+                      Event.Type = QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED;\n            \
+                      Event.DATAGRAM_STATE_CHANGED.SendEnabled = TRUE;\n            \
+                      Event.DATAGRAM_STATE_CHANGED.MaxSendLength = Connection->Datagram.MaxSendLength;\n            \
+                      (void)QuicConnIndicateEvent(Connection, &Event);\n        }\n        \
+                      Event.Type = QUIC_CONNECTION_EVENT_CONNECTED;\n",
+    },
+    Edit {
         name: "c-compiler-only",
         file: "CMakeLists.txt",
         prevents: "the build asks for a C++ compiler although the library is C",

@@ -63,6 +63,7 @@ impl Client {
             verify: Some(Verify::Server { trust: self.trust.clone(), server_name: server_name.to_owned() }),
             fixed_send_window: self.transport.send_window.map(u64::from),
             drop_error_code: self.transport.drop_error_code,
+            datagram_receive_buffer: self.transport.datagram_receive_buffer,
         };
         let inner = ConnectionInner::open(self.live.registration().handle(), shared, self.live.enter())?;
         let instance = ConnectionInstance::new(inner.clone());

@@ -27,7 +27,8 @@ use crate::{
 /// # Memory
 ///
 /// A peer can make this side hold at most [`connection_flow_control_window`](Self::connection_flow_control_window)
-/// bytes of stream data per connection that the application has not read yet, over all its streams.
+/// bytes of stream data per connection that the application has not read yet, over all its streams, and
+/// [`datagram_receive_buffer`](Self::datagram_receive_buffer) bytes of datagrams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransportConfig {
     /// After how long without a packet from the peer the connection ends as timed out (RFC 9000 §10.1); `None` for
@@ -66,6 +67,13 @@ pub struct TransportConfig {
     /// MsQuic finds ideal for the path (`QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE`), 128 KiB at first. 1 to
     /// `u32::MAX`; `None`.
     pub send_window: Option<u32>,
+    /// How many bytes of the peer's datagrams (RFC 9221) may wait for
+    /// [`read_datagram`](crate::Connection::read_datagram); `None` for taking none, which the peer is told. Any size; 1 MiB.
+    ///
+    /// Each datagram counts 96 bytes more than it has, which is what keeping it costs. When there is no room the oldest are
+    /// dropped, and [counted](crate::Connection::dropped_datagrams); the newest is always kept, so that 0 keeps just that.
+    /// Sending datagrams is up to the peer's setting alone.
+    pub datagram_receive_buffer: Option<usize>,
     /// The code of the RESET_STREAM that a [`SendStream`](crate::SendStream) sends when it is dropped unfinished. 0 to
     /// 2^62 - 1; 0.
     pub drop_error_code: u64,
@@ -89,6 +97,7 @@ impl Default for TransportConfig {
             stream_receive_window: 1 << 20,
             connection_flow_control_window: 16 << 20,
             send_window: None,
+            datagram_receive_buffer: Some(1 << 20),
             drop_error_code: 0,
             accept_backlog: 1024,
         }
@@ -159,6 +168,8 @@ impl TransportConfig {
         is_set.set_ConnFlowControlWindow(1);
         settings.set_SendBufferingEnabled(0);
         is_set.set_SendBufferingEnabled(1);
+        settings.set_DatagramReceiveEnabled(self.datagram_receive_buffer.is_some().into());
+        is_set.set_DatagramReceiveEnabled(1);
         flags.set_StreamMultiReceiveEnabled(1);
         is_set.set_StreamMultiReceiveEnabled(1);
 
@@ -281,7 +292,20 @@ mod tests {
         assert_eq!(is_set & SEND_BUFFERING_IS_SET, SEND_BUFFERING_IS_SET);
         assert_eq!(is_set & MULTI_RECEIVE_IS_SET, MULTI_RECEIVE_IS_SET);
         assert_eq!(flags, MULTI_RECEIVE);
-        assert_eq!(is_set.count_ones(), 10, "nothing else is set");
+        assert_eq!(is_set.count_ones(), 11, "nothing else is set");
+    }
+
+    #[test]
+    fn datagrams_are_received_unless_there_is_no_buffer_for_them() {
+        // Bit 27 of IsSet in `struct QUIC_SETTINGS` of msquic.h.
+        const DATAGRAM_RECEIVE_IS_SET: u64 = 1 << 27;
+        for (buffer, enabled) in [(None, 0), (Some(0), 1), (Some(usize::MAX), 1)] {
+            let config = TransportConfig { datagram_receive_buffer: buffer, ..Default::default() };
+            let settings = config.to_settings().unwrap();
+            assert_eq!(settings.DatagramReceiveEnabled(), enabled);
+            let (is_set, _) = crate::native::configuration::raw_flags(&settings);
+            assert_eq!(is_set & DATAGRAM_RECEIVE_IS_SET, DATAGRAM_RECEIVE_IS_SET);
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! [`Connection`]: opening and accepting streams, and the connection's end.
 
+pub(crate) mod datagram;
 pub(crate) mod inner;
 pub(crate) mod instance;
 pub(crate) mod judging;
@@ -7,15 +8,21 @@ pub(crate) mod state;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use bytes::Bytes;
+
 use crate::{
     connection::{
-        inner::{Accept, Closed},
+        inner::{Accept, Closed, ReadDatagram},
         instance::ConnectionInstance,
     },
+    datagram::SendDatagram,
     error::{ConnectionError, NativeError},
     recv_stream::RecvStream,
     send_stream::SendStream,
-    stream::instance::{CodeOutOfRange, StreamInstance, check_code},
+    stream::{
+        buffer::Payload,
+        instance::{CodeOutOfRange, StreamInstance, check_code},
+    },
     tls::PeerIdentity,
     waiters::wait_for,
 };
@@ -83,6 +90,61 @@ impl Connection {
     pub async fn accept_bi(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
         let instance = self.accept(true).await?;
         Ok((SendStream::new(instance.clone()), RecvStream::new(instance)))
+    }
+
+    /// Submits a datagram now (`DatagramSend`; RFC 9221): one message, delivered whole or not at all, in no order with
+    /// anything else, and never sent again. The future resolves with its fate.
+    ///
+    /// `datagram` is anything owned that becomes a [`Payload`] without a copy, 0 to
+    /// [`max_datagram_size`](Self::max_datagram_size) bytes; MsQuic reads it where it lies until it is sent. Datagrams go
+    /// before the data of streams, and obey congestion control: those that must wait are queued without a limit, so
+    /// memory is the caller's to bound, with [`SendDatagram::progress`].
+    ///
+    /// When the connection ends, what still waits is not sent.
+    ///
+    /// # Errors
+    ///
+    /// The future's [`SendDatagramError`](crate::SendDatagramError). [`SendDatagram::refusal`] tells without waiting
+    /// whether the datagram was taken.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future, polled or not, changes nothing for the datagram.
+    pub fn send_datagram(&self, datagram: impl Into<Payload>) -> SendDatagram {
+        SendDatagram::submit(&self.instance, datagram.into())
+    }
+
+    /// How many bytes a datagram may have now (`QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED`): what a packet on this path,
+    /// and the peer's `max_datagram_frame_size` (RFC 9221 §3), leave for its payload. It changes with what is learnt of
+    /// the path, mostly upwards.
+    ///
+    /// `None` while none can be sent: the peer does not take datagrams, or the connection has ended.
+    pub fn max_datagram_size(&self) -> Option<usize> {
+        self.instance.inner().datagrams().max_size()
+    }
+
+    /// The next datagram of the peer's, in the order of arrival (`QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED`).
+    ///
+    /// Datagrams wait in a buffer of [`datagram_receive_buffer`](crate::TransportConfig::datagram_receive_buffer) bytes;
+    /// when it is full, the oldest is dropped for the newest and [counted](Self::dropped_datagrams). Any number of tasks
+    /// may wait at once. Datagrams that came before the connection ended are still given out; then the error comes.
+    /// Where datagrams are not received, it waits for that error.
+    ///
+    /// # Errors
+    ///
+    /// The [`ConnectionError`] that ended the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no datagram.
+    pub async fn read_datagram(&self) -> Result<Bytes, ConnectionError> {
+        wait_for(ReadDatagram(self.instance.inner())).await
+    }
+
+    /// How many datagrams of the peer's arrived and were dropped, because nobody read them before newer ones needed
+    /// their place in the [`datagram_receive_buffer`](crate::TransportConfig::datagram_receive_buffer).
+    pub fn dropped_datagrams(&self) -> u64 {
+        self.instance.inner().datagrams().dropped()
     }
 
     /// Closes the connection now, with `code` for the peer's application (`ConnectionShutdown`; CONNECTION_CLOSE of RFC

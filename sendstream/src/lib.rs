@@ -42,6 +42,7 @@
 mod client;
 mod config;
 mod connection;
+mod datagram;
 mod error;
 mod io;
 mod native;
@@ -56,6 +57,7 @@ pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
 pub use config::{ConfigError, TransportConfig};
 pub use connection::{Connection, OpenError};
+pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
 pub use error::{ConnectionError, NativeError};
 pub use native::{
     info::{NativeInfo, native_info},

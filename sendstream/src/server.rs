@@ -199,6 +199,7 @@ impl ServerBuilder {
             client_auth: recipe.client_auth.clone(),
             fixed_send_window: recipe.transport.send_window.map(u64::from),
             drop_error_code: recipe.transport.drop_error_code,
+            datagram_receive_buffer: recipe.transport.datagram_receive_buffer,
         };
         let listener = Listener::start(&recipe.alpn, address, settings, &live)
             .map_err(|error| BindError::from_start(error, address))?;

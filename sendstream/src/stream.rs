@@ -82,4 +82,4 @@ pub(crate) mod instance;
 pub(crate) mod recv_state;
 pub(crate) mod state;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

@@ -69,6 +69,12 @@ impl Waiters {
         wakeups.extend(self.first.take().into_iter().chain(self.rest.drain(..)).map(|(_, waker)| waker));
     }
 
+    /// [`Self::take_into`] where very many tasks may wait: it does not look whether one is to be woken already, which would
+    /// take time for each pair of them.
+    pub(crate) fn append_to(&mut self, wakeups: &mut Wakeups) {
+        wakeups.rest.extend(self.first.take().into_iter().chain(self.rest.drain(..)).map(|(_, waker)| waker));
+    }
+
     /// How many waiters are stored.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
@@ -110,6 +116,11 @@ impl Wakeups {
     /// Adds those of `other`.
     pub(crate) fn merge(&mut self, other: Self) {
         self.extend(other.first.into_iter().chain(other.rest));
+    }
+
+    /// Adds those of `other`, as [`Waiters::append_to`] does.
+    pub(crate) fn append(&mut self, other: Self) {
+        self.rest.extend(other.first.into_iter().chain(other.rest));
     }
 
     fn extend(&mut self, wakers: impl Iterator<Item = Waker>) {

@@ -5,7 +5,10 @@ mod support;
 use std::{net::SocketAddr, sync::Arc};
 
 use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use sendstream::{CertificateHash, Client, ConnectionError, Identity, ReadError, Server, Trust, WriteError};
+use sendstream::{
+    Bytes, CertificateHash, Client, ConnectionError, DatagramFate, Identity, ReadError, SendDatagramError, Server,
+    Trust, WriteError,
+};
 use support::{pattern, run};
 
 /// Runs on tokio, which quinn needs, within the tests' bound on hanging.
@@ -40,6 +43,13 @@ async fn quinn_to_us() -> (Server, quinn::Endpoint, quinn::Connection, sendstrea
 
 /// A quinn server and our client that trusts it, connected.
 async fn us_to_quinn() -> (quinn::Endpoint, Client, quinn::Connection, sendstream::Connection) {
+    us_to_quinn_with(quinn::TransportConfig::default()).await
+}
+
+/// The same with these settings for quinn.
+async fn us_to_quinn_with(
+    transport: quinn::TransportConfig,
+) -> (quinn::Endpoint, Client, quinn::Connection, sendstream::Connection) {
     let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let certificate = key.cert.der().clone();
     let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -52,7 +62,8 @@ async fn us_to_quinn() -> (quinn::Endpoint, Client, quinn::Connection, sendstrea
         )
         .unwrap();
     tls.alpn_protocols = vec![b"test".to_vec()];
-    let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+    config.transport_config(Arc::new(transport));
     let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
     let trust = Trust::pinned([CertificateHash::of(&certificate)]);
     let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
@@ -130,11 +141,27 @@ async fn streams(theirs: &quinn::Connection, ours: &sendstream::Connection) {
     assert_eq!(their_send.stopped().await.unwrap(), Some(34u32.into()));
 }
 
+/// Datagrams both ways, the largest that each side says it can send.
+async fn datagrams(theirs: &quinn::Connection, ours: &sendstream::Connection) {
+    let largest = Bytes::from(pattern(ours.max_datagram_size().unwrap()));
+    for datagram in [Bytes::from_static(b"from us"), Bytes::new(), largest] {
+        let sending = ours.send_datagram(datagram.clone());
+        assert_eq!(theirs.read_datagram().await.unwrap(), datagram);
+        assert_eq!(sending.await, Ok(DatagramFate::Acknowledged));
+    }
+    let largest = Bytes::from(pattern(theirs.max_datagram_size().unwrap()));
+    for datagram in [Bytes::from_static(b"from them"), Bytes::new(), largest] {
+        theirs.send_datagram(datagram.clone()).unwrap();
+        assert_eq!(ours.read_datagram().await.unwrap(), datagram);
+    }
+}
+
 #[test]
 fn a_quinn_client_and_our_server_understand_each_other() {
     on_tokio(async {
         let (server, _endpoint, theirs, ours) = quinn_to_us().await;
         streams(&theirs, &ours).await;
+        datagrams(&theirs, &ours).await;
         theirs.close(35u32.into(), b"that was all");
         let expected = ConnectionError::ApplicationClosed { code: 35, reason: Arc::from("that was all") };
         assert_eq!(ours.closed().await, expected, "with the reason that quinn gave");
@@ -148,12 +175,33 @@ fn our_client_and_a_quinn_server_understand_each_other() {
     on_tokio(async {
         let (_endpoint, client, theirs, ours) = us_to_quinn().await;
         streams(&theirs, &ours).await;
+        datagrams(&theirs, &ours).await;
         ours.close(36).unwrap();
         match theirs.closed().await {
             quinn::ConnectionError::ApplicationClosed(close) => assert_eq!(close.error_code, 36u32.into()),
             other => panic!("{other}"),
         }
         drop(ours);
+        client.wait_idle().await;
+    });
+}
+
+#[test]
+fn a_peers_limit_for_datagrams_counts_the_frame_and_not_the_payload_alone() {
+    on_tokio(async {
+        let mut transport = quinn::TransportConfig::default();
+        // What quinn announces as max_datagram_frame_size.
+        transport.datagram_receive_buffer_size(Some(200));
+        let (_endpoint, client, theirs, ours) = us_to_quinn_with(transport).await;
+        // One byte of type and two of length.
+        assert_eq!(ours.max_datagram_size(), Some(197));
+        let refused = ours.send_datagram(vec![0; 198]);
+        assert_eq!(refused.refusal(), Some(&SendDatagramError::TooLarge { max: 197 }));
+        // quinn itself takes less than it announces: it counts what keeping a datagram costs.
+        let sending = ours.send_datagram(vec![1; 150]);
+        assert_eq!(theirs.read_datagram().await.unwrap(), vec![1; 150]);
+        assert_eq!(sending.await, Ok(DatagramFate::Acknowledged));
+        drop((ours, refused));
         client.wait_idle().await;
     });
 }

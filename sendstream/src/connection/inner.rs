@@ -3,15 +3,18 @@
 use std::{
     ffi::c_void,
     panic::{self, AssertUnwindSafe},
-    ptr, slice,
+    ptr::{self, NonNull},
+    slice,
     sync::{Arc, OnceLock},
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
 use sendstream_sys as sys;
 
 use crate::{
     connection::{
+        datagram::{Datagrams, SendChange, lent::LentDatagram},
         judging::Judging,
         state::{Connected, ConnectionInnerExclusive, Ending},
     },
@@ -39,6 +42,7 @@ pub(crate) struct ConnectionInner {
     exclusive: Lock<ConnectionInnerExclusive>,
     /// What the peer showed. Written by: PEER_CERTIFICATE_RECEIVED, before it is judged.
     peer: OnceLock<PeerIdentity>,
+    datagrams: Lock<Datagrams>,
     shared: ConnectionInnerShared,
 }
 
@@ -51,6 +55,8 @@ pub(crate) struct ConnectionInnerShared {
     pub(crate) fixed_send_window: Option<u64>,
     /// The code for what is given up by dropping it.
     pub(crate) drop_error_code: u64,
+    /// How much of the peer's datagrams may wait to be read.
+    pub(crate) datagram_receive_buffer: Option<usize>,
 }
 
 /// What the peer's certificate is checked against.
@@ -140,6 +146,7 @@ impl ConnectionInner {
             handle: Some(OpenHandle { handle: Handle::new(handle), _live: live }),
             exclusive: Lock::new(exclusive),
             peer: OnceLock::new(),
+            datagrams: Lock::default(),
             shared,
         })
     }
@@ -152,6 +159,11 @@ impl ConnectionInner {
     /// Locks the state.
     pub(crate) fn lock(&self) -> LockGuard<'_, ConnectionInnerExclusive> {
         self.exclusive.lock()
+    }
+
+    /// Locks the datagrams' state. Never together with the other.
+    pub(crate) fn datagrams(&self) -> LockGuard<'_, Datagrams> {
+        self.datagrams.lock()
     }
 
     /// What ended the connection, if anything has.
@@ -248,6 +260,7 @@ impl ConnectionInner {
             tell = live;
             ending
         });
+        self.datagrams().abandon();
         if tell {
             self.shut_down(0);
         }
@@ -314,6 +327,27 @@ impl ConnectionInner {
                 // SAFETY: with portable certificates, which our configurations ask for, both are null or `QUIC_BUFFER`s.
                 let (leaf, chain) = unsafe { (buffer(event.Certificate.cast()), buffer(event.Chain.cast())) };
                 Some(self.handle_event_peer_certificate_received(leaf, chain))
+            }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED => {
+                // SAFETY: the type says that this member of the union is set.
+                let event = unsafe { &data.DATAGRAM_STATE_CHANGED };
+                self.handle_event_datagram_state_changed(event.SendEnabled != 0, event.MaxSendLength);
+                Some(SUCCESS)
+            }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED => {
+                // SAFETY: the type says that this member of the union is set.
+                let event = unsafe { &data.DATAGRAM_RECEIVED };
+                // SAFETY: the event says that one `QUIC_BUFFER` lies there, valid during the callback.
+                let datagram = unsafe { buffer(event.Buffer) };
+                self.handle_event_datagram_received(datagram);
+                Some(SUCCESS)
+            }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_DATAGRAM_SEND_STATE_CHANGED => {
+                // SAFETY: the type says that this member of the union is set.
+                let event = unsafe { &data.DATAGRAM_SEND_STATE_CHANGED };
+                // SAFETY: the context is the event's, and this is the event.
+                unsafe { self.handle_event_datagram_send_state_changed(event.ClientContext.cast(), event.State) };
+                Some(SUCCESS)
             }
             // What nobody waits for yet, and whatever a later MsQuic adds.
             _ => Some(SUCCESS),
@@ -454,6 +488,40 @@ impl ConnectionInner {
         }
     }
 
+    /// QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED: how large a datagram can be sent, if any. MsQuic counts the payload.
+    fn handle_event_datagram_state_changed(&self, send_enabled: bool, max_send_length: u16) {
+        self.datagrams().on_state_changed(send_enabled.then_some(max_send_length));
+    }
+
+    /// QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED: a datagram of the peer's, in memory that is MsQuic's after this.
+    fn handle_event_datagram_received(&self, datagram: &[u8]) {
+        // MsQuic ends the connection of a peer that sends one although we said that we take none.
+        let Some(limit) = self.shared.datagram_receive_buffer else { return };
+        let datagram = Bytes::copy_from_slice(datagram);
+        let wakeups = self.datagrams().on_received(datagram, limit);
+        wakeups.wake();
+    }
+
+    /// QUIC_CONNECTION_EVENT_DATAGRAM_SEND_STATE_CHANGED: what became of a datagram.
+    ///
+    /// # Safety
+    ///
+    /// `context` is the event's, and this is the event.
+    unsafe fn handle_event_datagram_send_state_changed(
+        &self,
+        context: *mut LentDatagram,
+        state: sys::QUIC_DATAGRAM_SEND_STATE,
+    ) {
+        let (Some(context), Some(change)) = (NonNull::new(context), SendChange::from_native(state)) else { return };
+        // SAFETY: every datagram is sent with such a context. Events of one connection come one after the other, and none
+        // about this datagram after its final state.
+        let (id, buffer) = unsafe { LentDatagram::on_change(context, change) };
+        // Freed before anybody is woken, and outside the lock, as in a stream's SEND_COMPLETE.
+        drop(buffer);
+        let wakeups = self.datagrams().on_send_change(id, change);
+        wakeups.wake();
+    }
+
     /// An address parameter, asked for on the worker.
     fn address(&self, parameter: u32) -> Option<std::net::SocketAddr> {
         // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in place.
@@ -481,12 +549,16 @@ impl ConnectionInner {
 
     /// A transition that may end the connection, and what that leaves to do outside of the lock.
     fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
-        let (Ending { wakeups, unstarted, judging, unaccepted }, cause) = {
+        let (Ending { mut wakeups, unstarted, judging, unaccepted }, cause) = {
             let mut state = self.lock();
             (transition(&mut state), state.cause())
         };
         if let Some(judging) = judging {
             judging.cancel();
+        }
+        if let Some(cause) = &cause {
+            let datagrams = self.datagrams().on_closed(cause);
+            wakeups.append(datagrams);
         }
         wakeups.wake();
         if let Some(cause) = cause {
@@ -619,6 +691,25 @@ impl KeyedWait for Closed<'_> {
 
     fn forget(&self, key: WaiterKey) -> Option<Waker> {
         self.0.lock().forget_closed(key)
+    }
+}
+
+/// The wait for a datagram of the peer's.
+pub(crate) struct ReadDatagram<'a>(pub(crate) &'a ConnectionInner);
+
+impl KeyedWait for ReadDatagram<'_> {
+    type Output = Result<Bytes, ConnectionError>;
+
+    fn new_key(&self) -> WaiterKey {
+        self.0.datagrams().new_reader_key()
+    }
+
+    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.datagrams().poll_read(key, cx)
+    }
+
+    fn forget(&self, key: WaiterKey) -> Option<Waker> {
+        self.0.datagrams().forget_reader(key)
     }
 }
 

@@ -51,6 +51,7 @@ pub(crate) struct ListenerSettings {
     pub(crate) client_auth: ClientAuth,
     pub(crate) fixed_send_window: Option<u64>,
     pub(crate) drop_error_code: u64,
+    pub(crate) datagram_receive_buffer: Option<usize>,
 }
 
 /// Connections that wait to be taken.
@@ -191,6 +192,7 @@ impl Listener {
             verify: Verify::clients(&self.settings.client_auth),
             fixed_send_window: self.settings.fixed_send_window,
             drop_error_code: self.settings.drop_error_code,
+            datagram_receive_buffer: self.settings.datagram_receive_buffer,
         };
         // SAFETY: the connection is the event's, and success is what this function returns from here on.
         let inner = unsafe { ConnectionInner::take_over(connection, shared, self.live.enter()) };

@@ -1,4 +1,4 @@
-//! What the tests of the stream's parts share: tasks that count their wakes, and memory to lend.
+//! What the tests of the state machines share: tasks that count their wakes, and memory to lend.
 
 use std::{
     sync::{
