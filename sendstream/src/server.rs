@@ -143,6 +143,7 @@ impl ServerBuilder {
             backlog: self.transport.accept_backlog,
             fixed_send_window: self.transport.send_window.map(u64::from),
             drop_error_code: self.transport.drop_error_code,
+            scheduling: self.transport.stream_scheduling,
         };
         let listener =
             Listener::start(&alpn, address, settings, &live).map_err(|error| BindError::from_start(error, address))?;

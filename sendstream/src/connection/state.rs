@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     error::ConnectionError,
+    stats::HandshakeInfo,
     stream::instance::StreamInstance,
     waiters::{Retire, WaiterKey, Waiters, Wakeups},
 };
@@ -58,6 +59,7 @@ pub(crate) struct Connected {
     pub(crate) local_address: Option<SocketAddr>,
     pub(crate) remote_address: Option<SocketAddr>,
     pub(crate) alpn: Vec<u8>,
+    pub(crate) handshake: Option<HandshakeInfo>,
 }
 
 /// Streams of one kind that wait to be accepted, and who waits for one.

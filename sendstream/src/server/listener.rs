@@ -14,6 +14,7 @@ use std::{
 use sendstream_sys as sys;
 
 use crate::{
+    config::StreamScheduling,
     connection::{
         inner::{ConnectionInner, ConnectionInnerShared},
         instance::ConnectionInstance,
@@ -49,6 +50,7 @@ pub(crate) struct ListenerSettings {
     pub(crate) backlog: usize,
     pub(crate) fixed_send_window: Option<u64>,
     pub(crate) drop_error_code: u64,
+    pub(crate) scheduling: StreamScheduling,
 }
 
 /// Connections that wait to be taken.
@@ -189,6 +191,8 @@ impl Listener {
             verify: None,
             fixed_send_window: self.settings.fixed_send_window,
             drop_error_code: self.settings.drop_error_code,
+            scheduling: self.settings.scheduling,
+            key_log: None,
         };
         // SAFETY: the connection is the event's, and success is what this function returns from here on.
         let inner = unsafe { ConnectionInner::take_over(connection, shared, self.live.enter()) };
