@@ -54,8 +54,6 @@ fn send(args: &SendArgs, summary: &mut Summary) -> Result<(), Failure> {
     block_on(async {
         let connection = unless(&interrupt, connect(&client, &args.ticket)).await?;
         let result = transfer(&connection, &args.ticket, files, &progress, &interrupt, summary).await;
-        let interrupted = result.as_ref().is_err_and(Failure::is_interruption);
-        transport::close(&connection, if interrupted { Code::Interrupted } else { Code::Done });
         drop(connection);
         // The process must not end before the receiver is told.
         client.wait_idle().await;
@@ -88,7 +86,7 @@ async fn connect(client: &Client, ticket: &Ticket) -> Result<Connection, Failure
     Err(failure)
 }
 
-/// One session: hello, the files, and the end.
+/// One session: hello, the files, and the end of the connection.
 async fn transfer(
     connection: &Connection,
     ticket: &Ticket,
@@ -119,6 +117,9 @@ async fn transfer(
         farewell(&mut control, &mut answer, &receiver).await
     });
     let sent = sent.await;
+    // Before the control stream is dropped, so that the receiver is told nothing but this.
+    let interrupted = sent.as_ref().is_err_and(Failure::is_interruption);
+    transport::close(connection, if interrupted { Code::Interrupted } else { Code::Done });
     sender.results.close();
     bar.clear();
     sent?;

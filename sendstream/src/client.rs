@@ -1,6 +1,6 @@
 //! [`Client`]: connecting to servers.
 
-use std::{ffi::CString, future::poll_fn, net::SocketAddr, sync::Arc};
+use std::{ffi::CString, future::poll_fn, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use crate::{
     config::{ConfigError, TransportConfig},
@@ -10,6 +10,7 @@ use crate::{
         instance::ConnectionInstance,
     },
     error::{ConnectionError, NativeError},
+    key_log::KeyLog,
     native::{
         address::Address,
         background,
@@ -28,6 +29,7 @@ pub struct Client {
     configuration: Arc<Configuration>,
     trust: Trust,
     transport: TransportConfig,
+    key_log: Option<KeyLog>,
     live: LiveHandles,
 }
 
@@ -40,6 +42,7 @@ impl Client {
             trust: Trust::default(),
             identity: None,
             transport: TransportConfig::default(),
+            key_log: None,
         }
     }
 
@@ -64,6 +67,8 @@ impl Client {
             fixed_send_window: self.transport.send_window.map(u64::from),
             drop_error_code: self.transport.drop_error_code,
             datagram_receive_buffer: self.transport.datagram_receive_buffer,
+            scheduling: self.transport.stream_scheduling,
+            key_log: self.key_log.clone(),
         };
         let inner = ConnectionInner::open(self.live.registration().handle(), shared, self.live.enter())?;
         let instance = ConnectionInstance::new(inner.clone());
@@ -102,6 +107,7 @@ pub struct ClientBuilder {
     trust: Trust,
     identity: Option<Identity>,
     transport: TransportConfig,
+    key_log: Option<PathBuf>,
 }
 
 impl ClientBuilder {
@@ -137,6 +143,26 @@ impl ClientBuilder {
         self
     }
 
+    /// Appends the TLS secrets of every connection to the file at `path`, in the NSS key log format that Wireshark reads
+    /// (`QUIC_PARAM_CONN_TLS_SECRETS`). The file is made if it is not there, readable by its owner only.
+    ///
+    /// Whoever reads the file can read the connections. A connection's lines are there when
+    /// [`connect`](Client::connect) resolves; one whose handshake fails leaves none. They are written on MsQuic's thread,
+    /// so let the file be on a disk that answers.
+    pub fn key_log(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key_log = Some(path.into());
+        self
+    }
+
+    /// [`key_log`](Self::key_log) to the file that the environment variable `SSLKEYLOGFILE` names now; without the variable,
+    /// or when it is empty, nothing changes. Unless this is called the variable is ignored.
+    pub fn key_log_from_env(self) -> Self {
+        match std::env::var_os("SSLKEYLOGFILE").filter(|path| !path.is_empty()) {
+            Some(path) => self.key_log(path),
+            None => self,
+        }
+    }
+
     /// Checks everything and makes the client (`ConfigurationOpen`, `ConfigurationLoadCredential`).
     ///
     /// # Errors
@@ -144,6 +170,13 @@ impl ClientBuilder {
     /// [`ConfigError`]: what the builder was given cannot be used, or MsQuic could not start.
     pub fn build(self) -> Result<Client, ConfigError> {
         let alpn = Alpn::new(self.alpn)?;
+        let key_log = match self.key_log {
+            None => None,
+            Some(path) => match KeyLog::open(&path) {
+                Ok(key_log) => Some(key_log),
+                Err(error) => return Err(ConfigError::KeyLog { path, source: Arc::new(error) }),
+            },
+        };
         let credential = Credential::Client { trust: &self.trust, identity: self.identity.as_ref() };
         let registration = self.registration.map_or_else(Registration::shared, Ok)?;
         let configuration = Configuration::open(&registration, &alpn, &self.transport, credential)?;
@@ -151,6 +184,7 @@ impl ClientBuilder {
             configuration: Arc::new(configuration),
             trust: self.trust,
             transport: self.transport,
+            key_log,
             live: LiveHandles::new(registration),
         })
     }

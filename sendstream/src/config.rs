@@ -1,6 +1,6 @@
 //! Transport settings, and what can be wrong with the configuration of a client or server.
 
-use std::time::Duration;
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use sendstream_sys as sys;
 
@@ -56,6 +56,15 @@ pub struct TransportConfig {
     /// centre (0.8 ms) from the start, and longer paths are reached by doubling. On one machine the processor is the
     /// limit, not the window.
     pub stream_receive_window: u32,
+    /// [`stream_receive_window`](Self::stream_receive_window) for the peer's unidirectional streams, where it is to differ.
+    /// The same range; `None`, the common one.
+    pub uni_stream_receive_window: Option<u32>,
+    /// [`stream_receive_window`](Self::stream_receive_window) for bidirectional streams that this side opens, where it is
+    /// to differ. The same range; `None`, the common one.
+    pub local_bidi_stream_receive_window: Option<u32>,
+    /// [`stream_receive_window`](Self::stream_receive_window) for bidirectional streams that the peer opens, where it is to
+    /// differ. The same range; `None`, the common one.
+    pub remote_bidi_stream_receive_window: Option<u32>,
     /// How many bytes the peer may send on all streams together ahead of what the application has read. 4 KiB to
     /// `u32::MAX`; 16 MiB.
     ///
@@ -74,6 +83,38 @@ pub struct TransportConfig {
     /// dropped, and [counted](crate::Connection::dropped_datagrams); the newest is always kept, so that 0 keeps just that.
     /// Sending datagrams is up to the peer's setting alone.
     pub datagram_receive_buffer: Option<usize>,
+    /// How the amount of data in flight follows the path. [`CongestionControl::Cubic`].
+    pub congestion_control: CongestionControl,
+    /// Whether packets are spread over the round trip rather than sent in bursts, once it is longer than 1 ms (RFC 9002
+    /// §7.7). On.
+    pub pacing: bool,
+    /// Whether to try Explicit Congestion Notification (RFC 9000 §13.4): packets are marked, and the path is checked for
+    /// leaving the marks alone. [`ConnectionStats::ecn_capable`](crate::ConnectionStats::ecn_capable) tells the outcome.
+    /// Off.
+    pub ecn: bool,
+    /// How many packets may be in flight before anything is known of the path. 1 to 100,000; 10 (RFC 9002 §7.2).
+    pub initial_window_packets: u32,
+    /// The round-trip time to assume before the first measurement; the first retransmission waits three times that. 1 ms
+    /// to 71 minutes; 333 ms (RFC 9002 §6.2.2).
+    pub initial_rtt: Duration,
+    /// How long an acknowledgement may wait for company (RFC 9000 §13.2.1). MsQuic announces it to the peer with its
+    /// timer's resolution on top. 1 ms to 16 s; 25 ms.
+    pub max_ack_delay: Duration,
+    /// The size of the packets that a connection begins with: bytes of the whole IP packet, with the headers of IP and
+    /// UDP. A path that cannot carry it carries no connection. 1248 to 1500, at most [`max_mtu`](Self::max_mtu); 1288.
+    pub min_mtu: u16,
+    /// Up to which packet size to probe the path (RFC 8899), counted like [`min_mtu`](Self::min_mtu); the same value as
+    /// there switches the probing off. 1248 to 1500; 1500.
+    pub max_mtu: u16,
+    /// Whether clients may move to another address in the middle of a connection (RFC 9000 §9): what a server announces.
+    /// A client's own setting has no effect. On.
+    pub migration: bool,
+    /// Whether to grease the QUIC bit where the peer does too (RFC 9287). Off: some middleboxes tell QUIC by that bit.
+    pub grease_quic_bit: bool,
+    /// After how many bytes sent with one key to change to the next (RFC 9001 §6). 1 to 2^38; 2^38, which is 256 GiB.
+    pub key_update_after: u64,
+    /// Which of several streams with data to send goes first. [`StreamScheduling::Fifo`].
+    pub stream_scheduling: StreamScheduling,
     /// The code of the RESET_STREAM that a [`SendStream`](crate::SendStream) sends when it is dropped unfinished. 0 to
     /// 2^62 - 1; 0.
     pub drop_error_code: u64,
@@ -83,6 +124,29 @@ pub struct TransportConfig {
     /// wait: there are never more than that and [`max_concurrent_uni_streams`](Self::max_concurrent_uni_streams), or its
     /// bidirectional twin, together.
     pub accept_backlog: usize,
+}
+
+/// How a connection finds out how much data to keep in flight (`QUIC_CONGESTION_CONTROL_ALGORITHM`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum CongestionControl {
+    /// CUBIC (RFC 9438): grows until packets are lost.
+    #[default]
+    Cubic,
+    /// BBR, version 1: measures bandwidth and round-trip time, and minds loss little. In MsQuic a preview feature.
+    Bbr,
+}
+
+/// Which of several streams of the same priority sends first (`QUIC_STREAM_SCHEDULING_SCHEME`). Whatever is chosen, a
+/// stream of a higher [priority](crate::SendStream::set_priority) goes before one of a lower.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum StreamScheduling {
+    /// The one that had data first, until it has no more or is blocked.
+    #[default]
+    Fifo,
+    /// All of them in turn, a few packets each.
+    RoundRobin,
 }
 
 impl Default for TransportConfig {
@@ -96,8 +160,23 @@ impl Default for TransportConfig {
             max_concurrent_bidi_streams: 1024,
             stream_receive_window: 1 << 20,
             connection_flow_control_window: 16 << 20,
+            uni_stream_receive_window: None,
+            local_bidi_stream_receive_window: None,
+            remote_bidi_stream_receive_window: None,
             send_window: None,
             datagram_receive_buffer: Some(1 << 20),
+            congestion_control: CongestionControl::Cubic,
+            pacing: true,
+            ecn: false,
+            initial_window_packets: 10,
+            initial_rtt: Duration::from_millis(333),
+            max_ack_delay: Duration::from_millis(25),
+            min_mtu: 1288,
+            max_mtu: 1500,
+            migration: true,
+            grease_quic_bit: false,
+            key_update_after: MAX_BYTES_PER_KEY,
+            stream_scheduling: StreamScheduling::Fifo,
             drop_error_code: 0,
             accept_backlog: 1024,
         }
@@ -117,24 +196,44 @@ impl TransportConfig {
     pub(crate) fn to_settings(&self) -> Result<sys::QUIC_SETTINGS, ConfigError> {
         // MsQuic takes 0 for "no timeout", and no keep-alive.
         let idle_timeout = self.idle_timeout.map_or(Ok(0), |value| milliseconds("idle_timeout", value))?;
-        let keep_alive = self.keep_alive.map_or(Ok(0), |value| milliseconds("keep_alive", value))?;
-        require(keep_alive <= MAX_KEEP_ALIVE_MS, || {
-            out_of_range("keep_alive", format!("{:?}", self.keep_alive.unwrap_or_default()), "1 ms to 71 minutes")
-        })?;
+        let keep_alive = self.keep_alive.map_or(Ok(0), |value| short_milliseconds("keep_alive", value))?;
         let handshake_timeout = milliseconds("handshake_timeout", self.handshake_timeout)?;
         let disconnect_timeout = milliseconds("disconnect_timeout", self.disconnect_timeout)?;
         require(disconnect_timeout <= MAX_DISCONNECT_TIMEOUT_MS, || {
             out_of_range("disconnect_timeout", format!("{:?}", self.disconnect_timeout), "1 ms to 10 minutes")
         })?;
-        let stream_window = self.stream_receive_window;
-        require(stream_window.is_power_of_two() && stream_window >= MIN_WINDOW, || {
-            out_of_range("stream_receive_window", stream_window.to_string(), "a power of two from 4 KiB to 2 GiB")
-        })?;
+        let stream_window = stream_window("stream_receive_window", self.stream_receive_window)?;
+        let window_or_common =
+            |field, window: Option<u32>| window.map_or(Ok(stream_window), |window| self::stream_window(field, window));
+        let uni_window = window_or_common("uni_stream_receive_window", self.uni_stream_receive_window)?;
+        let local_bidi_window =
+            window_or_common("local_bidi_stream_receive_window", self.local_bidi_stream_receive_window)?;
+        let remote_bidi_window =
+            window_or_common("remote_bidi_stream_receive_window", self.remote_bidi_stream_receive_window)?;
         let connection_window = self.connection_flow_control_window;
         require(connection_window >= MIN_WINDOW, || {
             out_of_range("connection_flow_control_window", connection_window.to_string(), "4 KiB or more")
         })?;
         require(self.send_window != Some(0), || out_of_range("send_window", "0".to_owned(), "1 byte or more"))?;
+        require((1..=MAX_INITIAL_WINDOW_PACKETS).contains(&self.initial_window_packets), || {
+            out_of_range("initial_window_packets", self.initial_window_packets.to_string(), "1 to 100,000 packets")
+        })?;
+        let initial_rtt = short_milliseconds("initial_rtt", self.initial_rtt)?;
+        let max_ack_delay =
+            milliseconds("max_ack_delay", self.max_ack_delay).ok().filter(|delay| *delay <= MAX_ACK_DELAY_MS);
+        let max_ack_delay = max_ack_delay
+            .ok_or_else(|| out_of_range("max_ack_delay", format!("{:?}", self.max_ack_delay), "1 ms to 16 s"))?;
+        for (field, value) in [("min_mtu", self.min_mtu), ("max_mtu", self.max_mtu)] {
+            require((MIN_MTU..=MAX_MTU).contains(&value), || {
+                out_of_range(field, value.to_string(), "1248 to 1500 bytes")
+            })?;
+        }
+        require(self.min_mtu <= self.max_mtu, || {
+            out_of_range("min_mtu", self.min_mtu.to_string(), "at most `max_mtu`")
+        })?;
+        require((1..=MAX_BYTES_PER_KEY).contains(&self.key_update_after), || {
+            out_of_range("key_update_after", self.key_update_after.to_string(), "1 to 2^38 bytes")
+        })?;
         require(self.drop_error_code <= MAX_ERROR_CODE, || {
             out_of_range("drop_error_code", self.drop_error_code.to_string(), "0 to 2^62 - 1")
         })?;
@@ -164,8 +263,36 @@ impl TransportConfig {
         is_set.set_PeerBidiStreamCount(1);
         settings.StreamRecvWindowDefault = stream_window;
         is_set.set_StreamRecvWindowDefault(1);
+        settings.StreamRecvWindowUnidiDefault = uni_window;
+        is_set.set_StreamRecvWindowUnidiDefault(1);
+        settings.StreamRecvWindowBidiLocalDefault = local_bidi_window;
+        is_set.set_StreamRecvWindowBidiLocalDefault(1);
+        settings.StreamRecvWindowBidiRemoteDefault = remote_bidi_window;
+        is_set.set_StreamRecvWindowBidiRemoteDefault(1);
         settings.ConnFlowControlWindow = connection_window;
         is_set.set_ConnFlowControlWindow(1);
+        settings.CongestionControlAlgorithm = self.congestion_control.native();
+        is_set.set_CongestionControlAlgorithm(1);
+        settings.set_PacingEnabled(self.pacing.into());
+        is_set.set_PacingEnabled(1);
+        settings.set_EcnEnabled(self.ecn.into());
+        is_set.set_EcnEnabled(1);
+        settings.InitialWindowPackets = self.initial_window_packets;
+        is_set.set_InitialWindowPackets(1);
+        settings.InitialRttMs = initial_rtt;
+        is_set.set_InitialRttMs(1);
+        settings.MaxAckDelayMs = max_ack_delay;
+        is_set.set_MaxAckDelayMs(1);
+        settings.MinimumMtu = self.min_mtu;
+        is_set.set_MinimumMtu(1);
+        settings.MaximumMtu = self.max_mtu;
+        is_set.set_MaximumMtu(1);
+        settings.set_MigrationEnabled(self.migration.into());
+        is_set.set_MigrationEnabled(1);
+        settings.set_GreaseQuicBitEnabled(self.grease_quic_bit.into());
+        is_set.set_GreaseQuicBitEnabled(1);
+        settings.MaxBytesPerKey = self.key_update_after;
+        is_set.set_MaxBytesPerKey(1);
         settings.set_SendBufferingEnabled(0);
         is_set.set_SendBufferingEnabled(1);
         settings.set_DatagramReceiveEnabled(self.datagram_receive_buffer.is_some().into());
@@ -176,6 +303,27 @@ impl TransportConfig {
         settings.__bindgen_anon_1 = sys::QUIC_SETTINGS__bindgen_ty_1 { IsSet: is_set };
         settings.__bindgen_anon_2 = sys::QUIC_SETTINGS__bindgen_ty_2 { __bindgen_anon_1: flags };
         Ok(settings)
+    }
+}
+
+impl CongestionControl {
+    /// MsQuic's name for it.
+    fn native(self) -> u16 {
+        let algorithm = match self {
+            Self::Cubic => sys::QUIC_CONGESTION_CONTROL_ALGORITHM_QUIC_CONGESTION_CONTROL_ALGORITHM_CUBIC,
+            Self::Bbr => sys::QUIC_CONGESTION_CONTROL_ALGORITHM_QUIC_CONGESTION_CONTROL_ALGORITHM_BBR,
+        };
+        algorithm as u16
+    }
+}
+
+impl StreamScheduling {
+    /// MsQuic's name for it: a parameter of the connection, which the setting's struct has no place for.
+    pub(crate) fn native(self) -> sys::QUIC_STREAM_SCHEDULING_SCHEME {
+        match self {
+            Self::Fifo => sys::QUIC_STREAM_SCHEDULING_SCHEME_QUIC_STREAM_SCHEDULING_SCHEME_FIFO,
+            Self::RoundRobin => sys::QUIC_STREAM_SCHEDULING_SCHEME_QUIC_STREAM_SCHEDULING_SCHEME_ROUND_ROBIN,
+        }
     }
 }
 
@@ -218,6 +366,14 @@ pub enum ConfigError {
     /// The roots of trust are of no use.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// The key log cannot be opened for writing.
+    #[error("cannot write the key log {}: {source}", .path.display())]
+    KeyLog {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: Arc<io::Error>,
+    },
     /// MsQuic could not start or refused the settings.
     #[error("the QUIC library refused the configuration: {0}; if it ran out of memory or threads, free some and retry")]
     Native(#[from] NativeError),
@@ -232,6 +388,22 @@ fn milliseconds(field: &'static str, value: Duration) -> Result<u32, ConfigError
     }
 }
 
+/// `value` in milliseconds where MsQuic multiplies it by 1000 in 32 bits (`MS_TO_US`).
+fn short_milliseconds(field: &'static str, value: Duration) -> Result<u32, ConfigError> {
+    match milliseconds(field, value) {
+        Ok(milliseconds) if milliseconds <= MAX_SHORT_MS => Ok(milliseconds),
+        _ => Err(out_of_range(field, format!("{value:?}"), "1 ms to 71 minutes")),
+    }
+}
+
+/// `bytes` as MsQuic takes the receive window of a stream.
+fn stream_window(field: &'static str, bytes: u32) -> Result<u32, ConfigError> {
+    require(bytes.is_power_of_two() && bytes >= MIN_WINDOW, || {
+        out_of_range(field, bytes.to_string(), "a power of two from 4 KiB to 2 GiB")
+    })?;
+    Ok(bytes)
+}
+
 fn require(holds: bool, error: impl FnOnce() -> ConfigError) -> Result<(), ConfigError> {
     if holds { Ok(()) } else { Err(error()) }
 }
@@ -243,9 +415,25 @@ fn out_of_range(field: &'static str, value: String, allowed: &'static str) -> Co
 /// The smallest windows: a stream's receive buffer begins with 4 KiB.
 const MIN_WINDOW: u32 = 4096;
 
-/// MsQuic multiplies the interval by 1000 in 32 bits (`MS_TO_US(KeepAliveIntervalMs)`); this is the last whole minute
-/// before that overflows.
-const MAX_KEEP_ALIVE_MS: u32 = 71 * 60_000;
+/// The last whole minute before `MS_TO_US` overflows in 32 bits.
+const MAX_SHORT_MS: u32 = 71 * 60_000;
+
+/// CUBIC multiplies the window in bytes by 17 in 32 bits; with 1500 bytes for each packet this leaves it room to grow by
+/// two thirds.
+const MAX_INITIAL_WINDOW_PACKETS: u32 = 100_000;
+
+/// What RFC 9000 §18.2 lets a peer be told is 2^14 - 1 ms, and MsQuic adds its timer's resolution, less than 256 ms. It
+/// takes 0 as well, but then announces less than its own `min_ack_delay`, and no peer of its kind accepts that.
+const MAX_ACK_DELAY_MS: u32 = 16_000;
+
+/// MsQuic's QUIC_DPLPMTUD_MIN_MTU: the 1200 bytes of RFC 9000 §14.1, and the headers of IPv6 and UDP.
+const MIN_MTU: u16 = 1248;
+
+/// MsQuic's CXPLAT_MAX_MTU.
+const MAX_MTU: u16 = 1500;
+
+/// MsQuic's QUIC_DEFAULT_MAX_BYTES_PER_KEY, which is also the most it takes.
+const MAX_BYTES_PER_KEY: u64 = 1 << 38;
 
 /// MsQuic's QUIC_MAX_DISCONNECT_TIMEOUT.
 const MAX_DISCONNECT_TIMEOUT_MS: u32 = 600_000;
@@ -292,7 +480,7 @@ mod tests {
         assert_eq!(is_set & SEND_BUFFERING_IS_SET, SEND_BUFFERING_IS_SET);
         assert_eq!(is_set & MULTI_RECEIVE_IS_SET, MULTI_RECEIVE_IS_SET);
         assert_eq!(flags, MULTI_RECEIVE);
-        assert_eq!(is_set.count_ones(), 11, "nothing else is set");
+        assert_eq!(is_set.count_ones(), 25, "nothing else is set");
     }
 
     #[test]
@@ -316,6 +504,7 @@ mod tests {
             assert_eq!(refused_field(TransportConfig { idle_timeout: Some(duration), ..config() }), "idle_timeout");
             assert_eq!(refused_field(TransportConfig { keep_alive: Some(duration), ..config() }), "keep_alive");
             assert_eq!(refused_field(TransportConfig { handshake_timeout: duration, ..config() }), "handshake_timeout");
+            assert_eq!(refused_field(TransportConfig { initial_rtt: duration, ..config() }), "initial_rtt");
             assert_eq!(
                 refused_field(TransportConfig { disconnect_timeout: duration, ..config() }),
                 "disconnect_timeout"
@@ -353,7 +542,79 @@ mod tests {
     }
 
     #[test]
+    fn the_window_of_one_kind_of_stream_overrides_the_common_one() {
+        let config = TransportConfig {
+            stream_receive_window: 1 << 14,
+            uni_stream_receive_window: Some(1 << 15),
+            remote_bidi_stream_receive_window: Some(1 << 16),
+            ..Default::default()
+        };
+        let settings = config.to_settings().unwrap();
+        assert_eq!(settings.StreamRecvWindowDefault, 1 << 14);
+        assert_eq!(settings.StreamRecvWindowUnidiDefault, 1 << 15);
+        assert_eq!(settings.StreamRecvWindowBidiLocalDefault, 1 << 14);
+        assert_eq!(settings.StreamRecvWindowBidiRemoteDefault, 1 << 16);
+        let config = || TransportConfig::default();
+        let (odd, uni) = (Some(5000), TransportConfig { uni_stream_receive_window: Some(0), ..config() });
+        assert_eq!(refused_field(uni), "uni_stream_receive_window");
+        assert_eq!(
+            refused_field(TransportConfig { local_bidi_stream_receive_window: odd, ..config() }),
+            "local_bidi_stream_receive_window"
+        );
+        assert_eq!(
+            refused_field(TransportConfig { remote_bidi_stream_receive_window: odd, ..config() }),
+            "remote_bidi_stream_receive_window"
+        );
+    }
+
+    #[test]
+    fn what_is_on_can_be_switched_off_and_the_other_way_round() {
+        let config = TransportConfig {
+            pacing: false,
+            ecn: true,
+            migration: false,
+            grease_quic_bit: true,
+            congestion_control: CongestionControl::Bbr,
+            ..Default::default()
+        };
+        let [off, on] = [TransportConfig::default(), config].map(|config| {
+            let settings = config.to_settings().unwrap();
+            let flags = [
+                settings.PacingEnabled(),
+                settings.EcnEnabled(),
+                settings.MigrationEnabled(),
+                settings.GreaseQuicBitEnabled(),
+            ];
+            (flags, settings.CongestionControlAlgorithm)
+        });
+        assert_eq!(off, ([1, 0, 1, 0], 0));
+        assert_eq!(on, ([0, 1, 0, 1], 1));
+    }
+
+    #[test]
+    fn packets_have_1248_to_1500_bytes() {
+        let config = |min_mtu, max_mtu| TransportConfig { min_mtu, max_mtu, ..Default::default() };
+        for (min, max) in [(1248, 1248), (1248, 1500), (1500, 1500)] {
+            assert!(config(min, max).to_settings().is_ok());
+        }
+        assert_eq!(refused_field(config(1247, 1500)), "min_mtu");
+        assert_eq!(refused_field(config(1248, 1501)), "max_mtu");
+        assert_eq!(refused_field(config(1400, 1300)), "min_mtu");
+    }
+
+    #[test]
     fn the_remaining_limits_hold() {
+        for packets in [0, 100_001, u32::MAX] {
+            let config = TransportConfig { initial_window_packets: packets, ..Default::default() };
+            assert_eq!(refused_field(config), "initial_window_packets");
+        }
+        for delay in [Duration::ZERO, Duration::from_millis(16_001), Duration::MAX] {
+            assert_eq!(refused_field(TransportConfig { max_ack_delay: delay, ..Default::default() }), "max_ack_delay");
+        }
+        for bytes in [0, (1 << 38) + 1] {
+            let config = TransportConfig { key_update_after: bytes, ..Default::default() };
+            assert_eq!(refused_field(config), "key_update_after");
+        }
         let config = TransportConfig { connection_flow_control_window: 4095, ..Default::default() };
         assert_eq!(refused_field(config), "connection_flow_control_window");
         assert_eq!(refused_field(TransportConfig { send_window: Some(0), ..Default::default() }), "send_window");

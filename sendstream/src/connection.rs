@@ -17,8 +17,10 @@ use crate::{
     },
     datagram::SendDatagram,
     error::{ConnectionError, NativeError},
+    native::background,
     recv_stream::RecvStream,
     send_stream::SendStream,
+    stats::{ConnectionStats, HandshakeInfo},
     stream::{
         buffer::Payload,
         instance::{CodeOutOfRange, StreamInstance, check_code},
@@ -208,6 +210,30 @@ impl Connection {
     /// ([`ClientAuth`](crate::ClientAuth)) and the client has some. They were believed before there was a connection.
     pub fn peer_identity(&self) -> Option<PeerIdentity> {
         self.instance.inner().peer_identity()
+    }
+
+    /// What the TLS handshake settled, taken when it was done (`QUIC_PARAM_TLS_HANDSHAKE_INFO`); `None` if MsQuic did not
+    /// tell.
+    pub fn handshake_info(&self) -> Option<HandshakeInfo> {
+        self.connected(|connected| connected.handshake.clone())
+    }
+
+    /// The connection's numbers as of now, also after it ended (`QUIC_PARAM_CONN_STATISTICS_V2`,
+    /// `QUIC_PARAM_CONN_NETWORK_STATISTICS`).
+    ///
+    /// MsQuic answers on the connection's worker and blocks whoever asks until then, so Sendstream's background thread
+    /// asks, at once, and the future waits. That thread has one question at a time: ask once in a while, not per packet.
+    ///
+    /// # Errors
+    ///
+    /// MsQuic's status, should it not tell.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the wait.
+    pub fn stats(&self) -> impl Future<Output = Result<ConnectionStats, NativeError>> + Send + Sync + use<> {
+        let inner = self.instance.inner().clone();
+        background::ask(move || Ok(ConnectionStats::new(&inner.parameter()?, &inner.parameter()?)))
     }
 
     fn connected<T>(&self, get: impl FnOnce(&state::Connected) -> Option<T>) -> Option<T> {

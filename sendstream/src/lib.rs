@@ -45,17 +45,19 @@ mod connection;
 mod datagram;
 mod error;
 mod io;
+mod key_log;
 mod native;
 mod recv_stream;
 mod send_stream;
 mod server;
+mod stats;
 mod stream;
 mod tls;
 mod waiters;
 
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
-pub use config::{ConfigError, TransportConfig};
+pub use config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig};
 pub use connection::{Connection, OpenError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
 pub use error::{ConnectionError, NativeError};
@@ -66,6 +68,10 @@ pub use native::{
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
 pub use server::{BindError, Incoming, Server, ServerBuilder};
+pub use stats::{
+    CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats, SentStats,
+    TlsVersion, counters,
+};
 pub use stream::{buffer::Payload, instance::CodeOutOfRange};
 pub use tls::{
     CertificateHash, CertificateRefusal, ClientAuth, Identity, IdentityError, ParseCertificateHashError,

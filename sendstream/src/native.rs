@@ -9,4 +9,6 @@ pub(crate) mod configuration;
 pub(crate) mod handle;
 pub(crate) mod info;
 pub(crate) mod live;
+pub(crate) mod parameter;
 pub(crate) mod registration;
+pub(crate) mod secrets;

@@ -14,6 +14,8 @@ use bytes::Bytes;
 use crate::{
     connection::{Connection, OpenError},
     error::{ConnectionError, NativeError},
+    native::background,
+    stats::SendStreamStats,
     stream::{buffer::Payload, instance::StreamInstance},
     waiters::{KeyedWait, WaiterKey, wait_for},
 };
@@ -328,6 +330,28 @@ impl SendStream {
     /// A number for logs that names this stream among all that are open, also before it has an [`id`](Self::id).
     pub fn debug_id(&self) -> usize {
         self.instance.debug_id()
+    }
+
+    /// What has kept this stream's data from going out, as of now (`QUIC_PARAM_STREAM_STATISTICS`); `None` before it has
+    /// started.
+    ///
+    /// MsQuic answers on the connection's worker and blocks whoever asks until then, so Sendstream's background thread
+    /// asks, at once, and the future waits. That thread has one question at a time: ask once in a while, not per send.
+    ///
+    /// # Errors
+    ///
+    /// MsQuic's status, should it not tell.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the wait.
+    pub fn stats(&self) -> impl Future<Output = Result<Option<SendStreamStats>, NativeError>> + Send + Sync + use<> {
+        let instance = self.instance.clone();
+        background::ask(move || match instance.parameter() {
+            Ok(stats) => Ok(Some(SendStreamStats::new(&stats))),
+            Err(NativeError::INVALID_STATE) => Ok(None),
+            Err(status) => Err(status),
+        })
     }
 
     /// Sets how urgent this stream is among those of its connection: what is ready on a stream of a higher priority is sent

@@ -200,6 +200,7 @@ impl ServerBuilder {
             fixed_send_window: recipe.transport.send_window.map(u64::from),
             drop_error_code: recipe.transport.drop_error_code,
             datagram_receive_buffer: recipe.transport.datagram_receive_buffer,
+            scheduling: recipe.transport.stream_scheduling,
         };
         let listener = Listener::start(&recipe.alpn, address, settings, &live)
             .map_err(|error| BindError::from_start(error, address))?;

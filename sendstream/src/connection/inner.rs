@@ -13,19 +13,24 @@ use bytes::Bytes;
 use sendstream_sys as sys;
 
 use crate::{
+    config::StreamScheduling,
     connection::{
         datagram::{Datagrams, SendChange, lent::LentDatagram},
         judging::Judging,
         state::{Connected, ConnectionInnerExclusive, Ending},
     },
     error::{ConnectionError, NativeError},
+    key_log::KeyLog,
     native::{
         address::{Address, address_parameter},
         api::call,
         background,
         handle::Handle,
         live::LiveGuard,
+        parameter::{self, Parameter},
+        secrets::TlsSecrets,
     },
+    stats::HandshakeInfo,
     stream::instance::StreamInstance,
     tls::{CertificateRefusal, ClientAuth, PeerCertificate, PeerIdentity, Trust},
     waiters::{KeyedWait, Lock, LockGuard, WaiterKey},
@@ -57,6 +62,10 @@ pub(crate) struct ConnectionInnerShared {
     pub(crate) drop_error_code: u64,
     /// How much of the peer's datagrams may wait to be read.
     pub(crate) datagram_receive_buffer: Option<usize>,
+    /// Which stream goes first.
+    pub(crate) scheduling: StreamScheduling,
+    /// Where a client's TLS secrets go, if anywhere.
+    pub(crate) key_log: Option<KeyLog>,
 }
 
 /// What the peer's certificate is checked against.
@@ -81,6 +90,8 @@ struct OpenHandle {
     handle: Handle,
     /// Counts the handle until it is closed.
     _live: LiveGuard,
+    /// Where MsQuic writes the TLS secrets, until the handle is closed.
+    secrets: Option<TlsSecrets>,
 }
 
 impl OpenHandle {
@@ -142,8 +153,9 @@ impl ConnectionInner {
         shared: ConnectionInnerShared,
         live: LiveGuard,
     ) -> Arc<Self> {
+        let secrets = shared.key_log.is_some().then(TlsSecrets::new);
         Arc::new(Self {
-            handle: Some(OpenHandle { handle: Handle::new(handle), _live: live }),
+            handle: Some(OpenHandle { handle: Handle::new(handle), _live: live, secrets }),
             exclusive: Lock::new(exclusive),
             peer: OnceLock::new(),
             datagrams: Lock::default(),
@@ -154,6 +166,12 @@ impl ConnectionInner {
     /// The connection's handle, open for as long as `self` lives.
     pub(crate) fn handle(&self) -> Handle {
         self.handle.as_ref().expect("the handle is taken by `close` only, which consumes the last reference").handle
+    }
+
+    /// Asks for a parameter, which blocks but on the worker.
+    pub(crate) fn parameter<P: Parameter>(&self) -> Result<P, NativeError> {
+        // SAFETY: the handle is a connection's and open, because `self` is alive.
+        unsafe { parameter::get(self.handle().raw()) }
     }
 
     /// Locks the state.
@@ -193,23 +211,26 @@ impl ConnectionInner {
         }
         self.lend_reference();
         let handle = self.handle().raw();
-        // SAFETY: the handle is open; the address and the name outlive the calls, which copy them. The port counts only
-        // where no remote address is set.
-        let status = unsafe {
-            let status = call!(SetParam(
-                handle,
-                sys::QUIC_PARAM_CONN_REMOTE_ADDRESS,
-                Address::SIZE as u32,
-                remote.as_ptr().cast()
-            ));
-            if NativeError::check(status).is_ok() {
-                let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
-                call!(ConnectionStart(handle, configuration, unspecified, server_name.as_ptr(), remote.port()))
-            } else {
-                status
-            }
-        };
-        match NativeError::check(status) {
+        let started = self.lend_secrets().and_then(|()| {
+            // SAFETY: the handle is open; the address and the name outlive the calls, which copy them. The port counts only
+            // where no remote address is set.
+            let status = unsafe {
+                let status = call!(SetParam(
+                    handle,
+                    sys::QUIC_PARAM_CONN_REMOTE_ADDRESS,
+                    Address::SIZE as u32,
+                    remote.as_ptr().cast()
+                ));
+                if NativeError::check(status).is_ok() {
+                    let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
+                    call!(ConnectionStart(handle, configuration, unspecified, server_name.as_ptr(), remote.port()))
+                } else {
+                    status
+                }
+            };
+            NativeError::check(status)
+        });
+        match started {
             Ok(()) => {
                 let closed = self.lock().on_start_accepted();
                 if let Some(code) = closed {
@@ -224,6 +245,22 @@ impl ConnectionInner {
                 self.finish_ending(|state| state.on_closed(cause));
             }
         }
+    }
+
+    /// Gives MsQuic the place for the TLS secrets, if there is one. It blocks, and must come before the start.
+    fn lend_secrets(&self) -> Result<(), NativeError> {
+        let Some(secrets) = self.secrets() else { return Ok(()) };
+        let length = size_of::<sys::QUIC_TLS_SECRETS>() as u32;
+        // SAFETY: the handle is open, and the place has `length` bytes, which stay until the handle is closed.
+        let status = unsafe {
+            call!(SetParam(
+                self.handle().raw(),
+                sys::QUIC_PARAM_CONN_TLS_SECRETS,
+                length,
+                secrets.as_ptr().cast_const().cast()
+            ))
+        };
+        NativeError::check(status)
     }
 
     /// `ConnectionSetConfiguration` of a server's connection, which only queues: the handshake goes on.
@@ -361,7 +398,15 @@ impl ConnectionInner {
             local_address: self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS),
             remote_address: self.address(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS),
             alpn: alpn.to_vec(),
+            handshake: self.parameter().ok().as_ref().and_then(HandshakeInfo::new),
         };
+        if self.shared.scheduling != StreamScheduling::default() {
+            self.set_scheduling(self.shared.scheduling);
+        }
+        if let (Some(key_log), Some(secrets)) = (&self.shared.key_log, self.secrets()) {
+            // SAFETY: this is a callback on the worker, so MsQuic writes nothing meanwhile.
+            key_log.append(unsafe { secrets.get() });
+        }
         let wakeups = self.lock().on_connected(connected);
         wakeups.wake();
     }
@@ -520,6 +565,28 @@ impl ConnectionInner {
         drop(buffer);
         let wakeups = self.datagrams().on_send_change(id, change);
         wakeups.wake();
+    }
+
+    /// Sets which stream goes first, on the worker.
+    fn set_scheduling(&self, scheduling: StreamScheduling) {
+        let scheme = scheduling.native();
+        // SAFETY: the handle is open, and `scheme` is what this parameter holds; on the worker the call runs in place.
+        let status = unsafe {
+            call!(SetParam(
+                self.handle().raw(),
+                sys::QUIC_PARAM_CONN_STREAM_SCHEDULING_SCHEME,
+                size_of_val(&scheme) as u32,
+                (&raw const scheme).cast()
+            ))
+        };
+        if let Err(error) = NativeError::check(status) {
+            tracing::warn!(%error, "the scheduling of streams stays as it was");
+        }
+    }
+
+    /// Where MsQuic writes the TLS secrets, if it is to.
+    fn secrets(&self) -> Option<&TlsSecrets> {
+        self.handle.as_ref()?.secrets.as_ref()
     }
 
     /// An address parameter, asked for on the worker.

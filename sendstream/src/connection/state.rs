@@ -12,6 +12,7 @@ use std::{
 use crate::{
     connection::judging::Judging,
     error::ConnectionError,
+    stats::HandshakeInfo,
     stream::instance::StreamInstance,
     waiters::{Retire, WaiterKey, Waiters, Wakeups},
 };
@@ -61,6 +62,7 @@ pub(crate) struct Connected {
     pub(crate) local_address: Option<SocketAddr>,
     pub(crate) remote_address: Option<SocketAddr>,
     pub(crate) alpn: Vec<u8>,
+    pub(crate) handshake: Option<HandshakeInfo>,
 }
 
 /// Streams of one kind that wait to be accepted, and who waits for one.

@@ -5,12 +5,17 @@
 //! that is waited for). Such calls go to this thread, in order; it starts with the first of them.
 
 use std::{
+    future::Future,
+    pin::Pin,
     sync::{
-        OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         mpsc::{self, Sender},
     },
+    task::{Context, Poll, Waker},
     thread,
 };
+
+use crate::error::NativeError;
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -30,6 +35,83 @@ pub(crate) fn run(job: impl FnOnce() + Send + 'static) {
     }
 }
 
+/// Runs `question` on the background thread; the future resolves with what it returns. The question is asked whether or
+/// not the future is polled.
+pub(crate) fn ask<T: Send + 'static>(question: impl FnOnce() -> Result<T, NativeError> + Send + 'static) -> Answer<T> {
+    let slot = Arc::new(Slot(Mutex::new(SlotState::Asked(None))));
+    let reply = Reply(slot.clone());
+    run(move || reply.0.answer(question()));
+    Answer(slot)
+}
+
+/// What [`ask`] was asked, to come.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub(crate) struct Answer<T>(Arc<Slot<T>>);
+
+/// The duty to answer: a question that panics is answered with an error.
+struct Reply<T>(Arc<Slot<T>>);
+
+#[derive(Debug)]
+struct Slot<T>(Mutex<SlotState<T>>);
+
+#[derive(Debug)]
+enum SlotState<T> {
+    /// Who waits for the answer, if anybody does.
+    Asked(Option<Waker>),
+    Answered(Result<T, NativeError>),
+    Taken,
+}
+
+impl<T> Slot<T> {
+    fn lock(&self) -> MutexGuard<'_, SlotState<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Answers, unless that was done before.
+    fn answer(&self, answer: Result<T, NativeError>) {
+        let waker = {
+            let mut state = self.lock();
+            let SlotState::Asked(waker) = &mut *state else { return };
+            let waker = waker.take();
+            *state = SlotState::Answered(answer);
+            waker
+        };
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<T> Drop for Reply<T> {
+    fn drop(&mut self) {
+        self.0.answer(Err(NativeError::INTERNAL_ERROR));
+    }
+}
+
+impl<T> Future for Answer<T> {
+    type Output = Result<T, NativeError>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.0.lock();
+        match &mut *state {
+            SlotState::Asked(Some(waker)) if waker.will_wake(cx.waker()) => Poll::Pending,
+            SlotState::Asked(waker) => {
+                let replaced = waker.replace(cx.waker().clone());
+                drop(state);
+                // A waker's destructor is foreign code.
+                drop(replaced);
+                Poll::Pending
+            }
+            SlotState::Answered(_) => match std::mem::replace(&mut *state, SlotState::Taken) {
+                SlotState::Answered(answer) => Poll::Ready(answer),
+                _ => unreachable!("it was answered a line ago, and the lock is held"),
+            },
+            SlotState::Taken => panic!("polled after it was ready"),
+        }
+    }
+}
+
 fn start() -> Option<Sender<Job>> {
     let (sender, jobs) = mpsc::channel::<Job>();
     let thread = thread::Builder::new().name("sendstream".into()).spawn(move || {
@@ -46,5 +128,24 @@ fn start() -> Option<Sender<Job>> {
             tracing::error!(%error, "no background thread: blocking native calls run where they are made");
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_is_answered() {
+        assert_eq!(futures::executor::block_on(ask(|| Ok(7))), Ok(7));
+        let refused = futures::executor::block_on(ask(|| Err::<(), _>(NativeError::INVALID_STATE)));
+        assert_eq!(refused, Err(NativeError::INVALID_STATE));
+    }
+
+    #[test]
+    fn a_question_that_panics_is_answered_with_an_error_and_the_next_goes_on() {
+        let panicking = ask(|| -> Result<(), NativeError> { panic!("on purpose") });
+        assert_eq!(futures::executor::block_on(panicking), Err(NativeError::INTERNAL_ERROR));
+        assert_eq!(futures::executor::block_on(ask(|| Ok(7))), Ok(7));
     }
 }

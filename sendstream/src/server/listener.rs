@@ -14,6 +14,7 @@ use std::{
 use sendstream_sys as sys;
 
 use crate::{
+    config::StreamScheduling,
     connection::{
         inner::{ConnectionInner, ConnectionInnerShared, Verify},
         instance::ConnectionInstance,
@@ -52,6 +53,7 @@ pub(crate) struct ListenerSettings {
     pub(crate) fixed_send_window: Option<u64>,
     pub(crate) drop_error_code: u64,
     pub(crate) datagram_receive_buffer: Option<usize>,
+    pub(crate) scheduling: StreamScheduling,
 }
 
 /// Connections that wait to be taken.
@@ -193,6 +195,8 @@ impl Listener {
             fixed_send_window: self.settings.fixed_send_window,
             drop_error_code: self.settings.drop_error_code,
             datagram_receive_buffer: self.settings.datagram_receive_buffer,
+            scheduling: self.settings.scheduling,
+            key_log: None,
         };
         // SAFETY: the connection is the event's, and success is what this function returns from here on.
         let inner = unsafe { ConnectionInner::take_over(connection, shared, self.live.enter()) };

@@ -17,7 +17,12 @@ use sendstream_sys as sys;
 use crate::{
     connection::{inner::ConnectionInner, instance::ConnectionInstance},
     error::{ConnectionError, NativeError},
-    native::{api::call, background, handle::Handle},
+    native::{
+        api::call,
+        background,
+        handle::Handle,
+        parameter::{self, Parameter},
+    },
     recv_stream::ReadError,
     send_stream::{StartError, WriteError},
     stream::{
@@ -151,6 +156,12 @@ impl StreamInstance {
     /// A number for logs that names this stream among all that are open, also before it has an id.
     pub(crate) fn debug_id(&self) -> usize {
         self.handle.raw() as usize
+    }
+
+    /// Asks for a parameter, which blocks but on the worker.
+    pub(crate) fn parameter<P: Parameter>(&self) -> Result<P, NativeError> {
+        // SAFETY: the handle is a stream's and open, because `self` is alive.
+        unsafe { parameter::get(self.handle.raw()) }
     }
 
     /// The code for whatever is given up by dropping it.

@@ -1,0 +1,77 @@
+//! Parameters of connections and streams that are C structs: asking for one.
+
+use std::mem;
+
+use sendstream_sys as sys;
+
+use crate::{error::NativeError, native::api::call};
+
+/// A struct that MsQuic fills for one of its parameters.
+///
+/// # Safety
+///
+/// The parameter [`ID`](Self::ID) has this layout, and every bit pattern of it, zeros too, is a value.
+pub(crate) unsafe trait Parameter: Sized {
+    /// MsQuic's number for it.
+    const ID: u32;
+}
+
+// SAFETY: the binding of that parameter's struct, of integers only.
+unsafe impl Parameter for sys::QUIC_STATISTICS_V2 {
+    const ID: u32 = sys::QUIC_PARAM_CONN_STATISTICS_V2;
+}
+
+// SAFETY: as declared in msquic.h 2.6, of integers only.
+unsafe impl Parameter for NetworkStatistics {
+    const ID: u32 = PARAM_CONN_NETWORK_STATISTICS;
+}
+
+// SAFETY: the binding of that parameter's struct, of integers only.
+unsafe impl Parameter for sys::QUIC_HANDSHAKE_INFO {
+    const ID: u32 = sys::QUIC_PARAM_TLS_HANDSHAKE_INFO;
+}
+
+// SAFETY: the binding of that parameter's struct, of integers only.
+unsafe impl Parameter for sys::QUIC_STREAM_STATISTICS {
+    const ID: u32 = sys::QUIC_PARAM_STREAM_STATISTICS;
+}
+
+/// `QUIC_NETWORK_STATISTICS`, which the bindings know as an event's data only.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct NetworkStatistics {
+    pub(crate) bytes_in_flight: u32,
+    pub(crate) posted_bytes: u64,
+    pub(crate) ideal_bytes: u64,
+    pub(crate) smoothed_rtt: u64,
+    pub(crate) congestion_window: u32,
+    pub(crate) bandwidth: u64,
+}
+
+/// Asks for a parameter (`GetParam`). It waits until the connection's worker gets to it, unless called on that worker.
+///
+/// # Safety
+///
+/// `handle` is open, and of the kind that has the parameter.
+pub(crate) unsafe fn get<P: Parameter>(handle: sys::HQUIC) -> Result<P, NativeError> {
+    // SAFETY: zeros are a value, as `Parameter` promises.
+    let mut value = unsafe { mem::zeroed::<P>() };
+    let mut length = size_of::<P>() as u32;
+    // SAFETY: the handle is open, as the caller promises, and `value` has `length` bytes of the parameter's layout.
+    let status = unsafe { call!(GetParam(handle, P::ID, &mut length, (&raw mut value).cast())) };
+    NativeError::check(status)?;
+    Ok(value)
+}
+
+/// `QUIC_PARAM_CONN_NETWORK_STATISTICS` of msquic.h 2.6; the bindings are of 2.5.
+const PARAM_CONN_NETWORK_STATISTICS: u32 = 0x0500_0020;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn network_statistics_have_the_size_that_msquic_asks_for() {
+        assert_eq!(size_of::<NetworkStatistics>(), 48);
+    }
+}

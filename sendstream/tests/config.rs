@@ -1,0 +1,244 @@
+//! Transport settings: that each does what it says on a connection, and what is refused.
+
+mod support;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use sendstream::{Client, ConfigError, CongestionControl, ConnectionStats, StreamScheduling, TransportConfig, Trust};
+use support::{Pair, pattern, run};
+
+fn defaults() -> TransportConfig {
+    TransportConfig::default()
+}
+
+/// Sends `length` bytes from the client to the server and has them read; the client's numbers after that.
+async fn transfer(pair: &Pair, length: usize) -> ConnectionStats {
+    let data = pattern(length);
+    let mut send = pair.client.open_uni().unwrap();
+    let (sent, arrived) = futures::join!(send.finish_with(data.clone()), async {
+        pair.server.accept_uni().await.unwrap().read_to_end(length).await.unwrap()
+    });
+    sent.unwrap();
+    assert!(arrived == data);
+    pair.client.stats().await.unwrap()
+}
+
+#[test]
+fn what_is_out_of_range_is_refused_by_name_before_anything_is_sent() {
+    let refused = [
+        ("stream_receive_window", TransportConfig { stream_receive_window: 4097, ..defaults() }),
+        ("uni_stream_receive_window", TransportConfig { uni_stream_receive_window: Some(1), ..defaults() }),
+        (
+            "local_bidi_stream_receive_window",
+            TransportConfig { local_bidi_stream_receive_window: Some(0), ..defaults() },
+        ),
+        (
+            "remote_bidi_stream_receive_window",
+            TransportConfig { remote_bidi_stream_receive_window: Some(u32::MAX), ..defaults() },
+        ),
+        ("initial_window_packets", TransportConfig { initial_window_packets: 0, ..defaults() }),
+        ("initial_rtt", TransportConfig { initial_rtt: Duration::ZERO, ..defaults() }),
+        ("max_ack_delay", TransportConfig { max_ack_delay: Duration::from_secs(17), ..defaults() }),
+        ("min_mtu", TransportConfig { min_mtu: 1247, ..defaults() }),
+        ("max_mtu", TransportConfig { max_mtu: 9000, ..defaults() }),
+        ("min_mtu", TransportConfig { min_mtu: 1500, max_mtu: 1400, ..defaults() }),
+        ("key_update_after", TransportConfig { key_update_after: 0, ..defaults() }),
+    ];
+    for (name, transport) in refused {
+        let trust = Trust::dangerous_accept_any_certificate();
+        let error = Client::builder().alpn(["test"]).trust(trust).transport(transport).build().map(drop).unwrap_err();
+        assert!(matches!(error, ConfigError::OutOfRange { field, .. } if field == name), "{name}: {error}");
+    }
+}
+
+#[test]
+fn msquic_takes_both_ends_of_every_range() {
+    let longest = Duration::from_secs(71 * 60);
+    let least = TransportConfig {
+        uni_stream_receive_window: Some(4096),
+        local_bidi_stream_receive_window: Some(4096),
+        remote_bidi_stream_receive_window: Some(4096),
+        initial_window_packets: 1,
+        initial_rtt: Duration::from_millis(1),
+        max_ack_delay: Duration::from_millis(1),
+        max_mtu: 1248,
+        min_mtu: 1248,
+        ..defaults()
+    };
+    let most = TransportConfig {
+        uni_stream_receive_window: Some(1 << 31),
+        local_bidi_stream_receive_window: Some(1 << 31),
+        remote_bidi_stream_receive_window: Some(1 << 31),
+        initial_window_packets: 100_000,
+        initial_rtt: longest,
+        max_ack_delay: Duration::from_secs(16),
+        max_mtu: 1500,
+        min_mtu: 1500,
+        key_update_after: 1 << 38,
+        ..defaults()
+    };
+    run(async move {
+        for transport in [least, most] {
+            let pair = Pair::with(transport.clone(), transport).await;
+            // The acknowledgement may take its 16 s; the data does not.
+            drop(pair.client.open_uni().unwrap().finish_with("through"));
+            let arrived = pair.server.accept_uni().await.unwrap().read_to_end(7).await.unwrap();
+            assert_eq!(arrived, b"through");
+            pair.client.close(0).unwrap();
+            pair.end().await;
+        }
+    });
+}
+
+#[test]
+fn packets_have_the_size_that_is_asked_for() {
+    run(async {
+        for size in [1300, 1400] {
+            let pair = Pair::with(TransportConfig { min_mtu: size, max_mtu: size, ..defaults() }, defaults()).await;
+            assert_eq!(transfer(&pair, 1_000_000).await.path_mtu, size);
+            pair.end().await;
+        }
+    });
+}
+
+#[test]
+fn the_initial_window_is_what_is_asked_for() {
+    run(async {
+        for (packets, range) in [(10, 12_000..30_000), (100, 120_000..300_000)] {
+            let pair = Pair::with(TransportConfig { initial_window_packets: packets, ..defaults() }, defaults()).await;
+            let stats = pair.client.stats().await.unwrap();
+            assert!(range.contains(&stats.congestion_window), "{stats:?}");
+            pair.end().await;
+        }
+    });
+}
+
+#[test]
+fn the_quic_bit_is_greased_only_where_both_want_it() {
+    run(async {
+        let grease = |grease_quic_bit| TransportConfig { grease_quic_bit, ..defaults() };
+        for (client, server) in [(true, true), (true, false), (false, true), (false, false)] {
+            let pair = Pair::with(grease(client), grease(server)).await;
+            assert_eq!(transfer(&pair, 10_000).await.grease_quic_bit, client && server);
+            pair.end().await;
+        }
+    });
+}
+
+#[test]
+fn ecn_is_tried_only_when_asked_for() {
+    run(async {
+        for ecn in [true, false] {
+            let pair = Pair::with(TransportConfig { ecn, ..defaults() }, defaults()).await;
+            assert_eq!(transfer(&pair, 1_000_000).await.ecn_capable, ecn, "loopback carries the marks");
+            pair.end().await;
+        }
+    });
+}
+
+#[test]
+fn keys_change_after_as_many_bytes_as_are_asked_for() {
+    run(async {
+        let pair = Pair::with(TransportConfig { key_update_after: 1 << 16, ..defaults() }, defaults()).await;
+        assert!(transfer(&pair, 1_000_000).await.key_updates > 0);
+        pair.end().await;
+        let pair = Pair::new().await;
+        assert_eq!(transfer(&pair, 1_000_000).await.key_updates, 0);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn every_congestion_control_delivers_with_and_without_pacing() {
+    run(async {
+        for congestion_control in [CongestionControl::Cubic, CongestionControl::Bbr] {
+            for pacing in [true, false] {
+                let transport = TransportConfig { congestion_control, pacing, ..defaults() };
+                let pair = Pair::with(transport.clone(), transport).await;
+                transfer(&pair, 3_000_000).await;
+                pair.end().await;
+            }
+        }
+    });
+}
+
+#[test]
+fn each_kind_of_stream_has_the_window_that_is_asked_for() {
+    const OFFERED: usize = 1 << 16;
+    run(async {
+        let server = TransportConfig {
+            uni_stream_receive_window: Some(1 << 12),
+            local_bidi_stream_receive_window: Some(1 << 13),
+            remote_bidi_stream_receive_window: Some(1 << 14),
+            ..defaults()
+        };
+        let pair = Pair::with(defaults(), server).await;
+        // The server reads nothing, so each stream carries one window.
+        let mut uni = pair.client.open_uni().unwrap();
+        drop(uni.send(vec![0; OFFERED]));
+        let mut bidi = pair.client.open_bi().unwrap();
+        drop(bidi.0.send(vec![0; OFFERED]));
+        let mut servers_bidi = pair.server.open_bi().unwrap();
+        let (started, accepted) = futures::join!(servers_bidi.0.send("answer"), async {
+            let mut accepted = pair.client.accept_bi().await.unwrap();
+            drop(accepted.0.send(vec![0; OFFERED]));
+            accepted
+        });
+        started.unwrap();
+        let expected = (1 << 12) + (1 << 13) + (1 << 14);
+        let received = loop {
+            let received = pair.server.stats().await.unwrap().received.stream_bytes;
+            if received >= expected {
+                break received;
+            }
+        };
+        assert_eq!(received, expected);
+        assert_eq!(pair.client.stats().await.unwrap().sent.stream_bytes, expected);
+        drop((uni, bidi, servers_bidi, accepted));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn streams_go_one_after_the_other_or_in_turn() {
+    const LENGTH: usize = 1 << 20;
+    /// How much of the first stream had been read when the second stream's first bytes came.
+    async fn first_stream_ahead(stream_scheduling: StreamScheduling) -> usize {
+        let client = TransportConfig { stream_scheduling, ..defaults() };
+        let server = TransportConfig { connection_flow_control_window: 1 << 16, ..defaults() };
+        let pair = Pair::with(client, server).await;
+        let [mut first, mut second] = [0, 1].map(|_| pair.client.open_uni().unwrap());
+        let (a, b) = (first.finish_with(vec![0; LENGTH]), second.finish_with(vec![0; LENGTH]));
+        let ahead = Arc::new(AtomicUsize::new(0));
+        let mut reading = pair.server.accept_uni().await.unwrap();
+        let read_first = async {
+            while let Some(chunk) = reading.read_chunk().await.unwrap() {
+                ahead.fetch_add(chunk.len(), Ordering::Relaxed);
+            }
+        };
+        let read_second = async {
+            let mut reading = pair.server.accept_uni().await.unwrap();
+            reading.read_chunk().await.unwrap();
+            let ahead = ahead.load(Ordering::Relaxed);
+            reading.read_to_end(LENGTH).await.unwrap();
+            ahead
+        };
+        let ((), ahead, a, b) = futures::join!(read_first, read_second, a, b);
+        a.and(b).unwrap();
+        drop((first, second, reading));
+        pair.end().await;
+        ahead
+    }
+    run(async {
+        let fifo = first_stream_ahead(StreamScheduling::Fifo).await;
+        assert!(fifo >= LENGTH - (1 << 17), "{fifo}");
+        let in_turn = first_stream_ahead(StreamScheduling::RoundRobin).await;
+        assert!(in_turn <= LENGTH / 2, "{in_turn}");
+    });
+}

@@ -1,0 +1,150 @@
+//! Numbers: what they count, when they can be asked for, and that asking harms nothing.
+
+mod support;
+
+use std::time::Duration;
+
+use sendstream::{CipherSuite, TlsVersion, TransportConfig, counters};
+use support::{
+    Pair, pattern,
+    peer::{Peer, Role},
+    run,
+};
+
+#[test]
+fn a_connection_counts_what_it_sends_and_receives() {
+    run(async {
+        let pair = Pair::new().await;
+        let data = pattern(1_000_000);
+        let mut send = pair.client.open_uni().unwrap();
+        let (sent, read) = futures::join!(send.finish_with(data), async {
+            pair.server.accept_uni().await.unwrap().read_to_end(1_000_000).await
+        });
+        sent.unwrap();
+        assert_eq!(read.unwrap().len(), 1_000_000);
+        let (client, server) = (pair.client.stats().await.unwrap(), pair.server.stats().await.unwrap());
+        assert!(client.sent.stream_bytes >= 1_000_000, "{client:?}");
+        assert!(client.sent.bytes > client.sent.stream_bytes, "{client:?}");
+        assert!(client.sent.packets >= client.sent.ack_eliciting_packets, "{client:?}");
+        assert!(client.sent.ack_eliciting_packets > 600, "{client:?}");
+        assert_eq!(server.received.stream_bytes, 1_000_000, "{server:?}");
+        assert!(server.received.packets > 600, "{server:?}");
+        assert!(client.received.ack_frames > 0, "{client:?}");
+        for stats in [client, server] {
+            let (min, max) = (stats.min_rtt.unwrap(), stats.max_rtt.unwrap());
+            assert!(Duration::ZERO < min && min <= max && max < Duration::from_secs(60), "{stats:?}");
+            assert!(stats.rtt <= max, "{stats:?}");
+            assert!(stats.congestion_window > 10_000, "{stats:?}");
+            assert!((1248..=1500).contains(&stats.path_mtu), "{stats:?}");
+            assert!(stats.handshake.initial_done.unwrap() <= stats.handshake.handshake_done.unwrap(), "{stats:?}");
+            assert!(stats.handshake.client_flight_1_bytes > 0, "{stats:?}");
+            assert!(!stats.handshake.resumed && !stats.handshake.stateless_retry, "{stats:?}");
+        }
+        drop(send);
+        pair.end().await;
+    });
+}
+
+/// What the peer's process runs.
+#[test]
+fn peer() {
+    support::peer::main();
+}
+
+#[test]
+fn what_nobody_acknowledges_is_in_flight() {
+    run(async {
+        let peer = Peer::start("peer", Role::Hold);
+        let (client, connection) = peer.connect(TransportConfig::default()).await;
+        peer.pause();
+        let mut stream = connection.open_uni().unwrap();
+        drop(stream.send("x"));
+        while connection.stats().await.unwrap().bytes_in_flight == 0 {}
+        drop((stream, connection));
+        client.wait_idle().await;
+    });
+}
+
+#[test]
+fn the_numbers_outlive_the_connection() {
+    run(async {
+        let pair = Pair::new().await;
+        pair.client.open_uni().unwrap().finish_with("some").await.unwrap();
+        pair.client.close(3).unwrap();
+        pair.client.closed().await;
+        pair.server.closed().await;
+        assert_eq!(pair.client.stats().await.unwrap().sent.stream_bytes, 4);
+        assert_eq!(pair.server.stats().await.unwrap().received.stream_bytes, 4);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_question_may_outlive_its_handle_and_be_dropped_unanswered() {
+    run(async {
+        let pair = Pair::new().await;
+        let Pair { client, server, endpoints } = pair;
+        let answers: Vec<_> = (0..100).map(|_| client.stats()).collect();
+        drop(client.stats());
+        let stream = client.open_uni().unwrap();
+        drop((stream.stats(), stream));
+        drop((client, server));
+        for answer in answers {
+            answer.await.unwrap();
+        }
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_stream_tells_what_blocks_it_once_it_has_started() {
+    run(async {
+        let none = TransportConfig { max_concurrent_uni_streams: 0, ..Default::default() };
+        let pair = Pair::with(TransportConfig::default(), none).await;
+        let mut stream = pair.client.open_uni().unwrap();
+        assert_eq!(stream.stats().await.unwrap(), None, "it has not started");
+        drop(stream.send("x"));
+        loop {
+            let stats = stream.stats().await.unwrap().expect("it has started");
+            if stats.blocked_by_stream_limit > Duration::ZERO {
+                assert_eq!(stats.blocked_by_stream_flow_control, Duration::ZERO);
+                break;
+            }
+        }
+        drop(stream);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn the_process_counts_its_connections() {
+    run(async {
+        let before = counters().unwrap();
+        let pair = Pair::new().await;
+        pair.client.open_uni().unwrap().finish_with("some").await.unwrap();
+        let after = counters().unwrap();
+        assert!(after.connections_created >= before.connections_created + 2, "{before:?} {after:?}");
+        assert!(after.udp_sent_bytes > before.udp_sent_bytes, "{before:?} {after:?}");
+        assert!(after.udp_received > before.udp_received, "{before:?} {after:?}");
+        assert!(after.connections_connected >= 2, "{after:?}");
+        pair.end().await;
+    });
+}
+
+#[test]
+fn both_sides_know_how_the_handshake_ended() {
+    run(async {
+        let pair = Pair::new().await;
+        let info = pair.client.handshake_info().unwrap();
+        assert_eq!(info.tls_version, TlsVersion::Tls13);
+        assert!(
+            matches!(info.cipher_suite, CipherSuite::Aes256GcmSha384 | CipherSuite::Aes128GcmSha256),
+            "{}",
+            info.cipher_suite
+        );
+        assert_eq!(pair.server.handshake_info(), Some(info.clone()));
+        pair.client.close(0).unwrap();
+        assert_eq!(pair.client.handshake_info(), Some(info), "also after the end");
+        pair.end().await;
+    });
+}
