@@ -53,6 +53,8 @@ unsafe extern "C" {
     pub fn MsQuicClose(table: *const c_void);
 
     fn OpenSSL_version(kind: c_int) -> *const c_char;
+
+    fn OPENSSL_init_crypto(options: u64, settings: *const c_void) -> c_int;
 }
 
 /// A change that was made to MsQuic's sources before they were compiled.
@@ -79,6 +81,16 @@ pub fn openssl_version() -> &'static str {
     // SAFETY: for every argument OpenSSL returns a string with a final zero that lives as long as the program.
     let version = unsafe { CStr::from_ptr(OpenSSL_version(FULL)) };
     version.to_str().unwrap_or("unknown")
+}
+
+/// Has OpenSSL not clean up when the process exits. Call it before anything else that uses OpenSSL; false if that failed.
+///
+/// Its handler would free what MsQuic's threads are still using at that moment.
+pub fn keep_openssl_at_exit() -> bool {
+    /// `OPENSSL_INIT_NO_ATEXIT` of OpenSSL's `crypto.h`.
+    const NO_ATEXIT: u64 = 0x0008_0000;
+    // SAFETY: null stands for the default settings.
+    unsafe { OPENSSL_init_crypto(NO_ATEXIT, std::ptr::null()) == 1 }
 }
 
 /// How MsQuic was compiled: `Release`, `Debug` or `RelWithDebInfo`; `none` where it was not.

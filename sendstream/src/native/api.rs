@@ -30,6 +30,9 @@ impl Api {
     }
 
     fn open() -> Result<Self, NativeError> {
+        if !sys::keep_openssl_at_exit() {
+            tracing::warn!("OpenSSL will clean up at exit: a process that exits amid traffic may crash");
+        }
         let mut table: *const std::ffi::c_void = ptr::null();
         // SAFETY: `table` is a valid place for one pointer, which is all that MsQuicOpenVersion writes.
         let status = unsafe { sys::MsQuicOpenVersion(sys::QUIC_API_VERSION_2, &mut table) };
