@@ -61,6 +61,18 @@ pub(crate) const EDITS: &[Edit] = &[
                       QUIC_ADDR_STR LocalAddressStr;",
     },
     Edit {
+        name: "receive-not-forgotten",
+        file: "src/core/stream_recv.c",
+        prevents: "with several receives outstanding, the last bytes of a stream are now and then never indicated",
+        // A completion that was queued may run after a flush has taken its bytes along. It then finds nothing pending, and
+        // used to conclude that nothing is left to deliver, though a frame may have arrived meanwhile.
+        anchor: "    if (Stream->RecvPendingLength == 0 ||\n        \
+                 QuicRecvBufferDrain(&Stream->RecvBuffer, BufferLength)) {",
+        replacement: "    if (Stream->RecvPendingLength == 0 ?\n        \
+                      !QuicRecvBufferHasUnreadData(&Stream->RecvBuffer) :\n        \
+                      QuicRecvBufferDrain(&Stream->RecvBuffer, BufferLength)) {",
+    },
+    Edit {
         name: "fin-behind-lent-data",
         file: "src/core/stream_recv.c",
         prevents: "with several receives outstanding, a FIN in a frame of its own is not told before every byte is given back",
