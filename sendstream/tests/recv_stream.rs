@@ -88,6 +88,8 @@ fn a_stream_over_the_limit_is_an_error_and_is_stopped() {
         let pair = Pair::new().await;
         let (mut send, mut recv) = sent(&pair, &pattern(1001), false).await;
         assert_eq!(recv.read_to_end(1000).await, Err(ReadToEndError::TooLong { limit: 1000 }));
+        // Told before FIN is sent: a FIN that crosses the stop may be acknowledged.
+        assert_eq!(send.stopped().await, Ok(Some(0)));
         assert_eq!(send.finished().await, Err(WriteError::Stopped(0)));
         drop((send, recv));
         pair.end().await;
