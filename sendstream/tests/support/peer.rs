@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use sendstream::{CertificateHash, Client, Connection, Identity, Server, TransportConfig, Trust};
 
 const ROLE: &str = "SENDSTREAM_TEST_PEER";
@@ -58,10 +59,13 @@ impl Peer {
         (client, connection)
     }
 
-    /// SIGSTOP: it does nothing more, and its socket stays.
+    /// SIGSTOP: once this returns, none of its threads does anything more, and its socket stays.
     pub(crate) fn pause(&self) {
-        let paused = Command::new("kill").args(["-STOP", &self.child.id().to_string()]).status().unwrap();
-        assert!(paused.success());
+        let id = Pid::from_child(&self.child);
+        kill_process(id, Signal::STOP).unwrap();
+        // The signal is only sent by now, and its threads go on until each has looked: the kernel tells when all have.
+        let (_, status) = waitpid(Some(id), WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped(), "{status:?}");
     }
 
     /// SIGKILL.
