@@ -1,15 +1,17 @@
-//! [`StreamInstance`]: the owner of one open MsQuic stream handle, and the only place that calls MsQuic's stream API.
+//! [`StreamInstance`]: the owner of one open MsQuic stream handle, and the only place that calls MsQuic's stream API: its
+//! life and its callback here, what each half does in `sending` and `receiving`.
+
+mod receiving;
+mod sending;
 
 use std::{
     ffi::c_void,
-    ops::Deref,
     panic::{self, AssertUnwindSafe},
     ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU8, AtomicU16, Ordering},
     },
-    task::{Context, Poll},
 };
 
 use sendstream_sys as sys;
@@ -23,15 +25,14 @@ use crate::{
         handle::Handle,
         parameter::{self, Parameter},
     },
-    recv_stream::ReadError,
-    send_stream::{StartError, WriteError},
     stream::{
-        buffer::{Buffer, Lent, Payload},
         inner::{Next, StreamInner},
-        recv_state::{StreamRecv, Taken},
-        state::{Denied, Refusal, StreamInnerExclusive, StreamState},
+        recv_state::StreamRecv,
+        state::{Refusal, StreamInnerExclusive, StreamState},
     },
 };
+
+pub(crate) use receiving::Loan;
 
 /// One open stream. The user's halves share it, and so does MsQuic from the start until SHUTDOWN_COMPLETE; whoever lets
 /// go last closes the handle.
@@ -148,6 +149,15 @@ impl StreamInstance {
         drop(connection);
     }
 
+    /// Nobody needs the connection for a stream of which no half is left and nothing is being delivered: what is to be
+    /// told to the peer about it may go down with the connection.
+    fn half_dropped(&self) {
+        let last = self.halves.fetch_sub(1, Ordering::AcqRel) == 1;
+        if last && !self.inner.lock().is_delivering() {
+            self.let_connection_go();
+        }
+    }
+
     /// The stream's id, once it has one.
     pub(crate) fn id(&self) -> Option<u64> {
         self.inner.id()
@@ -167,309 +177,6 @@ impl StreamInstance {
     /// The code for whatever is given up by dropping it.
     fn drop_error_code(&self) -> u64 {
         self.connection_inner.drop_error_code()
-    }
-
-    // ---- Sending ------------------------------------------------------------------------------------------------
-
-    /// `StreamStart`, unless something has started the stream already.
-    pub(crate) fn start(self: &Arc<Self>, fail_when_blocked: bool) -> Result<(), StartError> {
-        if !self.inner.lock().begin_start()? {
-            return Ok(());
-        }
-        let mut flags = sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_SHUTDOWN_ON_FAIL
-            | sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_INDICATE_PEER_ACCEPT;
-        if fail_when_blocked {
-            flags |= sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_FAIL_BLOCKED;
-        }
-        if let Err(status) = self.native_start(flags) {
-            let (refusal, wakeups) = self.inner.lock().on_start_refused(status);
-            wakeups.wake();
-            self.after_refusal(refusal);
-        }
-        Ok(())
-    }
-
-    /// `StreamStart`.
-    fn native_start(self: &Arc<Self>, flags: sys::QUIC_STREAM_START_FLAGS) -> Result<(), NativeError> {
-        self.check_connection()?;
-        self.lend_reference();
-        // SAFETY: the handle is open, because `self` is alive.
-        let status = unsafe { call!(StreamStart(self.handle.raw(), flags)) };
-        NativeError::check(status).inspect_err(|_| {
-            // SAFETY: lent just above; MsQuic refused, so it will not bring an event that gives it back.
-            unsafe { self.take_reference_back() };
-        })?;
-        self.tell_early_stop();
-        Ok(())
-    }
-
-    /// Refuses to start a stream of a connection that is known to have ended, as MsQuic would: it has nothing to say
-    /// about such a stream, and its Debug build asserts that it is not asked on a worker.
-    fn check_connection(&self) -> Result<(), NativeError> {
-        if self.connection_inner.cause().is_some() { Err(NativeError::ABORTED) } else { Ok(()) }
-    }
-
-    /// A receive half that was stopped before the stream started has not been able to say so.
-    fn tell_early_stop(&self) {
-        let stopped = self.inner.lock().recv().stopped_with();
-        if let Some(code) = stopped {
-            self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_RECEIVE, code);
-        }
-    }
-
-    /// See [`StreamInnerExclusive::poll_started`].
-    pub(crate) fn poll_started(&self, cx: &mut Context<'_>) -> Poll<Result<(), StartError>> {
-        self.inner.lock().poll_started(cx)
-    }
-
-    /// Whether data may be sent.
-    pub(crate) fn check_sending(&self) -> Result<(), WriteError> {
-        match self.inner.lock().check_sending() {
-            // Whoever goes on to send learns the cause when it comes.
-            Ok(()) | Err(Denied::CauseToCome) => Ok(()),
-            Err(Denied::Because(error)) => Err(error),
-        }
-    }
-
-    /// Submits `payload`, now, and FIN behind it if `fin`. The result is what [`Self::poll_send_data`] waits for.
-    pub(crate) fn send(self: &Arc<Self>, payload: Payload, fin: bool) -> Result<u64, WriteError> {
-        let mut operations = payload.into_operations().peekable();
-        let mut submitted = 0;
-        while let Some(operation) = operations.next() {
-            if operation.is_empty() && !fin {
-                // MsQuic never completes an empty send on an idle stream, and there is nothing to acknowledge.
-                self.check_sending()?;
-                return Ok(submitted);
-            }
-            let last = operations.peek().is_none();
-            submitted = self.submit(operation, fin && last)?;
-        }
-        Ok(submitted)
-    }
-
-    /// `StreamSend` of one operation.
-    fn submit(self: &Arc<Self>, payload: Payload, fin: bool) -> Result<u64, WriteError> {
-        /// What `poll_send_data` never sees acknowledged, so that it waits for the cause of a failure.
-        const NEVER: u64 = u64::MAX;
-        let bytes = payload.len();
-        let submission = match self.inner.lock().begin_send(bytes, fin) {
-            Ok(submission) => submission,
-            Err(Denied::Because(error)) => return Err(error),
-            Err(Denied::CauseToCome) => return Ok(NEVER),
-        };
-        let mut flags = sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_NONE;
-        if fin {
-            flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_FIN;
-        }
-        if submission.starts {
-            flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_START;
-        }
-        if let Err(status) = self.native_send(payload, flags) {
-            let (refusal, wakeups) = self.inner.lock().on_send_refused(bytes, submission, status);
-            wakeups.wake();
-            self.after_refusal(refusal);
-        }
-        // A bare FIN is no operation of its own: what it waits for is everything before it.
-        Ok(if bytes == 0 { submission.seq_no } else { submission.seq_no + 1 })
-    }
-
-    /// `StreamSend`. What it refuses is dropped.
-    fn native_send(self: &Arc<Self>, payload: Payload, flags: sys::QUIC_SEND_FLAGS) -> Result<(), NativeError> {
-        let starts = flags & sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_START != 0;
-        if starts {
-            self.check_connection()?;
-            self.lend_reference();
-        }
-        let status = if payload.is_empty() {
-            // SAFETY: the handle is open, because `self` is alive; a bare FIN has no buffers.
-            unsafe { call!(StreamSend(self.handle.raw(), ptr::null(), 0, flags, ptr::null_mut())) }
-        } else {
-            let buffer = Buffer::new(payload);
-            let (buffers, count) = (buffer.get_buffers().as_ptr(), buffer.get_buffers().len() as u32);
-            let context = buffer.into_raw();
-            // SAFETY: the handle is open; the descriptors and the bytes live in the buffer behind `context`, untouched
-            // until SEND_COMPLETE brings it back, or until the failure below.
-            let status =
-                unsafe { call!(StreamSend(self.handle.raw(), buffers, count, flags, context.as_ptr().cast())) };
-            if NativeError::check(status).is_err() {
-                // SAFETY: `context` came from `into_raw` just above, and a refused send brings no SEND_COMPLETE.
-                drop(unsafe { Buffer::from_raw(context) });
-            }
-            status
-        };
-        let refused = NativeError::check(status);
-        if starts {
-            match refused {
-                Ok(()) => self.tell_early_stop(),
-                // SAFETY: lent above; MsQuic refused, so it will not bring an event that gives it back.
-                Err(_) => unsafe { self.take_reference_back() },
-            }
-        }
-        refused
-    }
-
-    /// Ready once the first `operations` operations are acknowledged, or cannot be any more.
-    pub(crate) fn poll_send_data(&self, operations: u64, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
-        self.inner.lock().poll_acked(operations, cx)
-    }
-
-    /// How many operations have been submitted.
-    pub(crate) fn submitted(&self) -> u64 {
-        self.inner.lock().submitted()
-    }
-
-    /// Ready once the in-flight window has room.
-    pub(crate) fn poll_window(&self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
-        self.inner.lock().poll_window(cx)
-    }
-
-    /// The in-flight window and what of it is used, in bytes.
-    pub(crate) fn window(&self) -> (u64, u64) {
-        let state = self.inner.lock();
-        (state.window(), state.in_flight())
-    }
-
-    /// Fixes the in-flight window.
-    pub(crate) fn set_window(&self, bytes: u64) {
-        self.inner.apply(|state| state.set_window(bytes));
-    }
-
-    /// Queues FIN, behind everything sent.
-    pub(crate) fn finish(self: &Arc<Self>) -> Result<(), WriteError> {
-        self.submit(Payload::empty(), true).map(|_| ())
-    }
-
-    /// Ready with `Ok` only once the peer acknowledged FIN, which is queued if nobody has yet.
-    pub(crate) fn poll_finish_write(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
-        let unfinished = self.inner.lock().check_sending().is_ok();
-        if unfinished {
-            self.finish()?;
-        }
-        self.inner.lock().poll_finished(cx)
-    }
-
-    /// Resets the send half: RESET_STREAM with `code`, and everything pending ends at once.
-    pub(crate) fn abort(&self, code: u64) -> Result<(), WriteError> {
-        check_code(code).map_err(|CodeOutOfRange(code)| WriteError::CodeOutOfRange(code))?;
-        let (tell, wakeups) = self.inner.lock().begin_reset(code)?;
-        if tell {
-            self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_SEND, code);
-        }
-        wakeups.wake();
-        Ok(())
-    }
-
-    /// [`Self::abort`], ready once the peer knows or the connection is gone.
-    pub(crate) fn poll_abort(&self, cx: &mut Context<'_>, code: u64) -> Poll<Result<(), WriteError>> {
-        self.abort(code)?;
-        self.inner.lock().poll_aborted(cx).map(Ok)
-    }
-
-    /// What dropping the send half means: a truncated stream must not look complete.
-    pub(crate) fn drop_send(&self) {
-        let unfinished = self.inner.lock().is_unfinished();
-        if unfinished {
-            // The state may just have become final; then there is nothing to reset.
-            let _ = self.abort(self.drop_error_code());
-        }
-        self.half_dropped();
-    }
-
-    /// Nobody needs the connection for a stream of which no half is left and nothing is being delivered: what is to be
-    /// told to the peer about it may go down with the connection.
-    fn half_dropped(&self) {
-        let last = self.halves.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last && !self.inner.lock().is_delivering() {
-            self.let_connection_go();
-        }
-    }
-
-    /// `SetParam(QUIC_PARAM_STREAM_PRIORITY)`, which blocks until the worker has run it: on the background thread.
-    pub(crate) fn set_priority(self: &Arc<Self>, priority: u16) {
-        self.priority.store(priority, Ordering::Relaxed);
-        let instance = self.clone();
-        background::run(move || {
-            // SAFETY: the handle is open, because `instance` is alive; the parameter is a `uint16_t`.
-            let status = unsafe {
-                call!(SetParam(
-                    instance.handle.raw(),
-                    sys::QUIC_PARAM_STREAM_PRIORITY,
-                    size_of::<u16>() as u32,
-                    (&raw const priority).cast(),
-                ))
-            };
-            if let Err(error) = NativeError::check(status) {
-                tracing::debug!(%error, "the stream's priority was not set");
-            }
-        });
-    }
-
-    /// What [`Self::set_priority`] last set.
-    pub(crate) fn priority(&self) -> u16 {
-        self.priority.load(Ordering::Relaxed)
-    }
-
-    // ---- Receiving ----------------------------------------------------------------------------------------------
-
-    /// The next bytes of the stream, at most `limit`, in MsQuic's own memory: `None` at its end.
-    pub(crate) fn poll_read(
-        self: &Arc<Self>,
-        limit: usize,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Loan>, ReadError>> {
-        self.ask_connection();
-        let taken = self.inner.lock().recv().poll_take(limit, cx);
-        taken.map_ok(|taken| taken.map(|taken| self.loan(taken)))
-    }
-
-    /// The next bytes of the stream that are here already, at most `limit`.
-    pub(crate) fn try_read(self: &Arc<Self>, limit: usize) -> Option<Loan> {
-        let taken = self.inner.lock().recv().take(limit)?;
-        Some(self.loan(taken))
-    }
-
-    fn loan(self: &Arc<Self>, Taken { lent, number }: Taken) -> Loan {
-        Loan { lent, number, instance: self.clone() }
-    }
-
-    /// `StreamReceiveComplete` for what came back with piece `number`.
-    fn give_back(&self, number: u64) {
-        let (bytes, live) = {
-            let mut state = self.inner.lock();
-            (state.recv().give_back(number), state.is_live())
-        };
-        if bytes > 0 && live {
-            // SAFETY: the handle is open, because `self` is alive; these bytes were lent, are the first of those that
-            // were, and no piece of them is still out.
-            unsafe { call!(StreamReceiveComplete(self.handle.raw(), bytes)) };
-        }
-    }
-
-    /// STOP_SENDING with `code`; what was not read is given up.
-    pub(crate) fn stop(&self, code: u64) -> Result<(), CodeOutOfRange> {
-        check_code(code)?;
-        let (tell, wakeups) = {
-            let mut state = self.inner.lock();
-            let (tell, wakeups) = state.recv().begin_stop(code);
-            (tell && state.is_live(), wakeups)
-        };
-        if tell {
-            self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_RECEIVE, code);
-        }
-        wakeups.wake();
-        Ok(())
-    }
-
-    /// What dropping the receive half means: the peer need not go on.
-    pub(crate) fn drop_recv(&self) {
-        self.stop_dropped();
-        self.half_dropped();
-    }
-
-    /// [`Self::stop`] with the code for what is given up.
-    pub(crate) fn stop_dropped(&self) {
-        // The configuration has checked the code.
-        let _ = self.stop(self.drop_error_code());
     }
 
     /// The state, for questions that only look.
@@ -548,29 +255,6 @@ impl Drop for StreamInstance {
                 unsafe { call!(StreamClose(self.handle.raw())) };
             }
         }
-    }
-}
-
-/// Bytes of a stream in MsQuic's memory, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Loan {
-    lent: Lent,
-    number: u64,
-    instance: Arc<StreamInstance>,
-}
-
-impl Deref for Loan {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        // SAFETY: this piece is given back by `drop` only, and the instance in `self` keeps the stream's handle open.
-        unsafe { self.lent.as_slice() }
-    }
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        self.instance.give_back(self.number);
     }
 }
 

@@ -1,0 +1,105 @@
+//! The receiving half of a [`StreamInstance`]: reading MsQuic's memory, giving it back, stopping.
+
+use std::{
+    ops::Deref,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use sendstream_sys as sys;
+
+use crate::{
+    native::api::call,
+    recv_stream::ReadError,
+    stream::{
+        buffer::Lent,
+        instance::{CodeOutOfRange, StreamInstance, check_code},
+        recv_state::Taken,
+    },
+};
+
+impl StreamInstance {
+    /// The next bytes of the stream, at most `limit`, in MsQuic's own memory: `None` at its end.
+    pub(crate) fn poll_read(
+        self: &Arc<Self>,
+        limit: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Loan>, ReadError>> {
+        self.ask_connection();
+        let taken = self.inner.lock().recv().poll_take(limit, cx);
+        taken.map_ok(|taken| taken.map(|taken| self.loan(taken)))
+    }
+
+    /// The next bytes of the stream that are here already, at most `limit`.
+    pub(crate) fn try_read(self: &Arc<Self>, limit: usize) -> Option<Loan> {
+        let taken = self.inner.lock().recv().take(limit)?;
+        Some(self.loan(taken))
+    }
+
+    fn loan(self: &Arc<Self>, Taken { lent, number }: Taken) -> Loan {
+        Loan { lent, number, instance: self.clone() }
+    }
+
+    /// `StreamReceiveComplete` for what came back with piece `number`.
+    fn give_back(&self, number: u64) {
+        let (bytes, live) = {
+            let mut state = self.inner.lock();
+            (state.recv().give_back(number), state.is_live())
+        };
+        if bytes > 0 && live {
+            // SAFETY: the handle is open, because `self` is alive; these bytes were lent, are the first of those that
+            // were, and no piece of them is still out.
+            unsafe { call!(StreamReceiveComplete(self.handle.raw(), bytes)) };
+        }
+    }
+
+    /// STOP_SENDING with `code`; what was not read is given up.
+    pub(crate) fn stop(&self, code: u64) -> Result<(), CodeOutOfRange> {
+        check_code(code)?;
+        let (tell, wakeups) = {
+            let mut state = self.inner.lock();
+            let (tell, wakeups) = state.recv().begin_stop(code);
+            (tell && state.is_live(), wakeups)
+        };
+        if tell {
+            self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_RECEIVE, code);
+        }
+        wakeups.wake();
+        Ok(())
+    }
+
+    /// What dropping the receive half means: the peer need not go on.
+    pub(crate) fn drop_recv(&self) {
+        self.stop_dropped();
+        self.half_dropped();
+    }
+
+    /// [`Self::stop`] with the code for what is given up.
+    pub(crate) fn stop_dropped(&self) {
+        // The configuration has checked the code.
+        let _ = self.stop(self.drop_error_code());
+    }
+}
+
+/// Bytes of a stream in MsQuic's memory, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Loan {
+    lent: Lent,
+    number: u64,
+    instance: Arc<StreamInstance>,
+}
+
+impl Deref for Loan {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: this piece is given back by `drop` only, and the instance in `self` keeps the stream's handle open.
+        unsafe { self.lent.as_slice() }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.instance.give_back(self.number);
+    }
+}
