@@ -4,6 +4,8 @@ pub(crate) mod datagram;
 pub(crate) mod inner;
 pub(crate) mod instance;
 pub(crate) mod judging;
+pub(crate) mod local;
+mod nudge;
 pub(crate) mod state;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -17,6 +19,7 @@ use crate::{
     },
     datagram::SendDatagram,
     error::{ConnectionError, NativeError},
+    local_task::LocalTask,
     native::background,
     recv_stream::RecvStream,
     send_stream::SendStream,
@@ -234,6 +237,45 @@ impl Connection {
     pub fn stats(&self) -> impl Future<Output = Result<ConnectionStats, NativeError>> + Send + Sync + use<> {
         let inner = self.instance.inner().clone();
         background::ask(move || Ok(ConnectionStats::new(&inner.parameter()?, &inner.parameter()?)))
+    }
+
+    /// Runs `future` on the connection's own worker thread, right behind the events that wake it.
+    ///
+    /// There MsQuic takes calls without a hand-over from thread to thread, so that plain `async` code answers at the speed
+    /// of a callback. It suits short work in answer to what arrives; whatever takes long belongs on an executor.
+    ///
+    /// ```
+    /// # use sendstream::Connection;
+    /// # async fn example(connection: Connection) -> Result<(), Box<dyn std::error::Error>> {
+    /// let (mut send, mut recv) = connection.accept_bi().await?;
+    /// let echo = connection.spawn_local(async move {
+    ///     while let Ok(Some(chunk)) = recv.read_chunk().await {
+    ///         send.write_chunk(chunk.into()).await?;
+    ///     }
+    ///     send.finished().await
+    /// });
+    /// echo.await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Rules
+    ///
+    /// - **Do not block**, nor compute for long: the worker serves this connection's packets, and those of others.
+    /// - The first poll and each one after a wake from another thread come as soon as the worker gets to it, without any
+    ///   event of the connection's. MsQuic may move a connection from one worker to another between polls, hence `Send`.
+    /// - After 256 polls in a row the worker goes on with its packets and then comes back.
+    /// - A panic ends the task alone; its [`LocalTask`] tells.
+    /// - When the connection is over, whoever waits for something of it is woken and polled a last time. Tasks that are not
+    ///   done then are canceled: their futures are dropped, and the `LocalTask`s tell.
+    /// - There is no runtime around it: what needs tokio's reactor or timer must be given its `Handle` to enter.
+    /// - As on every executor, a task that holds a handle of its connection keeps it open.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the [`LocalTask`] lets the task go on; [`LocalTask::abort`] cancels it.
+    pub fn spawn_local<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> LocalTask<T> {
+        local::spawn(self.instance.inner(), future)
     }
 
     fn connected<T>(&self, get: impl FnOnce(&state::Connected) -> Option<T>) -> Option<T> {

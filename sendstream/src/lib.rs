@@ -46,6 +46,7 @@ mod datagram;
 mod error;
 mod io;
 mod key_log;
+mod local_task;
 mod native;
 mod recv_stream;
 mod send_stream;
@@ -61,6 +62,7 @@ pub use config::{ConfigError, CongestionControl, StreamScheduling, TransportConf
 pub use connection::{Connection, OpenError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
 pub use error::{ConnectionError, NativeError};
+pub use local_task::{LocalTask, LocalTaskError};
 pub use native::{
     info::{NativeInfo, native_info},
     registration::Registration,

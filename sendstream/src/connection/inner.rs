@@ -17,6 +17,7 @@ use crate::{
     connection::{
         datagram::{Datagrams, SendChange, lent::LentDatagram},
         judging::Judging,
+        local::{LocalTasks, Turn},
         state::{Connected, ConnectionInnerExclusive, Ending},
     },
     error::{ConnectionError, NativeError},
@@ -48,6 +49,7 @@ pub(crate) struct ConnectionInner {
     /// What the peer showed. Written by: PEER_CERTIFICATE_RECEIVED, before it is judged.
     peer: OnceLock<PeerIdentity>,
     datagrams: Lock<Datagrams>,
+    local_tasks: LocalTasks,
     shared: ConnectionInnerShared,
 }
 
@@ -159,6 +161,7 @@ impl ConnectionInner {
             exclusive: Lock::new(exclusive),
             peer: OnceLock::new(),
             datagrams: Lock::default(),
+            local_tasks: LocalTasks::default(),
             shared,
         })
     }
@@ -182,6 +185,11 @@ impl ConnectionInner {
     /// Locks the datagrams' state. Never together with the other.
     pub(crate) fn datagrams(&self) -> LockGuard<'_, Datagrams> {
         self.datagrams.lock()
+    }
+
+    /// The tasks that run on the connection's worker.
+    pub(crate) fn local_tasks(&self) -> &LocalTasks {
+        &self.local_tasks
     }
 
     /// What ended the connection, if anything has.
@@ -680,6 +688,7 @@ unsafe extern "C" fn connection_callback(
     let kind = event.Type;
     // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE; this borrows it without taking it.
     let inner = std::mem::ManuallyDrop::new(unsafe { Arc::from_raw(context) });
+    let turn = Turn::begin(&inner);
     let handled = panic::catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the event is one of this connection's, on its worker.
         unsafe { inner.callback_handler_impl(event) }
@@ -696,7 +705,9 @@ unsafe extern "C" fn connection_callback(
         let verifying = kind == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED;
         Some(if verifying { NativeError::INTERNAL_ERROR.status() } else { SUCCESS })
     });
+    drop(turn);
     if last {
+        inner.local_tasks.close();
         let inner = std::mem::ManuallyDrop::into_inner(inner);
         let closed = panic::catch_unwind(AssertUnwindSafe(|| {
             // If nobody else is left, the handle closes here: in its own SHUTDOWN_COMPLETE that neither waits nor queues.

@@ -17,7 +17,7 @@ use std::{
 use sendstream_sys as sys;
 
 use crate::{
-    connection::{inner::ConnectionInner, instance::ConnectionInstance},
+    connection::{inner::ConnectionInner, instance::ConnectionInstance, local::Turn},
     error::{ConnectionError, NativeError},
     native::{
         api::call,
@@ -271,8 +271,10 @@ pub(crate) fn check_code(code: u64) -> Result<(), CodeOutOfRange> {
 /// `QUIC_STREAM_PRIORITY_DEFAULT`: half-way between the lowest and the highest.
 const DEFAULT_PRIORITY: u16 = 0x7fff;
 
-const IMMEDIATELY: sys::QUIC_STREAM_SHUTDOWN_FLAGS = sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT
-    | sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_IMMEDIATE;
+/// Both halves at once, which gives even a stream that never started its SHUTDOWN_COMPLETE.
+pub(crate) const IMMEDIATELY: sys::QUIC_STREAM_SHUTDOWN_FLAGS =
+    sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT
+        | sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_IMMEDIATE;
 
 /// The callback of every stream whose instance lives.
 ///
@@ -289,6 +291,8 @@ unsafe extern "C" fn stream_callback(
     let event = unsafe { &*event };
     // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, and sends events in between only.
     let instance = unsafe { &*context };
+    // Ends with this function, when whatever the event asks for has been done.
+    let _turn = Turn::begin(&instance.connection_inner);
     let handled = panic::catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the event is one of this stream's.
         unsafe { instance.inner.callback_handler_impl(event, || instance.connection_inner.cause()) }

@@ -1,0 +1,228 @@
+//! Tasks that run on the connection's own worker: [`Connection::spawn_local`](crate::Connection::spawn_local).
+//!
+//! MsQuic calls back on the worker, and a callback's wakes make tasks ready. Whoever enters a callback begins a [`Turn`],
+//! which ends after the event was handled, with no lock held, by polling what is ready. There MsQuic takes the calls that a
+//! task makes without a hand-over to another thread. Events that MsQuic delivers inside such a call belong to the turn
+//! that is under way.
+//!
+//! A wake from elsewhere finds no turn. It [nudges](ConnectionInner::nudge) the worker, which begins one.
+//!
+//! The future of a task is foreign code: it is polled and dropped without a lock, and its panic is its own.
+
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    fmt,
+    panic::{self, AssertUnwindSafe},
+    ptr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Waker,
+};
+
+use async_task::Runnable;
+use slab::Slab;
+
+use crate::{
+    connection::inner::ConnectionInner,
+    local_task::{LocalTask, LocalTaskError, Outcome},
+};
+
+/// The tasks of one connection.
+#[derive(Default)]
+pub(crate) struct LocalTasks {
+    /// Whether there ever was a task: without one, an event costs no more than this look.
+    used: AtomicBool,
+    queue: Mutex<Queue>,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Woken, and to be polled.
+    ready: VecDeque<Runnable>,
+    /// Every task that is not over, by its waker.
+    active: Slab<Waker>,
+    /// Whether a turn is under way, which will look at `ready` before it ends.
+    attended: bool,
+    /// Whether the worker has been nudged and has not begun its turn yet.
+    nudged: bool,
+    /// Whether the connection is over, and with it every task.
+    closed: bool,
+}
+
+/// How many polls one turn may take before MsQuic goes on with other things.
+const POLLS_PER_TURN: usize = 256;
+
+impl LocalTasks {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing panics while it is held.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a task that was woken. Whether the worker must be nudged for it.
+    #[must_use]
+    fn push(&self, task: Runnable) -> bool {
+        let mut queue = self.lock();
+        if queue.closed {
+            drop(queue);
+            // Which cancels it.
+            drop(task);
+            return false;
+        }
+        queue.ready.push_back(task);
+        !queue.attended && !std::mem::replace(&mut queue.nudged, true)
+    }
+
+    /// Polls what is ready. Whether more is than one turn may poll, for which the worker must be nudged.
+    #[must_use]
+    fn run_ready(&self) -> bool {
+        for _ in 0..POLLS_PER_TURN {
+            let mut queue = self.lock();
+            let Some(task) = queue.ready.pop_front() else {
+                queue.attended = false;
+                return false;
+            };
+            drop(queue);
+            if panic::catch_unwind(AssertUnwindSafe(|| task.run())).is_err() {
+                // A panic in `poll` is caught closer to it.
+                tracing::error!("a local task panicked when it was dropped");
+            }
+        }
+        let mut queue = self.lock();
+        queue.attended = false;
+        !queue.ready.is_empty() && !std::mem::replace(&mut queue.nudged, true)
+    }
+
+    /// The connection is over: drops the future of every task that is left.
+    pub(crate) fn close(&self) {
+        let (ready, active) = {
+            let mut queue = self.lock();
+            queue.closed = true;
+            (std::mem::take(&mut queue.ready), std::mem::take(&mut queue.active))
+        };
+        let canceled = panic::catch_unwind(AssertUnwindSafe(|| {
+            drop(ready);
+            for (_, waker) in active {
+                // Schedules the task, which is refused and thereby canceled.
+                waker.wake();
+            }
+        }));
+        if canceled.is_err() {
+            tracing::error!("a local task panicked when it was canceled");
+        }
+    }
+}
+
+impl fmt::Debug for LocalTasks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalTasks").finish_non_exhaustive()
+    }
+}
+
+/// Makes `future` a task of `connection`'s, to be polled for the first time in the next turn.
+pub(crate) fn spawn<T: Send + 'static>(
+    connection: &Arc<ConnectionInner>,
+    future: impl Future<Output = T> + Send + 'static,
+) -> LocalTask<T> {
+    let tasks = connection.local_tasks();
+    let weak = Arc::downgrade(connection);
+    let schedule = {
+        let connection = weak.clone();
+        // Dropping the task, where there is no connection any more, cancels it.
+        move |task| {
+            if let Some(connection) = connection.upgrade()
+                && connection.local_tasks().push(task)
+            {
+                connection.nudge();
+            }
+        }
+    };
+    let mut queue = tasks.lock();
+    if queue.closed {
+        drop(queue);
+        return LocalTask::refused();
+    }
+    tasks.used.store(true, Ordering::Relaxed);
+    let entry = queue.active.vacant_entry();
+    let over = Over { connection: weak, key: entry.key() };
+    let (runnable, task) = async_task::spawn(guarded(future, over), schedule);
+    entry.insert(runnable.waker());
+    drop(queue);
+    runnable.schedule();
+    LocalTask::new(task)
+}
+
+/// `future`, its panic caught, and its entry among the active tasks removed when it is over or dropped.
+async fn guarded<T>(future: impl Future<Output = T>, over: Over) -> Outcome<T> {
+    let mut future = std::pin::pin!(future);
+    let outcome = std::future::poll_fn(|cx| match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => std::task::Poll::Ready(Err(LocalTaskError::from_panic(&*panic))),
+    })
+    .await;
+    drop(over);
+    outcome
+}
+
+/// Takes a task out of the active ones when it is over.
+struct Over {
+    connection: Weak<ConnectionInner>,
+    key: usize,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.upgrade() {
+            let waker = connection.local_tasks().lock().active.try_remove(self.key);
+            drop(waker);
+        }
+    }
+}
+
+/// A callback of the connection, from its event to the polling of the tasks that it woke.
+pub(crate) struct Turn {
+    /// Whose callback this one is inside of.
+    outer: *const ConnectionInner,
+    /// Whose tasks to poll: nobody's if it has none, or if this is a callback inside one of its own.
+    connection: Option<Arc<ConnectionInner>>,
+}
+
+thread_local! {
+    /// Whose callback runs on this thread.
+    static CURRENT: Cell<*const ConnectionInner> = const { Cell::new(ptr::null()) };
+}
+
+impl Turn {
+    /// Begins one, at the beginning of a callback.
+    pub(crate) fn begin(connection: &Arc<ConnectionInner>) -> Self {
+        let tasks = connection.local_tasks();
+        let outer = CURRENT.replace(Arc::as_ptr(connection));
+        // A task whose spawn is not seen yet finds no turn, and nudges.
+        let polls = tasks.used.load(Ordering::Relaxed) && !std::mem::replace(&mut tasks.lock().attended, true);
+        Self { outer, connection: polls.then(|| connection.clone()) }
+    }
+
+    /// Begins the one that the worker was nudged for.
+    pub(crate) fn begin_nudged(connection: &Arc<ConnectionInner>) -> Self {
+        connection.local_tasks().lock().nudged = false;
+        Self::begin(connection)
+    }
+
+    /// Whether this is a callback of `connection`'s.
+    pub(crate) fn is_of(connection: &Arc<ConnectionInner>) -> bool {
+        CURRENT.get() == Arc::as_ptr(connection)
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(connection) = self.connection.take()
+            && connection.local_tasks().run_ready()
+        {
+            connection.nudge();
+        }
+        CURRENT.set(self.outer);
+    }
+}
