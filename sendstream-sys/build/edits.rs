@@ -135,6 +135,143 @@ pub(crate) const EDITS: &[Edit] = &[
                       Event.Type = QUIC_CONNECTION_EVENT_CONNECTED;\n",
     },
     Edit {
+        name: "removed-path-in-frames",
+        file: "src/core/connection.c",
+        prevents: "a peer whose frame retires the path it came on makes the rest of its packet use that path after it is freed",
+        // Removing a path moves those behind it, so the pointer may mean another path as well as none. A packet without a
+        // path is given up and not acknowledged: the peer sends what it carried again, on a path that is left.
+        anchor: "            if (ReplaceRetiredCids && !QuicConnReplaceRetiredCids(Connection)) {\n                \
+                 return FALSE;\n            }\n",
+        replacement: "            if (ReplaceRetiredCids) {\n                \
+                      const uint8_t PathID = Path->ID;\n                uint8_t PathIndex;\n                \
+                      if (!QuicConnReplaceRetiredCids(Connection) ||\n                    \
+                      (Path = QuicConnGetPathByID(Connection, PathID, &PathIndex)) == NULL) {\n                    \
+                      return FALSE;\n                }\n            }\n",
+    },
+    Edit {
+        name: "removed-path-in-batch",
+        file: "src/core/connection.c",
+        prevents: "packets that wait in a batch use the path they came on after it is freed: a few datagrams with the same \
+                   connection id from several ports crash a server",
+        // The path may be gone before the first packet of the batch is looked at, and after each of them.
+        anchor: "    CXPLAT_DBG_ASSERT(BatchCount > 0 && BatchCount <= QUIC_MAX_CRYPTO_BATCH_COUNT);\n    \
+                 QUIC_RX_PACKET* Packet = Packets[0];\n",
+        replacement: "    CXPLAT_DBG_ASSERT(BatchCount > 0 && BatchCount <= QUIC_MAX_CRYPTO_BATCH_COUNT);\n    \
+                      if (Path == NULL) {\n        return;\n    }\n    \
+                      const uint8_t PathID = Path->ID;\n    uint8_t PathIndex;\n    \
+                      QUIC_RX_PACKET* Packet = Packets[0];\n",
+    },
+    Edit {
+        name: "removed-path-expected",
+        file: "src/core/connection.c",
+        prevents: "an assertion denies what removed-path-in-batch handles",
+        anchor: "                CXPLAT_DBG_ASSERT(CurrentPath != NULL);\n                QuicConnRecvDatagramBatch(",
+        replacement: "                QuicConnRecvDatagramBatch(",
+    },
+    Edit {
+        name: "removed-path-before-packet",
+        file: "src/core/connection.c",
+        prevents: "the packets behind the one that removed their path use it",
+        anchor: "        Packet = Packets[i];\n        CXPLAT_DBG_ASSERT(Packet->PacketId != 0);\n        \
+                 if (!QuicConnRecvPrepareDecrypt(",
+        replacement: "        Packet = Packets[i];\n        CXPLAT_DBG_ASSERT(Packet->PacketId != 0);\n        \
+                      Path = QuicConnGetPathByID(Connection, PathID, &PathIndex);\n        \
+                      if (Path == NULL) {\n            return;\n        }\n        \
+                      if (!QuicConnRecvPrepareDecrypt(",
+    },
+    Edit {
+        name: "removed-path-not-promoted",
+        file: "src/core/connection.c",
+        prevents: "a path that the packet's own frames have removed becomes the connection's active path",
+        anchor: "        } else if (QuicConnRecvFrames(Connection, Path, Packet, ECN)) {\n\n            \
+                 QuicConnRecvPostProcessing(",
+        replacement: "        } else if (QuicConnRecvFrames(Connection, Path, Packet, ECN)) {\n\n            \
+                      Path = QuicConnGetPathByID(Connection, PathID, &PathIndex);\n            \
+                      if (Path == NULL) {\n                \
+                      RecvState->ResetIdleTimeout |= Packet->CompletelyValid;\n                return;\n            }\n            \
+                      QuicConnRecvPostProcessing(",
+    },
+    Edit {
+        name: "version-negotiation-checked",
+        file: "src/core/connection.c",
+        prevents: "anybody who sees that a client connects, but not its packets, ends the handshake with a Version Negotiation \
+                   packet that carries none of its connection ids (RFC 9000 section 6.2, RFC 8999 section 6)",
+        // The server's answer carries the destination connection id of the client's first packet as its source. Only an
+        // answer that does counts as the one that a handshake may have.
+        anchor: "    // TODO - Validate the packet's SourceCid is equal to our DestCid.\n",
+        replacement: "    if (Connection->Paths[0].DestCid == NULL ||\n        \
+                      Packet->SourceCidLen != Connection->Paths[0].DestCid->CID.Length ||\n        \
+                      memcmp(\n            Packet->SourceCid,\n            Connection->Paths[0].DestCid->CID.Data,\n            \
+                      Packet->SourceCidLen) != 0) {\n        \
+                      QuicPacketLogDrop(Connection, Packet, \"VN for another connection id\");\n        return;\n    }\n    \
+                      Connection->Stats.VersionNegotiation = TRUE;\n",
+    },
+    Edit {
+        name: "version-negotiation-counted-late",
+        file: "src/core/connection.c",
+        prevents: "a forged Version Negotiation packet keeps the true one from being read, since version-negotiation-checked",
+        anchor: "                Connection->Stats.VersionNegotiation = TRUE;\n                QuicConnRecvVerNeg(",
+        replacement: "                QuicConnRecvVerNeg(",
+    },
+    Edit {
+        name: "handshake-buffer-grows-to-its-limit",
+        file: "src/platform/tls_openssl.c",
+        prevents: "a certificate chain of more than 32 KiB makes the server double 32 KiB to 0 in 16 bits, for ever",
+        // What may be buffered (0xF000) is less than the type holds, so the last step goes there and not past it.
+        anchor: "            NewBufferAllocLength <<= 1;\n",
+        replacement: "            NewBufferAllocLength =\n                \
+                      NewBufferAllocLength > UINT16_MAX / 2 ? UINT16_MAX : NewBufferAllocLength << 1;\n",
+    },
+    Edit {
+        name: "finished-within-its-record",
+        file: "src/platform/tls_openssl.c",
+        prevents: "a TLS Finished that says it is longer than what arrived is read past the end of its memory",
+        // One that is not all there is treated like every other message that is not.
+        anchor: "        if (message_type == SSL3_MT_FINISHED) {\n",
+        replacement: "        if (message_type == SSL3_MT_FINISHED &&\n            \
+                      total_message_size + message_size + 4 <= Entry->RecLen) {\n",
+    },
+    Edit {
+        name: "client-alpn-copied",
+        file: "src/core/binding.c",
+        prevents: "a server of several protocols chooses between them from memory that more handshake data of the client may have freed",
+        // MsQuic keeps a pointer into the buffer that handshake data arrives in, and reads through it when the
+        // application accepts, which may be much later.
+        anchor: "    Connection->Crypto.TlsState.ClientAlpnList = Info->ClientAlpnList;\n",
+        replacement: "    uint8_t* ClientAlpnList = CXPLAT_ALLOC_NONPAGED(Info->ClientAlpnListLength, QUIC_POOL_ALPN);\n    \
+                      if (ClientAlpnList == NULL) {\n        \
+                      QuicConnTransportError(Connection, QUIC_ERROR_INTERNAL_ERROR);\n        goto Error;\n    }\n    \
+                      CxPlatCopyMemory(ClientAlpnList, Info->ClientAlpnList, Info->ClientAlpnListLength);\n    \
+                      Connection->Crypto.TlsState.ClientAlpnList = ClientAlpnList;\n",
+    },
+    Edit {
+        name: "client-alpn-freed-when-chosen",
+        file: "src/core/connection.c",
+        prevents: "what client-alpn-copied allocates is never freed",
+        anchor: "        Connection->Crypto.TlsState.ClientAlpnList = NULL;\n",
+        replacement: "        if (Connection->Crypto.TlsState.ClientAlpnList != NULL) {\n            \
+                      CXPLAT_FREE(Connection->Crypto.TlsState.ClientAlpnList, QUIC_POOL_ALPN);\n        }\n        \
+                      Connection->Crypto.TlsState.ClientAlpnList = NULL;\n",
+    },
+    Edit {
+        name: "client-alpn-freed-when-refused",
+        file: "src/core/crypto.c",
+        prevents: "what client-alpn-copied allocates is not freed for a connection that nobody accepts",
+        anchor: "    if (Crypto->TlsState.NegotiatedAlpn != NULL &&\n        QuicConnIsServer(QuicCryptoGetConnection(Crypto))) {\n",
+        replacement: "    if (Crypto->TlsState.ClientAlpnList != NULL) {\n        \
+                      CXPLAT_FREE(Crypto->TlsState.ClientAlpnList, QUIC_POOL_ALPN);\n        \
+                      Crypto->TlsState.ClientAlpnList = NULL;\n    }\n    \
+                      if (Crypto->TlsState.NegotiatedAlpn != NULL &&\n        QuicConnIsServer(QuicCryptoGetConnection(Crypto))) {\n",
+    },
+    Edit {
+        name: "window-below-4-gib",
+        file: "src/core/stream_recv.c",
+        prevents: "a stream's receive window that grows from 2 GiB to one byte less than 4 never ends growing",
+        // Windows are powers of two, and the memory behind one is doubled until it suffices, in 32 bits.
+        anchor: "                NewLength = CXPLAT_MIN(NewLength, UINT32_MAX);\n",
+        replacement: "                NewLength = CXPLAT_MIN(NewLength, 0x80000000);\n",
+    },
+    Edit {
         name: "c-compiler-only",
         file: "CMakeLists.txt",
         prevents: "the build asks for a C++ compiler although the library is C",
