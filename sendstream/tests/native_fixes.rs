@@ -4,30 +4,22 @@
 
 mod support;
 
-use std::{
-    net::{SocketAddr, UdpSocket},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread::{self, JoinHandle},
-    time::Duration,
-};
+use std::{net::UdpSocket, thread};
 
-use sendstream::{Client, ConnectError, Connection, ConnectionError, Identity, Server, Trust};
-use support::{Endpoints, run};
+use sendstream::{Client, ConnectError, ConnectionError, Identity, Server, Trust};
+use support::{Endpoints, forwarder::Forwarder, run};
 
 /// The edits `removed-path-*`: whoever forwards a client's packets may give each another port to come from.
 #[test]
 fn a_client_whose_packets_come_from_many_ports_does_no_harm() {
     run(async {
         let endpoints = Endpoints::new();
-        let relay = Relay::start(endpoints.address, |_| None);
-        let (client, server) = connect(&endpoints, relay.address).await;
+        let forwarder = Forwarder::start(endpoints.address, |_| None);
+        let (client, server) = endpoints.connect_through(forwarder.address()).await;
         // The server follows a client to another port once the handshake is confirmed, which what follows is the effect of.
         client.open_uni().unwrap().finish_with("hello").await.unwrap();
 
-        relay.scatter.store(true, Ordering::Relaxed);
+        forwarder.scatter();
         let sent = support::pattern(512 << 10);
         let transfer = async {
             let mut stream = client.open_uni().unwrap();
@@ -52,8 +44,8 @@ fn a_version_negotiation_for_another_connection_id_does_not_end_a_handshake() {
         let endpoints = Endpoints::new();
         // It reaches the client before the server has seen what it pretends to answer.
         let forge = |packet: &[u8]| is_long(packet).then(|| version_negotiation(source_id(packet), b"not-yours"));
-        let relay = Relay::start(endpoints.address, forge);
-        let (client, server) = connect(&endpoints, relay.address).await;
+        let forwarder = Forwarder::start(endpoints.address, forge);
+        let (client, server) = endpoints.connect_through(forwarder.address()).await;
         drop((client, server));
         endpoints.end().await;
     });
@@ -110,103 +102,6 @@ fn a_certificate_of_any_size_ends_in_a_connection_or_an_error() {
 
 fn client(trust: Trust) -> Client {
     Client::builder().alpn(["test"]).trust(trust).build().unwrap()
-}
-
-/// Connects through `relay` to the server of `endpoints`.
-async fn connect(endpoints: &Endpoints, relay: SocketAddr) -> (Connection, Connection) {
-    let client = async { endpoints.client.connect(relay, "localhost").await.map_err(|error| error.to_string()) };
-    let server = async {
-        let incoming = endpoints.server.accept().await.expect("the server runs");
-        incoming.accept().await.map_err(|error| error.to_string())
-    };
-    futures::try_join!(client, server).unwrap()
-}
-
-/// Stands between one client and a server.
-struct Relay {
-    address: SocketAddr,
-    /// Collects the client's packets, and sends each of a burst from another port.
-    scatter: Arc<AtomicBool>,
-    stop: Arc<AtomicBool>,
-    ways: Vec<JoinHandle<()>>,
-}
-
-impl Relay {
-    /// The ports that the client's packets may come from.
-    const PORTS: usize = 8;
-    /// The packets of one burst.
-    const BURST: usize = 16;
-
-    /// `forge` sees each packet of the client, and may answer it in the server's place, before it is passed on.
-    fn start(server: SocketAddr, mut forge: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> Self {
-        let front = Arc::new(socket());
-        let backs: Vec<_> = (0..Self::PORTS).map(|_| Arc::new(socket())).collect();
-        let address = front.local_addr().unwrap();
-        let (stop, scatter) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
-        let client = Arc::new(OnceLock::new());
-
-        let mut ways = Vec::new();
-        for back in &backs {
-            let (front, client) = (Arc::clone(&front), Arc::clone(&client));
-            ways.push(pass(Arc::clone(back), Arc::clone(&stop), move |packet| {
-                if let (Some((packet, _)), Some(client)) = (packet, client.get()) {
-                    let _ = front.send_to(packet, client);
-                }
-            }));
-        }
-        let mut held: Vec<Vec<u8>> = Vec::new();
-        let scatter_now = Arc::clone(&scatter);
-        ways.push(pass(Arc::clone(&front), Arc::clone(&stop), move |packet| {
-            if let Some((packet, from)) = packet {
-                client.get_or_init(|| from);
-                if let Some(answer) = forge(packet) {
-                    let _ = front.send_to(&answer, from);
-                }
-                held.push(packet.to_vec());
-            }
-            let scatter = scatter_now.load(Ordering::Relaxed);
-            if packet.is_none() || !scatter || held.len() == Self::BURST {
-                for (number, packet) in held.drain(..).enumerate() {
-                    let back = &backs[if scatter { number % Self::PORTS } else { 0 }];
-                    let _ = back.send_to(&packet, server);
-                }
-            }
-        }));
-        Self { address, scatter, stop, ways }
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for way in self.ways.drain(..) {
-            let _ = way.join();
-        }
-    }
-}
-
-fn socket() -> UdpSocket {
-    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
-    socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
-    socket
-}
-
-/// Gives what `socket` receives to `to` until `stop`, and `None` while it receives nothing. What cannot be sent is lost, as
-/// on any network.
-fn pass(
-    socket: Arc<UdpSocket>,
-    stop: Arc<AtomicBool>,
-    mut to: impl FnMut(Option<(&[u8], SocketAddr)>) + Send + 'static,
-) -> JoinHandle<()> {
-    thread::spawn(move || {
-        let mut packet = [0; 1 << 16];
-        while !stop.load(Ordering::Relaxed) {
-            match socket.recv_from(&mut packet) {
-                Ok((length, from)) => to(Some((&packet[..length], from))),
-                Err(_) => to(None),
-            }
-        }
-    })
 }
 
 /// Whether `packet` has a long header (RFC 8999 section 5.1).
