@@ -1,6 +1,6 @@
 //! `sendstream version`: what is linked in here, as the linked libraries say it themselves.
 
-use sendstream::NativeInfo;
+use sendstream::{EditKind, NativeInfo};
 use serde::Serialize;
 
 use crate::{
@@ -26,9 +26,11 @@ fn text(native: &NativeInfo) -> String {
         native.source,
         native.openssl_version,
     );
-    for (index, edit) in native.edits.iter().enumerate() {
-        let label = if index == 0 { "edits" } else { "" };
-        text.push_str(&format!("\n{label:<10} {} in {}: {}", edit.name, edit.file, edit.prevents));
+    for (label, kind) in [("fixes", EditKind::Fix), ("speed", EditKind::Speed)] {
+        for (index, edit) in native.edits.iter().filter(|edit| edit.kind == kind).enumerate() {
+            let label = if index == 0 { label } else { "" };
+            text.push_str(&format!("\n{label:<10} {} in {}: {}", edit.name, edit.file, edit.prevents));
+        }
     }
     text
 }
@@ -49,6 +51,7 @@ struct Edit<'a> {
     name: &'a str,
     file: &'a str,
     prevents: &'a str,
+    kind: &'a str,
 }
 
 impl<'a> Versions<'a> {
@@ -63,7 +66,12 @@ impl<'a> Versions<'a> {
             edits: native
                 .edits
                 .iter()
-                .map(|edit| Edit { name: edit.name, file: edit.file, prevents: edit.prevents })
+                .map(|edit| Edit {
+                    name: edit.name,
+                    file: edit.file,
+                    prevents: edit.prevents,
+                    kind: if edit.kind == EditKind::Speed { "speed" } else { "fix" },
+                })
                 .collect(),
         }
     }

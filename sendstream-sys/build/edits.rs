@@ -5,6 +5,7 @@
 //! found exactly once are refused.
 
 /// One change of one place in one file.
+#[derive(Clone, Copy)]
 pub(crate) struct Edit {
     /// A short, stable name.
     pub(crate) name: &'static str,
@@ -18,8 +19,8 @@ pub(crate) struct Edit {
     pub(crate) replacement: &'static str,
 }
 
-/// Every edit, first to last.
-pub(crate) const EDITS: &[Edit] = &[
+/// The edits that mend something, first to last.
+pub(crate) const FIXES: &[Edit] = &[
     Edit {
         name: "empty-datagram-leak",
         file: "src/platform/datapath_epoll.c",
@@ -135,6 +136,143 @@ pub(crate) const EDITS: &[Edit] = &[
                       Event.Type = QUIC_CONNECTION_EVENT_CONNECTED;\n",
     },
     Edit {
+        name: "removed-path-in-frames",
+        file: "src/core/connection.c",
+        prevents: "a peer whose frame retires the path it came on makes the rest of its packet use that path after it is freed",
+        // Removing a path moves those behind it, so the pointer may mean another path as well as none. A packet without a
+        // path is given up and not acknowledged: the peer sends what it carried again, on a path that is left.
+        anchor: "            if (ReplaceRetiredCids && !QuicConnReplaceRetiredCids(Connection)) {\n                \
+                 return FALSE;\n            }\n",
+        replacement: "            if (ReplaceRetiredCids) {\n                \
+                      const uint8_t PathID = Path->ID;\n                uint8_t PathIndex;\n                \
+                      if (!QuicConnReplaceRetiredCids(Connection) ||\n                    \
+                      (Path = QuicConnGetPathByID(Connection, PathID, &PathIndex)) == NULL) {\n                    \
+                      return FALSE;\n                }\n            }\n",
+    },
+    Edit {
+        name: "removed-path-in-batch",
+        file: "src/core/connection.c",
+        prevents: "packets that wait in a batch use the path they came on after it is freed: a few datagrams with the same \
+                   connection id from several ports crash a server",
+        // The path may be gone before the first packet of the batch is looked at, and after each of them.
+        anchor: "    CXPLAT_DBG_ASSERT(BatchCount > 0 && BatchCount <= QUIC_MAX_CRYPTO_BATCH_COUNT);\n    \
+                 QUIC_RX_PACKET* Packet = Packets[0];\n",
+        replacement: "    CXPLAT_DBG_ASSERT(BatchCount > 0 && BatchCount <= QUIC_MAX_CRYPTO_BATCH_COUNT);\n    \
+                      if (Path == NULL) {\n        return;\n    }\n    \
+                      const uint8_t PathID = Path->ID;\n    uint8_t PathIndex;\n    \
+                      QUIC_RX_PACKET* Packet = Packets[0];\n",
+    },
+    Edit {
+        name: "removed-path-expected",
+        file: "src/core/connection.c",
+        prevents: "an assertion denies what removed-path-in-batch handles",
+        anchor: "                CXPLAT_DBG_ASSERT(CurrentPath != NULL);\n                QuicConnRecvDatagramBatch(",
+        replacement: "                QuicConnRecvDatagramBatch(",
+    },
+    Edit {
+        name: "removed-path-before-packet",
+        file: "src/core/connection.c",
+        prevents: "the packets behind the one that removed their path use it",
+        anchor: "        Packet = Packets[i];\n        CXPLAT_DBG_ASSERT(Packet->PacketId != 0);\n        \
+                 if (!QuicConnRecvPrepareDecrypt(",
+        replacement: "        Packet = Packets[i];\n        CXPLAT_DBG_ASSERT(Packet->PacketId != 0);\n        \
+                      Path = QuicConnGetPathByID(Connection, PathID, &PathIndex);\n        \
+                      if (Path == NULL) {\n            return;\n        }\n        \
+                      if (!QuicConnRecvPrepareDecrypt(",
+    },
+    Edit {
+        name: "removed-path-not-promoted",
+        file: "src/core/connection.c",
+        prevents: "a path that the packet's own frames have removed becomes the connection's active path",
+        anchor: "        } else if (QuicConnRecvFrames(Connection, Path, Packet, ECN)) {\n\n            \
+                 QuicConnRecvPostProcessing(",
+        replacement: "        } else if (QuicConnRecvFrames(Connection, Path, Packet, ECN)) {\n\n            \
+                      Path = QuicConnGetPathByID(Connection, PathID, &PathIndex);\n            \
+                      if (Path == NULL) {\n                \
+                      RecvState->ResetIdleTimeout |= Packet->CompletelyValid;\n                return;\n            }\n            \
+                      QuicConnRecvPostProcessing(",
+    },
+    Edit {
+        name: "version-negotiation-checked",
+        file: "src/core/connection.c",
+        prevents: "anybody who sees that a client connects, but not its packets, ends the handshake with a Version Negotiation \
+                   packet that carries none of its connection ids (RFC 9000 section 6.2, RFC 8999 section 6)",
+        // The server's answer carries the destination connection id of the client's first packet as its source. Only an
+        // answer that does counts as the one that a handshake may have.
+        anchor: "    // TODO - Validate the packet's SourceCid is equal to our DestCid.\n",
+        replacement: "    if (Connection->Paths[0].DestCid == NULL ||\n        \
+                      Packet->SourceCidLen != Connection->Paths[0].DestCid->CID.Length ||\n        \
+                      memcmp(\n            Packet->SourceCid,\n            Connection->Paths[0].DestCid->CID.Data,\n            \
+                      Packet->SourceCidLen) != 0) {\n        \
+                      QuicPacketLogDrop(Connection, Packet, \"VN for another connection id\");\n        return;\n    }\n    \
+                      Connection->Stats.VersionNegotiation = TRUE;\n",
+    },
+    Edit {
+        name: "version-negotiation-counted-late",
+        file: "src/core/connection.c",
+        prevents: "a forged Version Negotiation packet keeps the true one from being read, since version-negotiation-checked",
+        anchor: "                Connection->Stats.VersionNegotiation = TRUE;\n                QuicConnRecvVerNeg(",
+        replacement: "                QuicConnRecvVerNeg(",
+    },
+    Edit {
+        name: "handshake-buffer-grows-to-its-limit",
+        file: "src/platform/tls_openssl.c",
+        prevents: "a certificate chain of more than 32 KiB makes the server double 32 KiB to 0 in 16 bits, for ever",
+        // What may be buffered (0xF000) is less than the type holds, so the last step goes there and not past it.
+        anchor: "            NewBufferAllocLength <<= 1;\n",
+        replacement: "            NewBufferAllocLength =\n                \
+                      NewBufferAllocLength > UINT16_MAX / 2 ? UINT16_MAX : NewBufferAllocLength << 1;\n",
+    },
+    Edit {
+        name: "finished-within-its-record",
+        file: "src/platform/tls_openssl.c",
+        prevents: "a TLS Finished that says it is longer than what arrived is read past the end of its memory",
+        // One that is not all there is treated like every other message that is not.
+        anchor: "        if (message_type == SSL3_MT_FINISHED) {\n",
+        replacement: "        if (message_type == SSL3_MT_FINISHED &&\n            \
+                      total_message_size + message_size + 4 <= Entry->RecLen) {\n",
+    },
+    Edit {
+        name: "client-alpn-copied",
+        file: "src/core/binding.c",
+        prevents: "a server of several protocols chooses between them from memory that more handshake data of the client may have freed",
+        // MsQuic keeps a pointer into the buffer that handshake data arrives in, and reads through it when the
+        // application accepts, which may be much later.
+        anchor: "    Connection->Crypto.TlsState.ClientAlpnList = Info->ClientAlpnList;\n",
+        replacement: "    uint8_t* ClientAlpnList = CXPLAT_ALLOC_NONPAGED(Info->ClientAlpnListLength, QUIC_POOL_ALPN);\n    \
+                      if (ClientAlpnList == NULL) {\n        \
+                      QuicConnTransportError(Connection, QUIC_ERROR_INTERNAL_ERROR);\n        goto Error;\n    }\n    \
+                      CxPlatCopyMemory(ClientAlpnList, Info->ClientAlpnList, Info->ClientAlpnListLength);\n    \
+                      Connection->Crypto.TlsState.ClientAlpnList = ClientAlpnList;\n",
+    },
+    Edit {
+        name: "client-alpn-freed-when-chosen",
+        file: "src/core/connection.c",
+        prevents: "what client-alpn-copied allocates is never freed",
+        anchor: "        Connection->Crypto.TlsState.ClientAlpnList = NULL;\n",
+        replacement: "        if (Connection->Crypto.TlsState.ClientAlpnList != NULL) {\n            \
+                      CXPLAT_FREE(Connection->Crypto.TlsState.ClientAlpnList, QUIC_POOL_ALPN);\n        }\n        \
+                      Connection->Crypto.TlsState.ClientAlpnList = NULL;\n",
+    },
+    Edit {
+        name: "client-alpn-freed-when-refused",
+        file: "src/core/crypto.c",
+        prevents: "what client-alpn-copied allocates is not freed for a connection that nobody accepts",
+        anchor: "    if (Crypto->TlsState.NegotiatedAlpn != NULL &&\n        QuicConnIsServer(QuicCryptoGetConnection(Crypto))) {\n",
+        replacement: "    if (Crypto->TlsState.ClientAlpnList != NULL) {\n        \
+                      CXPLAT_FREE(Crypto->TlsState.ClientAlpnList, QUIC_POOL_ALPN);\n        \
+                      Crypto->TlsState.ClientAlpnList = NULL;\n    }\n    \
+                      if (Crypto->TlsState.NegotiatedAlpn != NULL &&\n        QuicConnIsServer(QuicCryptoGetConnection(Crypto))) {\n",
+    },
+    Edit {
+        name: "window-below-4-gib",
+        file: "src/core/stream_recv.c",
+        prevents: "a stream's receive window that grows from 2 GiB to one byte less than 4 never ends growing",
+        // Windows are powers of two, and the memory behind one is doubled until it suffices, in 32 bits.
+        anchor: "                NewLength = CXPLAT_MIN(NewLength, UINT32_MAX);\n",
+        replacement: "                NewLength = CXPLAT_MIN(NewLength, 0x80000000);\n",
+    },
+    Edit {
         name: "c-compiler-only",
         file: "CMakeLists.txt",
         prevents: "the build asks for a C++ compiler although the library is C",
@@ -147,5 +285,91 @@ pub(crate) const EDITS: &[Edit] = &[
         prevents: "the build asks for a C++ standard although the library is C",
         anchor: "target_compile_features(inc INTERFACE cxx_std_17)\n",
         replacement: "",
+    },
+];
+
+/// The edits that only save time. They are made after the others, unless `SENDSTREAM_MSQUIC_SPEED_EDITS` is `off`.
+pub(crate) const SPEED_EDITS: &[Edit] = &[
+    Edit {
+        name: "no-events-for-nobody",
+        file: "src/inc/quic_trace.h",
+        prevents: "without logging, the arguments of every event are computed, and the streams counted for each packet",
+        anchor: "#define QuicTraceEventEnabled(Name) TRUE\n\n#define QuicTrace(Name, Fmt, ...)                                              \\\n    \
+                 clog((Fmt \" [\" #Name \":%s:%d]\\n\"), ##__VA_ARGS__, __FILE__, __LINE__)\n",
+        replacement: "#if defined(QUIC_EVENTS_STDOUT)\n#define QuicTraceEventEnabled(Name) TRUE\n#else\n\
+                      #define QuicTraceEventEnabled(Name) FALSE\n#endif\n\n\
+                      #define QuicTrace(Name, Fmt, ...)                                              \\\n    \
+                      do {                                                                       \\\n        \
+                      if (QuicTraceEventEnabled(Name)) {                                     \\\n            \
+                      clog((Fmt \" [\" #Name \":%s:%d]\\n\"), ##__VA_ARGS__, __FILE__, __LINE__); \\\n        \
+                      }                                                                      \\\n    \
+                      } while (0)\n",
+    },
+    Edit {
+        name: "no-logs-for-nobody",
+        file: "src/inc/quic_trace.h",
+        prevents: "without logging, every frame of every packet is decoded once more, sent or received, to be logged",
+        anchor: "#define QuicTraceLogErrorEnabled() TRUE\n#define QuicTraceLogWarningEnabled() TRUE\n\
+                 #define QuicTraceLogInfoEnabled() TRUE\n#define QuicTraceLogVerboseEnabled() TRUE\n",
+        replacement: "#define QuicTraceLogErrorEnabled() QuicTraceEventEnabled(LogError)\n\
+                      #define QuicTraceLogWarningEnabled() QuicTraceEventEnabled(LogWarning)\n\
+                      #define QuicTraceLogInfoEnabled() QuicTraceEventEnabled(LogInfo)\n\
+                      #define QuicTraceLogVerboseEnabled() QuicTraceEventEnabled(LogVerbose)\n",
+    },
+    Edit {
+        name: "no-stream-logs-for-nobody",
+        file: "src/inc/quic_trace.h",
+        prevents: "without logging, the state of a stream is collected for each send, to be logged",
+        anchor: "#define QuicTraceLogStreamVerboseEnabled() TRUE\n\n#define QuicTraceLogStreamError(Name, X, Fmt, ...) ",
+        replacement: "#define QuicTraceLogStreamVerboseEnabled() QuicTraceEventEnabled(LogStreamVerbose)\n\n\
+                      #define QuicTraceLogStreamError(Name, X, Fmt, ...) ",
+    },
+    Edit {
+        name: "thread-id-remembered",
+        file: "src/platform/platform_posix.c",
+        prevents: "every send, and every other call that looks whether it is on its connection's own thread, asks the kernel \
+                   for the thread's number",
+        // A thread keeps its number for life, but for the one that forks: in the child it is another thread, with the same
+        // memory. That one forgets the number before `fork` returns to it; the others are not in the child. Where the
+        // handler cannot be registered, nothing is remembered.
+        anchor: "CXPLAT_THREAD_ID\nCxPlatCurThreadID(\n    void\n    )\n{\n\n// For FreeBSD\n#if defined(__FreeBSD__)\n    \
+                 return pthread_getthreadid_np();\n\n#elif defined(CX_PLATFORM_LINUX)\n\n    \
+                 CXPLAT_STATIC_ASSERT(sizeof(pid_t) <= sizeof(CXPLAT_THREAD_ID), \"PID size exceeds the expected size\");\n    \
+                 return syscall(SYS_gettid);\n",
+        replacement: "#if defined(CX_PLATFORM_LINUX)\nstatic __thread CXPLAT_THREAD_ID CxPlatThreadID;\n\
+                      static BOOLEAN CxPlatThreadIDForgotten;\n\n\
+                      static void CxPlatForgetThreadID(void)\n{\n    CxPlatThreadID = 0;\n}\n\n\
+                      __attribute__((constructor))\nstatic void CxPlatForgetThreadIDInChild(void)\n{\n    \
+                      CxPlatThreadIDForgotten = pthread_atfork(NULL, NULL, CxPlatForgetThreadID) == 0;\n}\n#endif\n\n\
+                      CXPLAT_THREAD_ID\nCxPlatCurThreadID(\n    void\n    )\n{\n\n// For FreeBSD\n#if defined(__FreeBSD__)\n    \
+                      return pthread_getthreadid_np();\n\n#elif defined(CX_PLATFORM_LINUX)\n\n    \
+                      CXPLAT_STATIC_ASSERT(sizeof(pid_t) <= sizeof(CXPLAT_THREAD_ID), \"PID size exceeds the expected size\");\n    \
+                      if (CxPlatThreadID != 0) {\n        return CxPlatThreadID;\n    }\n    \
+                      CXPLAT_THREAD_ID ThreadID = (CXPLAT_THREAD_ID)syscall(SYS_gettid);\n    \
+                      if (CxPlatThreadIDForgotten) {\n        CxPlatThreadID = ThreadID;\n    }\n    \
+                      return ThreadID;\n",
+    },
+    Edit {
+        name: "send-queue-tail",
+        file: "src/core/stream.h",
+        prevents: "a send walks past every send before it that the connection has not come to yet, with a lock held",
+        // The tail means something only while the list has a head, so whoever takes the list away need not know of it.
+        anchor: "    QUIC_SEND_REQUEST* ApiSendRequests;\n",
+        replacement: "    QUIC_SEND_REQUEST* ApiSendRequests;\n    QUIC_SEND_REQUEST* ApiSendRequestsLast;\n",
+    },
+    Edit {
+        name: "send-at-queue-tail",
+        file: "src/core/api.c",
+        prevents: "send-queue-tail has no effect",
+        anchor: "        QUIC_SEND_REQUEST** ApiSendRequestsTail = &Stream->ApiSendRequests;\n        \
+                 while (*ApiSendRequestsTail != NULL) {\n            \
+                 ApiSendRequestsTail = &((*ApiSendRequestsTail)->Next);\n            \
+                 QueueOper = FALSE; // Not necessary if the previous send hasn't been flushed yet.\n        }\n        \
+                 *ApiSendRequestsTail = SendRequest;\n",
+        replacement: "        if (Stream->ApiSendRequests == NULL) {\n            \
+                      Stream->ApiSendRequests = SendRequest;\n        } else {\n            \
+                      Stream->ApiSendRequestsLast->Next = SendRequest;\n            \
+                      QueueOper = FALSE; // Not necessary if the previous send hasn't been flushed yet.\n        }\n        \
+                      Stream->ApiSendRequestsLast = SendRequest;\n",
     },
 ];

@@ -47,11 +47,13 @@ fn run() -> Result<(), Problem> {
     }
     let tools = tools::find()?;
     let source = source::find(&settings)?;
-    let copy = source::copy_with_edits(&source, &settings)?;
+    let speed_edits = if settings.speed_edits { edits::SPEED_EDITS } else { &[] };
+    let edits = [edits::FIXES, speed_edits].concat();
+    let copy = source::copy_with_edits(&source, &edits, &settings)?;
 
     report::inputs(&settings, &source);
     let openssl = openssl::build(&settings, &tools)?;
     let library = msquic::build(&settings, &tools, &source, &copy, &openssl);
-    report::link(&settings, &source, &library);
+    report::link(&settings, &source, &edits, &library);
     Ok(())
 }

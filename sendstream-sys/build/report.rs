@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::edits::Edit;
 use crate::settings::{self, Settings};
 use crate::source::{self, Source};
 
@@ -30,24 +31,26 @@ pub(crate) fn inputs(settings: &Settings, source: &Source) {
 }
 
 /// Says how to link the library.
-pub(crate) fn link(settings: &Settings, source: &Source, library: &Path) {
+pub(crate) fn link(settings: &Settings, source: &Source, edits: &[Edit], library: &Path) {
     println!("cargo:rustc-link-search=native={}", library.display());
     println!("cargo:rustc-link-lib=static=msquic");
     for system in ["pthread", "dl", "m"] {
         println!("cargo:rustc-link-lib={system}");
     }
-    about(&settings.profile.to_string(), &source.label);
+    about(&settings.profile.to_string(), &source.label, edits);
 }
 
 /// Says what remains to be said where nothing is built.
 pub(crate) fn without_native_build(settings: &Settings) {
     variables(settings);
-    about("none", "none");
+    about("none", "none", &[]);
 }
 
-fn about(profile: &str, source: &str) {
+fn about(profile: &str, source: &str, edits: &[Edit]) {
     println!("cargo:rustc-env=SENDSTREAM_NATIVE_PROFILE={profile}");
     println!("cargo:rustc-env=SENDSTREAM_NATIVE_SOURCE={source}");
+    let names: Vec<_> = edits.iter().map(|edit| edit.name).collect();
+    println!("cargo:rustc-env=SENDSTREAM_NATIVE_EDITS={}", names.join(","));
 }
 
 fn variables(settings: &Settings) {

@@ -7,8 +7,13 @@ use std::path::PathBuf;
 use crate::Problem;
 
 /// The variables of ours that a change of must run the build again.
-pub(crate) const VARIABLES: [&str; 4] =
-    ["SENDSTREAM_MSQUIC_SOURCE", "SENDSTREAM_MSQUIC_PROFILE", "SENDSTREAM_MSQUIC_SANITIZE", "SENDSTREAM_NATIVE_DIR"];
+pub(crate) const VARIABLES: [&str; 5] = [
+    "SENDSTREAM_MSQUIC_PROFILE",
+    "SENDSTREAM_MSQUIC_SANITIZE",
+    "SENDSTREAM_MSQUIC_SOURCE",
+    "SENDSTREAM_MSQUIC_SPEED_EDITS",
+    "SENDSTREAM_NATIVE_DIR",
+];
 
 /// Everything that decides what is built and where.
 pub(crate) struct Settings {
@@ -18,6 +23,8 @@ pub(crate) struct Settings {
     pub(crate) profile: Profile,
     /// Whether MsQuic's C code carries AddressSanitizer's checks.
     pub(crate) address_sanitizer: bool,
+    /// Whether the edits are made that only save time.
+    pub(crate) speed_edits: bool,
     /// A checkout of MsQuic to use in place of the crate's sources.
     pub(crate) checkout: Option<PathBuf>,
     /// Where finished OpenSSL builds are kept, so that several target directories and profiles can share one.
@@ -63,6 +70,7 @@ impl Settings {
             documentation_only: env::var_os("DOCS_RS").is_some(),
             profile: profile()?,
             address_sanitizer: sanitizer()?,
+            speed_edits: speed_edits()?,
             checkout: our_variable("SENDSTREAM_MSQUIC_SOURCE").map(PathBuf::from),
             native_dir: our_variable("SENDSTREAM_NATIVE_DIR").map_or_else(|| out_dir.clone(), PathBuf::from),
             out_dir,
@@ -98,6 +106,14 @@ fn sanitizer() -> Result<bool, Problem> {
         None => Ok(false),
         Some("address") => Ok(true),
         Some(other) => Err(format!("SENDSTREAM_MSQUIC_SANITIZE is {other:?}; the only value it takes is address")),
+    }
+}
+
+fn speed_edits() -> Result<bool, Problem> {
+    match our_variable("SENDSTREAM_MSQUIC_SPEED_EDITS").as_deref() {
+        None | Some("on") => Ok(true),
+        Some("off") => Ok(false),
+        Some(other) => Err(format!("SENDSTREAM_MSQUIC_SPEED_EDITS is {other:?}; it takes on or off")),
     }
 }
 

@@ -6,8 +6,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::edits::Edit;
 use crate::settings::Settings;
-use crate::{Problem, apply, edits};
+use crate::{Problem, apply};
 
 /// The crate whose C sources are built, as named in `Cargo.toml`.
 const CRATE: &str = "seera-msquic";
@@ -62,22 +63,22 @@ pub(crate) fn find(settings: &Settings) -> Result<Source, Problem> {
     Ok(Source { root, label, commit, may_change })
 }
 
-/// Brings the edited copy in `OUT_DIR` up to date and returns its folder.
+/// Brings the copy in `OUT_DIR`, with `edits` made, up to date and returns its folder.
 ///
 /// A file is written only when its content differs, so that CMake compiles again only what really changed.
-pub(crate) fn copy_with_edits(source: &Source, settings: &Settings) -> Result<PathBuf, Problem> {
+pub(crate) fn copy_with_edits(source: &Source, edits: &[Edit], settings: &Settings) -> Result<PathBuf, Problem> {
     let copy = settings.out_dir.join("msquic-source");
     let mut files = BTreeSet::new();
     for part in PARTS {
         list_files(&source.root, Path::new(part), &mut files)?;
     }
-    apply::check_files(edits::EDITS, |file| files.contains(Path::new(file)))?;
+    apply::check_files(edits, |file| files.contains(Path::new(file)))?;
     for file in &files {
         let name = file.to_str().unwrap_or_default();
         let mut content = fs::read(source.root.join(file)).map_err(|error| at(file, &error))?;
-        if edits::EDITS.iter().any(|edit| edit.file == name) {
+        if edits.iter().any(|edit| edit.file == name) {
             let text = String::from_utf8(content).map_err(|_| format!("{name} is not text"))?;
-            content = apply::to_text(edits::EDITS, name, text)?.into_bytes();
+            content = apply::to_text(edits, name, text)?.into_bytes();
         }
         write_if_different(&copy.join(file), &content)?;
     }

@@ -21,12 +21,14 @@
 //! | `SENDSTREAM_MSQUIC_PROFILE`  | `Release`, `Debug`, `RelWithDebInfo` | how MsQuic is compiled, whatever Cargo's profile; `Debug` turns its assertions on |
 //! | `SENDSTREAM_MSQUIC_SANITIZE` | `address`                           | MsQuic's C code carries AddressSanitizer's checks; the Rust side must link its runtime (`-Zsanitizer=address`) |
 //! | `SENDSTREAM_MSQUIC_SOURCE`   | a folder                            | a checkout of MsQuic to build in place of the crate's sources |
+//! | `SENDSTREAM_MSQUIC_SPEED_EDITS` | `on`, `off`                      | whether the edits of [`EditKind::Speed`] are made; `on` if unset |
 //! | `SENDSTREAM_NATIVE_DIR`      | a folder                            | where a finished OpenSSL is kept for other builds to use; `OUT_DIR` if unset |
 //!
 //! `CC`, `CFLAGS`, `CMAKE` and `PERL` mean what they usually do. With `DOCS_RS` set nothing native is built: enough to
 //! type-check and to document, not to link.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
+use std::sync::LazyLock;
 
 pub use msquic::ffi::*;
 
@@ -65,8 +67,20 @@ pub struct EditInfo {
     pub name: &'static str,
     /// The file that was changed, relative to the root of MsQuic's sources.
     pub file: &'static str,
-    /// What would go wrong without it.
+    /// What would go wrong, or be done for nothing, without it.
     pub prevents: &'static str,
+    /// What it is for.
+    pub kind: EditKind,
+}
+
+/// What an edit is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum EditKind {
+    /// MsQuic would do something wrong without it, or not build.
+    Fix,
+    /// It only saves time. Left out with `SENDSTREAM_MSQUIC_SPEED_EDITS=off`.
+    Speed,
 }
 
 /// The edits that the linked MsQuic was built with, in the order they were made.
@@ -104,13 +118,13 @@ pub fn native_source() -> &'static str {
     env!("SENDSTREAM_NATIVE_SOURCE")
 }
 
-static EDITS: [EditInfo; list::EDITS.len()] = {
-    let mut all = [EditInfo { name: "", file: "", prevents: "" }; list::EDITS.len()];
-    let mut i = 0;
-    while i < all.len() {
-        let list::Edit { name, file, prevents, .. } = list::EDITS[i];
-        all[i] = EditInfo { name, file, prevents };
-        i += 1;
-    }
-    all
-};
+static EDITS: LazyLock<Vec<EditInfo>> = LazyLock::new(|| {
+    let made: Vec<_> = env!("SENDSTREAM_NATIVE_EDITS").split(',').collect();
+    let of_kind = |kind, edits: &'static [list::Edit]| {
+        edits.iter().map(move |&list::Edit { name, file, prevents, .. }| EditInfo { name, file, prevents, kind })
+    };
+    of_kind(EditKind::Fix, list::FIXES)
+        .chain(of_kind(EditKind::Speed, list::SPEED_EDITS))
+        .filter(|edit| made.contains(&edit.name))
+        .collect()
+});

@@ -1,10 +1,11 @@
 //! The library that is linked is the one that the build script says it built.
 
+use std::ffi::c_int;
 use std::ptr;
 use std::sync::LazyLock;
 
 use sendstream_sys::{
-    MsQuicOpenVersion, QUIC_API_TABLE, QUIC_PARAM_GLOBAL_LIBRARY_GIT_HASH, QUIC_PARAM_GLOBAL_LIBRARY_VERSION,
+    EditKind, MsQuicOpenVersion, QUIC_API_TABLE, QUIC_PARAM_GLOBAL_LIBRARY_GIT_HASH, QUIC_PARAM_GLOBAL_LIBRARY_VERSION,
     QUIC_STATUS, edits, native_profile, native_source, openssl_version,
 };
 
@@ -65,6 +66,42 @@ fn the_library_says_how_it_was_built() {
     assert!(["Release", "Debug", "RelWithDebInfo"].contains(&native_profile()), "{}", native_profile());
     assert!(!native_source().is_empty());
     assert!(!native_source().contains('/'), "{}", native_source());
+}
+
+#[test]
+fn speed_edits_are_all_made_or_none() {
+    let speed = edits().iter().filter(|edit| edit.kind == EditKind::Speed).count();
+    let wanted = option_env!("SENDSTREAM_MSQUIC_SPEED_EDITS") != Some("off");
+    assert_eq!(speed > 0, wanted, "{:?}", edits());
+}
+
+/// The edit `thread-id-remembered`: threads differ, and the one that forked is another in the child.
+#[test]
+#[cfg(target_os = "linux")]
+fn msquic_knows_which_thread_is_running_also_after_a_fork() {
+    unsafe extern "C" {
+        safe fn CxPlatCurThreadID() -> u32;
+        safe fn gettid() -> c_int;
+        fn fork() -> c_int;
+        fn waitpid(child: c_int, status: *mut c_int, options: c_int) -> c_int;
+        safe fn _exit(status: c_int) -> !;
+    }
+    fn is_right() -> bool {
+        // Twice: the first answer is the kernel's, the second may be a remembered one.
+        (0..2).all(|_| CxPlatCurThreadID().cast_signed() == gettid())
+    }
+    assert!(is_right());
+    assert!(std::thread::spawn(is_right).join().unwrap());
+    // SAFETY: the child makes two system calls and ends, all of them allowed in the child of a process with threads.
+    let child = unsafe { fork() };
+    if child == 0 {
+        _exit(c_int::from(!is_right()));
+    }
+    let mut status = -1;
+    // SAFETY: `status` may be written to.
+    assert_eq!(unsafe { waitpid(child, &mut status, 0) }, child);
+    assert_eq!(status, 0);
+    assert!(is_right());
 }
 
 #[test]

@@ -69,6 +69,7 @@ pub use native::{
 };
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
+pub use sendstream_sys::{EditInfo, EditKind};
 pub use server::{BindError, Incoming, Server, ServerBuilder};
 pub use stats::{
     CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats, SentStats,

@@ -21,7 +21,7 @@ pub struct NativeInfo {
     pub openssl_version: String,
     /// How MsQuic was built: `Release`, `Debug`, ...
     pub profile: String,
-    /// What was changed in MsQuic's sources, in the order of application.
+    /// What was changed in MsQuic's sources, in the order of application, and what for.
     pub edits: &'static [sys::EditInfo],
 }
 

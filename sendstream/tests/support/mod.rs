@@ -1,6 +1,7 @@
 //! What the tests share: a connected pair, and a bound on every wait.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod forwarder;
 pub(crate) mod memory;
 pub(crate) mod peer;
 
@@ -62,8 +63,13 @@ impl Endpoints {
     }
 
     pub(crate) async fn connect(&self) -> (Connection, Connection) {
+        self.connect_through(self.address).await
+    }
+
+    /// Connects to `address`, from where packets come to the server.
+    pub(crate) async fn connect_through(&self, address: SocketAddr) -> (Connection, Connection) {
         // Whichever side fails first ends the wait of the other.
-        let client = async { self.client.connect(self.address, "localhost").await.map_err(|error| error.to_string()) };
+        let client = async { self.client.connect(address, "localhost").await.map_err(|error| error.to_string()) };
         let server = async {
             let incoming = self.server.accept().await.expect("the server runs");
             incoming.accept().await.map_err(|error| error.to_string())

@@ -1,0 +1,133 @@
+//! What the edits to MsQuic's sources are for, from outside: each of these ends badly without the edits it is about.
+//!
+//! `sendstream_sys::edits()` says what each edit prevents.
+
+mod support;
+
+use std::{net::UdpSocket, thread};
+
+use sendstream::{Client, ConnectError, ConnectionError, Identity, Server, Trust};
+use support::{Endpoints, forwarder::Forwarder, run};
+
+/// The edits `removed-path-*`: whoever forwards a client's packets may give each another port to come from.
+#[test]
+fn a_client_whose_packets_come_from_many_ports_does_no_harm() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let forwarder = Forwarder::start(endpoints.address, |_| None);
+        let (client, server) = endpoints.connect_through(forwarder.address()).await;
+        // The server follows a client to another port once the handshake is confirmed, which what follows is the effect of.
+        client.open_uni().unwrap().finish_with("hello").await.unwrap();
+
+        forwarder.scatter();
+        let sent = support::pattern(512 << 10);
+        let transfer = async {
+            let mut stream = client.open_uni().unwrap();
+            stream.write_all(&sent).await.unwrap();
+            stream.finished().await.unwrap();
+        };
+        let reception = async {
+            assert_eq!(server.accept_uni().await.unwrap().read_to_end(100).await.unwrap(), b"hello");
+            server.accept_uni().await.unwrap().read_to_end(sent.len()).await.unwrap()
+        };
+        let ((), received) = futures::join!(transfer, reception);
+        assert!(received == sent);
+        drop((client, server));
+        endpoints.end().await;
+    });
+}
+
+/// The edits `version-negotiation-*`.
+#[test]
+fn a_version_negotiation_for_another_connection_id_does_not_end_a_handshake() {
+    run(async {
+        let endpoints = Endpoints::new();
+        // It reaches the client before the server has seen what it pretends to answer.
+        let forge = |packet: &[u8]| is_long(packet).then(|| version_negotiation(source_id(packet), b"not-yours"));
+        let forwarder = Forwarder::start(endpoints.address, forge);
+        let (client, server) = endpoints.connect_through(forwarder.address()).await;
+        drop((client, server));
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_true_version_negotiation_without_a_common_version_ends_the_handshake() {
+    run(async {
+        let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+        server.set_read_timeout(Some(support::HANG)).unwrap();
+        let address = server.local_addr().unwrap();
+        let answering = thread::spawn(move || {
+            let mut packet = [0; 2048];
+            let (length, from) = server.recv_from(&mut packet).unwrap();
+            let initial = &packet[..length];
+            // The forged one first: it does not use up the one that a handshake may have.
+            for id in [&b"not-yours"[..], destination_id(initial)] {
+                server.send_to(&version_negotiation(source_id(initial), id), from).unwrap();
+            }
+        });
+        let client = client(Trust::dangerous_accept_any_certificate());
+        let error = client.connect(address, "localhost").await.unwrap_err();
+        assert!(matches!(error, ConnectError::Connection(ConnectionError::VersionMismatch)), "{error:?}");
+        answering.join().unwrap();
+        client.wait_idle().await;
+    });
+}
+
+/// The edit `handshake-buffer-grows-to-its-limit`.
+#[test]
+fn a_certificate_of_any_size_ends_in_a_connection_or_an_error() {
+    run(async {
+        for kibibytes in [1, 12, 24, 40, 56, 72] {
+            let names = (0..kibibytes * 8).map(|n| format!("{n:0>60}.{n:0>60}.example"));
+            let identity = Identity::self_signed(names.chain(["localhost".to_owned()])).unwrap();
+            let trust = Trust::pinned([identity.certificate_sha256()]);
+            let server =
+                Server::builder().identity(identity).alpn(["test"]).bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let client = client(trust);
+            let accepting = async { server.accept().await.expect("the server runs").accept().await };
+            // Both are kept until both have ended: a connection that is dropped is closed, which the other side would tell.
+            let (connected, accepted) =
+                futures::join!(client.connect(server.local_addr().unwrap(), "localhost"), accepting);
+            let outcome = (connected.as_ref().err(), accepted.as_ref().err());
+            println!("{kibibytes} KiB: {outcome:?}");
+            assert_eq!(connected.is_ok(), kibibytes < 32, "{kibibytes} KiB: {outcome:?}");
+            assert_eq!(accepted.is_ok(), connected.is_ok(), "{kibibytes} KiB: {outcome:?}");
+            drop((connected, accepted));
+            server.shutdown().await;
+            client.wait_idle().await;
+        }
+    });
+}
+
+fn client(trust: Trust) -> Client {
+    Client::builder().alpn(["test"]).trust(trust).build().unwrap()
+}
+
+/// Whether `packet` has a long header (RFC 8999 section 5.1).
+fn is_long(packet: &[u8]) -> bool {
+    packet[0] & 0x80 != 0
+}
+
+/// The destination connection id of a long header.
+fn destination_id(packet: &[u8]) -> &[u8] {
+    let length = usize::from(packet[5]);
+    &packet[6..6 + length]
+}
+
+/// The source connection id of a long header.
+fn source_id(packet: &[u8]) -> &[u8] {
+    let rest = &packet[6 + destination_id(packet).len()..];
+    &rest[1..1 + usize::from(rest[0])]
+}
+
+/// A Version Negotiation packet (RFC 8999 section 6) that offers a version nobody has.
+fn version_negotiation(destination: &[u8], source: &[u8]) -> Vec<u8> {
+    let mut packet = vec![0xc0, 0, 0, 0, 0];
+    for id in [destination, source] {
+        packet.push(u8::try_from(id.len()).unwrap());
+        packet.extend_from_slice(id);
+    }
+    packet.extend_from_slice(&0x1a2a_3a4a_u32.to_be_bytes());
+    packet
+}

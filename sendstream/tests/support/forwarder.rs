@@ -1,0 +1,114 @@
+//! What lies between a client and a server, for tests of what may happen there.
+
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// Stands between one client and a server, and passes their packets on.
+pub(crate) struct Forwarder {
+    front: Arc<UdpSocket>,
+    client: Arc<OnceLock<SocketAddr>>,
+    scatter: Arc<AtomicBool>,
+    stop: Arc<AtomicBool>,
+    ways: Vec<JoinHandle<()>>,
+}
+
+impl Forwarder {
+    /// The ports that the client's packets may come from.
+    const PORTS: usize = 8;
+    /// The packets of one burst.
+    const BURST: usize = 16;
+
+    /// `forge` sees each packet of the client, and may answer it in the server's place, before it is passed on.
+    pub(crate) fn start(server: SocketAddr, mut forge: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> Self {
+        let front = Arc::new(socket());
+        let backs: Vec<_> = (0..Self::PORTS).map(|_| Arc::new(socket())).collect();
+        let (stop, scatter) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let client: Arc<OnceLock<SocketAddr>> = Arc::default();
+
+        let mut ways = Vec::new();
+        for back in &backs {
+            let (front, client) = (Arc::clone(&front), Arc::clone(&client));
+            ways.push(pass(Arc::clone(back), Arc::clone(&stop), move |packet| {
+                if let (Some((packet, _)), Some(client)) = (packet, client.get()) {
+                    let _ = front.send_to(packet, client);
+                }
+            }));
+        }
+        let mut held: Vec<Vec<u8>> = Vec::new();
+        let scatter_now = Arc::clone(&scatter);
+        let (front_now, client_now) = (Arc::clone(&front), Arc::clone(&client));
+        ways.push(pass(Arc::clone(&front), Arc::clone(&stop), move |packet| {
+            if let Some((packet, from)) = packet {
+                client_now.get_or_init(|| from);
+                if let Some(answer) = forge(packet) {
+                    let _ = front_now.send_to(&answer, from);
+                }
+                held.push(packet.to_vec());
+            }
+            let scatter = scatter_now.load(Ordering::Relaxed);
+            if packet.is_none() || !scatter || held.len() == Self::BURST {
+                for (number, packet) in held.drain(..).enumerate() {
+                    let back = &backs[if scatter { number % Self::PORTS } else { 0 }];
+                    let _ = back.send_to(&packet, server);
+                }
+            }
+        }));
+        Self { front, client, scatter, stop, ways }
+    }
+
+    /// Where the client connects to.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.front.local_addr().unwrap()
+    }
+
+    /// From now on collects the client's packets, and sends each of a burst from another port.
+    pub(crate) fn scatter(&self) {
+        self.scatter.store(true, Ordering::Relaxed);
+    }
+
+    /// Sends `datagram` to the client from where it believes the server to be.
+    pub(crate) fn send_to_client(&self, datagram: &[u8]) {
+        let client = self.client.get().expect("the client has sent something");
+        self.front.send_to(datagram, client).unwrap();
+    }
+}
+
+impl Drop for Forwarder {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for way in self.ways.drain(..) {
+            let _ = way.join();
+        }
+    }
+}
+
+fn socket() -> UdpSocket {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(5))).unwrap();
+    socket
+}
+
+/// Gives what `socket` receives to `to` until `stop`, and `None` while it receives nothing. What cannot be sent is lost, as
+/// on any network.
+fn pass(
+    socket: Arc<UdpSocket>,
+    stop: Arc<AtomicBool>,
+    mut to: impl FnMut(Option<(&[u8], SocketAddr)>) + Send + 'static,
+) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut packet = [0; 1 << 16];
+        while !stop.load(Ordering::Relaxed) {
+            match socket.recv_from(&mut packet) {
+                Ok((length, from)) => to(Some((&packet[..length], from))),
+                Err(_) => to(None),
+            }
+        }
+    })
+}
