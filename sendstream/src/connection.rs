@@ -295,7 +295,9 @@ impl Connection {
 }
 
 fn open_stream(instance: &Arc<ConnectionInstance>, bidirectional: bool) -> Result<Arc<StreamInstance>, OpenError> {
-    if let Some(cause) = instance.inner().cause() {
+    if instance.inner().is_over()
+        && let Some(cause) = instance.inner().cause()
+    {
         return Err(OpenError::ConnectionLost(cause));
     }
     StreamInstance::open(instance, bidirectional).map_err(|status| match (instance.inner().cause(), status) {

@@ -66,7 +66,13 @@ impl Waiters {
 
     /// Moves every waiter into `wakeups`.
     pub(crate) fn take_into(&mut self, wakeups: &mut Wakeups) {
-        wakeups.extend(self.first.take().into_iter().chain(self.rest.drain(..)).map(|(_, waker)| waker));
+        if let Some((_, waker)) = self.first.take() {
+            wakeups.add(waker);
+        }
+        // Mostly there is one or none, and then even an empty drain is work.
+        if !self.rest.is_empty() {
+            self.rest.drain(..).for_each(|(_, waker)| wakeups.add(waker));
+        }
     }
 
     /// [`Self::take_into`] where very many tasks may wait: it does not look whether one is to be woken already, which would
@@ -102,6 +108,9 @@ impl Wakeups {
     ///
     /// With a waker's panic, after everybody else was woken.
     pub(crate) fn wake(self) {
+        if self.first.is_none() && self.rest.is_empty() {
+            return;
+        }
         let mut panicked = None;
         for waker in self.first.into_iter().chain(self.rest) {
             if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
@@ -115,7 +124,7 @@ impl Wakeups {
 
     /// Adds those of `other`.
     pub(crate) fn merge(&mut self, other: Self) {
-        self.extend(other.first.into_iter().chain(other.rest));
+        other.first.into_iter().chain(other.rest).for_each(|waker| self.add(waker));
     }
 
     /// Adds those of `other`, as [`Waiters::append_to`] does.
@@ -123,15 +132,11 @@ impl Wakeups {
         self.rest.extend(other.first.into_iter().chain(other.rest));
     }
 
-    fn extend(&mut self, wakers: impl Iterator<Item = Waker>) {
-        for waker in wakers {
-            if self.first.iter().chain(&self.rest).any(|known| known.will_wake(&waker)) {
-                continue;
-            }
-            match self.first {
-                None => self.first = Some(waker),
-                Some(_) => self.rest.push(waker),
-            }
+    fn add(&mut self, waker: Waker) {
+        match &self.first {
+            None => self.first = Some(waker),
+            Some(first) if first.will_wake(&waker) || self.rest.iter().any(|known| known.will_wake(&waker)) => {}
+            Some(_) => self.rest.push(waker),
         }
     }
 
@@ -148,6 +153,9 @@ pub(crate) struct Lock<T: Retire>(Mutex<T>);
 
 /// A state in which wakers are stored.
 pub(crate) trait Retire {
+    /// Whether there is any to take, which is rare.
+    fn has_retired(&self) -> bool;
+
     /// Takes the wakers that were replaced since the last call, to be dropped outside of the lock.
     fn take_retired(&mut self) -> Vec<Waker>;
 }
@@ -162,6 +170,11 @@ impl<T: Retire> Lock<T> {
     pub(crate) fn lock(&self) -> LockGuard<'_, T> {
         // Nothing panics half-way through a transition, so a poisoned state is a consistent one.
         LockGuard(Some(self.0.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// The state, when nobody else can have it.
+    pub(crate) fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether somebody holds it right now.
@@ -190,9 +203,11 @@ impl<T: Retire> DerefMut for LockGuard<'_, T> {
 
 impl<T: Retire> Drop for LockGuard<'_, T> {
     fn drop(&mut self) {
-        let retired = self.take_retired();
-        drop(self.0.take());
-        drop(retired);
+        if self.has_retired() {
+            let retired = self.take_retired();
+            drop(self.0.take());
+            drop(retired);
+        }
     }
 }
 

@@ -275,6 +275,10 @@ impl Datagrams {
 }
 
 impl Retire for Datagrams {
+    fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
     fn take_retired(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.retired)
     }

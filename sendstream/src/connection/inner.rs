@@ -5,7 +5,10 @@ use std::{
     panic::{self, AssertUnwindSafe},
     ptr::{self, NonNull},
     slice,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -46,6 +49,8 @@ pub(crate) struct ConnectionInner {
     /// `None` only while it is being closed.
     handle: Option<OpenHandle>,
     exclusive: Lock<ConnectionInnerExclusive>,
+    /// Whether `exclusive` has a cause, for those who ask often. Written by: whatever ends the connection.
+    over: AtomicBool,
     /// What the peer showed. Written by: PEER_CERTIFICATE_RECEIVED, before it is judged.
     peer: OnceLock<PeerIdentity>,
     datagrams: Lock<Datagrams>,
@@ -159,6 +164,7 @@ impl ConnectionInner {
         Arc::new(Self {
             handle: Some(OpenHandle { handle: Handle::new(handle), _live: live, secrets }),
             exclusive: Lock::new(exclusive),
+            over: AtomicBool::new(false),
             peer: OnceLock::new(),
             datagrams: Lock::default(),
             local_tasks: LocalTasks::default(),
@@ -195,6 +201,11 @@ impl ConnectionInner {
     /// What ended the connection, if anything has.
     pub(crate) fn cause(&self) -> Option<ConnectionError> {
         self.lock().cause()
+    }
+
+    /// Whether something has ended the connection. Just then it may be known to [`Self::cause`] only.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
     }
 
     /// What the peer showed, which counts once the handshake is done.
@@ -632,6 +643,7 @@ impl ConnectionInner {
             judging.cancel();
         }
         if let Some(cause) = &cause {
+            self.over.store(true, Ordering::Release);
             let datagrams = self.datagrams().on_closed(cause);
             wakeups.append(datagrams);
         }

@@ -323,6 +323,10 @@ impl ConnectionInnerExclusive {
 }
 
 impl Retire for ConnectionInnerExclusive {
+    fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
     fn take_retired(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.retired)
     }

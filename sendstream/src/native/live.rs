@@ -23,6 +23,10 @@ struct Count {
 }
 
 impl Retire for Count {
+    fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
     fn take_retired(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.retired)
     }

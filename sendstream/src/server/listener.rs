@@ -69,6 +69,10 @@ struct Backlog {
 }
 
 impl Retire for Backlog {
+    fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
     fn take_retired(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.retired)
     }

@@ -14,7 +14,7 @@ use crate::{
     error::{ConnectionError, NativeError},
     stream::{
         buffer::{Buffer, Lent},
-        state::StreamInnerExclusive,
+        state::{StreamInnerExclusive, StreamState},
     },
     waiters::{Lock, LockGuard, Wakeups},
 };
@@ -62,6 +62,11 @@ impl StreamInner {
     /// Locks the state.
     pub(crate) fn lock(&self) -> LockGuard<'_, StreamInnerExclusive> {
         self.exclusive.lock()
+    }
+
+    /// How far the stream has come, when nobody else can look.
+    pub(crate) fn state(&mut self) -> StreamState {
+        self.exclusive.get_mut().state()
     }
 
     /// The stream's id, once it has one.

@@ -43,6 +43,8 @@ pub(crate) use receiving::Loan;
 pub(crate) struct StreamInstance {
     handle: Handle,
     inner: StreamInner,
+    /// Whether there are two halves.
+    bidirectional: bool,
     /// How many of the user's halves are left. Written by the user only.
     halves: AtomicU8,
     /// The priority that was last asked for. Written by the user only.
@@ -82,6 +84,7 @@ impl StreamInstance {
         let instance = Arc::new(Self {
             handle: Handle::new(handle),
             inner: StreamInner::new(state, None),
+            bidirectional,
             halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
             priority: AtomicU16::new(DEFAULT_PRIORITY),
             connection: Mutex::new(Some(connection.clone())),
@@ -109,6 +112,7 @@ impl StreamInstance {
         let instance = Arc::new(Self {
             handle: Handle::new(handle),
             inner: StreamInner::new(state, id),
+            bidirectional,
             halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
             priority: AtomicU16::new(DEFAULT_PRIORITY),
             connection: Mutex::default(),
@@ -122,11 +126,8 @@ impl StreamInstance {
 
     /// Ties a stream of the peer's to the connection whose user accepted it.
     pub(crate) fn accepted_by(&self, connection: &Arc<ConnectionInstance>) {
-        let over = self.inner.lock().state() == StreamState::ShutdownComplete;
-        if !over {
-            *self.connection_hold() = Some(connection.clone());
-        }
-        // SHUTDOWN_COMPLETE may have come in between, and takes what is there when it comes.
+        *self.connection_hold() = Some(connection.clone());
+        // SHUTDOWN_COMPLETE takes what is there when it comes, and may have come before.
         if self.inner.lock().state() == StreamState::ShutdownComplete {
             self.let_connection_go();
         }
@@ -245,7 +246,7 @@ impl StreamInstance {
 
 impl Drop for StreamInstance {
     fn drop(&mut self) {
-        let state = self.inner.lock().state();
+        let state = self.inner.state();
         match state {
             StreamState::Open | StreamState::Refused => close_unstarted(self.handle, self.connection_inner.clone()),
             // MsQuic's own reference is gone, so SHUTDOWN_COMPLETE was delivered.

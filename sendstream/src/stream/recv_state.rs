@@ -257,6 +257,10 @@ impl StreamRecv {
 }
 
 impl Retire for StreamRecv {
+    fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
     fn take_retired(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.retired)
     }

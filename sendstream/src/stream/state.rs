@@ -587,6 +587,10 @@ impl StreamInnerExclusive {
 }
 
 impl Retire for StreamInnerExclusive {
+    fn has_retired(&self) -> bool {
+        !self.retired.is_empty() || self.recv.has_retired()
+    }
+
     fn take_retired(&mut self) -> Vec<Waker> {
         let mut retired = std::mem::take(&mut self.retired);
         retired.append(&mut self.recv.take_retired());

@@ -25,8 +25,15 @@ impl StreamInstance {
         limit: usize,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Loan>, ReadError>> {
-        self.ask_connection();
-        let taken = self.inner.lock().recv().poll_take(limit, cx);
+        let (taken, ask) = {
+            let mut state = self.inner.lock();
+            let taken = state.recv().poll_take(limit, cx);
+            let ask = taken.is_pending() && state.must_ask_connection();
+            (taken, ask)
+        };
+        if ask {
+            self.connection_inner.tell_when_lost(self);
+        }
         taken.map_ok(|taken| taken.map(|taken| self.loan(taken)))
     }
 

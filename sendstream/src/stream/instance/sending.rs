@@ -55,11 +55,14 @@ impl StreamInstance {
     /// Refuses to start a stream of a connection that is known to have ended, as MsQuic would: it has nothing to say
     /// about such a stream, and its Debug build asserts that it is not asked on a worker.
     fn check_connection(&self) -> Result<(), NativeError> {
-        if self.connection_inner.cause().is_some() { Err(NativeError::ABORTED) } else { Ok(()) }
+        if self.connection_inner.is_over() { Err(NativeError::ABORTED) } else { Ok(()) }
     }
 
     /// A receive half that was stopped before the stream started has not been able to say so.
     fn tell_early_stop(&self) {
+        if !self.bidirectional {
+            return;
+        }
         let stopped = self.inner.lock().recv().stopped_with();
         if let Some(code) = stopped {
             self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_RECEIVE, code);
