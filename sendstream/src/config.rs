@@ -73,8 +73,8 @@ pub struct TransportConfig {
     /// received packets may wait for its worker: one per KiB.
     pub connection_flow_control_window: u32,
     /// How many bytes of one stream may be accepted and not yet acknowledged before writes wait; `None` follows what
-    /// MsQuic finds ideal for the path (`QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE`), 128 KiB at first. 1 to
-    /// `u32::MAX`; `None`.
+    /// MsQuic finds ideal for the path (`QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE`): 128 KiB at first, and at most 1 MiB more
+    /// than 10 Gbit/s fill the path's smallest round trip with. 1 to `u32::MAX`; `None`.
     pub send_window: Option<u32>,
     /// How many bytes of the peer's datagrams (RFC 9221) may wait for
     /// [`read_datagram`](crate::Connection::read_datagram); `None` for taking none, which the peer is told. Any size; 1 MiB.

@@ -116,13 +116,18 @@ pub struct HandshakeStats {
 }
 
 impl ConnectionStats {
+    /// The smallest round trip, once there was one.
+    pub(crate) fn min_rtt(stats: &sys::QUIC_STATISTICS_V2) -> Option<Duration> {
+        (stats.MinRtt != u32::MAX).then(|| microseconds(stats.MinRtt.into()))
+    }
+
     pub(crate) fn new(stats: &sys::QUIC_STATISTICS_V2, network: &NetworkStatistics) -> Self {
-        let measured = stats.MinRtt != u32::MAX;
+        let min_rtt = Self::min_rtt(stats);
         Self {
             rtt: microseconds(stats.Rtt.into()),
             rtt_variance: microseconds(stats.RttVariance.into()),
-            min_rtt: measured.then(|| microseconds(stats.MinRtt.into())),
-            max_rtt: measured.then(|| microseconds(stats.MaxRtt.into())),
+            min_rtt,
+            max_rtt: min_rtt.map(|_| microseconds(stats.MaxRtt.into())),
             congestion_window: stats.SendCongestionWindow.into(),
             bytes_in_flight: network.bytes_in_flight.into(),
             path_mtu: stats.SendPathMtu,

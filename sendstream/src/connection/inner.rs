@@ -10,6 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -34,8 +35,8 @@ use crate::{
         parameter::{self, Parameter},
         secrets::TlsSecrets,
     },
-    stats::HandshakeInfo,
-    stream::instance::StreamInstance,
+    stats::{ConnectionStats, HandshakeInfo},
+    stream::{inner::Surroundings, instance::StreamInstance},
     tls::{CertificateRefusal, ClientAuth, PeerCertificate, PeerIdentity, Trust},
     waiters::{KeyedWait, Lock, LockGuard, WaiterKey},
 };
@@ -667,6 +668,17 @@ impl ConnectionInner {
     unsafe fn take_reference_back(self: &Arc<Self>) {
         // SAFETY: one reference was leaked by `lend_reference`, as the caller promises; `self` is another.
         unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
+    }
+}
+
+impl Surroundings for ConnectionInner {
+    fn cause(&self) -> Option<ConnectionError> {
+        Self::cause(self)
+    }
+
+    fn min_rtt(&self) -> Option<Duration> {
+        let stats: sys::QUIC_STATISTICS_V2 = self.parameter().ok()?;
+        ConnectionStats::min_rtt(&stats)
     }
 }
 

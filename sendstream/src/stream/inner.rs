@@ -6,6 +6,7 @@ use std::{
     ptr::NonNull,
     slice,
     sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
 };
 
 use sendstream_sys as sys;
@@ -14,7 +15,7 @@ use crate::{
     error::{ConnectionError, NativeError},
     stream::{
         buffer::{Buffer, Lent},
-        state::{StreamInnerExclusive, StreamState},
+        state::{StreamInnerExclusive, StreamState, useful_window},
     },
     waiters::{Lock, LockGuard, Wakeups},
 };
@@ -36,6 +37,15 @@ pub(crate) struct StreamInnerShared {
 
 /// No stream has this id: ids have 62 bits.
 const NO_ID: u64 = u64::MAX;
+
+/// What a stream's events ask about its connection, on the worker.
+pub(crate) trait Surroundings {
+    /// What is recorded as the connection's end.
+    fn cause(&self) -> Option<ConnectionError>;
+
+    /// The smallest round-trip time of the path so far.
+    fn min_rtt(&self) -> Option<Duration>;
+}
 
 /// What an event asks of whoever holds the handle, once the handler has returned.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,7 +84,7 @@ impl StreamInner {
         Some(self.shared.id.load(Ordering::Acquire)).filter(|id| *id != NO_ID)
     }
 
-    /// Dispatches one event to its handler. `connection_cause` is what the connection has recorded as its end.
+    /// Dispatches one event to its handler. `connection` is what the stream is part of.
     ///
     /// # Safety
     ///
@@ -82,7 +92,7 @@ impl StreamInner {
     pub(crate) unsafe fn callback_handler_impl(
         &self,
         event: &sys::QUIC_STREAM_EVENT,
-        connection_cause: impl FnOnce() -> Option<ConnectionError>,
+        connection: &impl Surroundings,
     ) -> Next {
         let data = &event.__bindgen_anon_1;
         match event.Type {
@@ -127,7 +137,7 @@ impl StreamInner {
                 let event = unsafe { &data.SHUTDOWN_COMPLETE };
                 // The connection knows best what ended it; the event's flags are what is left when it does not.
                 let lost = (event.ConnectionShutdown != 0).then(|| {
-                    connection_cause().unwrap_or_else(|| {
+                    connection.cause().unwrap_or_else(|| {
                         ConnectionError::from_shutdown(
                             event.ConnectionShutdownByApp() != 0,
                             event.ConnectionClosedRemotely() != 0,
@@ -140,7 +150,8 @@ impl StreamInner {
             }
             sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE => {
                 // SAFETY: the type says that this member of the union is set.
-                self.handle_event_ideal_send_buffer_size(unsafe { data.IDEAL_SEND_BUFFER_SIZE.ByteCount })
+                let ideal = unsafe { data.IDEAL_SEND_BUFFER_SIZE.ByteCount };
+                self.handle_event_ideal_send_buffer_size(useful_window(ideal, connection.min_rtt()))
             }
             sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_PEER_ACCEPTED => self.handle_event_peer_accepted(),
             // CANCEL_ON_LOSS, which only a send flag that is never used asks for, and whatever a later MsQuic adds.

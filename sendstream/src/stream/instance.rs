@@ -296,7 +296,7 @@ unsafe extern "C" fn stream_callback(
     let _turn = Turn::begin(&instance.connection_inner);
     let handled = panic::catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the event is one of this stream's.
-        unsafe { instance.inner.callback_handler_impl(event, || instance.connection_inner.cause()) }
+        unsafe { instance.inner.callback_handler_impl(event, &*instance.connection_inner) }
     }));
     let next = handled.unwrap_or_else(|_| instance.after_panic(event.Type));
     match next {

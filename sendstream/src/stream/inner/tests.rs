@@ -366,7 +366,20 @@ fn event(kind: sys::QUIC_STREAM_EVENT_TYPE, fill: impl FnOnce(&mut EventData)) -
 /// Passes `event` on as the callback does.
 fn deliver(inner: &StreamInner, event: &sys::QUIC_STREAM_EVENT, cause: Option<ConnectionError>) -> Next {
     // SAFETY: each test fills in what the event's type asks for, with memory that lives until the end of the test.
-    unsafe { inner.callback_handler_impl(event, || cause) }
+    unsafe { inner.callback_handler_impl(event, &Alone(cause)) }
+}
+
+/// A connection that knows no more than its end.
+struct Alone(Option<ConnectionError>);
+
+impl Surroundings for Alone {
+    fn cause(&self) -> Option<ConnectionError> {
+        self.0.clone()
+    }
+
+    fn min_rtt(&self) -> Option<Duration> {
+        None
+    }
 }
 
 fn start_complete(status: NativeError, id: u64, peer_accepted: bool) -> sys::QUIC_STREAM_EVENT {

@@ -464,6 +464,34 @@ fn advice_is_followed_until_the_window_is_fixed() {
     assert_eq!(fixed.window(), 3);
 }
 
+#[test]
+fn a_writer_that_waits_is_woken_for_more_than_one_chunk() {
+    let task = Task::new();
+    let mut stream = fresh();
+    stream.set_window(800).wake();
+    for _ in 0..90 {
+        send(&mut stream, 10, false);
+    }
+    assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
+    for _ in 0..19 {
+        stream.on_send_complete(10, false).wake();
+    }
+    assert_eq!((task.wakes(), stream.in_flight()), (0, 710));
+    stream.on_send_complete(10, false).wake();
+    assert_eq!((task.wakes(), stream.in_flight()), (1, 700));
+}
+
+#[test]
+fn advice_beyond_what_the_path_can_hold_is_cut() {
+    const MIB: u64 = 1024 * 1024;
+    let near = Some(Duration::from_micros(100));
+    assert_eq!(useful_window(16 * MIB, near), MIB + 125_000);
+    assert_eq!(useful_window(MIB / 2, near), MIB / 2);
+    assert_eq!(useful_window(16 * MIB, Some(Duration::from_millis(100))), 16 * MIB);
+    assert_eq!(useful_window(16 * MIB, None), 16 * MIB);
+    assert_eq!(useful_window(u64::MAX, Some(Duration::MAX)), u64::MAX);
+}
+
 // ---- Ending ----------------------------------------------------------------------------------------------------------
 
 #[test]
