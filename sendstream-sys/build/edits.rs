@@ -273,6 +273,113 @@ pub(crate) const FIXES: &[Edit] = &[
         replacement: "                NewLength = CXPLAT_MIN(NewLength, 0x80000000);\n",
     },
     Edit {
+        name: "refused-ticket-lets-handshake-go-on",
+        file: "src/core/connection.c",
+        prevents: "a server that cannot use a session ticket, such as one from before it lowered a limit, never answers the client",
+        // Whether the ticket counts is "pending" while it is looked at, and every way out but this one ends that. OpenSSL goes
+        // on to a full handshake, whose messages MsQuic would keep to itself.
+        anchor: "Error:\n\n    QuicCryptoTlsCleanupTransportParameters(&ResumedTP);\n    return ResumptionAccepted;",
+        replacement: "Error:\n\n    if (!ResumptionAccepted) {\n        \
+                      Connection->Crypto.TicketValidationPending = FALSE;\n    }\n    \
+                      QuicCryptoTlsCleanupTransportParameters(&ResumedTP);\n    return ResumptionAccepted;",
+    },
+    Edit {
+        name: "resumption-without-early-data",
+        file: "src/core/configuration.c",
+        prevents: "QUIC_SERVER_RESUME_ONLY accepts 0-RTT data all the same",
+        // Nothing looks at the level but for its being zero. This tells the TLS layer, which the next edit has listen: 0x0002
+        // is free among CXPLAT_TLS_CREDENTIAL_FLAGS.
+        anchor: "            TlsCredFlags |= CXPLAT_TLS_CREDENTIAL_FLAG_DISABLE_RESUMPTION;\n        }",
+        replacement: "            TlsCredFlags |= CXPLAT_TLS_CREDENTIAL_FLAG_DISABLE_RESUMPTION;\n        }\n        \
+                      if (Configuration->Settings.ServerResumptionLevel == QUIC_SERVER_RESUME_ONLY) {\n            \
+                      TlsCredFlags |= (CXPLAT_TLS_CREDENTIAL_FLAGS)0x0002;\n        }",
+    },
+    Edit {
+        name: "resumption-without-early-data-in-tls",
+        file: "src/platform/tls_openssl.c",
+        prevents: "as resumption-without-early-data",
+        anchor: "        if (Config->IsServer || (Config->ResumptionTicketLength != 0)) {\n            \
+                 SSL_set_quic_tls_early_data_enabled(TlsContext->Ssl, 1);",
+        replacement: "        if (Config->IsServer || (Config->ResumptionTicketLength != 0)) {\n            \
+                      SSL_set_quic_tls_early_data_enabled(\n                TlsContext->Ssl,\n                \
+                      !Config->IsServer || !(Config->SecConfig->TlsFlags & 0x0002));",
+    },
+    Edit {
+        name: "early-data-verdict",
+        file: "src/core/crypto.c",
+        prevents: "a client never learns whether the server took its 0-RTT data",
+        // Bit 1 of the byte says so; bit 0 is what the field has always been.
+        anchor: "        Event.CONNECTED.SessionResumed = Crypto->TlsState.SessionResumed;",
+        replacement: "        Event.CONNECTED.SessionResumed =\n            (BOOLEAN)((Crypto->TlsState.SessionResumed ? 1 : 0) |\n            \
+                      (Crypto->TlsState.EarlyDataState == CXPLAT_TLS_EARLY_DATA_ACCEPTED ? 2 : 0));",
+    },
+    Edit {
+        name: "early-data-flushed",
+        file: "src/core/send.c",
+        prevents: "0-RTT data of a stream that is opened after the start waits for a probe timeout, and goes out in 1-RTT packets then",
+        // With a stream in the queue nobody sees to its being sent: the condition is the wrong way round.
+        anchor: "        if (Connection->Crypto.TlsState.WriteKeys[QUIC_PACKET_KEY_0_RTT] != NULL &&\n            \
+                 CxPlatListIsEmpty(&Send->SendStreams)) {\n            return TRUE;",
+        replacement: "        if (Connection->Crypto.TlsState.WriteKeys[QUIC_PACKET_KEY_0_RTT] != NULL) {\n            return TRUE;",
+    },
+    Edit {
+        name: "server-flight-in-handshake-packets",
+        file: "src/platform/tls_openssl.c",
+        prevents: "a server that accepts 0-RTT data sends its EncryptedExtensions and Finished in Initial packets, which anybody can \
+                   read and RFC 9001 section 4 forbids",
+        // What TLS sends belongs to the last secret it got for sending. With early data accepted, OpenSSL yields the handshake
+        // secret for receiving only after the server's flight, and MsQuic waited for both.
+        anchor: "    if (AData->SecretSet[ProtLevel][DIR_READ].installed == 1 && AData->SecretSet[ProtLevel][DIR_WRITE].installed == 1) {\n        \
+                 AData->Level = ProtLevel;",
+        replacement: "    if (AData->SecretSet[ProtLevel][DIR_WRITE].installed == 1 &&\n        \
+                      (AData->SecretSet[ProtLevel][DIR_READ].installed == 1 ||\n         \
+                      (TlsContext->IsServer && KeyType == QUIC_PACKET_KEY_HANDSHAKE))) {\n        \
+                      AData->Level = ProtLevel;",
+    },
+    Edit {
+        name: "several-ticket-keys",
+        file: "src/platform/tls_openssl.c",
+        prevents: "a server knows the first of its ticket keys only, so that every ticket ends with the key that made it",
+        anchor: "    QUIC_TICKET_KEY_CONFIG* TicketKey;\n\n    //\n    // TLS-related callbacks",
+        replacement: "    QUIC_TICKET_KEY_CONFIG* TicketKey;\n    uint8_t TicketKeyCount;\n\n    //\n    // TLS-related callbacks",
+    },
+    Edit {
+        name: "several-ticket-keys-allocated",
+        file: "src/platform/tls_openssl.c",
+        prevents: "as several-ticket-keys",
+        anchor: "            CXPLAT_ALLOC_NONPAGED(sizeof(QUIC_TICKET_KEY_CONFIG), QUIC_POOL_TLS_TICKET_KEY);",
+        replacement: "            CXPLAT_ALLOC_NONPAGED(\n                \
+                      QUIC_MAX_TICKET_KEY_COUNT * sizeof(QUIC_TICKET_KEY_CONFIG), QUIC_POOL_TLS_TICKET_KEY);",
+    },
+    Edit {
+        name: "several-ticket-keys-stored",
+        file: "src/platform/tls_openssl.c",
+        prevents: "as several-ticket-keys",
+        anchor: "    CxPlatCopyMemory(\n        SecurityConfig->TicketKey,\n        KeyConfig,\n        sizeof(QUIC_TICKET_KEY_CONFIG));",
+        replacement: "    SecurityConfig->TicketKeyCount = (uint8_t)CXPLAT_MIN(KeyCount, QUIC_MAX_TICKET_KEY_COUNT);\n    \
+                      CxPlatCopyMemory(\n        SecurityConfig->TicketKey,\n        KeyConfig,\n        \
+                      SecurityConfig->TicketKeyCount * sizeof(QUIC_TICKET_KEY_CONFIG));",
+    },
+    Edit {
+        name: "several-ticket-keys-tried",
+        file: "src/platform/tls_openssl.c",
+        prevents: "as several-ticket-keys",
+        anchor: "        if (memcmp(key_name, TicketKey->Id, 16) != 0) {",
+        replacement: "        uint8_t KeysLeft = TlsContext->SecConfig->TicketKeyCount;\n        \
+                      while (KeysLeft != 0 && memcmp(key_name, TicketKey->Id, 16) != 0) {\n            \
+                      ++TicketKey;\n            --KeysLeft;\n        }\n        \
+                      if (KeysLeft == 0) {",
+    },
+    Edit {
+        name: "ticket-keys-wiped",
+        file: "src/platform/tls_openssl.c",
+        prevents: "a server's ticket keys stay in freed memory",
+        anchor: "    if (SecurityConfig->TicketKey != NULL) {\n        CXPLAT_FREE(",
+        replacement: "    if (SecurityConfig->TicketKey != NULL) {\n        \
+                      CxPlatSecureZeroMemory(\n            SecurityConfig->TicketKey,\n            \
+                      QUIC_MAX_TICKET_KEY_COUNT * sizeof(QUIC_TICKET_KEY_CONFIG));\n        CXPLAT_FREE(",
+    },
+    Edit {
         name: "c-compiler-only",
         file: "CMakeLists.txt",
         prevents: "the build asks for a C++ compiler although the library is C",
