@@ -1,14 +1,19 @@
 //! [`Client`]: connecting to servers.
 
-use std::{ffi::CString, future::poll_fn, net::SocketAddr, path::PathBuf, sync::Arc};
+mod sessions;
+
+use std::{ffi::CString, fmt, future::poll_fn, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use crate::{
+    client::sessions::Sessions,
     config::{ConfigError, TransportConfig},
     connection::{
         Connection,
         inner::{ConnectionInner, ConnectionInnerShared, Verify},
         instance::ConnectionInstance,
+        resuming::Resuming,
     },
+    early::EarlyConnection,
     error::{ConnectionError, NativeError},
     key_log::KeyLog,
     native::{
@@ -18,7 +23,8 @@ use crate::{
         live::LiveHandles,
         registration::Registration,
     },
-    tls::{Identity, Trust},
+    resumption::{SessionCache, ticket::Ticket},
+    tls::{Identity, PeerIdentity, Trust},
 };
 
 /// Connects to servers, with one set of protocols, trust and transport settings.
@@ -30,6 +36,7 @@ pub struct Client {
     trust: Trust,
     transport: TransportConfig,
     key_log: Option<KeyLog>,
+    sessions: Option<Sessions>,
     live: LiveHandles,
 }
 
@@ -43,6 +50,7 @@ impl Client {
             identity: None,
             transport: TransportConfig::default(),
             key_log: None,
+            session_cache: None,
         }
     }
 
@@ -60,8 +68,100 @@ impl Client {
     ///
     /// Dropping the future gives the connection up.
     pub async fn connect(&self, address: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
+        let (instance, _) = self.begin(address, server_name).await?;
+        poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await?;
+        Ok(Connection::new(instance))
+    }
+
+    /// As [`connect`](Self::connect), but resolves at once if a server of this name can be sent early data: if the
+    /// [cache](ClientBuilder::session_cache) has a ticket for it that allows that, and its certificates are still believed.
+    /// Otherwise it resolves when the handshake is done. Either way the same code goes on:
+    ///
+    /// ```no_run
+    /// # async fn example(client: sendstream::Client, address: std::net::SocketAddr) -> Result<(), Box<dyn std::error::Error>> {
+    /// let early = client.connect_0rtt(address, "server.test").await?;
+    /// let mut request = early.open_uni_0rtt()?;
+    /// request.finish_with("what time is it?").await?; // sent again by itself if the server refuses early data
+    /// let accepted = early.accepted_0rtt().await;
+    /// let connection = early.connected().await?;
+    /// # let _ = (accepted, connection);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// **Early data can be replayed**: see [`EarlyConnection`].
+    ///
+    /// A client with several [protocols](ClientBuilder::alpn) sends no early data: a server that refuses it could choose
+    /// another protocol than the one it was meant for.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`], as far as it is known by then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the connection up.
+    pub async fn connect_0rtt(&self, address: SocketAddr, server_name: &str) -> Result<EarlyConnection, ConnectError> {
+        let (instance, early_data) = self.begin(address, server_name).await?;
+        if !early_data {
+            poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await?;
+        }
+        Ok(EarlyConnection::new(instance, early_data))
+    }
+
+    /// Starts a connection: with the ticket for it if there is one, and says whether early data may follow.
+    async fn begin(
+        &self,
+        address: SocketAddr,
+        server_name: &str,
+    ) -> Result<(Arc<ConnectionInstance>, bool), ConnectError> {
         let name = check_server_name(server_name)?;
         self.trust.check_server_name(server_name).map_err(|_| ConnectError::InvalidServerName)?;
+        let ticket = match &self.sessions {
+            Some(sessions) => sessions.find(server_name, &self.trust).await,
+            None => None,
+        };
+        let (instance, early_data) = match ticket {
+            Some(ticket) => self.open_with(server_name, ticket).await?,
+            None => (self.open(server_name, None)?, false),
+        };
+        let inner = instance.inner().clone();
+        let configuration = self.configuration.clone();
+        let started = background::ask(move || {
+            inner.start(configuration.handle(), &Address::from(address), &name);
+            Ok(())
+        });
+        if early_data {
+            // What is sent early must come behind the start.
+            started.await?;
+        }
+        Ok((instance, early_data))
+    }
+
+    /// Opens a connection that begins with `ticket`; without, should MsQuic not take it.
+    async fn open_with(
+        &self,
+        server_name: &str,
+        ticket: Ticket,
+    ) -> Result<(Arc<ConnectionInstance>, bool), ConnectError> {
+        let early_data = ticket.early_data && self.sessions.as_ref().is_some_and(Sessions::may_be_early);
+        let instance = self.open(server_name, Some(ticket.identity))?;
+        let inner = instance.inner().clone();
+        match background::ask(move || inner.show_ticket(&ticket.native)).await {
+            Ok(()) => Ok((instance, early_data)),
+            Err(error) => {
+                tracing::debug!(%error, "MsQuic does not take the session ticket");
+                Ok((self.open(server_name, None)?, false))
+            }
+        }
+    }
+
+    /// Opens a connection, not started, that begins with a ticket obtained under `shown` if with any.
+    fn open(&self, server_name: &str, shown: Option<PeerIdentity>) -> Result<Arc<ConnectionInstance>, ConnectError> {
+        let resuming = match &self.sessions {
+            Some(sessions) => Resuming::KeepTickets(sessions.keep(server_name, shown)),
+            None => Resuming::No,
+        };
         let shared = ConnectionInnerShared {
             verify: Some(Verify::Server { trust: self.trust.clone(), server_name: server_name.to_owned() }),
             fixed_send_window: self.transport.send_window.map(u64::from),
@@ -69,13 +169,10 @@ impl Client {
             datagram_receive_buffer: self.transport.datagram_receive_buffer,
             scheduling: self.transport.stream_scheduling,
             key_log: self.key_log.clone(),
+            resuming,
         };
         let inner = ConnectionInner::open(self.live.registration().handle(), shared, self.live.enter())?;
-        let instance = ConnectionInstance::new(inner.clone());
-        let configuration = self.configuration.clone();
-        background::run(move || inner.start(configuration.handle(), &Address::from(address), &name));
-        poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await?;
-        Ok(Connection::new(instance))
+        Ok(ConnectionInstance::new(inner))
     }
 
     /// Resolves when no native handle of a connection of this client is left.
@@ -99,7 +196,7 @@ fn check_server_name(name: &str) -> Result<CString, ConnectError> {
 }
 
 /// Describes a [`Client`].
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 #[must_use = "`build` makes the client"]
 pub struct ClientBuilder {
     registration: Option<Registration>,
@@ -108,6 +205,7 @@ pub struct ClientBuilder {
     identity: Option<Identity>,
     transport: TransportConfig,
     key_log: Option<PathBuf>,
+    session_cache: Option<Arc<dyn SessionCache>>,
 }
 
 impl ClientBuilder {
@@ -163,6 +261,20 @@ impl ClientBuilder {
         }
     }
 
+    /// Keeps session tickets of servers in `cache`, and resumes with them: [`MemorySessionCache`](crate::MemorySessionCache)
+    /// or one of your own. Without a cache, which is the default, every handshake is a full one.
+    ///
+    /// A ticket is shown to a server of the same name only, by a client with the same protocols, and only if this client's
+    /// [`Trust`] believes the certificates that it was obtained under, at the time of use: so clients of different trust
+    /// may share a cache. [`Connection::session_resumed`] tells whether it worked.
+    ///
+    /// The cache is asked on the background thread ([`SessionCache`]). A verifier of [`Trust::verify_with`] is asked in
+    /// [`connect`](Client::connect) then, not in the handshake.
+    pub fn session_cache(mut self, cache: Arc<dyn SessionCache>) -> Self {
+        self.session_cache = Some(cache);
+        self
+    }
+
     /// Checks everything and makes the client (`ConfigurationOpen`, `ConfigurationLoadCredential`).
     ///
     /// # Errors
@@ -185,8 +297,19 @@ impl ClientBuilder {
             trust: self.trust,
             transport: self.transport,
             key_log,
+            sessions: self.session_cache.map(|cache| Sessions::new(cache, alpn)),
             live: LiveHandles::new(registration),
         })
+    }
+}
+
+impl fmt::Debug for ClientBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ClientBuilder")
+            .field("trust", &self.trust)
+            .field("identity", &self.identity)
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
     }
 }
 

@@ -366,6 +366,24 @@ pub enum ConfigError {
     /// The roots of trust are of no use.
     #[error(transparent)]
     Trust(#[from] TrustError),
+    /// A server is to resume sessions and asks its clients for certificates. A resumed session shows none, and the client's
+    /// could not be judged again.
+    #[error(
+        "a server that asks clients for certificates cannot resume sessions; leave out `.resumption(..)`, or `.client_auth(..)`"
+    )]
+    ResumptionOfClients,
+    /// Ticket keys were given to a server that does not resume sessions.
+    #[error("ticket keys are for servers that resume sessions; give the builder `.resumption(..)` as well")]
+    ResumptionOff,
+    /// Too few ticket keys, or more than MsQuic takes.
+    #[error("{count} ticket keys were given; give 1 to 16, the one for new tickets first")]
+    TicketKeyCount {
+        /// How many were given.
+        count: usize,
+    },
+    /// The system has no random numbers to make a ticket key of.
+    #[error("the system gives no random numbers; make the key elsewhere and use `TicketKey::from_secret`")]
+    NoRandomness,
     /// The key log cannot be opened for writing.
     #[error("cannot write the key log {}: {source}", .path.display())]
     KeyLog {

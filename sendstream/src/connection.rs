@@ -6,6 +6,7 @@ pub(crate) mod instance;
 pub(crate) mod judging;
 pub(crate) mod local;
 mod nudge;
+pub(crate) mod resuming;
 pub(crate) mod state;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -14,8 +15,9 @@ use bytes::Bytes;
 
 use crate::{
     connection::{
-        inner::{Accept, Closed, ReadDatagram},
+        inner::{Accept, Closed, ConnectionInner, ReadDatagram},
         instance::ConnectionInstance,
+        resuming::TicketKept,
     },
     datagram::SendDatagram,
     error::{ConnectionError, NativeError},
@@ -210,7 +212,8 @@ impl Connection {
     }
 
     /// The certificates of the peer: of a server always, of a client where the server asks for them
-    /// ([`ClientAuth`](crate::ClientAuth)) and the client has some. They were believed before there was a connection.
+    /// ([`ClientAuth`](crate::ClientAuth)) and the client has some. They were believed before there was a connection. In a
+    /// [resumed](Self::session_resumed) session they are those of the full handshake before.
     pub fn peer_identity(&self) -> Option<PeerIdentity> {
         self.instance.inner().peer_identity()
     }
@@ -219,6 +222,29 @@ impl Connection {
     /// tell.
     pub fn handshake_info(&self) -> Option<HandshakeInfo> {
         self.connected(|connected| connected.handshake.clone())
+    }
+
+    /// Whether the handshake resumed an earlier session (RFC 8446 §2.2), so that no certificate was shown in it.
+    /// [`peer_identity`](Self::peer_identity) is then what the server showed in the full handshake that the session goes
+    /// back to, which the client's [`Trust`](crate::Trust) has judged again.
+    pub fn session_resumed(&self) -> bool {
+        self.connected(|connected| Some(connected.resumed)).unwrap_or_default()
+    }
+
+    /// On a client, resolves once a session ticket of this connection's is in the
+    /// [cache](crate::ClientBuilder::session_cache): a later connection can resume then. A server sends its one ticket
+    /// when the handshake is done, so it takes about a round trip. Without a cache, or where the server does not resume,
+    /// it waits for the end of the connection.
+    ///
+    /// # Errors
+    ///
+    /// The [`ConnectionError`] that ended the connection before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the wait.
+    pub async fn session_ticket(&self) -> Result<(), ConnectionError> {
+        wait_for(TicketKept(self.inner())).await
     }
 
     /// The connection's numbers as of now, also after it ended (`QUIC_PARAM_CONN_STATISTICS_V2`,
@@ -284,7 +310,17 @@ impl Connection {
     }
 
     fn open(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, OpenError> {
-        open_stream(&self.instance, bidirectional)
+        open_stream(&self.instance, bidirectional, false)
+    }
+
+    /// Opens a stream whose data may go out before the handshake is done.
+    pub(crate) fn open_early(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, OpenError> {
+        open_stream(&self.instance, bidirectional, true)
+    }
+
+    /// What the connection's parts share.
+    pub(crate) fn inner(&self) -> &Arc<ConnectionInner> {
+        self.instance.inner()
     }
 
     async fn accept(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, ConnectionError> {
@@ -294,13 +330,17 @@ impl Connection {
     }
 }
 
-fn open_stream(instance: &Arc<ConnectionInstance>, bidirectional: bool) -> Result<Arc<StreamInstance>, OpenError> {
+fn open_stream(
+    instance: &Arc<ConnectionInstance>,
+    bidirectional: bool,
+    early: bool,
+) -> Result<Arc<StreamInstance>, OpenError> {
     if instance.inner().is_over()
         && let Some(cause) = instance.inner().cause()
     {
         return Err(OpenError::ConnectionLost(cause));
     }
-    StreamInstance::open(instance, bidirectional).map_err(|status| match (instance.inner().cause(), status) {
+    StreamInstance::open(instance, bidirectional, early).map_err(|status| match (instance.inner().cause(), status) {
         (Some(cause), _) => OpenError::ConnectionLost(cause),
         (None, NativeError::ABORTED | NativeError::INVALID_STATE) => OpenError::ConnectionEnding,
         (None, status) => OpenError::Native(status),

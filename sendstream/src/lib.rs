@@ -43,12 +43,14 @@ mod client;
 mod config;
 mod connection;
 mod datagram;
+mod early;
 mod error;
 mod io;
 mod key_log;
 mod local_task;
 mod native;
 mod recv_stream;
+mod resumption;
 mod send_stream;
 mod server;
 mod stats;
@@ -61,6 +63,7 @@ pub use client::{Client, ClientBuilder, ConnectError};
 pub use config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig};
 pub use connection::{Connection, OpenError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
+pub use early::EarlyConnection;
 pub use error::{ConnectionError, NativeError};
 pub use local_task::{LocalTask, LocalTaskError};
 pub use native::{
@@ -68,6 +71,7 @@ pub use native::{
     registration::Registration,
 };
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
+pub use resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
 pub use sendstream_sys::{EditInfo, EditKind};
 pub use server::{BindError, Incoming, Server, ServerBuilder};

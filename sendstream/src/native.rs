@@ -12,3 +12,4 @@ pub(crate) mod live;
 pub(crate) mod parameter;
 pub(crate) mod registration;
 pub(crate) mod secrets;
+pub(crate) mod ticket;

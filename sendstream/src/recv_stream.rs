@@ -47,6 +47,15 @@ impl RecvStream {
         Self { instance }
     }
 
+    /// Whether the peer began the stream with early data, in a 0-RTT packet (`QUIC_STREAM_OPEN_FLAG_0_RTT`; RFC 9001 §4.6).
+    /// Once the handshake is done the data is known to be the client's own, sent now. Before that, on a connection from
+    /// [`Incoming::accept_0rtt`](crate::Incoming::accept_0rtt), it may be a copy of what it sent at another time.
+    ///
+    /// Always false on a client.
+    pub fn is_early(&self) -> bool {
+        self.instance.began_early()
+    }
+
     #[cfg(feature = "tokio")]
     pub(crate) fn instance(&self) -> &Arc<StreamInstance> {
         &self.instance

@@ -5,18 +5,20 @@ pub(crate) mod listener;
 use std::{
     future::poll_fn,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
     config::{ConfigError, TransportConfig},
-    connection::Connection,
+    connection::{Connection, instance::ConnectionInstance},
+    early::EarlyConnection,
     error::{ConnectionError, NativeError},
     native::{
-        configuration::{Alpn, Configuration, Credential},
+        configuration::{Alpn, Configuration, Credential, MAX_TICKET_KEYS},
         live::LiveHandles,
         registration::Registration,
     },
+    resumption::{Resumption, TicketKey},
     server::listener::{Listener, ListenerSettings, NewConnection},
     tls::{ClientAuth, Identity},
     waiters::wait_for,
@@ -38,23 +40,53 @@ use crate::{
 pub struct Server {
     listener: Arc<Listener>,
     /// What the next connection that is accepted gets. Held only to look at it or to change it.
-    configuration: Mutex<Arc<Configuration>>,
+    current: Mutex<Current>,
     recipe: ConfigurationRecipe,
     live: LiveHandles,
 }
 
-/// What a server's configurations have in common, whatever the identity.
+/// A server's configuration, and what of it can be changed.
+#[derive(Debug, Clone)]
+struct Current {
+    configuration: Arc<Configuration>,
+    identity: Identity,
+    ticket_keys: Vec<TicketKey>,
+}
+
+/// What a server's configurations have in common, whatever the identity and the ticket keys.
 #[derive(Debug)]
 struct ConfigurationRecipe {
     alpn: Alpn,
     transport: TransportConfig,
     client_auth: ClientAuth,
+    resumption: Resumption,
 }
 
 impl ConfigurationRecipe {
-    fn open(&self, registration: &Registration, identity: &Identity) -> Result<Arc<Configuration>, ConfigError> {
-        let credential = Credential::Server { identity, clients: &self.client_auth };
-        Configuration::open(registration, &self.alpn, &self.transport, credential).map(Arc::new)
+    fn open(
+        &self,
+        registration: &Registration,
+        identity: Identity,
+        ticket_keys: Vec<TicketKey>,
+    ) -> Result<Current, ConfigError> {
+        let credential = Credential::Server {
+            identity: &identity,
+            clients: &self.client_auth,
+            resumption: self.resumption,
+            ticket_keys: &ticket_keys,
+        };
+        let configuration = Configuration::open(registration, &self.alpn, &self.transport, credential)?;
+        Ok(Current { configuration: Arc::new(configuration), identity, ticket_keys })
+    }
+
+    fn check_ticket_keys(&self, keys: &[TicketKey]) -> Result<(), ConfigError> {
+        if self.resumption == Resumption::Off {
+            return Err(ConfigError::ResumptionOff);
+        }
+        match keys.len() {
+            1..=MAX_TICKET_KEYS => Ok(()),
+            count => Err(ConfigError::TicketKeyCount { count }),
+        }
     }
 }
 
@@ -65,6 +97,8 @@ impl Server {
             registration: None,
             identity: None,
             client_auth: ClientAuth::None,
+            resumption: Resumption::Off,
+            ticket_keys: None,
             alpn: Vec::new(),
             transport: TransportConfig::default(),
         }
@@ -90,7 +124,7 @@ impl Server {
     /// Dropping the future loses no connection.
     pub async fn accept(&self) -> Option<Incoming> {
         let new = wait_for(&*self.listener).await?;
-        Some(Incoming { new, configuration: self.configuration() })
+        Some(Incoming { new, configuration: self.lock().configuration.clone() })
     }
 
     /// Shows `identity` to connections from now on, such as a certificate that was renewed: to those that
@@ -101,15 +135,54 @@ impl Server {
     ///
     /// [`ConfigError`]: OpenSSL takes no such identity, or MsQuic is out of memory. The server goes on with the old one.
     pub fn set_identity(&self, identity: Identity) -> Result<(), ConfigError> {
-        let new = self.recipe.open(self.live.registration(), &identity)?;
-        let old = std::mem::replace(&mut *self.configuration.lock().unwrap_or_else(PoisonError::into_inner), new);
-        // Outside of the lock, as it may close the handle.
-        drop(old);
-        Ok(())
+        self.change(|_, keys| (identity.clone(), keys))
     }
 
-    fn configuration(&self) -> Arc<Configuration> {
-        self.configuration.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Encrypts session tickets with the first of `keys` from now on, and takes those that were encrypted with any of them:
+    /// 1 to 16 keys. To rotate keys, put the new one first and drop one that is older than the two hours that a ticket
+    /// is good for. Where several servers share their keys, first give the new one to all of them in the second place.
+    ///
+    /// Connections that [`accept`](Self::accept) has given already keep their keys (`ConfigurationOpen`,
+    /// `QUIC_PARAM_CONFIGURATION_TICKET_KEYS`).
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::ResumptionOff`], [`ConfigError::TicketKeyCount`], or MsQuic is out of memory. The server goes on
+    /// with the old ones.
+    pub fn set_ticket_keys(&self, keys: impl IntoIterator<Item = TicketKey>) -> Result<(), ConfigError> {
+        let keys: Vec<_> = keys.into_iter().collect();
+        self.recipe.check_ticket_keys(&keys)?;
+        self.change(|identity, _| (identity, keys.clone()))
+    }
+
+    /// Opens a configuration with another identity or other keys, and takes it unless somebody changed the other meanwhile:
+    /// then once more, with that.
+    fn change(
+        &self,
+        change: impl Fn(Identity, Vec<TicketKey>) -> (Identity, Vec<TicketKey>),
+    ) -> Result<(), ConfigError> {
+        loop {
+            let before = self.current();
+            let (identity, keys) = change(before.identity, before.ticket_keys);
+            let new = self.recipe.open(self.live.registration(), identity, keys)?;
+            let mut current = self.lock();
+            if !Arc::ptr_eq(&current.configuration, &before.configuration) {
+                continue;
+            }
+            let old = std::mem::replace(&mut *current, new);
+            drop(current);
+            // Outside of the lock, as it may close the handle.
+            drop(old);
+            return Ok(());
+        }
+    }
+
+    fn current(&self) -> Current {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many connections were refused because nobody accepted those that were waiting.
@@ -145,6 +218,8 @@ pub struct ServerBuilder {
     registration: Option<Registration>,
     identity: Option<Identity>,
     client_auth: ClientAuth,
+    resumption: Resumption,
+    ticket_keys: Option<Vec<TicketKey>>,
     alpn: Vec<Vec<u8>>,
     transport: TransportConfig,
 }
@@ -160,6 +235,21 @@ impl ServerBuilder {
     /// [`Connection::peer_identity`] gives what a client showed.
     pub fn client_auth(mut self, client_auth: ClientAuth) -> Self {
         self.client_auth = client_auth;
+        self
+    }
+
+    /// Whether clients can resume a session instead of going through a full handshake, and send 0-RTT data; neither unless
+    /// said otherwise. A client gets a ticket once its handshake is done. **0-RTT data can be replayed**: see
+    /// [`Resumption`]. Not for a server that asks its clients for certificates ([`ConfigError::ResumptionOfClients`]).
+    pub fn resumption(mut self, resumption: Resumption) -> Self {
+        self.resumption = resumption;
+        self
+    }
+
+    /// The keys of its session tickets, as [`Server::set_ticket_keys`] takes them; a key of its own unless said otherwise,
+    /// with which its tickets end when it does.
+    pub fn ticket_keys(mut self, keys: impl IntoIterator<Item = TicketKey>) -> Self {
+        self.ticket_keys = Some(keys.into_iter().collect());
         self
     }
 
@@ -191,8 +281,26 @@ impl ServerBuilder {
         let alpn = Alpn::new(self.alpn)?;
         let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
         let registration = self.registration.map_or_else(Registration::shared, Ok).map_err(BindError::Native)?;
-        let recipe = ConfigurationRecipe { alpn, transport: self.transport, client_auth: self.client_auth };
-        let configuration = Mutex::new(recipe.open(&registration, &identity)?);
+        let recipe = ConfigurationRecipe {
+            alpn,
+            transport: self.transport,
+            client_auth: self.client_auth,
+            resumption: self.resumption,
+        };
+        let resumes = recipe.resumption != Resumption::Off;
+        if resumes && recipe.client_auth.trust().is_some() {
+            return Err(ConfigError::ResumptionOfClients.into());
+        }
+        let ticket_keys = match self.ticket_keys {
+            Some(keys) => {
+                recipe.check_ticket_keys(&keys)?;
+                keys
+            }
+            // One that stays when the identity changes, which OpenSSL's own would not.
+            None if resumes => vec![TicketKey::generate()?],
+            None => Vec::new(),
+        };
+        let current = Mutex::new(recipe.open(&registration, identity, ticket_keys)?);
         let live = LiveHandles::new(registration);
         let settings = ListenerSettings {
             backlog: recipe.transport.accept_backlog,
@@ -201,10 +309,11 @@ impl ServerBuilder {
             drop_error_code: recipe.transport.drop_error_code,
             datagram_receive_buffer: recipe.transport.datagram_receive_buffer,
             scheduling: recipe.transport.stream_scheduling,
+            resumption: recipe.resumption,
         };
         let listener = Listener::start(&recipe.alpn, address, settings, &live)
             .map_err(|error| BindError::from_start(error, address))?;
-        Ok(Server { listener, configuration, recipe, live })
+        Ok(Server { listener, current, recipe, live })
     }
 }
 
@@ -240,13 +349,38 @@ impl Incoming {
     ///
     /// Dropping the future closes the connection.
     pub async fn accept(self) -> Result<Connection, ConnectionError> {
+        let instance = self.go_on();
+        poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await?;
+        Ok(Connection::new(instance))
+    }
+
+    /// As [`accept`](Self::accept), but resolves as soon as the client's early data can be read, before the handshake is
+    /// done (`QUIC_CONNECTION_EVENT_RESUMED`): if the client resumes a session. Otherwise when the handshake is done.
+    ///
+    /// **Early data can be replayed**: see [`Resumption`]. Where it may be acted upon once only, use `accept`: when the
+    /// handshake is done, so that `accept` resolves, the client is there, and what it sent early was sent by it now.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept`](Self::accept).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    pub async fn accept_0rtt(self) -> Result<EarlyConnection, ConnectionError> {
+        let instance = self.go_on();
+        poll_fn(|cx| instance.inner().lock().poll_early(cx)).await?;
+        Ok(EarlyConnection::new(instance, false))
+    }
+
+    /// Has the handshake go on.
+    fn go_on(self) -> Arc<ConnectionInstance> {
         let instance = self.new.instance;
         if let Err(status) = instance.inner().set_configuration(self.configuration.handle()) {
             // Its end is on the way, and brings the cause.
             tracing::debug!(%status, "an incoming connection was gone before it was accepted");
         }
-        poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await?;
-        Ok(Connection::new(instance))
+        instance
     }
 
     /// Refuses the connection; the client sees [`ConnectionError::Refused`].

@@ -22,7 +22,7 @@
 //!
 //! In memory: as a PKCS#12 archive that is built once per [`Identity`], zeroed when dropped, and never in a file.
 
-mod der;
+pub(crate) mod der;
 mod key;
 mod peer;
 mod pkcs12;
@@ -423,7 +423,20 @@ impl Trust {
         leaf_der: &[u8],
         chain_pkcs7: &[u8],
     ) -> Result<(), CertificateRefusal> {
-        self.verify(Some(server_name), leaf_der, chain_pkcs7)
+        self.verify(Some(server_name), leaf_der, || pkcs7_certificates(chain_pkcs7))
+    }
+
+    /// As [`Trust::verify_server`], for a server whose session is to be resumed, by the certificates that it showed then.
+    ///
+    /// # Errors
+    ///
+    /// [`CertificateRefusal`]: the server would not be believed now.
+    pub(crate) fn verify_server_again(
+        &self,
+        server_name: &str,
+        identity: &PeerIdentity,
+    ) -> Result<(), CertificateRefusal> {
+        self.verify(Some(server_name), identity.certificate(), || identity.chain()[1..].to_vec())
     }
 
     /// As [`Trust::verify_server`], for a client.
@@ -435,7 +448,7 @@ impl Trust {
         if leaf_der.is_empty() {
             return Err(CertificateRefusal::NoCertificate);
         }
-        self.verify(None, leaf_der, chain_pkcs7)
+        self.verify(None, leaf_der, || pkcs7_certificates(chain_pkcs7))
     }
 
     /// The application's judgement, if it wants to have one.
@@ -443,7 +456,12 @@ impl Trust {
         self.verifier.as_ref().map(|verifier| verifier.ask(peer()))
     }
 
-    fn verify(&self, server_name: Option<&str>, leaf_der: &[u8], chain_pkcs7: &[u8]) -> Result<(), CertificateRefusal> {
+    fn verify<'a>(
+        &self,
+        server_name: Option<&str>,
+        leaf_der: &[u8],
+        issuers: impl FnOnce() -> Vec<CertificateDer<'a>>,
+    ) -> Result<(), CertificateRefusal> {
         if let TrustKind::Anyone = self.kind {
             return Ok(());
         }
@@ -453,10 +471,10 @@ impl Trust {
         let leaf = CertificateDer::from(leaf_der);
         match &self.kind {
             TrustKind::System(authorities) => match authorities.get_or_init(Authorities::of_system) {
-                Ok(authorities) => authorities.verify(server_name, &leaf, chain_pkcs7),
+                Ok(authorities) => authorities.verify(server_name, &leaf, &issuers()),
                 Err(_) => Err(CertificateRefusal::UnknownIssuer),
             },
-            TrustKind::Authorities(authorities) => authorities.verify(server_name, &leaf, chain_pkcs7),
+            TrustKind::Authorities(authorities) => authorities.verify(server_name, &leaf, &issuers()),
             TrustKind::Pinned(pins) => match CertificateHash::of(&leaf) {
                 hash if pins.contains(&hash) => Ok(()),
                 actual => Err(CertificateRefusal::NotPinned { actual }),
@@ -515,26 +533,16 @@ impl Authorities {
         &self,
         server_name: Option<&str>,
         leaf: &CertificateDer<'_>,
-        chain_pkcs7: &[u8],
+        issuers: &[CertificateDer<'_>],
     ) -> Result<(), CertificateRefusal> {
         let name = server_name.map(parse_server_name).transpose()?;
         let usage = match name {
             Some(_) => webpki::KeyUsage::server_auth(),
             None => webpki::KeyUsage::client_auth(),
         };
-        // A chain that cannot be read is none: then an issuer is missing, unless it is a root.
-        let issuers = pkcs7::certificates(chain_pkcs7).unwrap_or_default();
         let end_entity = webpki::EndEntityCert::try_from(leaf).map_err(CertificateRefusal::from_webpki)?;
         end_entity
-            .verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                &self.anchors,
-                &issuers,
-                UnixTime::now(),
-                usage,
-                None,
-                None,
-            )
+            .verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &self.anchors, issuers, UnixTime::now(), usage, None, None)
             .map_err(CertificateRefusal::from_webpki)?;
         match name {
             Some(name) => end_entity.verify_is_valid_for_subject_name(&name).map_err(CertificateRefusal::from_webpki),
@@ -736,6 +744,11 @@ pub struct ParseCertificateHashError;
 
 fn parse_server_name(name: &str) -> Result<ServerName<'_>, CertificateRefusal> {
     ServerName::try_from(name).map_err(|_| CertificateRefusal::InvalidServerName { name: name.to_owned() })
+}
+
+/// A chain that cannot be read is none: then an issuer is missing, unless it is a root.
+fn pkcs7_certificates(chain_pkcs7: &[u8]) -> Vec<CertificateDer<'_>> {
+    pkcs7::certificates(chain_pkcs7).unwrap_or_default()
 }
 
 /// The name in webpki's rendering of a certificate's, `DnsName("server.test")` or `IpAddress(192.0.2.1)`.

@@ -22,6 +22,7 @@ use crate::{
         datagram::{Datagrams, SendChange, lent::LentDatagram},
         judging::Judging,
         local::{LocalTasks, Turn},
+        resuming::Resuming,
         state::{Connected, ConnectionInnerExclusive, Ending},
     },
     error::{ConnectionError, NativeError},
@@ -74,6 +75,8 @@ pub(crate) struct ConnectionInnerShared {
     pub(crate) scheduling: StreamScheduling,
     /// Where a client's TLS secrets go, if anywhere.
     pub(crate) key_log: Option<KeyLog>,
+    /// What is done about session tickets.
+    pub(crate) resuming: Resuming,
 }
 
 /// What the peer's certificate is checked against.
@@ -131,7 +134,8 @@ impl ConnectionInner {
             unsafe { call!(ConnectionOpen(registration, Some(connection_callback), ptr::null_mut(), &mut handle)) };
         NativeError::check(status)?;
         let inner = Self::new(handle, ConnectionInnerExclusive::new(false), shared, live);
-        // SAFETY: the handle was opened above. Events begin with the start, before which MsQuic is lent a reference.
+        // SAFETY: the handle was opened above. Events begin with the start, before which MsQuic is lent a reference; but for
+        // one inside of `show_ticket`, whose caller has one.
         unsafe { call!(SetContext(handle, Arc::as_ptr(&inner).cast_mut().cast())) };
         Ok(inner)
     }
@@ -347,7 +351,19 @@ impl ConnectionInner {
                 let event = unsafe { &data.CONNECTED };
                 // SAFETY: the event says that the protocol's name lies there, valid during the callback.
                 let alpn = unsafe { bytes(event.NegotiatedAlpn, event.NegotiatedAlpnLength.into()) };
-                self.handle_event_connected(alpn);
+                self.handle_event_connected(alpn, event.SessionResumed);
+                Some(SUCCESS)
+            }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_RESUMED => {
+                self.handle_event_resumed();
+                Some(SUCCESS)
+            }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_RESUMPTION_TICKET_RECEIVED => {
+                // SAFETY: the type says that this member of the union is set.
+                let event = unsafe { &data.RESUMPTION_TICKET_RECEIVED };
+                // SAFETY: the event says that the ticket lies there, valid during the callback.
+                let ticket = unsafe { bytes(event.ResumptionTicket, event.ResumptionTicketLength as usize) };
+                self.handle_event_resumption_ticket_received(ticket);
                 Some(SUCCESS)
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_TRANSPORT => {
@@ -375,8 +391,9 @@ impl ConnectionInner {
                 if self.lock().is_accepting_slowly(!unidirectional) {
                     event.Flags |= sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_DELAY_ID_FC_UPDATES;
                 }
+                let early = event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_0_RTT != 0;
                 // SAFETY: the stream is the event's, and this is the event.
-                Some(unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional) })
+                Some(unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional, early) })
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED => {
                 // SAFETY: the type says that this member of the union is set.
@@ -411,13 +428,42 @@ impl ConnectionInner {
         }
     }
 
-    /// QUIC_CONNECTION_EVENT_CONNECTED: the handshake is done.
-    fn handle_event_connected(&self, alpn: &[u8]) {
+    /// QUIC_CONNECTION_EVENT_RESUMED: a server recognised the client's ticket, so early data may follow.
+    fn handle_event_resumed(&self) {
+        if let Resuming::SendTicket { early_data: true } = self.shared.resuming {
+            let wakeups = self.lock().on_resumed();
+            wakeups.wake();
+        }
+    }
+
+    /// QUIC_CONNECTION_EVENT_RESUMPTION_TICKET_RECEIVED: a client got a ticket.
+    fn handle_event_resumption_ticket_received(self: &Arc<Self>, ticket: &[u8]) {
+        if let Resuming::KeepTickets(keep) = &self.shared.resuming {
+            self.keep_ticket(keep, ticket);
+        }
+    }
+
+    /// QUIC_CONNECTION_EVENT_CONNECTED: the handshake is done. `outcome` has bit 0 set if the session was resumed, and bit 1
+    /// if a client's early data was taken (`early-data-verdict` in sys).
+    fn handle_event_connected(&self, alpn: &[u8], outcome: u8) {
+        const RESUMED: u8 = 1;
+        const EARLY_DATA_ACCEPTED: u8 = 2;
+        let resumed = outcome & RESUMED != 0;
+        if resumed && let Some(identity) = self.shared.resuming.resumed_identity() {
+            let _ = self.peer.set(identity);
+        }
+        if outcome & EARLY_DATA_ACCEPTED != 0 {
+            self.lock().on_early_data_accepted();
+        }
+        if let Resuming::SendTicket { .. } = self.shared.resuming {
+            self.send_ticket();
+        }
         // On the connection's own worker, parameter calls run in place.
         let connected = Connected {
             local_address: self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS),
             remote_address: self.address(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS),
             alpn: alpn.to_vec(),
+            resumed,
             handshake: self.parameter().ok().as_ref().and_then(HandshakeInfo::new),
         };
         if self.shared.scheduling != StreamScheduling::default() {
@@ -467,13 +513,17 @@ impl ConnectionInner {
         self: &Arc<Self>,
         stream: sys::HQUIC,
         bidirectional: bool,
+        early: bool,
     ) -> sys::QUIC_STATUS {
         if !self.lock().takes_streams() {
             // MsQuic closes the stream, and so tells the peer.
             return NativeError::ABORTED.status();
         }
         // SAFETY: as the caller promises.
-        let instance = unsafe { StreamInstance::take_over(self, stream, bidirectional) };
+        let instance = unsafe { StreamInstance::take_over(self, stream, bidirectional, early) };
+        if early {
+            self.lock().on_early_data_accepted();
+        }
         let (refused, wakeups) = self.lock().on_peer_stream_started(bidirectional, instance);
         if let Some(instance) = refused {
             // Given up between the two looks. It is ours now, so it is for us to end it.

@@ -35,6 +35,14 @@ pub(crate) struct ConnectionInnerExclusive {
     connected_waiters: Waiters,
     /// Tasks in `closed`.
     closed_waiters: Waiters,
+    /// Tasks in `session_ticket`.
+    ticket_waiters: Waiters,
+    /// Whether a ticket is in the client's cache. Written by: the background thread.
+    ticket_kept: bool,
+    /// Whether the server recognised the client's ticket, so that early data may come. Written by: `resumed`.
+    resumed: bool,
+    /// Whether early data was taken. Written by: `connected` on a client, `peer_stream_started` on a server.
+    early_data_accepted: bool,
     /// A verifier that was asked about the peer; kept until the connection ends.
     judging: Option<Arc<Judging>>,
     /// Streams that could not start and want to know why: no event of their own will tell them.
@@ -62,6 +70,7 @@ pub(crate) struct Connected {
     pub(crate) local_address: Option<SocketAddr>,
     pub(crate) remote_address: Option<SocketAddr>,
     pub(crate) alpn: Vec<u8>,
+    pub(crate) resumed: bool,
     pub(crate) handshake: Option<HandshakeInfo>,
 }
 
@@ -97,6 +106,10 @@ impl ConnectionInnerExclusive {
             accept_bi: AcceptQueue::default(),
             connected_waiters: Waiters::default(),
             closed_waiters: Waiters::default(),
+            ticket_waiters: Waiters::default(),
+            ticket_kept: false,
+            resumed: false,
+            early_data_accepted: false,
             judging: None,
             unstarted: Vec::new(),
             sweep_at: 64,
@@ -172,16 +185,74 @@ impl ConnectionInnerExclusive {
 
     // ---- What the user waits for --------------------------------------------------------------------------------
 
-    /// Ready once the handshake is done, or failed.
+    /// Ready once the handshake is done, or failed: for whoever makes the connection.
     pub(crate) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        self.poll_connected_as(WaiterKey::OWNER, cx)
+    }
+
+    /// [`Self::poll_connected`], or ready as soon as early data may come.
+    pub(crate) fn poll_early(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        match &self.state {
+            ConnectionState::Connecting if self.resumed => Poll::Ready(Ok(())),
+            _ => self.poll_connected(cx),
+        }
+    }
+
+    /// A new name for a future in [`Self::poll_connected_as`].
+    pub(crate) fn new_connected_key(&mut self) -> WaiterKey {
+        self.connected_waiters.new_key()
+    }
+
+    /// Forgets a future of [`Self::poll_connected_as`].
+    pub(crate) fn forget_connected(&mut self, key: WaiterKey) -> Option<Waker> {
+        self.connected_waiters.remove(key)
+    }
+
+    /// Ready once the handshake is done, or failed.
+    pub(crate) fn poll_connected_as(
+        &mut self,
+        key: WaiterKey,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ConnectionError>> {
         match &self.state {
             ConnectionState::Connecting => {
-                self.connected_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
+                self.connected_waiters.register(key, cx.waker(), &mut self.retired);
                 Poll::Pending
             }
             ConnectionState::Connected(_) => Poll::Ready(Ok(())),
             ConnectionState::Closed(cause, _) => Poll::Ready(Err(cause.clone())),
         }
+    }
+
+    /// A new name for a future in [`Self::poll_ticket_kept`].
+    pub(crate) fn new_ticket_key(&mut self) -> WaiterKey {
+        self.ticket_waiters.new_key()
+    }
+
+    /// Forgets a future of [`Self::poll_ticket_kept`].
+    pub(crate) fn forget_ticket(&mut self, key: WaiterKey) -> Option<Waker> {
+        self.ticket_waiters.remove(key)
+    }
+
+    /// Ready once a ticket is in the cache, or none will come.
+    pub(crate) fn poll_ticket_kept(
+        &mut self,
+        key: WaiterKey,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ConnectionError>> {
+        match self.cause() {
+            _ if self.ticket_kept => Poll::Ready(Ok(())),
+            Some(cause) => Poll::Ready(Err(cause)),
+            None => {
+                self.ticket_waiters.register(key, cx.waker(), &mut self.retired);
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Whether early data was taken, which is known once the handshake is done.
+    pub(crate) fn early_data_accepted(&self) -> bool {
+        self.early_data_accepted
     }
 
     /// A new name for a future in [`Self::poll_closed`].
@@ -235,6 +306,27 @@ impl ConnectionInnerExclusive {
     }
 
     // ---- What MsQuic says ---------------------------------------------------------------------------------------
+
+    /// RESUMED: early data may come.
+    pub(crate) fn on_resumed(&mut self) -> Wakeups {
+        let mut wakeups = Wakeups::none();
+        self.resumed = true;
+        self.connected_waiters.take_into(&mut wakeups);
+        wakeups
+    }
+
+    /// A ticket is in the cache.
+    pub(crate) fn on_ticket_kept(&mut self) -> Wakeups {
+        let mut wakeups = Wakeups::none();
+        self.ticket_kept = true;
+        self.ticket_waiters.take_into(&mut wakeups);
+        wakeups
+    }
+
+    /// Early data was taken.
+    pub(crate) fn on_early_data_accepted(&mut self) {
+        self.early_data_accepted = true;
+    }
 
     /// CONNECTED.
     pub(crate) fn on_connected(&mut self, connected: Connected) -> Wakeups {
@@ -296,6 +388,7 @@ impl ConnectionInnerExclusive {
         for waiters in [
             &mut self.connected_waiters,
             &mut self.closed_waiters,
+            &mut self.ticket_waiters,
             &mut self.accept_uni.waiters,
             &mut self.accept_bi.waiters,
         ] {

@@ -4,10 +4,11 @@ use std::{mem, ptr};
 
 use sendstream_sys as sys;
 
-use super::{api::call, registration::Registration};
+use super::{api::call, registration::Registration, ticket};
 use crate::{
     config::{ConfigError, TransportConfig},
     error::NativeError,
+    resumption::{Resumption, TicketKey},
     tls::{ClientAuth, Identity, IdentityError, Trust},
 };
 
@@ -42,7 +43,8 @@ impl Configuration {
         transport: &TransportConfig,
         credential: Credential<'_>,
     ) -> Result<Self, ConfigError> {
-        let settings = transport.to_settings()?;
+        let mut settings = transport.to_settings()?;
+        credential.set_resumption(&mut settings);
         credential.trust().map_or(Ok(()), Trust::load)?;
         let mut handle: sys::HQUIC = ptr::null_mut();
         let status = alpn.with_buffers(|buffers| {
@@ -62,7 +64,11 @@ impl Configuration {
         });
         NativeError::check(status)?;
         let configuration = Self { handle, _registration: registration.clone() };
-        configuration.load_credential(credential)?;
+        configuration.load_credential(&credential)?;
+        if let Some(keys) = credential.ticket_keys() {
+            // SAFETY: the handle was opened above, has its credential, and nobody else knows it yet.
+            unsafe { ticket::set_keys(handle, keys)? };
+        }
         Ok(configuration)
     }
 
@@ -71,7 +77,7 @@ impl Configuration {
         self.handle
     }
 
-    fn load_credential(&self, credential: Credential<'_>) -> Result<(), ConfigError> {
+    fn load_credential(&self, credential: &Credential<'_>) -> Result<(), ConfigError> {
         let identity = credential.identity();
         let mut pkcs12 = sys::QUIC_CERTIFICATE_PKCS12 {
             Asn1Blob: identity.map_or(ptr::null(), |identity| identity.pkcs12().as_ptr()),
@@ -120,6 +126,10 @@ pub(crate) enum Credential<'a> {
         /// What it asks of clients, and what the handler of PEER_CERTIFICATE_RECEIVED asks, with
         /// [`Trust::verify_client`].
         clients: &'a ClientAuth,
+        /// Whether it resumes sessions.
+        resumption: Resumption,
+        /// The keys of its tickets, if it does; at most [`MAX_TICKET_KEYS`].
+        ticket_keys: &'a [TicketKey],
     },
     /// A client: what makes it accept a server, and the certificate it shows to a server that asks for one.
     Client {
@@ -136,6 +146,26 @@ impl<'a> Credential<'a> {
             Self::Server { identity, .. } => Some(identity),
             Self::Client { identity, .. } => *identity,
         }
+    }
+
+    fn ticket_keys(&self) -> Option<&'a [TicketKey]> {
+        match self {
+            Self::Server { resumption: Resumption::Off, .. } | Self::Client { .. } => None,
+            Self::Server { ticket_keys, .. } => Some(ticket_keys),
+        }
+    }
+
+    /// Says how a server resumes; a client's level is not looked at.
+    fn set_resumption(&self, settings: &mut sys::QUIC_SETTINGS) {
+        let Self::Server { resumption, .. } = self else { return };
+        let level = match resumption {
+            Resumption::Off => sys::QUIC_SERVER_RESUMPTION_LEVEL_QUIC_SERVER_NO_RESUME,
+            Resumption::Resume => sys::QUIC_SERVER_RESUMPTION_LEVEL_QUIC_SERVER_RESUME_ONLY,
+            Resumption::ResumeAndZeroRtt => sys::QUIC_SERVER_RESUMPTION_LEVEL_QUIC_SERVER_RESUME_AND_ZERORTT,
+        };
+        settings.set_ServerResumptionLevel(level as u8);
+        // SAFETY: both members of the union are 64 bits of plain integer, so either may be written.
+        unsafe { settings.__bindgen_anon_1.IsSet.set_ServerResumptionLevel(1) };
     }
 
     fn trust(&self) -> Option<&'a Trust> {
@@ -192,6 +222,11 @@ impl Alpn {
         Ok(Self(protocols))
     }
 
+    /// The protocols, the most wanted first.
+    pub(crate) fn protocols(&self) -> &[Vec<u8>] {
+        &self.0
+    }
+
     /// Lends the list to `use_buffers` in the shape that `ConfigurationOpen` and `ListenerStart` take.
     ///
     /// The buffers are only for reading and only valid during the call; both functions copy what they need.
@@ -217,6 +252,9 @@ pub(crate) fn raw_flags(settings: &sys::QUIC_SETTINGS) -> (u64, u64) {
     // SAFETY: both members of each union are 64 bits of plain integer, so either may be read.
     unsafe { (settings.__bindgen_anon_1.IsSetFlags, settings.__bindgen_anon_2.Flags) }
 }
+
+/// `QUIC_MAX_TICKET_KEY_COUNT`.
+pub(crate) const MAX_TICKET_KEYS: usize = sys::QUIC_MAX_TICKET_KEY_COUNT as usize;
 
 /// The longest protocol name; its length travels in one byte.
 const MAX_ALPN_LENGTH: usize = 255;
@@ -260,7 +298,7 @@ mod tests {
             let pair = rcgen::KeyPair::generate_for(algorithm).unwrap();
             let certificate = rcgen::CertificateParams::default().self_signed(&pair).unwrap();
             let identity = Identity::from_pem(certificate.pem(), pair.serialize_pem()).unwrap();
-            open(Credential::Server { identity: &identity, clients: &ClientAuth::None }).unwrap();
+            open(server(&identity, &ClientAuth::None)).unwrap();
             open(Credential::Client { trust: &Trust::pinned([[0; 32]]), identity: Some(&identity) }).unwrap();
         }
     }
@@ -273,7 +311,7 @@ mod tests {
     #[test]
     fn what_openssl_refuses_is_an_error_of_the_identity() {
         let damaged = Identity::unusable();
-        let error = open(Credential::Server { identity: &damaged, clients: &ClientAuth::None }).map(drop).unwrap_err();
+        let error = open(server(&damaged, &ClientAuth::None)).map(drop).unwrap_err();
         assert!(matches!(error, ConfigError::Identity(IdentityError::Rejected { .. })), "{error}");
     }
 
@@ -292,6 +330,10 @@ mod tests {
         assert!(matches!(error, ConfigError::OutOfRange { field: "stream_receive_window", .. }));
     }
 
+    fn server<'a>(identity: &'a Identity, clients: &'a ClientAuth) -> Credential<'a> {
+        Credential::Server { identity, clients, resumption: Resumption::Off, ticket_keys: &[] }
+    }
+
     fn open(credential: Credential<'_>) -> Result<Configuration, ConfigError> {
         Configuration::open(
             &Registration::shared().unwrap(),
@@ -307,7 +349,7 @@ mod tests {
         const UNCHECKED: u32 = sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_NO_CERTIFICATE_VALIDATION;
         const INDICATE: u32 = sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_INDICATE_CERTIFICATE_RECEIVED;
         let identity = Identity::self_signed(["localhost"]).unwrap();
-        let server = |clients: &ClientAuth| Credential::Server { identity: &identity, clients }.flags();
+        let server = |clients: &ClientAuth| server(&identity, clients).flags();
         let client = |trust: &Trust| Credential::Client { trust, identity: None }.flags();
         assert_eq!(server(&ClientAuth::None), 0);
         for flags in [

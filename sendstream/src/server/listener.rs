@@ -18,6 +18,7 @@ use crate::{
     connection::{
         inner::{ConnectionInner, ConnectionInnerShared, Verify},
         instance::ConnectionInstance,
+        resuming::Resuming,
     },
     error::NativeError,
     native::{
@@ -28,6 +29,7 @@ use crate::{
         handle::Handle,
         live::{LiveGuard, LiveHandles},
     },
+    resumption::Resumption,
     tls::ClientAuth,
     waiters::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups},
 };
@@ -54,6 +56,8 @@ pub(crate) struct ListenerSettings {
     pub(crate) drop_error_code: u64,
     pub(crate) datagram_receive_buffer: Option<usize>,
     pub(crate) scheduling: StreamScheduling,
+    /// Whether sessions can be resumed, so that clients get tickets, and begin with early data.
+    pub(crate) resumption: Resumption,
 }
 
 /// Connections that wait to be taken.
@@ -201,6 +205,11 @@ impl Listener {
             datagram_receive_buffer: self.settings.datagram_receive_buffer,
             scheduling: self.settings.scheduling,
             key_log: None,
+            resuming: match self.settings.resumption {
+                Resumption::Off => Resuming::No,
+                Resumption::Resume => Resuming::SendTicket { early_data: false },
+                Resumption::ResumeAndZeroRtt => Resuming::SendTicket { early_data: true },
+            },
         };
         // SAFETY: the connection is the event's, and success is what this function returns from here on.
         let inner = unsafe { ConnectionInner::take_over(connection, shared, self.live.enter()) };

@@ -47,6 +47,10 @@ pub(crate) struct StreamInstance {
     bidirectional: bool,
     /// How many of the user's halves are left. Written by the user only.
     halves: AtomicU8,
+    /// Whether what is sent on it may go out in 0-RTT packets.
+    sends_early: bool,
+    /// Whether the peer began it in a 0-RTT packet.
+    began_early: bool,
     /// The priority that was last asked for. Written by the user only.
     priority: AtomicU16,
     /// Keeps the connection up until the stream is over, so that finished data is still delivered after the last
@@ -58,8 +62,12 @@ pub(crate) struct StreamInstance {
 }
 
 impl StreamInstance {
-    /// `StreamOpen`: nothing on the wire, no id, no event.
-    pub(crate) fn open(connection: &Arc<ConnectionInstance>, bidirectional: bool) -> Result<Arc<Self>, NativeError> {
+    /// `StreamOpen`: nothing on the wire, no id, no event. What is sent on it may go out in 0-RTT packets if `early`.
+    pub(crate) fn open(
+        connection: &Arc<ConnectionInstance>,
+        bidirectional: bool,
+        early: bool,
+    ) -> Result<Arc<Self>, NativeError> {
         let connection_inner = connection.inner();
         let flags = if bidirectional {
             sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_NONE
@@ -86,6 +94,8 @@ impl StreamInstance {
             inner: StreamInner::new(state, None),
             bidirectional,
             halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
+            sends_early: early,
+            began_early: false,
             priority: AtomicU16::new(DEFAULT_PRIORITY),
             connection: Mutex::new(Some(connection.clone())),
             connection_inner: connection_inner.clone(),
@@ -96,7 +106,7 @@ impl StreamInstance {
         Ok(instance)
     }
 
-    /// Takes over a stream that the peer started, inside PEER_STREAM_STARTED.
+    /// Takes over a stream that the peer started, inside PEER_STREAM_STARTED; in a 0-RTT packet if `early`.
     ///
     /// # Safety
     ///
@@ -105,6 +115,7 @@ impl StreamInstance {
         connection_inner: &Arc<ConnectionInner>,
         handle: sys::HQUIC,
         bidirectional: bool,
+        early: bool,
     ) -> Arc<Self> {
         let state = StreamInnerExclusive::remote(bidirectional, connection_inner.fixed_send_window());
         // SAFETY: as the caller promises; on the connection's worker a parameter call runs in place.
@@ -114,6 +125,8 @@ impl StreamInstance {
             inner: StreamInner::new(state, id),
             bidirectional,
             halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
+            sends_early: false,
+            began_early: early,
             priority: AtomicU16::new(DEFAULT_PRIORITY),
             connection: Mutex::default(),
             connection_inner: connection_inner.clone(),
@@ -122,6 +135,11 @@ impl StreamInstance {
         // SAFETY: the handle is valid during the event. The reference in `context` is MsQuic's until SHUTDOWN_COMPLETE.
         unsafe { call!(SetCallbackHandler(handle, stream_callback as *mut c_void, context.cast_mut().cast())) };
         instance
+    }
+
+    /// Whether the peer began it in a 0-RTT packet.
+    pub(crate) fn began_early(&self) -> bool {
+        self.began_early
     }
 
     /// Ties a stream of the peer's to the connection whose user accepted it.

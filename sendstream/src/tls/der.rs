@@ -5,50 +5,50 @@ use zeroize::Zeroizing;
 
 /// One element of DER.
 #[derive(Clone, Copy)]
-pub(super) struct Element<'a> {
+pub(crate) struct Element<'a> {
     /// What is between its header and its end.
-    pub(super) contents: &'a [u8],
+    pub(crate) contents: &'a [u8],
     /// All of it, header included.
-    pub(super) whole: &'a [u8],
-    tag: u8,
+    pub(crate) whole: &'a [u8],
+    pub(crate) tag: u8,
 }
 
 /// Reads elements one after the other; `None` means that the input is not the DER that was expected.
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(der: &'a [u8]) -> Self {
+    pub(crate) fn new(der: &'a [u8]) -> Self {
         Self(der)
     }
 
     /// The contents of the one element that `der` consists of.
-    pub(super) fn only(der: &'a [u8], tag: u8) -> Option<&'a [u8]> {
+    pub(crate) fn only(der: &'a [u8], tag: u8) -> Option<&'a [u8]> {
         let mut reader = Self(der);
         let element = reader.take(tag)?;
         reader.is_empty().then_some(element.contents)
     }
 
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
     /// The next element, which must have this tag.
-    pub(super) fn take(&mut self, tag: u8) -> Option<Element<'a>> {
+    pub(crate) fn take(&mut self, tag: u8) -> Option<Element<'a>> {
         self.next().filter(|element| element.tag == tag)
     }
 
     /// A reader of the contents of the next element, which must have this tag.
-    pub(super) fn enter(&mut self, tag: u8) -> Option<Self> {
+    pub(crate) fn enter(&mut self, tag: u8) -> Option<Self> {
         self.take(tag).map(|element| Self(element.contents))
     }
 
     /// Steps over the next element if it has this tag.
-    pub(super) fn skip_optional(&mut self, tag: u8) -> Option<()> {
+    pub(crate) fn skip_optional(&mut self, tag: u8) -> Option<()> {
         if self.0.first() == Some(&tag) { self.take(tag).map(drop) } else { Some(()) }
     }
 
     /// The next element, whatever it is.
-    pub(super) fn next(&mut self) -> Option<Element<'a>> {
+    pub(crate) fn next(&mut self) -> Option<Element<'a>> {
         let (&tag, rest) = self.0.split_first()?;
         let (&first, mut rest) = rest.split_first()?;
         // A tag number of 31 continues in more bytes; nothing that is read here has one.
@@ -74,7 +74,7 @@ impl<'a> Reader<'a> {
 /// An element with this tag, whose contents are `parts` joined.
 ///
 /// The memory is zeroed when dropped and never reallocated, because it may hold a private key.
-pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
+pub(crate) fn element(tag: u8, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     let length: usize = parts.iter().map(|part| part.len()).sum();
     let digits = length.to_be_bytes();
     let digits = &digits[length.leading_zeros() as usize / 8..];
@@ -92,14 +92,14 @@ pub(super) fn element(tag: u8, parts: &[&[u8]]) -> Zeroizing<Vec<u8>> {
     der
 }
 
-pub(super) const INTEGER: u8 = 0x02;
-pub(super) const BIT_STRING: u8 = 0x03;
-pub(super) const OCTET_STRING: u8 = 0x04;
-pub(super) const OBJECT_IDENTIFIER: u8 = 0x06;
-pub(super) const SEQUENCE: u8 = 0x30;
-pub(super) const SET: u8 = 0x31;
+pub(crate) const INTEGER: u8 = 0x02;
+pub(crate) const BIT_STRING: u8 = 0x03;
+pub(crate) const OCTET_STRING: u8 = 0x04;
+pub(crate) const OBJECT_IDENTIFIER: u8 = 0x06;
+pub(crate) const SEQUENCE: u8 = 0x30;
+pub(crate) const SET: u8 = 0x31;
 /// `[0]`, constructed.
-pub(super) const CONTEXT_0: u8 = 0xa0;
+pub(crate) const CONTEXT_0: u8 = 0xa0;
 
 #[cfg(test)]
 mod tests {

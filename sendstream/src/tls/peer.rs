@@ -29,6 +29,11 @@ impl PeerIdentity {
         CertificateHash::of(self.certificate())
     }
 
+    /// From a chain that was kept, the peer's own certificate first; `None` if there is none.
+    pub(crate) fn from_chain(chain: Vec<CertificateDer<'static>>) -> Option<Self> {
+        (!chain.is_empty()).then(|| Self(Arc::new(chain)))
+    }
+
     /// From what PEER_CERTIFICATE_RECEIVED reports; `None` if the peer showed no certificate.
     pub(crate) fn from_event(leaf_der: &[u8], chain_pkcs7: &[u8]) -> Option<Self> {
         if leaf_der.is_empty() {

@@ -4,6 +4,7 @@
 pub(crate) mod forwarder;
 pub(crate) mod memory;
 pub(crate) mod peer;
+pub(crate) mod relay;
 
 use std::{future::Future, net::SocketAddr, sync::mpsc, thread, time::Duration};
 

@@ -116,6 +116,9 @@ impl StreamInstance {
         if submission.starts {
             flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_START;
         }
+        if self.sends_early {
+            flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_ALLOW_0_RTT;
+        }
         if let Err(status) = self.native_send(payload, flags) {
             let (refusal, wakeups) = self.inner.lock().on_send_refused(bytes, submission, status);
             wakeups.wake();

@@ -1,0 +1,137 @@
+//! [`EarlyConnection`]: a connection before its handshake is done, for 0-RTT data.
+
+use std::sync::Arc;
+
+use crate::{
+    connection::{Connection, OpenError, instance::ConnectionInstance, resuming::Handshake},
+    error::ConnectionError,
+    recv_stream::RecvStream,
+    send_stream::SendStream,
+    stream::instance::CodeOutOfRange,
+    waiters::wait_for,
+};
+
+/// A connection whose handshake may still be going on, from [`Client::connect_0rtt`](crate::Client::connect_0rtt) or
+/// [`Incoming::accept_0rtt`](crate::Incoming::accept_0rtt).
+///
+/// It offers what is allowed that early; [`connected`](Self::connected) turns it into a [`Connection`]. In particular it
+/// has no datagrams, and no stream goes out early that was not opened for it.
+///
+/// Dropping it is like dropping the connection's last handle: it closes when every stream is over.
+///
+/// # 0-RTT data can be replayed
+///
+/// What a client sends on these streams before the server has answered can be recorded and sent to the server again by
+/// anybody on the path, any number of times within some seconds (RFC 9001 §9.2, RFC 8446 §8). Send only what may be
+/// acted upon twice, such as a request that changes nothing; if in doubt, `connected().await` first. Nor does early data
+/// have forward secrecy: who obtains the server's [`TicketKey`](crate::TicketKey) later can decrypt it.
+///
+/// On the server's side, what comes from the client before `connected` resolves may be such a copy. Answers are
+/// encrypted for the client that owns the session; a replayer cannot read them.
+#[derive(Debug)]
+pub struct EarlyConnection {
+    connection: Connection,
+    /// Whether early data may go out at all: a client that showed a ticket for it.
+    offered: bool,
+}
+
+impl EarlyConnection {
+    pub(crate) fn new(instance: Arc<ConnectionInstance>, offered: bool) -> Self {
+        Self { connection: Connection::new(instance), offered }
+    }
+
+    /// Opens a stream on which only this side sends, and whose data may go out before the handshake is done
+    /// (`QUIC_SEND_FLAG_ALLOW_0_RTT`). Nothing goes on the wire before the first [`send`](SendStream::send).
+    ///
+    /// On a client, data goes into 0-RTT packets as long as the handshake goes on and the server's limits of the earlier
+    /// connection allow. If the server refuses it, MsQuic sends it again when the handshake is done, and the server's
+    /// application sees it once. A [`send`](SendStream::send) resolves when the server has acknowledged it, either way. On a
+    /// server, data goes out behind the server's part of the handshake.
+    ///
+    /// A server that refuses early data and has lowered its limits since then may find what is sent again too much; the
+    /// connection then ends ([`ConnectionError::TransportClosed`]).
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]: the connection has ended or is about to.
+    pub fn open_uni_0rtt(&self) -> Result<SendStream, OpenError> {
+        self.connection.open_early(false).map(SendStream::new)
+    }
+
+    /// [`open_uni_0rtt`](Self::open_uni_0rtt) for a stream on which both sides send.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]: the connection has ended or is about to.
+    pub fn open_bi_0rtt(&self) -> Result<(SendStream, RecvStream), OpenError> {
+        let instance = self.connection.open_early(true)?;
+        Ok((SendStream::new(instance.clone()), RecvStream::new(instance)))
+    }
+
+    /// [`Connection::accept_uni`]: on a server, streams that the client opened early come before the handshake is done.
+    /// [`RecvStream::is_early`] tells them from others.
+    ///
+    /// # Errors
+    ///
+    /// The [`ConnectionError`] that ended the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no stream.
+    pub async fn accept_uni(&self) -> Result<RecvStream, ConnectionError> {
+        self.connection.accept_uni().await
+    }
+
+    /// [`Connection::accept_bi`]; otherwise like [`accept_uni`](Self::accept_uni).
+    ///
+    /// # Errors
+    ///
+    /// The [`ConnectionError`] that ended the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no stream.
+    pub async fn accept_bi(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
+        self.connection.accept_bi().await
+    }
+
+    /// Whether the client offered early data: it had a ticket for it. Always false on a server.
+    pub fn offered_0rtt(&self) -> bool {
+        self.offered
+    }
+
+    /// Resolves when the handshake is done: on a client, whether the server took its early data; on a server, whether a
+    /// stream began with some. False if the handshake failed.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the wait.
+    pub async fn accepted_0rtt(&self) -> bool {
+        let inner = self.connection.inner();
+        wait_for(Handshake(inner)).await.is_ok() && inner.lock().early_data_accepted()
+    }
+
+    /// Resolves when the handshake is done, with the connection. Streams go on as they are.
+    ///
+    /// # Errors
+    ///
+    /// The [`ConnectionError`] that ended the handshake.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops the connection.
+    pub async fn connected(self) -> Result<Connection, ConnectionError> {
+        wait_for(Handshake(self.connection.inner())).await?;
+        Ok(self.connection)
+    }
+
+    /// [`Connection::close`]. Before the handshake is done the peer does not get `code`, but
+    /// [`ConnectionError::Refused`] (RFC 9000 §10.2.3).
+    ///
+    /// # Errors
+    ///
+    /// [`CodeOutOfRange`]: `code` has more than 62 bits; nothing was closed.
+    pub fn close(&self, code: u64) -> Result<(), CodeOutOfRange> {
+        self.connection.close(code)
+    }
+}
