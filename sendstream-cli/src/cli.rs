@@ -60,6 +60,10 @@ pub(crate) struct RecvArgs {
     #[arg(long)]
     pub(crate) fsync: bool,
 
+    /// Let senders that come again resume their session, which saves a part of the handshake: see `send --sessions`.
+    #[arg(long)]
+    pub(crate) resume: bool,
+
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -78,6 +82,13 @@ pub(crate) struct SendArgs {
     /// The line that `sendstream recv` printed.
     #[arg(value_name = "TICKET")]
     pub(crate) ticket: Ticket,
+
+    /// Keep sessions in DIR, and resume one if the receiver is the same `recv --resume` as before.
+    ///
+    /// The files hold secrets: whoever reads or changes them can pose as this sender, or as the receiver. DIR is created
+    /// for its owner only if it is missing, and refused if others can write to it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) sessions: Option<PathBuf>,
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,

@@ -13,6 +13,7 @@
 //! | `version`  | `sendstream version`: what is linked in here                                   |
 //! | `protocol` | the bytes between the two ends, without a network                              |
 //! | `transport`| how both ends set up a connection, and how they end it                         |
+//! | `sessions` | session tickets of receivers, kept in files for the next run of `send`         |
 //! | `ticket`   | the one line that a receiver prints and a sender is given                      |
 //! | `name`     | which names a peer may give a file                                             |
 //! | `progress` | the bars on a terminal, the notes in a pipe                                    |
@@ -39,6 +40,7 @@ mod reader;
 mod receive;
 mod send;
 mod session;
+mod sessions;
 mod signal;
 mod summary;
 mod ticket;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures::{FutureExt as _, StreamExt as _, channel::mpsc, executor::block_on};
-use sendstream::{Identity, Incoming, Server};
+use sendstream::{Identity, Incoming, Resumption, Server};
 use serde::Serialize;
 
 use crate::{
@@ -37,13 +37,17 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
     let token = Token::random().map_err(|error| Failure::new(format!("cannot draw a token: {error}")))?;
     let progress = Progress::new(args.output.quiet);
 
-    let server =
-        Server::builder().identity(identity).alpn([ALPN]).transport(transport::settings()).bind(args.listen).map_err(
-            |error| {
-                Failure::new(format!("cannot listen on {}: {}", args.listen, chain(&error)))
-                    .todo("choose another address with `--listen IP:PORT`; port 0 takes a free one")
-            },
-        )?;
+    let resumption = if args.resume { Resumption::Resume } else { Resumption::Off };
+    let server = Server::builder()
+        .identity(identity)
+        .alpn([ALPN])
+        .resumption(resumption)
+        .transport(transport::settings())
+        .bind(args.listen)
+        .map_err(|error| {
+            Failure::new(format!("cannot listen on {}: {}", args.listen, chain(&error)))
+                .todo("choose another address with `--listen IP:PORT`; port 0 takes a free one")
+        })?;
     let local = server.local_addr().map_err(|error| Failure::new(format!("cannot listen: {error}")))?;
 
     let (host, port) = match args.advertise.clone() {

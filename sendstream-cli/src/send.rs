@@ -24,6 +24,7 @@ use crate::{
     progress::{Bar, Progress},
     protocol::{ALPN, Code, Hello, SERVER_NAME, Verdict, Welcome},
     reader::{Piece, Reader},
+    sessions::Sessions,
     signal::Interrupt,
     summary::{Direction, FileResult, Summary, count_files},
     ticket::Ticket,
@@ -44,15 +45,17 @@ fn send(args: &SendArgs, summary: &mut Summary) -> Result<(), Failure> {
     let files: Arc<[Outgoing]> = walk::list(&args.files, &progress)?.into();
     let interrupt = Interrupt::install()?;
     let trust = Trust::pinned([args.ticket.certificate_hash()]);
-    let client = Client::builder()
-        .alpn([ALPN])
-        .trust(trust)
-        .transport(transport::settings())
-        .build()
-        .map_err(|error| Failure::new(format!("cannot set up QUIC: {}", chain(&error))))?;
+    let mut client = Client::builder().alpn([ALPN]).trust(trust).transport(transport::settings());
+    if let Some(dir) = &args.sessions {
+        client = client.session_cache(Arc::new(Sessions::open(dir, args.ticket.certificate_hash())?));
+    }
+    let client = client.build().map_err(|error| Failure::new(format!("cannot set up QUIC: {}", chain(&error))))?;
 
     block_on(async {
         let connection = unless(&interrupt, connect(&client, &args.ticket)).await?;
+        if connection.session_resumed() {
+            progress.note("resumed an earlier session");
+        }
         let result = transfer(&connection, &args.ticket, files, &progress, &interrupt, summary).await;
         drop(connection);
         // The process must not end before the receiver is told.

@@ -172,3 +172,26 @@ fn files_travel_over_ipv6() {
     assert!(ticket.starts_with("sendstream:::1:"), "{ticket}");
     send_well(&[&files.file("x", b"x")], &ticket);
 }
+
+#[test]
+fn a_sender_that_comes_again_resumes_its_session() {
+    let (receiver, files) = (Receiver::start(&["--resume"]), Files::new());
+    let sessions = files.path("kept/sessions");
+    for (name, resumes) in [("first", false), ("second", true), ("third", true)] {
+        let mut command = sendstream();
+        command.args(["send", "--sessions"]).arg(&sessions).arg(files.file(name, b"x")).arg(&receiver.ticket);
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.contains("resumed an earlier session"), resumes, "{name}: {said}");
+        assert_eq!(receiver.session()["files"][0]["name"], name);
+    }
+    // Garbage costs the session, not the transfer.
+    for entry in fs::read_dir(&sessions).unwrap() {
+        fs::write(entry.unwrap().path(), noise(1, 5000)).unwrap();
+    }
+    let mut command = sendstream();
+    command.args(["send", "--sessions"]).arg(&sessions).arg(files.file("fourth", b"x")).arg(&receiver.ticket);
+    let output = command.output().unwrap();
+    assert!(output.status.success() && !String::from_utf8_lossy(&output.stderr).contains("resumed"));
+}
