@@ -729,7 +729,8 @@ unsafe extern "C" fn connection_callback(
         let verifying = kind == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED;
         Some(if verifying { NativeError::INTERNAL_ERROR.status() } else { SUCCESS })
     });
-    drop(turn);
+    let rest = turn.rest(&inner);
+    turn.end(rest);
     if last {
         inner.local_tasks.close();
         let inner = std::mem::ManuallyDrop::into_inner(inner);

@@ -83,7 +83,9 @@ unsafe extern "C" fn nudge_callback(
         unsafe { call!(StreamClose(handle)) };
         // SAFETY: the reference that `nudge` gave the stream, taken once: SHUTDOWN_COMPLETE comes once.
         let connection = unsafe { Arc::from_raw(context.cast::<ConnectionInner>().cast_const()) };
-        drop(Turn::begin_nudged(&connection));
+        let turn = Turn::begin_nudged(&connection);
+        let rest = turn.rest(&connection);
+        turn.end(rest);
     }
     0
 }

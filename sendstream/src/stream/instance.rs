@@ -292,55 +292,59 @@ unsafe extern "C" fn stream_callback(
     let event = unsafe { &*event };
     // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, and sends events in between only.
     let instance = unsafe { &*context };
-    // Ends with this function, when whatever the event asks for has been done.
-    let _turn = Turn::begin(&instance.connection_inner);
+    let turn = Turn::begin(&instance.connection_inner);
     let handled = panic::catch_unwind(AssertUnwindSafe(|| {
         // SAFETY: the event is one of this stream's.
         unsafe { instance.inner.callback_handler_impl(event, &*instance.connection_inner) }
     }));
-    let next = handled.unwrap_or_else(|_| instance.after_panic(event.Type));
-    match next {
-        Next::Return(status) => status,
-        Next::ShutDown => {
-            // It wakes only where it has to close the connection.
-            if panic::catch_unwind(AssertUnwindSafe(|| instance.shut_down_immediately())).is_err() {
-                tracing::error!("a waker panicked while a stream was shut down");
-            }
-            0
-        }
-        Next::Release => {
+    let next = handled.unwrap_or_else(|_| {
+        // SAFETY: the context is the instance of an `Arc`, of which MsQuic's reference is still there.
+        let instance = unsafe {
+            Arc::increment_strong_count(context);
+            Arc::from_raw(context)
+        };
+        after_panic(instance, event.Type)
+    });
+    if let Next::Return(status) = next {
+        let rest = turn.rest(&instance.connection_inner);
+        turn.end(rest);
+        return status;
+    }
+    // The instance may go now, and its connection is asked for what is left of the turn.
+    let connection = instance.connection_inner.clone();
+    let ended = panic::catch_unwind(AssertUnwindSafe(|| {
+        if next == Next::ShutDown {
+            instance.shut_down_immediately();
+        } else {
             // SAFETY: this is the reference that MsQuic was lent, and SHUTDOWN_COMPLETE is its last event.
             let instance = unsafe { Arc::from_raw(context) };
-            let released = panic::catch_unwind(AssertUnwindSafe(|| {
-                instance.let_connection_go();
-                drop(instance);
-            }));
-            if released.is_err() {
-                tracing::error!("a waker panicked while a stream closed");
-            }
-            0
+            instance.let_connection_go();
         }
+    }));
+    if ended.is_err() {
+        tracing::error!("a waker panicked while a stream closed");
     }
+    let rest = turn.rest(&connection);
+    turn.end(rest);
+    0
 }
 
-impl StreamInstance {
-    /// Foreign code (a waker, a buffer's owner) panicked inside an event: the stream fails, the process lives on.
-    fn after_panic(&self, event: sys::QUIC_STREAM_EVENT_TYPE) -> Next {
-        tracing::error!(stream = ?self.id(), event, "a waker or a buffer's owner panicked in a stream's event");
-        if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
-            return Next::Release;
-        }
-        let others = panic::catch_unwind(AssertUnwindSafe(|| {
-            self.shut_down_immediately();
-            self.inner.apply(|state| state.on_lost(None));
-        }));
-        if others.is_err() {
-            tracing::error!(stream = ?self.id(), "another waker panicked");
-        }
-        // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
-        const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
-        Next::Return(if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE { PENDING } else { 0 })
+/// Foreign code (a waker, a buffer's owner) panicked inside an event: the stream fails, the process lives on.
+fn after_panic(instance: Arc<StreamInstance>, event: sys::QUIC_STREAM_EVENT_TYPE) -> Next {
+    tracing::error!(stream = ?instance.id(), event, "a waker or a buffer's owner panicked in a stream's event");
+    if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
+        return Next::Release;
     }
+    let failed = panic::catch_unwind(AssertUnwindSafe(|| instance.inner.apply(|state| state.on_lost(None))));
+    if failed.is_err() {
+        tracing::error!(stream = ?instance.id(), "another waker panicked");
+    }
+    // Not here: it may bring SHUTDOWN_COMPLETE inside the call, and with it the end of an instance that the callbacks
+    // around this one have not done with.
+    background::run(move || instance.shut_down_immediately());
+    // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
+    const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
+    Next::Return(if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE { PENDING } else { 0 })
 }
 
 /// Closes a stream that never started, without waiting.
