@@ -12,7 +12,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-/// The tasks that wait for one kind of event.
+/// The tasks that wait for one kind of event that any number may wait for.
 ///
 /// A waiter is known by its [`WaiterKey`], so polling a thousand times stores one waker. The first waiter, mostly the
 /// only one, is stored without an allocation.
@@ -23,13 +23,53 @@ pub(crate) struct Waiters {
     last_key: u64,
 }
 
+/// The one task that waits for a kind of event which only the owner of `&mut` can wait for.
+#[derive(Debug, Default)]
+pub(crate) struct Waiter(Option<Waker>);
+
+impl Waiter {
+    /// Stores `waker`, as [`Waiters::register`] does.
+    pub(crate) fn register(&mut self, waker: &Waker, retired: &mut Vec<Waker>) {
+        match &self.0 {
+            Some(stored) if stored.will_wake(waker) => {}
+            _ => retired.extend(self.0.replace(waker.clone())),
+        }
+    }
+
+    /// Forgets the task. The waker is handed out as by [`Waiters::remove`].
+    #[must_use = "drop the waker after the lock"]
+    pub(crate) fn remove(&mut self) -> Option<Waker> {
+        self.0.take()
+    }
+
+    /// Moves the task into `wakeups`.
+    pub(crate) fn take_into(&mut self, wakeups: &mut Wakeups) {
+        if let Some(waker) = self.0.take() {
+            wakeups.add(waker);
+        }
+    }
+
+    /// [`Self::take_into`] where very many tasks may wait: it does not look whether one is to be woken already, which would
+    /// take time for each pair of them.
+    pub(crate) fn append_to(&mut self, wakeups: &mut Wakeups) {
+        wakeups.rest.extend(self.0.take());
+    }
+
+    /// How many waiters are stored.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.0.is_some())
+    }
+}
+
 /// Names one waiter among those of one [`Waiters`]; never used twice there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WaiterKey(u64);
 
 impl WaiterKey {
-    /// The waiter behind `poll_*` methods with `&mut self`: there is one, so a later poll replaces the earlier.
-    pub(crate) const OWNER: Self = Self(0);
+    /// For a test that needs but one.
+    #[cfg(test)]
+    pub(crate) const ONLY: Self = Self(0);
 }
 
 impl Waiters {
@@ -73,12 +113,6 @@ impl Waiters {
         if !self.rest.is_empty() {
             self.rest.drain(..).for_each(|(_, waker)| wakeups.add(waker));
         }
-    }
-
-    /// [`Self::take_into`] where very many tasks may wait: it does not look whether one is to be woken already, which would
-    /// take time for each pair of them.
-    pub(crate) fn append_to(&mut self, wakeups: &mut Wakeups) {
-        wakeups.rest.extend(self.first.take().into_iter().chain(self.rest.drain(..)).map(|(_, waker)| waker));
     }
 
     /// How many waiters are stored.
@@ -127,7 +161,7 @@ impl Wakeups {
         other.first.into_iter().chain(other.rest).for_each(|waker| self.add(waker));
     }
 
-    /// Adds those of `other`, as [`Waiters::append_to`] does.
+    /// Adds those of `other`, as [`Waiter::append_to`] does.
     pub(crate) fn append(&mut self, other: Self) {
         self.rest.extend(other.first.into_iter().chain(other.rest));
     }
@@ -259,16 +293,18 @@ mod tests {
 
     #[test]
     fn polling_a_thousand_times_stores_one_waker() {
-        let (mut waiters, mut retired) = (Waiters::default(), Vec::new());
+        let (mut waiters, mut waiter, mut retired) = (Waiters::default(), Waiter::default(), Vec::new());
         let key = waiters.new_key();
         let waker = Waker::from(Arc::new(Count::default()));
         for _ in 0..1000 {
             waiters.register(key, &waker, &mut retired);
-            waiters.register(WaiterKey::OWNER, &waker, &mut retired);
+            waiter.register(&waker, &mut retired);
         }
-        assert_eq!((waiters.len(), retired.len()), (2, 0));
-        waiters.register(key, &Waker::from(Arc::new(Count::default())), &mut retired);
-        assert_eq!((waiters.len(), retired.len()), (2, 1), "another task's takes its place");
+        assert_eq!((waiters.len(), waiter.len(), retired.len()), (1, 1, 0));
+        let another = Waker::from(Arc::new(Count::default()));
+        waiters.register(key, &another, &mut retired);
+        waiter.register(&another, &mut retired);
+        assert_eq!((waiters.len(), waiter.len(), retired.len()), (1, 1, 2), "another task's takes its place");
     }
 
     #[test]
@@ -277,9 +313,9 @@ mod tests {
         let waker = Waker::from(count.clone());
         let mut wakeups = Wakeups::none();
         for _ in 0..2 {
-            let mut waiters = Waiters::default();
-            waiters.register(WaiterKey::OWNER, &waker, &mut Vec::new());
-            waiters.take_into(&mut wakeups);
+            let mut waiter = Waiter::default();
+            waiter.register(&waker, &mut Vec::new());
+            waiter.take_into(&mut wakeups);
         }
         assert_eq!(wakeups.len(), 1);
         wakeups.wake();

@@ -14,7 +14,7 @@ use crate::{
     error::ConnectionError,
     stats::HandshakeInfo,
     stream::instance::StreamInstance,
-    waiters::{Retire, WaiterKey, Waiters, Wakeups},
+    waiters::{Retire, Waiter, WaiterKey, Waiters, Wakeups},
 };
 
 /// Everything about a connection that changes, behind `ConnectionInner`'s lock.
@@ -31,8 +31,8 @@ pub(crate) struct ConnectionInnerExclusive {
     /// Streams of the peer's, by kind, that wait to be accepted.
     accept_uni: AcceptQueue,
     accept_bi: AcceptQueue,
-    /// Tasks that wait for the handshake.
-    connected_waiters: Waiters,
+    /// The task that waits for the handshake.
+    connected_waiter: Waiter,
     /// Tasks in `closed`.
     closed_waiters: Waiters,
     /// A verifier that was asked about the peer; kept until the connection ends.
@@ -95,7 +95,7 @@ impl ConnectionInnerExclusive {
             abandoned: false,
             accept_uni: AcceptQueue::default(),
             accept_bi: AcceptQueue::default(),
-            connected_waiters: Waiters::default(),
+            connected_waiter: Waiter::default(),
             closed_waiters: Waiters::default(),
             judging: None,
             unstarted: Vec::new(),
@@ -176,7 +176,7 @@ impl ConnectionInnerExclusive {
     pub(crate) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
         match &self.state {
             ConnectionState::Connecting => {
-                self.connected_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
+                self.connected_waiter.register(cx.waker(), &mut self.retired);
                 Poll::Pending
             }
             ConnectionState::Connected(_) => Poll::Ready(Ok(())),
@@ -241,7 +241,7 @@ impl ConnectionInnerExclusive {
         let mut wakeups = Wakeups::none();
         if matches!(self.state, ConnectionState::Connecting) {
             self.state = ConnectionState::Connected(Arc::new(connected));
-            self.connected_waiters.take_into(&mut wakeups);
+            self.connected_waiter.take_into(&mut wakeups);
         }
         wakeups
     }
@@ -293,12 +293,8 @@ impl ConnectionInnerExclusive {
         let connected = self.connected();
         self.state = ConnectionState::Closed(cause, connected);
         let mut wakeups = Wakeups::none();
-        for waiters in [
-            &mut self.connected_waiters,
-            &mut self.closed_waiters,
-            &mut self.accept_uni.waiters,
-            &mut self.accept_bi.waiters,
-        ] {
+        self.connected_waiter.take_into(&mut wakeups);
+        for waiters in [&mut self.closed_waiters, &mut self.accept_uni.waiters, &mut self.accept_bi.waiters] {
             waiters.take_into(&mut wakeups);
         }
         Ending {

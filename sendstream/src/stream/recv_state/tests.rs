@@ -256,7 +256,7 @@ fn a_thousand_polls_store_one_waker() {
         assert!(reader.run(|cx| recv.poll_take(1, cx)).is_pending());
         assert!(waiter.run(|cx| recv.poll_received_reset(key, cx)).is_pending());
     }
-    assert_eq!((recv.read_waiters.len(), recv.reset_waiters.len()), (1, 1));
+    assert_eq!((recv.read_waiter.len(), recv.reset_waiters.len()), (1, 1));
     assert_eq!((reader.stored(), waiter.stored()), (1, 1));
 }
 

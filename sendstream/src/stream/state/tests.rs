@@ -72,16 +72,8 @@ fn stop_answer(stream: &mut StreamInnerExclusive) -> Poll<Result<Option<u64>, Co
 
 /// How many wakers are stored, of whatever kind.
 fn waiting(stream: &StreamInnerExclusive) -> usize {
-    [
-        &stream.start_waiters,
-        &stream.send_waiters,
-        &stream.window_waiters,
-        &stream.write_shutdown_waiters,
-        &stream.stopped_waiters,
-    ]
-    .into_iter()
-    .map(Waiters::len)
-    .sum()
+    let single = [&stream.start_waiter, &stream.send_waiter, &stream.window_waiter, &stream.write_shutdown_waiter];
+    single.into_iter().map(Waiter::len).sum::<usize>() + stream.stopped_waiters.len()
 }
 
 // ---- The tables ------------------------------------------------------------------------------------------------------
