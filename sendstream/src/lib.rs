@@ -44,6 +44,7 @@ mod config;
 mod connection;
 mod datagram;
 mod error;
+mod foreign;
 mod io;
 mod key_log;
 mod local_task;

@@ -10,7 +10,10 @@ use std::{
     panic::{self, AssertUnwindSafe},
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    thread,
 };
+
+use crate::foreign::discard;
 
 /// The tasks that wait for one kind of event.
 ///
@@ -113,12 +116,17 @@ impl Wakeups {
         }
         let mut panicked = None;
         for waker in self.first.into_iter().chain(self.rest) {
-            if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                panicked.get_or_insert(panic);
+            match panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                Ok(()) => {}
+                Err(panic) if panicked.is_none() => panicked = Some(panic),
+                Err(another) => discard(another),
             }
         }
-        if let Some(panic) = panicked {
-            panic::resume_unwind(panic);
+        match panicked {
+            // A second panic while this thread unwinds would end the process.
+            Some(panic) if thread::panicking() => discard(panic),
+            Some(panic) => panic::resume_unwind(panic),
+            None => {}
         }
     }
 

@@ -14,12 +14,13 @@ use std::{
     collections::VecDeque,
     fmt,
     panic::{self, AssertUnwindSafe},
+    pin::Pin,
     ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    task::Waker,
+    task::{Poll, Waker},
 };
 
 use async_task::Runnable;
@@ -27,6 +28,7 @@ use slab::Slab;
 
 use crate::{
     connection::inner::ConnectionInner,
+    foreign::{contain, discard},
     local_task::{LocalTask, LocalTaskError, Outcome},
 };
 
@@ -85,10 +87,8 @@ impl LocalTasks {
                 return false;
             };
             drop(queue);
-            if panic::catch_unwind(AssertUnwindSafe(|| task.run())).is_err() {
-                // A panic in `poll` is caught closer to it.
-                tracing::error!("a local task panicked when it was dropped");
-            }
+            // What its future does is contained closer to it; what is left is whoever waits for the task.
+            contain("a local task", || task.run());
         }
         let mut queue = self.lock();
         queue.attended = false;
@@ -102,15 +102,12 @@ impl LocalTasks {
             queue.closed = true;
             (std::mem::take(&mut queue.ready), std::mem::take(&mut queue.active))
         };
-        let canceled = panic::catch_unwind(AssertUnwindSafe(|| {
-            drop(ready);
-            for (_, waker) in active {
-                // Schedules the task, which is refused and thereby canceled.
-                waker.wake();
-            }
-        }));
-        if canceled.is_err() {
-            tracing::error!("a local task panicked when it was canceled");
+        for task in ready {
+            contain("a local task", || drop(task));
+        }
+        for (_, waker) in active {
+            // Schedules the task, which is refused and thereby canceled.
+            contain("a local task", || waker.wake());
         }
     }
 }
@@ -147,7 +144,7 @@ pub(crate) fn spawn<T: Send + 'static>(
     tasks.used.store(true, Ordering::Relaxed);
     let entry = queue.active.vacant_entry();
     let over = Over { connection: weak, key: entry.key() };
-    let (runnable, task) = async_task::spawn(guarded(future, over), schedule);
+    let (runnable, task) = async_task::spawn(guarded(Foreign(Some(Box::pin(future))), over), schedule);
     entry.insert(runnable.waker());
     drop(queue);
     runnable.schedule();
@@ -155,15 +152,31 @@ pub(crate) fn spawn<T: Send + 'static>(
 }
 
 /// `future`, its panic caught, and its entry among the active tasks removed when it is over or dropped.
-async fn guarded<T>(future: impl Future<Output = T>, over: Over) -> Outcome<T> {
-    let mut future = std::pin::pin!(future);
-    let outcome = std::future::poll_fn(|cx| match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(polled) => polled.map(Ok),
-        Err(panic) => std::task::Poll::Ready(Err(LocalTaskError::from_panic(&*panic))),
+async fn guarded<F: Future>(mut future: Foreign<F>, over: Over) -> Outcome<F::Output> {
+    let outcome = std::future::poll_fn(|cx| {
+        let Some(future) = &mut future.0 else { return Poll::Ready(Err(LocalTaskError::Canceled)) };
+        match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => {
+                let error = LocalTaskError::from_panic(&*panic);
+                discard(panic);
+                Poll::Ready(Err(error))
+            }
+        }
     })
     .await;
+    drop(future);
     drop(over);
     outcome
+}
+
+/// A task's future, whose destructor's panic is contained: it would end the process. Boxed for that.
+struct Foreign<F>(Option<Pin<Box<F>>>);
+
+impl<F> Drop for Foreign<F> {
+    fn drop(&mut self) {
+        contain("a local task's destructor", || drop(self.0.take()));
+    }
 }
 
 /// Takes a task out of the active ones when it is over.
@@ -218,11 +231,13 @@ impl Turn {
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.take()
-            && connection.local_tasks().run_ready()
-        {
-            connection.nudge();
-        }
+        contain("a connection's tasks", || {
+            if let Some(connection) = self.connection.take()
+                && connection.local_tasks().run_ready()
+            {
+                connection.nudge();
+            }
+        });
         CURRENT.set(self.outer);
     }
 }

@@ -6,7 +6,6 @@ mod sending;
 
 use std::{
     ffi::c_void,
-    panic::{self, AssertUnwindSafe},
     ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -19,6 +18,7 @@ use sendstream_sys as sys;
 use crate::{
     connection::{inner::ConnectionInner, instance::ConnectionInstance, local::Turn},
     error::{ConnectionError, NativeError},
+    foreign::contain,
     native::{
         api::call,
         background,
@@ -30,6 +30,7 @@ use crate::{
         recv_state::StreamRecv,
         state::{Refusal, StreamInnerExclusive, StreamState},
     },
+    waiters::Wakeups,
 };
 
 pub(crate) use receiving::Loan;
@@ -196,8 +197,8 @@ impl StreamInstance {
     }
 
     /// The connection ended without an event for this stream, because it never started.
-    pub(crate) fn connection_lost(&self, cause: ConnectionError) {
-        self.inner.apply(|state| state.on_lost(Some(cause)));
+    pub(crate) fn connection_lost(&self, cause: ConnectionError) -> Wakeups {
+        self.inner.lock().on_lost(Some(cause))
     }
 
     fn after_refusal(self: &Arc<Self>, refusal: Refusal) {
@@ -294,30 +295,23 @@ unsafe extern "C" fn stream_callback(
     let instance = unsafe { &*context };
     // Ends with this function, when whatever the event asks for has been done.
     let _turn = Turn::begin(&instance.connection_inner);
-    let handled = panic::catch_unwind(AssertUnwindSafe(|| {
+    let handled = contain("a stream's event", || {
         // SAFETY: the event is one of this stream's.
         unsafe { instance.inner.callback_handler_impl(event, &*instance.connection_inner) }
-    }));
-    let next = handled.unwrap_or_else(|_| instance.after_panic(event.Type));
+    });
+    let next = handled.unwrap_or_else(|| instance.after_panic(event.Type));
     match next {
         Next::Return(status) => status,
         Next::ShutDown => {
             // It wakes only where it has to close the connection.
-            if panic::catch_unwind(AssertUnwindSafe(|| instance.shut_down_immediately())).is_err() {
-                tracing::error!("a waker panicked while a stream was shut down");
-            }
+            contain("a stream's shutdown", || instance.shut_down_immediately());
             0
         }
         Next::Release => {
             // SAFETY: this is the reference that MsQuic was lent, and SHUTDOWN_COMPLETE is its last event.
             let instance = unsafe { Arc::from_raw(context) };
-            let released = panic::catch_unwind(AssertUnwindSafe(|| {
-                instance.let_connection_go();
-                drop(instance);
-            }));
-            if released.is_err() {
-                tracing::error!("a waker panicked while a stream closed");
-            }
+            contain("a stream's end", || instance.let_connection_go());
+            contain("a stream's close", || drop(instance));
             0
         }
     }
@@ -326,17 +320,14 @@ unsafe extern "C" fn stream_callback(
 impl StreamInstance {
     /// Foreign code (a waker, a buffer's owner) panicked inside an event: the stream fails, the process lives on.
     fn after_panic(&self, event: sys::QUIC_STREAM_EVENT_TYPE) -> Next {
-        tracing::error!(stream = ?self.id(), event, "a waker or a buffer's owner panicked in a stream's event");
         if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
             return Next::Release;
         }
-        let others = panic::catch_unwind(AssertUnwindSafe(|| {
+        contain("a stream's failure", || {
             self.shut_down_immediately();
-            self.inner.apply(|state| state.on_lost(None));
-        }));
-        if others.is_err() {
-            tracing::error!(stream = ?self.id(), "another waker panicked");
-        }
+            let lost = self.connection_inner.cause();
+            self.inner.apply(|state| state.on_lost(lost));
+        });
         // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
         const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
         Next::Return(if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE { PENDING } else { 0 })
@@ -381,7 +372,9 @@ unsafe extern "C" fn unstarted_callback(
         // SAFETY: the last event of a handle that only this callback knows.
         unsafe { call!(StreamClose(handle)) };
         // SAFETY: the reference that `close_unstarted` leaked, taken once: SHUTDOWN_COMPLETE comes once.
-        drop(unsafe { Arc::from_raw(context.cast::<ConnectionInner>().cast_const()) });
+        let connection = unsafe { Arc::from_raw(context.cast::<ConnectionInner>().cast_const()) };
+        // With the last reference goes what the application gave the connection, such as a verifier.
+        contain("a connection's close", || drop(connection));
     }
     0
 }
