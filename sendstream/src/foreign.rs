@@ -23,6 +23,31 @@ pub(crate) fn contain<T>(place: &'static str, body: impl FnOnce() -> T) -> Optio
     }
 }
 
+/// Something of the application's whose destructor's panic is contained, for where one would end the process.
+pub(crate) struct Contained<T>(Option<T>);
+
+impl<T> Contained<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self(Some(value))
+    }
+
+    /// The value, until it is taken.
+    pub(crate) fn get_mut(&mut self) -> Option<&mut T> {
+        self.0.as_mut()
+    }
+
+    /// Takes the value out, once.
+    pub(crate) fn take(mut self) -> Option<T> {
+        self.0.take()
+    }
+}
+
+impl<T> Drop for Contained<T> {
+    fn drop(&mut self) {
+        contain("a destructor", || drop(self.0.take()));
+    }
+}
+
 /// Gives up what was panicked with, whose destructor may panic in its turn.
 pub(crate) fn discard(mut panic: Box<dyn Any + Send>) {
     while let Err(next) = panic::catch_unwind(AssertUnwindSafe(|| drop(panic))) {

@@ -28,7 +28,7 @@ const ROLE: &str = "SENDSTREAM_TEST_EXITS";
 const STATUS: u8 = 7;
 
 /// How many processes each test starts.
-const ROUNDS: u32 = 20;
+const ROUNDS: u32 = 10;
 
 type Role = fn() -> ExitCode;
 

@@ -561,6 +561,46 @@ fn a_verifier_that_panics_when_it_is_given_up_by_a_server_harms_nobody() {
     }
 }
 
+// ---- Local tasks -----------------------------------------------------------------------------------------------------
+
+#[test]
+fn local_tasks_that_panic_in_every_way_harm_nobody() {
+    run(async {
+        let pair = Pair::new().await;
+        let dropped = Arc::new(AtomicUsize::new(0));
+        let bomb = || PanicOnDrop(dropped.clone());
+        // When the connection ends, when it is aborted, when it is polled with something to drop, when its result is dropped.
+        let held = bomb();
+        drop(pair.client.spawn_local(async move {
+            let _held = held;
+            std::future::pending::<()>().await
+        }));
+        let held = bomb();
+        pair.client
+            .spawn_local(async move {
+                let _held = held;
+                std::future::pending::<()>().await
+            })
+            .abort();
+        let held = bomb();
+        pair.client
+            .spawn_local(async move {
+                panic_any(held);
+            })
+            .await
+            .unwrap_err();
+        let result = bomb();
+        drop(pair.client.spawn_local(async move { result }));
+        // Tasks are polled in order, so the others were.
+        assert_eq!(pair.client.spawn_local(async { 7 }).await, Ok(7));
+        let mut stream = pair.client.open_uni().unwrap();
+        stream.finish_with("the connection lives on").await.unwrap();
+        drop(stream);
+        pair.end().await;
+        assert_eq!(dropped.load(Ordering::SeqCst), 4);
+    });
+}
+
 // ---- The log ---------------------------------------------------------------------------------------------------------
 
 const ROLE: &str = "SENDSTREAM_TEST_PANICS";

@@ -28,7 +28,7 @@ use slab::Slab;
 
 use crate::{
     connection::inner::ConnectionInner,
-    foreign::{contain, discard},
+    foreign::{Contained, contain, discard},
     local_task::{LocalTask, LocalTaskError, Outcome},
 };
 
@@ -144,7 +144,7 @@ pub(crate) fn spawn<T: Send + 'static>(
     tasks.used.store(true, Ordering::Relaxed);
     let entry = queue.active.vacant_entry();
     let over = Over { connection: weak, key: entry.key() };
-    let (runnable, task) = async_task::spawn(guarded(Foreign(Some(Box::pin(future))), over), schedule);
+    let (runnable, task) = async_task::spawn(guarded(Contained::new(Box::pin(future)), over), schedule);
     entry.insert(runnable.waker());
     drop(queue);
     runnable.schedule();
@@ -152,9 +152,9 @@ pub(crate) fn spawn<T: Send + 'static>(
 }
 
 /// `future`, its panic caught, and its entry among the active tasks removed when it is over or dropped.
-async fn guarded<F: Future>(mut future: Foreign<F>, over: Over) -> Outcome<F::Output> {
+async fn guarded<F: Future>(mut future: Contained<Pin<Box<F>>>, over: Over) -> Contained<Outcome<F::Output>> {
     let outcome = std::future::poll_fn(|cx| {
-        let Some(future) = &mut future.0 else { return Poll::Ready(Err(LocalTaskError::Canceled)) };
+        let Some(future) = future.get_mut() else { return Poll::Ready(Err(LocalTaskError::Canceled)) };
         match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(polled) => polled.map(Ok),
             Err(panic) => {
@@ -167,16 +167,7 @@ async fn guarded<F: Future>(mut future: Foreign<F>, over: Over) -> Outcome<F::Ou
     .await;
     drop(future);
     drop(over);
-    outcome
-}
-
-/// A task's future, whose destructor's panic is contained: it would end the process. Boxed for that.
-struct Foreign<F>(Option<Pin<Box<F>>>);
-
-impl<F> Drop for Foreign<F> {
-    fn drop(&mut self) {
-        contain("a local task's destructor", || drop(self.0.take()));
-    }
+    Contained::new(outcome)
 }
 
 /// Takes a task out of the active ones when it is over.
