@@ -57,6 +57,10 @@ mod stream;
 mod tls;
 mod waiters;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
 pub use config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig};

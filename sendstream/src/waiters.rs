@@ -85,7 +85,7 @@ impl Waiters {
     }
 
     /// How many waiters are stored.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len()
     }
@@ -149,7 +149,7 @@ impl Wakeups {
     }
 
     /// How many tasks would be woken.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len()
     }
@@ -186,7 +186,7 @@ impl<T: Retire> Lock<T> {
     }
 
     /// Whether somebody holds it right now.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn is_locked(&self) -> bool {
         matches!(self.0.try_lock(), Err(std::sync::TryLockError::WouldBlock))
     }

@@ -105,10 +105,16 @@ impl StreamInstance {
         /// What `poll_send_data` never sees acknowledged, so that it waits for the cause of a failure.
         const NEVER: u64 = u64::MAX;
         let bytes = payload.len();
-        let submission = match self.inner.lock().begin_send(bytes, fin) {
+        let begun = self.inner.lock().begin_send(bytes, fin);
+        let submission = match begun {
             Ok(submission) => submission,
-            Err(Denied::Because(error)) => return Err(error),
-            Err(Denied::CauseToCome) => return Ok(NEVER),
+            Err(denied) => {
+                contain("the owner of a buffer", || drop(payload));
+                return match denied {
+                    Denied::Because(error) => Err(error),
+                    Denied::CauseToCome => Ok(NEVER),
+                };
+            }
         };
         let mut flags = sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_NONE;
         if fin {
