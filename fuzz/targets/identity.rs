@@ -26,12 +26,12 @@ fuzz_target!(|data: &[u8]| {
         2 => load(Identity::from_pem(data, KEY)),
         3 => {
             let Ok(key) = PrivateKeyDer::try_from(data) else { return };
-            load(Identity::from_der([OWN.certificate().clone()], key));
+            load(Identity::from_der(vec![OWN.certificate().clone()], key.clone_key()));
         }
         4 => {
             let Some((first, second)) = split(data) else { return };
             let Ok(key) = PrivateKeyDer::try_from(second) else { return };
-            load(Identity::from_der([CertificateDer::from(first)], key));
+            load(Identity::from_der(vec![CertificateDer::from(first).into_owned()], key.clone_key()));
         }
         5 => {
             let _ = Trust::ca_pem(data);

@@ -85,7 +85,7 @@ impl Waiters {
     }
 
     /// How many waiters are stored.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len()
     }
@@ -149,7 +149,7 @@ impl Wakeups {
     }
 
     /// How many tasks would be woken.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len()
     }
