@@ -1,6 +1,7 @@
 //! What the targets in `fuzz/` cannot reach from outside. Compiled for them only.
 
 use crate::{
+    config::TransportConfig,
     stream::inner::tests::random_orders,
     tls::{ClientAuth, PeerIdentity, Trust},
 };
@@ -19,6 +20,11 @@ pub fn peer(trust: &Trust, server_name: &str, leaf: &[u8], chain: &[u8]) {
         as_server.unwrap_err();
         as_client.unwrap_err();
     }
+}
+
+/// Whether `transport` is taken, without asking MsQuic.
+pub fn is_taken(transport: &TransportConfig) -> bool {
+    transport.to_settings().is_ok()
 }
 
 /// MsQuic's events and the user's calls on one stream, in the order that the numbers choose, against a model.
