@@ -203,7 +203,7 @@ impl Buffer {
     }
 
     /// What it was made from.
-    pub(crate) fn into_payload(self: Box<Self>) -> Payload {
+    pub(crate) fn into_payload(self) -> Payload {
         self.payload
     }
 
