@@ -62,6 +62,13 @@ pub(crate) const FIXES: &[Edit] = &[
                       QUIC_ADDR_STR LocalAddressStr;",
     },
     Edit {
+        name: "sockets-end-at-exec",
+        file: "src/platform/datapath_epoll.c",
+        prevents: "a program that is started by one with a server inherits its sockets, and keeps the port after the server's end",
+        anchor: "(SocketType == CXPLAT_SOCKET_UDP ? SOCK_DGRAM : SOCK_STREAM) |\n                SOCK_NONBLOCK,",
+        replacement: "(SocketType == CXPLAT_SOCKET_UDP ? SOCK_DGRAM : SOCK_STREAM) |\n                SOCK_NONBLOCK | SOCK_CLOEXEC,",
+    },
+    Edit {
         name: "receive-not-forgotten",
         file: "src/core/stream_recv.c",
         prevents: "with several receives outstanding, the last bytes of a stream are now and then never indicated",

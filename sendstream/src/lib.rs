@@ -44,6 +44,7 @@ mod config;
 mod connection;
 mod datagram;
 mod error;
+mod foreign;
 mod io;
 mod key_log;
 mod local_task;
@@ -55,6 +56,10 @@ mod stats;
 mod stream;
 mod tls;
 mod waiters;
+
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};

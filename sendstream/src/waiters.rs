@@ -10,7 +10,10 @@ use std::{
     panic::{self, AssertUnwindSafe},
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    thread,
 };
+
+use crate::foreign::discard;
 
 /// The tasks that wait for one kind of event that any number may wait for.
 ///
@@ -147,12 +150,17 @@ impl Wakeups {
         }
         let mut panicked = None;
         for waker in self.first.into_iter().chain(self.rest) {
-            if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                panicked.get_or_insert(panic);
+            match panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                Ok(()) => {}
+                Err(panic) if panicked.is_none() => panicked = Some(panic),
+                Err(another) => discard(another),
             }
         }
-        if let Some(panic) = panicked {
-            panic::resume_unwind(panic);
+        match panicked {
+            // A second panic while this thread unwinds would end the process.
+            Some(panic) if thread::panicking() => discard(panic),
+            Some(panic) => panic::resume_unwind(panic),
+            None => {}
         }
     }
 
@@ -212,7 +220,7 @@ impl<T: Retire> Lock<T> {
     }
 
     /// Whether somebody holds it right now.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn is_locked(&self) -> bool {
         matches!(self.0.try_lock(), Err(std::sync::TryLockError::WouldBlock))
     }

@@ -2,7 +2,6 @@
 
 use std::{
     ffi::c_void,
-    panic::{self, AssertUnwindSafe},
     ptr::{self, NonNull},
     slice,
     sync::{
@@ -25,6 +24,7 @@ use crate::{
         state::{Connected, ConnectionInnerExclusive, Ending},
     },
     error::{ConnectionError, NativeError},
+    foreign::contain,
     key_log::KeyLog,
     native::{
         address::{Address, address_parameter},
@@ -299,35 +299,20 @@ impl ConnectionInner {
 
     /// Records that this side closes the connection with `code`, and does so.
     pub(crate) fn close(&self, code: u64) {
-        let tell = {
-            let state = self.lock();
-            state.is_live() && state.cause().is_none()
-        };
-        self.finish_ending(|state| state.on_closed(ConnectionError::LocallyClosed { code }));
-        if tell {
-            self.shut_down(code);
-        }
+        self.finish_ending(|state| state.close(code));
     }
 
     /// Nobody holds the connection any more.
     pub(crate) fn abandon(&self) {
-        let mut tell = false;
-        self.finish_ending(|state| {
-            let (live, ending) = state.abandon();
-            tell = live;
-            ending
-        });
+        contain("a waker", || self.finish_ending(ConnectionInnerExclusive::abandon));
         self.datagrams().abandon();
-        if tell {
-            self.shut_down(0);
-        }
     }
 
     /// Tells `stream`, which could not start, what ended the connection: now, or as soon as that is known.
     pub(crate) fn tell_when_lost(&self, stream: &Arc<StreamInstance>) {
         let cause = self.lock().tell_when_lost(Arc::downgrade(stream));
         if let Some(cause) = cause {
-            stream.connection_lost(cause);
+            stream.connection_lost(cause).wake();
         }
     }
 
@@ -548,9 +533,7 @@ impl ConnectionInner {
 
     /// Records `cause` where a waker's panic must not keep MsQuic from being told.
     fn end_with(&self, cause: ConnectionError) {
-        if panic::catch_unwind(AssertUnwindSafe(|| self.finish_ending(|state| state.on_closed(cause)))).is_err() {
-            tracing::error!("a waker panicked when a connection ended");
-        }
+        contain("a connection's end", || self.finish_ending(|state| state.on_closed(cause)));
     }
 
     /// QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED: how large a datagram can be sent, if any. MsQuic counts the payload.
@@ -634,12 +617,16 @@ impl ConnectionInner {
         String::from_utf8_lossy(text).into()
     }
 
-    /// A transition that may end the connection, and what that leaves to do outside of the lock.
+    /// A transition that may end the connection, and what that leaves to do outside of the lock. Waking comes last: a waker
+    /// that panics must keep nothing from being done.
     fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
-        let (Ending { mut wakeups, unstarted, judging, unaccepted }, cause) = {
+        let (Ending { shut_down, mut wakeups, unstarted, judging, unaccepted }, cause) = {
             let mut state = self.lock();
             (transition(&mut state), state.cause())
         };
+        if let Some(code) = shut_down {
+            self.shut_down(code);
+        }
         if let Some(judging) = judging {
             judging.cancel();
         }
@@ -647,13 +634,11 @@ impl ConnectionInner {
             self.over.store(true, Ordering::Release);
             let datagrams = self.datagrams().on_closed(cause);
             wakeups.append(datagrams);
-        }
-        wakeups.wake();
-        if let Some(cause) = cause {
             for stream in unstarted.iter().filter_map(std::sync::Weak::upgrade) {
-                stream.connection_lost(cause.clone());
+                wakeups.append(stream.connection_lost(cause.clone()));
             }
         }
+        wakeups.wake();
         drop(unaccepted);
     }
 
@@ -713,16 +698,15 @@ unsafe extern "C" fn connection_callback(
     // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE; this borrows it without taking it.
     let inner = std::mem::ManuallyDrop::new(unsafe { Arc::from_raw(context) });
     let turn = Turn::begin(&inner);
-    let handled = panic::catch_unwind(AssertUnwindSafe(|| {
+    let handled = contain("a connection's event", || {
         // SAFETY: the event is one of this connection's, on its worker.
         unsafe { inner.callback_handler_impl(event) }
-    }));
+    });
     let last = kind == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE;
-    let status = handled.unwrap_or_else(|_| {
-        tracing::error!(event = kind, "a waker panicked in a connection's event");
+    let status = handled.unwrap_or_else(|| {
         const INTERNAL_ERROR: u64 = 0x1;
-        if !last && panic::catch_unwind(AssertUnwindSafe(|| inner.close(INTERNAL_ERROR))).is_err() {
-            tracing::error!("another waker panicked");
+        if !last {
+            contain("a connection's failure", || inner.close(INTERNAL_ERROR));
         }
         // A verifier that panicked has not verified. For every other event MsQuic ignores a failure, except that it
         // closes a stream that was not taken, and one that was taken must not be closed twice.
@@ -734,7 +718,7 @@ unsafe extern "C" fn connection_callback(
     if last {
         inner.local_tasks.close();
         let inner = std::mem::ManuallyDrop::into_inner(inner);
-        let closed = panic::catch_unwind(AssertUnwindSafe(|| {
+        contain("a connection's close", || {
             // If nobody else is left, the handle closes here: in its own SHUTDOWN_COMPLETE that neither waits nor queues.
             if let Some(mut inner) = Arc::into_inner(inner)
                 && let Some(handle) = inner.handle.take()
@@ -742,10 +726,7 @@ unsafe extern "C" fn connection_callback(
                 // SAFETY: the last reference is gone, so nothing uses the handle.
                 unsafe { handle.close() };
             }
-        }));
-        if closed.is_err() {
-            tracing::error!("a waker panicked while a connection closed");
-        }
+        });
     }
     status.unwrap_or(SUCCESS)
 }

@@ -14,12 +14,13 @@ use std::{
     collections::VecDeque,
     fmt,
     panic::{self, AssertUnwindSafe},
+    pin::Pin,
     ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    task::Waker,
+    task::{Poll, Waker},
 };
 
 use async_task::Runnable;
@@ -27,6 +28,7 @@ use slab::Slab;
 
 use crate::{
     connection::inner::ConnectionInner,
+    foreign::{Contained, contain, discard},
     local_task::{LocalTask, LocalTaskError, Outcome},
 };
 
@@ -108,10 +110,8 @@ impl LocalTasks {
                 && let Some(task) = self.pop()
             {
                 polls += 1;
-                if panic::catch_unwind(AssertUnwindSafe(|| task.run())).is_err() {
-                    // A panic in `poll` is caught closer to it.
-                    tracing::error!("a local task panicked when it was dropped");
-                }
+                // What its future does is contained closer to it; what is left is whoever waits for the task.
+                contain("a local task", || task.run());
             }
             if polls == POLLS_PER_TURN {
                 self.attended.store(false, Ordering::SeqCst);
@@ -129,15 +129,12 @@ impl LocalTasks {
             self.any_ready.store(false, Ordering::SeqCst);
             (std::mem::take(&mut queue.ready), std::mem::take(&mut queue.active))
         };
-        let canceled = panic::catch_unwind(AssertUnwindSafe(|| {
-            drop(ready);
-            for (_, waker) in active {
-                // Schedules the task, which is refused and thereby canceled.
-                waker.wake();
-            }
-        }));
-        if canceled.is_err() {
-            tracing::error!("a local task panicked when it was canceled");
+        for task in ready {
+            contain("a local task", || drop(task));
+        }
+        for (_, waker) in active {
+            // Schedules the task, which is refused and thereby canceled.
+            contain("a local task", || waker.wake());
         }
     }
 }
@@ -173,7 +170,7 @@ pub(crate) fn spawn<T: Send + 'static>(
     }
     let entry = queue.active.vacant_entry();
     let over = Over { connection: weak, key: entry.key() };
-    let (runnable, task) = async_task::spawn(guarded(future, over), schedule);
+    let (runnable, task) = async_task::spawn(guarded(Contained::new(Box::pin(future)), over), schedule);
     entry.insert(runnable.waker());
     drop(queue);
     runnable.schedule();
@@ -181,15 +178,22 @@ pub(crate) fn spawn<T: Send + 'static>(
 }
 
 /// `future`, its panic caught, and its entry among the active tasks removed when it is over or dropped.
-async fn guarded<T>(future: impl Future<Output = T>, over: Over) -> Outcome<T> {
-    let mut future = std::pin::pin!(future);
-    let outcome = std::future::poll_fn(|cx| match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(polled) => polled.map(Ok),
-        Err(panic) => std::task::Poll::Ready(Err(LocalTaskError::from_panic(&*panic))),
+async fn guarded<F: Future>(mut future: Contained<Pin<Box<F>>>, over: Over) -> Contained<Outcome<F::Output>> {
+    let outcome = std::future::poll_fn(|cx| {
+        let Some(future) = future.get_mut() else { return Poll::Ready(Err(LocalTaskError::Canceled)) };
+        match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => {
+                let error = LocalTaskError::from_panic(&*panic);
+                discard(panic);
+                Poll::Ready(Err(error))
+            }
+        }
     })
     .await;
+    drop(future);
     drop(over);
-    outcome
+    Contained::new(outcome)
 }
 
 /// Takes a task out of the active ones when it is over.
@@ -256,9 +260,12 @@ impl Turn {
     /// Polls the tasks that were woken. Nothing that they may let go of may be borrowed meanwhile.
     pub(crate) fn end(self, rest: Option<Arc<ConnectionInner>>) {
         let Some(connection) = rest else { return };
-        if connection.local_tasks().run_ready() {
-            connection.nudge();
-        }
+        contain("a connection's tasks", || {
+            if connection.local_tasks().run_ready() {
+                connection.nudge();
+            }
+            drop(connection);
+        });
         CURRENT.set(self.outer);
     }
 }

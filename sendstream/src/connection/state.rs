@@ -76,6 +76,8 @@ struct AcceptQueue {
 #[derive(Debug, Default)]
 #[must_use]
 pub(crate) struct Ending {
+    /// MsQuic is to be told, with this code.
+    pub(crate) shut_down: Option<u64>,
     pub(crate) wakeups: Wakeups,
     /// Streams to be told.
     pub(crate) unstarted: Vec<Weak<StreamInstance>>,
@@ -147,14 +149,20 @@ impl ConnectionInnerExclusive {
         }
     }
 
-    /// Nobody holds the connection any more. Says whether MsQuic must be told.
-    pub(crate) fn abandon(&mut self) -> (bool, Ending) {
-        self.abandoned = true;
+    /// This side closes the connection with `code`. MsQuic is told by whoever calls this, unless it is not started yet:
+    /// then [`Self::on_start_accepted`] says so.
+    pub(crate) fn close(&mut self, code: u64) -> Ending {
         let tell = self.is_live() && self.cause().is_none();
-        let mut ending = self.on_closed(ConnectionError::LocallyClosed { code: 0 });
+        Ending { shut_down: tell.then_some(code), ..self.on_closed(ConnectionError::LocallyClosed { code }) }
+    }
+
+    /// Nobody holds the connection any more.
+    pub(crate) fn abandon(&mut self) -> Ending {
+        self.abandoned = true;
+        let mut ending = self.close(0);
         ending.unaccepted.extend(self.accept_uni.streams.drain(..));
         ending.unaccepted.extend(self.accept_bi.streams.drain(..));
-        (tell, ending)
+        ending
     }
 
     /// Registers a stream to be told what ended the connection; gives it back the cause when that is known already.
@@ -298,6 +306,7 @@ impl ConnectionInnerExclusive {
             waiters.take_into(&mut wakeups);
         }
         Ending {
+            shut_down: None,
             wakeups,
             unstarted: std::mem::take(&mut self.unstarted),
             judging: self.judging.take(),

@@ -15,7 +15,7 @@ use std::{
     thread,
 };
 
-use crate::error::NativeError;
+use crate::{error::NativeError, foreign::contain};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -117,9 +117,7 @@ fn start() -> Option<Sender<Job>> {
     let thread = thread::Builder::new().name("sendstream".into()).spawn(move || {
         for job in jobs {
             // A panic in a job (foreign code in a waker) must not end the thread that everybody's closes run on.
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-                tracing::error!("a background job panicked");
-            }
+            contain("a background job", job);
         }
     });
     match thread {

@@ -5,7 +5,6 @@ use std::{
     ffi::c_void,
     mem::ManuallyDrop,
     net::SocketAddr,
-    panic::{self, AssertUnwindSafe},
     ptr,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
@@ -20,6 +19,7 @@ use crate::{
         instance::ConnectionInstance,
     },
     error::NativeError,
+    foreign::contain,
     native::{
         address::{Address, address_parameter},
         api::call,
@@ -148,14 +148,14 @@ impl Listener {
             backlog.waiters.take_into(&mut wakeups);
             (!std::mem::replace(&mut backlog.closed, true), std::mem::take(&mut backlog.waiting))
         };
-        wakeups.wake();
-        drop(waiting);
         if first {
             let handle = self.handle;
             // STOP_COMPLETE may come inside the call, and unbinding may wait for a worker.
             // SAFETY: the handle is closed in STOP_COMPLETE only, which this call, made once, brings about.
             background::run(move || unsafe { call!(ListenerStop(handle.raw())) });
         }
+        drop(waiting);
+        contain("a waker", || wakeups.wake());
     }
 
     /// How many connections were refused because the backlog was full.
@@ -243,10 +243,10 @@ unsafe extern "C" fn listener_callback(
         sys::QUIC_LISTENER_EVENT_TYPE_QUIC_LISTENER_EVENT_NEW_CONNECTION => {
             // SAFETY: the type says that this member of the union is set.
             let data = unsafe { &event.__bindgen_anon_1.NEW_CONNECTION };
-            let handled = panic::catch_unwind(AssertUnwindSafe(|| {
+            let handled = contain("a listener's event", || {
                 // SAFETY: these are the event's, during the event.
                 unsafe { listener.handle_event_new_connection(&*data.Info, data.Connection) }
-            }));
+            });
             // Only a waker can panic here, after the connection was taken.
             handled.unwrap_or(0)
         }
@@ -254,10 +254,9 @@ unsafe extern "C" fn listener_callback(
             let guard = listener.guard.lock().unwrap_or_else(PoisonError::into_inner).take();
             // SAFETY: the only close of a handle that started; inside STOP_COMPLETE it does not wait.
             unsafe { call!(ListenerClose(handle)) };
-            drop(ManuallyDrop::into_inner(listener));
-            if panic::catch_unwind(AssertUnwindSafe(|| drop(guard))).is_err() {
-                tracing::error!("a waker panicked while a listener closed");
-            }
+            // With the last reference goes what the application gave the server, such as a verifier.
+            contain("a listener's close", || drop(ManuallyDrop::into_inner(listener)));
+            contain("a listener's end", || drop(guard));
             0
         }
         // Whatever a later MsQuic adds.

@@ -248,5 +248,6 @@ impl StreamInner {
     }
 }
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "what is fuzzed is the model in `random_orders`"))]
+pub(crate) mod tests;

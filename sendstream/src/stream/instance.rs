@@ -6,7 +6,6 @@ mod sending;
 
 use std::{
     ffi::c_void,
-    panic::{self, AssertUnwindSafe},
     ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -19,6 +18,7 @@ use sendstream_sys as sys;
 use crate::{
     connection::{inner::ConnectionInner, instance::ConnectionInstance, local::Turn},
     error::{ConnectionError, NativeError},
+    foreign::contain,
     native::{
         api::call,
         background,
@@ -30,6 +30,7 @@ use crate::{
         recv_state::StreamRecv,
         state::{Refusal, StreamInnerExclusive, StreamState},
     },
+    waiters::Wakeups,
 };
 
 pub(crate) use receiving::Loan;
@@ -196,8 +197,8 @@ impl StreamInstance {
     }
 
     /// The connection ended without an event for this stream, because it never started.
-    pub(crate) fn connection_lost(&self, cause: ConnectionError) {
-        self.inner.apply(|state| state.on_lost(Some(cause)));
+    pub(crate) fn connection_lost(&self, cause: ConnectionError) -> Wakeups {
+        self.inner.lock().on_lost(Some(cause))
     }
 
     fn after_refusal(self: &Arc<Self>, refusal: Refusal) {
@@ -293,11 +294,11 @@ unsafe extern "C" fn stream_callback(
     // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, and sends events in between only.
     let instance = unsafe { &*context };
     let turn = Turn::begin(&instance.connection_inner);
-    let handled = panic::catch_unwind(AssertUnwindSafe(|| {
+    let handled = contain("a stream's event", || {
         // SAFETY: the event is one of this stream's.
         unsafe { instance.inner.callback_handler_impl(event, &*instance.connection_inner) }
-    }));
-    let next = handled.unwrap_or_else(|_| {
+    });
+    let next = handled.unwrap_or_else(|| {
         // SAFETY: the context is the instance of an `Arc`, of which MsQuic's reference is still there.
         let instance = unsafe {
             Arc::increment_strong_count(context);
@@ -312,33 +313,30 @@ unsafe extern "C" fn stream_callback(
     }
     // The instance may go now, and its connection is asked for what is left of the turn.
     let connection = instance.connection_inner.clone();
-    let ended = panic::catch_unwind(AssertUnwindSafe(|| {
-        if next == Next::ShutDown {
-            instance.shut_down_immediately();
-        } else {
-            // SAFETY: this is the reference that MsQuic was lent, and SHUTDOWN_COMPLETE is its last event.
-            let instance = unsafe { Arc::from_raw(context) };
-            instance.let_connection_go();
-        }
-    }));
-    if ended.is_err() {
-        tracing::error!("a waker panicked while a stream closed");
+    if next == Next::ShutDown {
+        // It wakes only where it has to close the connection.
+        contain("a stream's shutdown", || instance.shut_down_immediately());
+    } else {
+        // SAFETY: this is the reference that MsQuic was lent, and SHUTDOWN_COMPLETE is its last event.
+        let instance = unsafe { Arc::from_raw(context) };
+        contain("a stream's end", || instance.let_connection_go());
+        contain("a stream's close", || drop(instance));
     }
     let rest = turn.rest(&connection);
     turn.end(rest);
+    contain("a connection's close", || drop(connection));
     0
 }
 
 /// Foreign code (a waker, a buffer's owner) panicked inside an event: the stream fails, the process lives on.
 fn after_panic(instance: Arc<StreamInstance>, event: sys::QUIC_STREAM_EVENT_TYPE) -> Next {
-    tracing::error!(stream = ?instance.id(), event, "a waker or a buffer's owner panicked in a stream's event");
     if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
         return Next::Release;
     }
-    let failed = panic::catch_unwind(AssertUnwindSafe(|| instance.inner.apply(|state| state.on_lost(None))));
-    if failed.is_err() {
-        tracing::error!(stream = ?instance.id(), "another waker panicked");
-    }
+    contain("a stream's failure", || {
+        let lost = instance.connection_inner.cause();
+        instance.inner.apply(|state| state.on_lost(lost));
+    });
     // Not here: it may bring SHUTDOWN_COMPLETE inside the call, and with it the end of an instance that the callbacks
     // around this one have not done with.
     background::run(move || instance.shut_down_immediately());
@@ -385,7 +383,9 @@ unsafe extern "C" fn unstarted_callback(
         // SAFETY: the last event of a handle that only this callback knows.
         unsafe { call!(StreamClose(handle)) };
         // SAFETY: the reference that `close_unstarted` leaked, taken once: SHUTDOWN_COMPLETE comes once.
-        drop(unsafe { Arc::from_raw(context.cast::<ConnectionInner>().cast_const()) });
+        let connection = unsafe { Arc::from_raw(context.cast::<ConnectionInner>().cast_const()) };
+        // With the last reference goes what the application gave the connection, such as a verifier.
+        contain("a connection's close", || drop(connection));
     }
     0
 }

@@ -1,6 +1,6 @@
 //! Ring 2: MsQuic's events fed to `StreamInner` without a network, counting wakes.
 
-mod random_orders;
+pub(crate) mod random_orders;
 
 use std::{
     mem::MaybeUninit,

@@ -9,6 +9,7 @@ use std::{
 use sendstream_sys as sys;
 
 use crate::{
+    foreign::contain,
     native::api::call,
     recv_stream::ReadError,
     stream::{
@@ -77,7 +78,7 @@ impl StreamInstance {
 
     /// What dropping the receive half means: the peer need not go on.
     pub(crate) fn drop_recv(&self) {
-        self.stop_dropped();
+        contain("a waker", || self.stop_dropped());
         self.half_dropped();
     }
 

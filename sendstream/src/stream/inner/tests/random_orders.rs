@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+#[cfg(test)]
 use proptest::prelude::*;
 
 use super::*;
@@ -727,6 +728,18 @@ impl World {
     }
 }
 
+/// Takes one legal step for each pair of numbers, and then lets everything come to its end.
+pub(crate) fn walk(choices: impl IntoIterator<Item = (u16, u16)>) {
+    let mut world = World::new();
+    for (choice, random) in choices {
+        let Some(step) = world.choose(choice.into()) else { break };
+        world.take(step, random.into());
+        world.check();
+    }
+    world.finish();
+}
+
+#[cfg(test)]
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
@@ -734,12 +747,6 @@ proptest! {
     fn whatever_the_order_each_wait_ends_once_with_the_answer_of_the_model(
         choices in prop::collection::vec(any::<(u16, u16)>(), 0..120),
     ) {
-        let mut world = World::new();
-        for (choice, random) in choices {
-            let Some(step) = world.choose(choice.into()) else { break };
-            world.take(step, random.into());
-            world.check();
-        }
-        world.finish();
+        walk(choices);
     }
 }
