@@ -5,6 +5,7 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use futures::future::poll_immediate;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sendstream::{
     BindError, Client, ConfigError, ConnectError, ConnectionError, Identity, Server, TransportConfig, Trust,
 };
@@ -321,6 +322,9 @@ fn an_aborted_stream_that_the_peer_never_admitted_does_not_hold_the_connection()
 
 #[test]
 fn servers_on_port_0_never_share_a_port() {
+    // Each server has a socket for each processor, and the limit that shells begin with is 1024 files.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     run(async {
         let identity = Identity::self_signed(["localhost"]).unwrap();
         let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
