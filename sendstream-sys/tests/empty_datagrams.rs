@@ -135,8 +135,8 @@ fn socket_address() -> [u8; ADDRESS_SIZE] {
 
 /// Without the files that are mapped: how much of those the kernel keeps is its own affair.
 fn resident_bytes() -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    let maps = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
+    let line = maps.lines().find_map(|line| line.strip_prefix("Anonymous:")).unwrap();
     line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
 }
 
