@@ -42,7 +42,8 @@ pub enum ConnectionError {
     /// The peer did not answer in time: the idle, handshake or disconnect timeout ran out.
     #[error("timed out")]
     TimedOut,
-    /// The peer's application or transport refused the connection before the handshake was done.
+    /// The peer's application or transport refused the connection before the handshake was done. The transport of a server
+    /// does so when nobody accepts those that wait already, or when its machine is busy for many seconds.
     #[error("refused by the peer")]
     Refused,
     /// This side does not believe the peer's certificate: [`Trust`](crate::Trust) says why. The peer gets

@@ -16,7 +16,7 @@ use std::{
 use futures::future::{Either, join_all, poll_immediate, select};
 use sendstream::{Bytes, ConnectionError, DatagramFate, SendDatagramError, TransportConfig};
 use support::{
-    Endpoints, Pair, pattern,
+    Endpoints, Pair, TIMEOUT, pattern,
     peer::{self, Peer, Role},
     run,
 };
@@ -224,13 +224,14 @@ fn both_sides_know_what_they_can_send_as_soon_as_they_are_connected() {
 fn a_close_ends_what_is_pending_with_its_cause() {
     run(async {
         let endpoints = Endpoints::new();
-        // None of the datagrams arrives, so none is acknowledged, and congestion control holds most of them back.
+        // Nothing that the client sends arrives any more, so nothing is acknowledged that would tell what is lost, and
+        // congestion control holds most of the datagrams back.
         let relay = Relay::start(endpoints.address);
         let (connection, server) = futures::join!(endpoints.client.connect(relay.address, "localhost"), async {
             endpoints.server.accept().await.unwrap().accept().await.unwrap()
         });
         let connection = connection.unwrap();
-        relay.lose_from(900);
+        relay.lose_from(0);
         let dropped = Arc::new(AtomicUsize::new(0));
         let mut sending: Vec<_> = (0..2000)
             .map(|_| connection.send_datagram(Bytes::from_owner(Owner(vec![0; 900], dropped.clone()))))
@@ -257,7 +258,7 @@ fn a_close_ends_what_is_pending_with_its_cause() {
 fn a_peer_that_is_gone_is_the_cause() {
     run(async {
         let mut peer = Peer::start("peer_process", Role::Hold);
-        let timeout = TransportConfig { disconnect_timeout: Duration::from_millis(500), ..Default::default() };
+        let timeout = TransportConfig { disconnect_timeout: TIMEOUT, ..Default::default() };
         let (client, connection) = peer.connect(timeout).await;
         peer.kill();
         let mut sending = connection.send_datagram("x");
@@ -312,10 +313,10 @@ fn a_datagram_whose_packet_is_lost_is_suspected_first_and_never_sent_again() {
         let client = client.unwrap();
         relay.lose_from(700);
         let mut lost = client.send_datagram(vec![0; 700]);
-        assert_eq!(lost.progress().await, Ok(DatagramFate::Sent));
+        // Once it is sent, the next has a packet of its own.
+        let mut steps = vec![lost.progress().await.unwrap()];
         // Only what is acknowledged later shows that something is missing.
         let mut later = 0u32;
-        let mut steps = Vec::new();
         while steps.last() != Some(&DatagramFate::Lost) {
             let (step, others) = (Box::pin(lost.progress()), client.send_datagram(later.to_be_bytes().to_vec()));
             match select(step, others).await {
@@ -324,7 +325,9 @@ fn a_datagram_whose_packet_is_lost_is_suspected_first_and_never_sent_again() {
             }
             later += 1;
         }
-        assert_eq!(steps, [DatagramFate::Suspected, DatagramFate::Lost]);
+        // A step that was overtaken before anybody looked is left out.
+        let mut all = [DatagramFate::Sent, DatagramFate::Suspected, DatagramFate::Lost].into_iter();
+        assert!(steps.iter().all(|step| all.any(|next| next == *step)), "{steps:?}");
         assert!(lost.was_suspected());
         assert_eq!(lost.await, Ok(DatagramFate::Lost));
         assert_eq!(server.read_datagram().await.unwrap(), &0u32.to_be_bytes()[..]);

@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     fs::{self, File},
     io::{BufRead as _, BufReader, Read},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc::{self, Receiver as Lines},
@@ -238,6 +239,12 @@ pub(crate) fn spoil(ticket: &str, which: Secret) -> String {
 pub(crate) enum Secret {
     Certificate,
     Token,
+}
+
+/// A ticket that leads to another address.
+pub(crate) fn readdress(ticket: &str, address: SocketAddr) -> String {
+    let (_, secret) = ticket.split_once('/').unwrap();
+    format!("sendstream:{address}/{secret}")
 }
 
 /// Waits for something that announces itself in no other way than by being so.

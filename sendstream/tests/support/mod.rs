@@ -9,8 +9,13 @@ use std::{future::Future, net::SocketAddr, sync::mpsc, thread, time::Duration};
 
 use sendstream::{Client, Connection, Identity, Server, TransportConfig, Trust};
 
-/// No wait in these tests lasts that long unless something hangs.
-pub(crate) const HANG: Duration = Duration::from_secs(60);
+/// No wait in these tests lasts that long unless something hangs, however slow the machine is: it is no test of speed.
+pub(crate) const HANG: Duration = Duration::from_secs(600);
+
+/// The timeout of a test that waits for a timeout. What must be done before it strikes has that much time, so that only a
+/// machine that stops for longer breaks the test's premise; the default timeout of a handshake, which every test is subject
+/// to, gives it no more.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs `future` to its end; panics instead of hanging.
 pub(crate) fn run<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
