@@ -40,7 +40,26 @@ impl Api {
         // SAFETY: on success MsQuic stored a pointer to its table, which stays valid until MsQuicClose, and nothing
         // here ever calls that.
         let table = unsafe { &*table.cast::<sys::QUIC_API_TABLE>() };
-        Ok(Self { table })
+        let api = Self { table };
+        api.warn_of_known_defects();
+        Ok(api)
+    }
+
+    /// What is built along has the mends as edits; what is installed may be older than they are.
+    fn warn_of_known_defects(&self) {
+        let mut version = [0_u32; 4];
+        let mut length = size_of_val(&version) as u32;
+        let get = self.table.GetParam.expect("MsQuic's API table has GetParam");
+        let parameter = sys::QUIC_PARAM_GLOBAL_LIBRARY_VERSION;
+        // SAFETY: no handle is needed for a global parameter, and at most `length` bytes are written to `version`.
+        let status = unsafe { get(ptr::null_mut(), parameter, &mut length, version.as_mut_ptr().cast()) };
+        if NativeError::check(status).is_ok() && sys::lacks_fixes(version) {
+            let version = version.map(|number| number.to_string()).join(".");
+            tracing::warn!(
+                version,
+                "the installed MsQuic lacks fixes for defects that strangers can use; see SECURITY.md"
+            );
+        }
     }
 }
 
