@@ -37,8 +37,8 @@ pub(crate) const FIXES: &[Edit] = &[
             // has no pointer to it any more either.
             Change {
                 file: "src/platform/datapath_epoll.c",
-                anchor: "        }\n    }\n\n    if (BytesTransferred == 0 || DatagramHead == NULL) {",
-                replacement: "        }\n\n        if (IoBlock->RefCount == 0) {\n            CxPlatPoolFree(IoBlock);\n        }\n    }\n\n    \
+                anchor: "SocketContext->DatapathPartition->Datapath->RecvBlockStride);\n        }\n    }\n\n    if (BytesTransferred == 0 || DatagramHead == NULL) {",
+                replacement: "SocketContext->DatapathPartition->Datapath->RecvBlockStride);\n        }\n\n        if (IoBlock->RefCount == 0) {\n            CxPlatPoolFree(IoBlock);\n        }\n    }\n\n    \
                               if (BytesTransferred == 0 || DatagramHead == NULL) {",
             },
         ],
