@@ -5,6 +5,8 @@
 # make test-debug  the second third of `make test`
 # make test-asan   the last third of `make test`
 # make fuzz        every fuzz target for FUZZ_SECONDS, 60 unless set; FUZZ_TARGETS chooses some
+# make test-ubsan  the library's tests with UndefinedBehaviorSanitizer in MsQuic's C; its reports fail it
+# make deny        the dependencies: known advisories, licences, doubles; needs cargo-deny
 #
 # Each of them first installs what the native build lacks, or says in one line what to install: see .ci/tools.
 
@@ -54,6 +56,17 @@ fuzz: tools
 	        -artifact_prefix=fuzz/failures/$$name- $$corpus fuzz/seeds/$$name || exit 1; \
 	done
 
+# It reports and goes on, so what it says is looked for.
+test-ubsan: tools
+	mkdir -p $(target)
+	SENDSTREAM_MSQUIC_SANITIZE=undefined $(cargo) test -p sendstream --all-features --test send_stream --test recv_stream \
+	    --test connection --test datagrams --test tls --test native_fixes --no-fail-fast --target-dir $(target)/ubsan -- --nocapture 2>&1 | \
+	    tee $(target)/ubsan.log | grep -E "^test |test result"
+	! grep -E "runtime error|^test result: FAILED|^error" $(target)/ubsan.log
+
+deny:
+	$(cargo) deny check
+
 # Nothing is linked here, so nothing native is built either.
 lint: export DOCS_RS = 1
 lint:
@@ -68,4 +81,4 @@ lint:
 tools:
 	@sh .ci/tools
 
-.PHONY: build demo test test-debug test-asan fuzz lint tools
+.PHONY: build demo test test-debug test-asan test-ubsan fuzz deny lint tools

@@ -44,6 +44,7 @@ impl Api {
         if let Err(status) = api.set_patience(MAX_WORKER_QUEUE_DELAY) {
             tracing::warn!(%status, "servers refuse connections as soon as the machine is busy");
         }
+        api.warn_of_known_defects();
         Ok(api)
     }
 
@@ -58,6 +59,23 @@ impl Api {
         let (id, length) = (sys::QUIC_PARAM_GLOBAL_SETTINGS, size_of_val(&settings) as u32);
         // SAFETY: a null handle means the library, and MsQuic reads `length` bytes of the parameter's layout.
         NativeError::check(unsafe { set_param(ptr::null_mut(), id, length, (&raw const settings).cast()) })
+    }
+
+    /// What is built along has the mends as edits; what is installed may be older than they are.
+    fn warn_of_known_defects(&self) {
+        let mut version = [0_u32; 4];
+        let mut length = size_of_val(&version) as u32;
+        let get = self.table.GetParam.expect("MsQuic's API table has GetParam");
+        let parameter = sys::QUIC_PARAM_GLOBAL_LIBRARY_VERSION;
+        // SAFETY: no handle is needed for a global parameter, and at most `length` bytes are written to `version`.
+        let status = unsafe { get(ptr::null_mut(), parameter, &mut length, version.as_mut_ptr().cast()) };
+        if NativeError::check(status).is_ok() && sys::lacks_fixes(version) {
+            let version = version.map(|number| number.to_string()).join(".");
+            tracing::warn!(
+                version,
+                "the installed MsQuic lacks fixes for defects that strangers can use; see SECURITY.md"
+            );
+        }
     }
 }
 
