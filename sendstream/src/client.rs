@@ -71,6 +71,7 @@ impl Client {
             key_log: self.key_log.clone(),
         };
         let inner = ConnectionInner::open(self.live.registration().handle(), shared, self.live.enter())?;
+        inner.name_client(address, server_name);
         let instance = ConnectionInstance::new(inner.clone());
         let configuration = self.configuration.clone();
         background::run(move || inner.start(configuration.handle(), &Address::from(address), &name));

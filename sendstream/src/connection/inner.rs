@@ -2,6 +2,7 @@
 
 use std::{
     ffi::c_void,
+    net::SocketAddr,
     panic::{self, AssertUnwindSafe},
     ptr::{self, NonNull},
     slice,
@@ -15,6 +16,7 @@ use std::{
 
 use bytes::Bytes;
 use sendstream_sys as sys;
+use tracing::{Span, field};
 
 use crate::{
     config::StreamScheduling,
@@ -56,6 +58,8 @@ pub(crate) struct ConnectionInner {
     peer: OnceLock<PeerIdentity>,
     datagrams: Lock<Datagrams>,
     local_tasks: LocalTasks,
+    /// The connection in logs. Written by: `name_client`, `name_server`, before MsQuic can send an event.
+    span: OnceLock<Span>,
     shared: ConnectionInnerShared,
 }
 
@@ -169,6 +173,7 @@ impl ConnectionInner {
             peer: OnceLock::new(),
             datagrams: Lock::default(),
             local_tasks: LocalTasks::default(),
+            span: OnceLock::new(),
             shared,
         })
     }
@@ -182,6 +187,27 @@ impl ConnectionInner {
     pub(crate) fn parameter<P: Parameter>(&self) -> Result<P, NativeError> {
         // SAFETY: the handle is a connection's and open, because `self` is alive.
         unsafe { parameter::get(self.handle().raw()) }
+    }
+
+    /// The connection in logs.
+    pub(crate) fn span(&self) -> &Span {
+        self.span.get_or_init(Span::none)
+    }
+
+    /// Begins the span of a client's connection. It outlives the call that makes it, so it is a root.
+    pub(crate) fn name_client(&self, remote: SocketAddr, server_name: &str) {
+        let local = field::Empty;
+        let span = tracing::info_span!(parent: None, "connection", role = "client", %remote, local, server_name);
+        tracing::debug!(parent: &span, "connecting");
+        let _ = self.span.set(span);
+    }
+
+    /// Begins the span of a server's connection, a root as a client's.
+    pub(crate) fn name_server(&self, remote: SocketAddr, local: Option<SocketAddr>, server_name: &str) {
+        let local = local.map(field::display);
+        let span = tracing::info_span!(parent: None, "connection", role = "server", %remote, local, server_name);
+        tracing::debug!(parent: &span, "a client wants a connection");
+        let _ = self.span.set(span);
     }
 
     /// Locks the state.
@@ -427,8 +453,18 @@ impl ConnectionInner {
             // SAFETY: this is a callback on the worker, so MsQuic writes nothing meanwhile.
             key_log.append(unsafe { secrets.get() });
         }
+        if let Some(local) = connected.local_address {
+            self.span().record("local", field::display(local));
+        }
+        let cipher_suite = connected.handshake.as_ref().map(|handshake| handshake.cipher_suite);
         let wakeups = self.lock().on_connected(connected);
         wakeups.wake();
+        tracing::debug!(
+            parent: self.span(),
+            alpn = %alpn.escape_ascii(),
+            cipher_suite = cipher_suite.map(field::display),
+            "connected"
+        );
     }
 
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_TRANSPORT: a transport ended the connection, the peer's or this
@@ -456,6 +492,7 @@ impl ConnectionInner {
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE: MsQuic is done with the connection and all of its streams.
     fn handle_event_shutdown_complete(&self) {
         self.finish_ending(ConnectionInnerExclusive::on_shutdown_complete);
+        tracing::debug!(parent: self.span(), "over");
     }
 
     /// QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED: the peer started a stream.
@@ -531,7 +568,7 @@ impl ConnectionInner {
             Err(refusal) => (false, refusal.alert()),
         };
         if let Err(refusal) = answer {
-            tracing::info!(%refusal, "the peer's certificate is refused");
+            tracing::info!(parent: self.span(), %refusal, "the peer's certificate is refused");
             self.end_with(ConnectionError::CertificateRefused(refusal));
         }
         // SAFETY: the handle is open, because `self` is alive. MsQuic ignores an answer that it no longer waits for.
@@ -549,22 +586,25 @@ impl ConnectionInner {
     /// Records `cause` where a waker's panic must not keep MsQuic from being told.
     fn end_with(&self, cause: ConnectionError) {
         if panic::catch_unwind(AssertUnwindSafe(|| self.finish_ending(|state| state.on_closed(cause)))).is_err() {
-            tracing::error!("a waker panicked when a connection ended");
+            tracing::error!(parent: self.span(), "a waker panicked when a connection ended");
         }
     }
 
     /// QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED: how large a datagram can be sent, if any. MsQuic counts the payload.
     fn handle_event_datagram_state_changed(&self, send_enabled: bool, max_send_length: u16) {
         self.datagrams().on_state_changed(send_enabled.then_some(max_send_length));
+        tracing::debug!(parent: self.span(), send_enabled, max_size = max_send_length, "datagrams");
     }
 
     /// QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED: a datagram of the peer's, in memory that is MsQuic's after this.
     fn handle_event_datagram_received(&self, datagram: &[u8]) {
         // MsQuic ends the connection of a peer that sends one although we said that we take none.
         let Some(limit) = self.shared.datagram_receive_buffer else { return };
+        let bytes = datagram.len();
         let datagram = Bytes::copy_from_slice(datagram);
         let wakeups = self.datagrams().on_received(datagram, limit);
         wakeups.wake();
+        tracing::trace!(parent: self.span(), bytes, "datagram received");
     }
 
     /// QUIC_CONNECTION_EVENT_DATAGRAM_SEND_STATE_CHANGED: what became of a datagram.
@@ -585,6 +625,7 @@ impl ConnectionInner {
         drop(buffer);
         let wakeups = self.datagrams().on_send_change(id, change);
         wakeups.wake();
+        tracing::trace!(parent: self.span(), ?id, ?change, "datagram");
     }
 
     /// Sets which stream goes first, on the worker.
@@ -600,7 +641,7 @@ impl ConnectionInner {
             ))
         };
         if let Err(error) = NativeError::check(status) {
-            tracing::warn!(%error, "the scheduling of streams stays as it was");
+            tracing::warn!(parent: self.span(), %error, "the scheduling of streams stays as it was");
         }
     }
 
@@ -610,7 +651,7 @@ impl ConnectionInner {
     }
 
     /// An address parameter, asked for on the worker.
-    fn address(&self, parameter: u32) -> Option<std::net::SocketAddr> {
+    fn address(&self, parameter: u32) -> Option<SocketAddr> {
         // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in place.
         unsafe { address_parameter(self.handle().raw(), parameter) }
     }
@@ -636,9 +677,10 @@ impl ConnectionInner {
 
     /// A transition that may end the connection, and what that leaves to do outside of the lock.
     fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
-        let (Ending { mut wakeups, unstarted, judging, unaccepted }, cause) = {
+        let (Ending { mut wakeups, unstarted, judging, unaccepted }, cause, first) = {
             let mut state = self.lock();
-            (transition(&mut state), state.cause())
+            let first = state.cause().is_none();
+            (transition(&mut state), state.cause(), first)
         };
         if let Some(judging) = judging {
             judging.cancel();
@@ -652,6 +694,9 @@ impl ConnectionInner {
         if let Some(cause) = cause {
             for stream in unstarted.iter().filter_map(std::sync::Weak::upgrade) {
                 stream.connection_lost(cause.clone());
+            }
+            if first {
+                tracing::debug!(parent: self.span(), %cause, "closed");
             }
         }
         drop(unaccepted);
@@ -719,10 +764,10 @@ unsafe extern "C" fn connection_callback(
     }));
     let last = kind == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE;
     let status = handled.unwrap_or_else(|_| {
-        tracing::error!(event = kind, "a waker panicked in a connection's event");
+        tracing::error!(parent: inner.span(), event = kind, "a waker panicked in a connection's event");
         const INTERNAL_ERROR: u64 = 0x1;
         if !last && panic::catch_unwind(AssertUnwindSafe(|| inner.close(INTERNAL_ERROR))).is_err() {
-            tracing::error!("another waker panicked");
+            tracing::error!(parent: inner.span(), "another waker panicked");
         }
         // A verifier that panicked has not verified. For every other event MsQuic ignores a failure, except that it
         // closes a stream that was not taken, and one that was taken must not be closed twice.

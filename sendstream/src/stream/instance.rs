@@ -15,6 +15,7 @@ use std::{
 };
 
 use sendstream_sys as sys;
+use tracing::Span;
 
 use crate::{
     connection::{inner::ConnectionInner, instance::ConnectionInstance, local::Turn},
@@ -83,7 +84,7 @@ impl StreamInstance {
         let state = StreamInnerExclusive::local(recv, connection_inner.fixed_send_window());
         let instance = Arc::new(Self {
             handle: Handle::new(handle),
-            inner: StreamInner::new(state, None),
+            inner: StreamInner::new(state, None, span(connection_inner, bidirectional, "this side", None)),
             bidirectional,
             halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
             priority: AtomicU16::new(DEFAULT_PRIORITY),
@@ -111,7 +112,7 @@ impl StreamInstance {
         let id = unsafe { stream_id(handle) };
         let instance = Arc::new(Self {
             handle: Handle::new(handle),
-            inner: StreamInner::new(state, id),
+            inner: StreamInner::new(state, id, span(connection_inner, bidirectional, "the peer", id)),
             bidirectional,
             halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
             priority: AtomicU16::new(DEFAULT_PRIORITY),
@@ -162,6 +163,12 @@ impl StreamInstance {
     /// The stream's id, once it has one.
     pub(crate) fn id(&self) -> Option<u64> {
         self.inner.id()
+    }
+
+    /// Where warnings about the stream go: to its connection's span where streams have none.
+    fn span(&self) -> &Span {
+        let span = self.inner.span();
+        if span.is_disabled() { self.connection_inner.span() } else { span }
     }
 
     /// A number for logs that names this stream among all that are open, also before it has an id.
@@ -220,7 +227,7 @@ impl StreamInstance {
         // SAFETY: the handle is open, because `self` is alive.
         let status = unsafe { call!(StreamShutdown(self.handle.raw(), flags, code)) };
         if let Err(error) = NativeError::check(status) {
-            tracing::error!(%error, "a stream could not be shut down: closing its connection");
+            tracing::error!(parent: self.span(), %error, "a stream could not be shut down: closing its connection");
             self.connection_inner.close(code);
         }
     }
@@ -304,7 +311,7 @@ unsafe extern "C" fn stream_callback(
         Next::ShutDown => {
             // It wakes only where it has to close the connection.
             if panic::catch_unwind(AssertUnwindSafe(|| instance.shut_down_immediately())).is_err() {
-                tracing::error!("a waker panicked while a stream was shut down");
+                tracing::error!(parent: instance.span(), id = instance.id(), "a waker panicked at a shutdown");
             }
             0
         }
@@ -326,7 +333,7 @@ unsafe extern "C" fn stream_callback(
 impl StreamInstance {
     /// Foreign code (a waker, a buffer's owner) panicked inside an event: the stream fails, the process lives on.
     fn after_panic(&self, event: sys::QUIC_STREAM_EVENT_TYPE) -> Next {
-        tracing::error!(stream = ?self.id(), event, "a waker or a buffer's owner panicked in a stream's event");
+        tracing::error!(parent: self.span(), id = self.id(), event, "a waker or a buffer's owner panicked");
         if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
             return Next::Release;
         }
@@ -335,12 +342,18 @@ impl StreamInstance {
             self.inner.apply(|state| state.on_lost(None));
         }));
         if others.is_err() {
-            tracing::error!(stream = ?self.id(), "another waker panicked");
+            tracing::error!(parent: self.span(), id = self.id(), "another waker panicked");
         }
         // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
         const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
         Next::Return(if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE { PENDING } else { 0 })
     }
+}
+
+/// A stream in logs, within its connection.
+fn span(connection: &ConnectionInner, bidirectional: bool, opened_by: &str, id: Option<u64>) -> Span {
+    let kind = if bidirectional { "bidirectional" } else { "unidirectional" };
+    tracing::debug_span!(parent: connection.span(), "stream", id, kind, opened_by)
 }
 
 /// Closes a stream that never started, without waiting.

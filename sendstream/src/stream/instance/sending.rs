@@ -104,6 +104,7 @@ impl StreamInstance {
         /// What `poll_send_data` never sees acknowledged, so that it waits for the cause of a failure.
         const NEVER: u64 = u64::MAX;
         let bytes = payload.len();
+        tracing::trace!(parent: self.inner.span(), bytes, fin, "send");
         let submission = match self.inner.lock().begin_send(bytes, fin) {
             Ok(submission) => submission,
             Err(Denied::Because(error)) => return Err(error),
@@ -208,6 +209,9 @@ impl StreamInstance {
             self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_SEND, code);
         }
         wakeups.wake();
+        if tell {
+            tracing::debug!(parent: self.inner.span(), code, "reset");
+        }
         Ok(())
     }
 
@@ -242,7 +246,7 @@ impl StreamInstance {
                 ))
             };
             if let Err(error) = NativeError::check(status) {
-                tracing::debug!(%error, "the stream's priority was not set");
+                tracing::warn!(parent: instance.span(), %error, "the stream's priority was not set");
             }
         });
     }
