@@ -41,7 +41,7 @@ lint: export DOCS_RS = 1
 lint:
 	cargo fmt --all -- --check
 	$(cargo) clippy --workspace --all-targets --all-features --target-dir $(target)/lint -- -D warnings
-	for features in "" tokio futures-io; do \
+	for features in "" tokio futures-io metrics; do \
 	    $(cargo) clippy -p sendstream --features "$$features" --target-dir $(target)/lint -- -D warnings || exit 1; \
 	done
 	RUSTDOCFLAGS="-D warnings" $(cargo) doc --workspace --no-deps --all-features --target-dir $(target)/lint

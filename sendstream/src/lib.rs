@@ -35,8 +35,9 @@
 //!
 //! - `tokio`: `tokio::io::AsyncWrite` for [`SendStream`], `tokio::io::AsyncRead` for [`RecvStream`].
 //! - `futures-io`: the same traits of `futures`.
+//! - `metrics`: [`metrics`](crate::metrics), the crate's numbers for exporters.
 //!
-//! Both are off by default, and neither brings a runtime: nothing here needs a particular executor.
+//! All are off by default, and none brings a runtime: nothing here needs a particular executor.
 //! MsQuic has its own threads, and every future is woken from them.
 //!
 //! # Logs
@@ -78,6 +79,8 @@ mod error;
 mod io;
 mod key_log;
 mod local_task;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod native;
 mod recv_stream;
 mod send_stream;
