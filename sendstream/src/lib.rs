@@ -35,7 +35,7 @@
 //!
 //! - `tokio`: `tokio::io::AsyncWrite` for [`SendStream`], `tokio::io::AsyncRead` for [`RecvStream`].
 //! - `futures-io`: the same traits of `futures`.
-//! - `metrics`: [`metrics`](crate::metrics), the crate's numbers for exporters.
+//! - `metrics`: the module of this name, with the crate's numbers for exporters.
 //!
 //! All are off by default, and none brings a runtime: nothing here needs a particular executor.
 //! MsQuic has its own threads, and every future is woken from them.
@@ -112,5 +112,5 @@ pub use stats::{
 pub use stream::{buffer::Payload, instance::CodeOutOfRange};
 pub use tls::{
     CertificateHash, CertificateRefusal, ClientAuth, Identity, IdentityError, ParseCertificateHashError,
-    PeerCertificate, PeerIdentity, Trust, TrustError,
+    ParsePublicKeyHashError, PeerCertificate, PeerIdentity, PublicKeyHash, Trust, TrustError,
 };
