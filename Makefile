@@ -19,7 +19,7 @@ build: tools
 demo: build
 	$(target)/release/sendstream demo
 
-test: tools
+test: test-tools
 	$(cargo) test --workspace --all-features
 	$(MAKE) --no-print-directory test-debug test-asan
 
@@ -49,4 +49,7 @@ lint:
 tools:
 	@sh .ci/tools
 
-.PHONY: build demo test test-debug test-asan lint tools
+test-tools:
+	@sh .ci/tools tests
+
+.PHONY: build demo test test-debug test-asan lint tools test-tools

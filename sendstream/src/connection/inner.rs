@@ -76,7 +76,7 @@ pub(crate) struct ConnectionInnerShared {
     pub(crate) datagram_receive_buffer: Option<usize>,
     /// Which stream goes first.
     pub(crate) scheduling: StreamScheduling,
-    /// Where a client's TLS secrets go, if anywhere.
+    /// Where the TLS secrets go, if anywhere.
     pub(crate) key_log: Option<KeyLog>,
 }
 
@@ -156,6 +156,10 @@ impl ConnectionInner {
                 Arc::as_ptr(&inner).cast_mut().cast()
             ));
         };
+        // On the worker, so it runs in place.
+        if let Err(error) = inner.lend_secrets() {
+            tracing::warn!(%error, "a connection's keys will not be logged");
+        }
         inner
     }
 

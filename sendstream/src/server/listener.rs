@@ -21,6 +21,7 @@ use crate::{
         instance::ConnectionInstance,
     },
     error::NativeError,
+    key_log::KeyLog,
     native::{
         address::{Address, address_parameter},
         api::call,
@@ -55,6 +56,7 @@ pub(crate) struct ListenerSettings {
     pub(crate) drop_error_code: u64,
     pub(crate) datagram_receive_buffer: Option<usize>,
     pub(crate) scheduling: StreamScheduling,
+    pub(crate) key_log: Option<KeyLog>,
 }
 
 /// Connections that wait to be taken.
@@ -215,7 +217,7 @@ impl Listener {
             drop_error_code: self.settings.drop_error_code,
             datagram_receive_buffer: self.settings.datagram_receive_buffer,
             scheduling: self.settings.scheduling,
-            key_log: None,
+            key_log: self.settings.key_log.clone(),
         };
         // SAFETY: the connection is the event's, and success is what this function returns from here on.
         let inner = unsafe { ConnectionInner::take_over(connection, shared, self.live.enter()) };
