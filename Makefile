@@ -23,7 +23,7 @@ build: tools
 demo: build
 	$(target)/release/sendstream demo
 
-test: tools
+test: test-tools
 	$(cargo) test --workspace --all-features
 	$(MAKE) --no-print-directory test-debug test-asan
 
@@ -73,7 +73,7 @@ lint:
 	cargo fmt --all -- --check
 	cargo fmt --manifest-path fuzz/Cargo.toml -- --check
 	$(cargo) clippy --workspace --all-targets --all-features --target-dir $(target)/lint -- -D warnings
-	for features in "" tokio futures-io; do \
+	for features in "" tokio futures-io metrics; do \
 	    $(cargo) clippy -p sendstream --features "$$features" --target-dir $(target)/lint -- -D warnings || exit 1; \
 	done
 	RUSTDOCFLAGS="-D warnings" $(cargo) doc --workspace --no-deps --all-features --target-dir $(target)/lint
@@ -81,4 +81,7 @@ lint:
 tools:
 	@sh .ci/tools
 
-.PHONY: build demo test test-debug test-asan test-ubsan fuzz deny lint tools
+test-tools:
+	@sh .ci/tools tests
+
+.PHONY: build demo test test-debug test-asan test-ubsan fuzz deny lint tools test-tools

@@ -76,10 +76,12 @@ pub(crate) const FIXES: &[Edit] = &[
     },
     Edit {
         name: "sockets-end-at-exec",
-        file: "src/platform/datapath_epoll.c",
         prevents: "a program that is started by one with a server inherits its sockets, and keeps the port after the server's end",
-        anchor: "(SocketType == CXPLAT_SOCKET_UDP ? SOCK_DGRAM : SOCK_STREAM) |\n                SOCK_NONBLOCK,",
-        replacement: "(SocketType == CXPLAT_SOCKET_UDP ? SOCK_DGRAM : SOCK_STREAM) |\n                SOCK_NONBLOCK | SOCK_CLOEXEC,",
+        changes: &[Change {
+            file: "src/platform/datapath_epoll.c",
+            anchor: "(SocketType == CXPLAT_SOCKET_UDP ? SOCK_DGRAM : SOCK_STREAM) |\n                SOCK_NONBLOCK,",
+            replacement: "(SocketType == CXPLAT_SOCKET_UDP ? SOCK_DGRAM : SOCK_STREAM) |\n                SOCK_NONBLOCK | SOCK_CLOEXEC,",
+        }],
     },
     Edit {
         name: "receive-not-forgotten",

@@ -10,7 +10,7 @@ use crate::{
         instance::ConnectionInstance,
     },
     error::{ConnectionError, NativeError},
-    key_log::KeyLog,
+    key_log::{self, KeyLog},
     native::{
         address::Address,
         background,
@@ -71,6 +71,7 @@ impl Client {
             key_log: self.key_log.clone(),
         };
         let inner = ConnectionInner::open(self.live.registration().handle(), shared, self.live.enter())?;
+        inner.name_client(address, server_name);
         let instance = ConnectionInstance::new(inner.clone());
         let configuration = self.configuration.clone();
         background::run(move || inner.start(configuration.handle(), &Address::from(address), &name));
@@ -157,7 +158,7 @@ impl ClientBuilder {
     /// [`key_log`](Self::key_log) to the file that the environment variable `SSLKEYLOGFILE` names now; without the variable,
     /// or when it is empty, nothing changes. Unless this is called the variable is ignored.
     pub fn key_log_from_env(self) -> Self {
-        match std::env::var_os("SSLKEYLOGFILE").filter(|path| !path.is_empty()) {
+        match key_log::path_from_env() {
             Some(path) => self.key_log(path),
             None => self,
         }
@@ -170,13 +171,7 @@ impl ClientBuilder {
     /// [`ConfigError`]: what the builder was given cannot be used, or MsQuic could not start.
     pub fn build(self) -> Result<Client, ConfigError> {
         let alpn = Alpn::new(self.alpn)?;
-        let key_log = match self.key_log {
-            None => None,
-            Some(path) => match KeyLog::open(&path) {
-                Ok(key_log) => Some(key_log),
-                Err(error) => return Err(ConfigError::KeyLog { path, source: Arc::new(error) }),
-            },
-        };
+        let key_log = self.key_log.map(KeyLog::open).transpose()?;
         let credential = Credential::Client { trust: &self.trust, identity: self.identity.as_ref() };
         let registration = self.registration.map_or_else(Registration::shared, Ok)?;
         let configuration = Configuration::open(&registration, &alpn, &self.transport, credential)?;

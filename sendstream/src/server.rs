@@ -5,6 +5,7 @@ pub(crate) mod listener;
 use std::{
     future::poll_fn,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -12,6 +13,7 @@ use crate::{
     config::{ConfigError, TransportConfig},
     connection::Connection,
     error::{ConnectionError, NativeError},
+    key_log::{self, KeyLog},
     native::{
         configuration::{Alpn, Configuration, Credential},
         live::LiveHandles,
@@ -67,6 +69,7 @@ impl Server {
             client_auth: ClientAuth::None,
             alpn: Vec::new(),
             transport: TransportConfig::default(),
+            key_log: None,
         }
     }
 
@@ -147,6 +150,7 @@ pub struct ServerBuilder {
     client_auth: ClientAuth,
     alpn: Vec<Vec<u8>>,
     transport: TransportConfig,
+    key_log: Option<PathBuf>,
 }
 
 impl ServerBuilder {
@@ -182,6 +186,23 @@ impl ServerBuilder {
         self
     }
 
+    /// Appends the TLS secrets of every connection to the file at `path`, as
+    /// [`ClientBuilder::key_log`](crate::ClientBuilder::key_log) does. A connection's lines are there when
+    /// [`Incoming::accept`] resolves.
+    pub fn key_log(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key_log = Some(path.into());
+        self
+    }
+
+    /// [`key_log`](Self::key_log) to the file that the environment variable `SSLKEYLOGFILE` names now; without the variable,
+    /// or when it is empty, nothing changes. Unless this is called the variable is ignored.
+    pub fn key_log_from_env(self) -> Self {
+        match key_log::path_from_env() {
+            Some(path) => self.key_log(path),
+            None => self,
+        }
+    }
+
     /// Starts listening on `address` (`ListenerStart`); port 0 lets the system choose.
     ///
     /// # Errors
@@ -201,6 +222,7 @@ impl ServerBuilder {
             drop_error_code: recipe.transport.drop_error_code,
             datagram_receive_buffer: recipe.transport.datagram_receive_buffer,
             scheduling: recipe.transport.stream_scheduling,
+            key_log: self.key_log.map(KeyLog::open).transpose()?,
         };
         let listener = Listener::start(&recipe.alpn, address, settings, &live)
             .map_err(|error| BindError::from_start(error, address))?;

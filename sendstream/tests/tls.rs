@@ -105,8 +105,15 @@ impl Meeting {
     async fn refused_by_server(self) -> (CertificateRefusal, u8) {
         let Err(ConnectionError::CertificateRefused(refusal)) = self.accepted else { panic!("{:?}", self.accepted) };
         let error = match self.connected {
-            // A client is done with the handshake before it is judged.
-            Ok(connection) => connection.closed().await,
+            // A client is done with the handshake before it is judged. What it sends goes nowhere: the server has no connection
+            // that could give it to anybody, and does not acknowledge it.
+            Ok(connection) => {
+                if let Ok(mut stream) = connection.open_uni() {
+                    drop(stream.finish_with("for nobody"));
+                    assert!(stream.finished().await.is_err());
+                }
+                connection.closed().await
+            }
             Err(ConnectError::Connection(error)) => error,
             Err(error) => panic!("{error}"),
         };
@@ -317,6 +324,7 @@ fn a_server_that_is_not_believed_is_refused_with_the_reason() {
         });
         let self_signed = Identity::self_signed(["localhost"]).unwrap();
         let actual = self_signed.certificate_sha256();
+        let actual_key = self_signed.public_key_sha256();
         let by = |authority: &Authority, name: &str| authority.issue(name);
         for (identity, trust, name, refusal, alert) in [
             (by(&authority, "server.test"), authority.trust(), "localhost", mismatch("localhost", "server.test"), 42),
@@ -329,7 +337,14 @@ fn a_server_that_is_not_believed_is_refused_with_the_reason() {
             (self_signed.clone(), authority.trust(), "localhost", CertificateRefusal::UnknownIssuer, 48),
             (self_signed.clone(), Trust::system(), "localhost", CertificateRefusal::UnknownIssuer, 48),
             (by(&authority, "localhost"), Trust::system(), "localhost", CertificateRefusal::UnknownIssuer, 48),
-            (self_signed, Trust::pinned([[7; 32]]), "localhost", CertificateRefusal::NotPinned { actual }, 46),
+            (self_signed.clone(), Trust::pinned([[7; 32]]), "localhost", CertificateRefusal::NotPinned { actual }, 46),
+            (
+                self_signed,
+                Trust::pinned_keys([[7; 32]]),
+                "localhost",
+                CertificateRefusal::KeyNotPinned { actual: actual_key },
+                46,
+            ),
         ] {
             let told = format!("{name}: {refusal}");
             let refused = Meeting::with_server(identity, trust, name).await.refused_by_client().await;
@@ -352,6 +367,23 @@ fn a_server_is_believed_under_the_name_or_address_of_its_certificate() {
         {
             Meeting::with_server(authority.issue(certified), authority.trust(), name).await.accepted().await;
         }
+    });
+}
+
+#[test]
+fn a_pinned_key_is_believed_on_either_side() {
+    run(async {
+        let identity = Identity::self_signed(["elsewhere"]).unwrap();
+        let trust = Trust::pinned_keys([identity.public_key_sha256()]);
+        let meeting = Meeting::with_server(identity.clone(), trust.clone(), "localhost").await;
+        let peer = meeting.connected.as_ref().unwrap().peer_identity().unwrap();
+        assert_eq!(peer.public_key_sha256(), Some(identity.public_key_sha256()));
+        meeting.accepted().await;
+        Meeting::with_client(ClientAuth::Required(trust.clone()), Some(identity)).await.accepted().await;
+        let other = Identity::self_signed(["elsewhere"]).unwrap();
+        let refusal = CertificateRefusal::KeyNotPinned { actual: other.public_key_sha256() };
+        let refused = Meeting::with_client(ClientAuth::Required(trust), Some(other)).await.refused_by_server().await;
+        assert_eq!(refused, (refusal, 46));
     });
 }
 

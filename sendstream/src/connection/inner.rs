@@ -2,6 +2,7 @@
 
 use std::{
     ffi::c_void,
+    net::SocketAddr,
     ptr::{self, NonNull},
     slice,
     sync::{
@@ -14,6 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use sendstream_sys as sys;
+use tracing::{Span, field};
 
 use crate::{
     config::StreamScheduling,
@@ -56,6 +58,8 @@ pub(crate) struct ConnectionInner {
     peer: OnceLock<PeerIdentity>,
     datagrams: Lock<Datagrams>,
     local_tasks: LocalTasks,
+    /// The connection in logs. Written by: `name_client`, `name_server`, before MsQuic can send an event.
+    span: OnceLock<Span>,
     shared: ConnectionInnerShared,
 }
 
@@ -72,7 +76,7 @@ pub(crate) struct ConnectionInnerShared {
     pub(crate) datagram_receive_buffer: Option<usize>,
     /// Which stream goes first.
     pub(crate) scheduling: StreamScheduling,
-    /// Where a client's TLS secrets go, if anywhere.
+    /// Where the TLS secrets go, if anywhere.
     pub(crate) key_log: Option<KeyLog>,
 }
 
@@ -152,6 +156,10 @@ impl ConnectionInner {
                 Arc::as_ptr(&inner).cast_mut().cast()
             ));
         };
+        // On the worker, so it runs in place.
+        if let Err(error) = inner.lend_secrets() {
+            tracing::warn!(%error, "a connection's keys will not be logged");
+        }
         inner
     }
 
@@ -169,6 +177,7 @@ impl ConnectionInner {
             peer: OnceLock::new(),
             datagrams: Lock::default(),
             local_tasks: LocalTasks::default(),
+            span: OnceLock::new(),
             shared,
         })
     }
@@ -182,6 +191,27 @@ impl ConnectionInner {
     pub(crate) fn parameter<P: Parameter>(&self) -> Result<P, NativeError> {
         // SAFETY: the handle is a connection's and open, because `self` is alive.
         unsafe { parameter::get(self.handle().raw()) }
+    }
+
+    /// The connection in logs.
+    pub(crate) fn span(&self) -> &Span {
+        self.span.get_or_init(Span::none)
+    }
+
+    /// Begins the span of a client's connection. It outlives the call that makes it, so it is a root.
+    pub(crate) fn name_client(&self, remote: SocketAddr, server_name: &str) {
+        let local = field::Empty;
+        let span = tracing::info_span!(parent: None, "connection", role = "client", %remote, local, server_name);
+        tracing::debug!(parent: &span, "connecting");
+        let _ = self.span.set(span);
+    }
+
+    /// Begins the span of a server's connection, a root as a client's.
+    pub(crate) fn name_server(&self, remote: SocketAddr, local: Option<SocketAddr>, server_name: &str) {
+        let local = local.map(field::display);
+        let span = tracing::info_span!(parent: None, "connection", role = "server", %remote, local, server_name);
+        tracing::debug!(parent: &span, "a client wants a connection");
+        let _ = self.span.set(span);
     }
 
     /// Locks the state.
@@ -412,8 +442,18 @@ impl ConnectionInner {
             // SAFETY: this is a callback on the worker, so MsQuic writes nothing meanwhile.
             key_log.append(unsafe { secrets.get() });
         }
+        if let Some(local) = connected.local_address {
+            self.span().record("local", field::display(local));
+        }
+        let cipher_suite = connected.handshake.as_ref().map(|handshake| handshake.cipher_suite);
         let wakeups = self.lock().on_connected(connected);
         wakeups.wake();
+        tracing::debug!(
+            parent: self.span(),
+            alpn = %alpn.escape_ascii(),
+            cipher_suite = cipher_suite.map(field::display),
+            "connected"
+        );
     }
 
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_TRANSPORT: a transport ended the connection, the peer's or this
@@ -441,6 +481,7 @@ impl ConnectionInner {
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE: MsQuic is done with the connection and all of its streams.
     fn handle_event_shutdown_complete(&self) {
         self.finish_ending(ConnectionInnerExclusive::on_shutdown_complete);
+        tracing::debug!(parent: self.span(), "over");
     }
 
     /// QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED: the peer started a stream.
@@ -516,7 +557,7 @@ impl ConnectionInner {
             Err(refusal) => (false, refusal.alert()),
         };
         if let Err(refusal) = answer {
-            tracing::info!(%refusal, "the peer's certificate is refused");
+            tracing::info!(parent: self.span(), %refusal, "the peer's certificate is refused");
             self.end_with(ConnectionError::CertificateRefused(refusal));
         }
         // SAFETY: the handle is open, because `self` is alive. MsQuic ignores an answer that it no longer waits for.
@@ -539,15 +580,18 @@ impl ConnectionInner {
     /// QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED: how large a datagram can be sent, if any. MsQuic counts the payload.
     fn handle_event_datagram_state_changed(&self, send_enabled: bool, max_send_length: u16) {
         self.datagrams().on_state_changed(send_enabled.then_some(max_send_length));
+        tracing::debug!(parent: self.span(), send_enabled, max_size = max_send_length, "datagrams");
     }
 
     /// QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED: a datagram of the peer's, in memory that is MsQuic's after this.
     fn handle_event_datagram_received(&self, datagram: &[u8]) {
         // MsQuic ends the connection of a peer that sends one although we said that we take none.
         let Some(limit) = self.shared.datagram_receive_buffer else { return };
+        let bytes = datagram.len();
         let datagram = Bytes::copy_from_slice(datagram);
         let wakeups = self.datagrams().on_received(datagram, limit);
         wakeups.wake();
+        tracing::trace!(parent: self.span(), bytes, "datagram received");
     }
 
     /// QUIC_CONNECTION_EVENT_DATAGRAM_SEND_STATE_CHANGED: what became of a datagram.
@@ -568,6 +612,7 @@ impl ConnectionInner {
         drop(buffer);
         let wakeups = self.datagrams().on_send_change(id, change);
         wakeups.wake();
+        tracing::trace!(parent: self.span(), ?id, ?change, "datagram");
     }
 
     /// Sets which stream goes first, on the worker.
@@ -583,7 +628,7 @@ impl ConnectionInner {
             ))
         };
         if let Err(error) = NativeError::check(status) {
-            tracing::warn!(%error, "the scheduling of streams stays as it was");
+            tracing::warn!(parent: self.span(), %error, "the scheduling of streams stays as it was");
         }
     }
 
@@ -593,7 +638,7 @@ impl ConnectionInner {
     }
 
     /// An address parameter, asked for on the worker.
-    fn address(&self, parameter: u32) -> Option<std::net::SocketAddr> {
+    fn address(&self, parameter: u32) -> Option<SocketAddr> {
         // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in place.
         unsafe { address_parameter(self.handle().raw(), parameter) }
     }
@@ -620,9 +665,10 @@ impl ConnectionInner {
     /// A transition that may end the connection, and what that leaves to do outside of the lock. Waking comes last: a waker
     /// that panics must keep nothing from being done.
     fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
-        let (Ending { shut_down, mut wakeups, unstarted, judging, unaccepted }, cause) = {
+        let (Ending { shut_down, mut wakeups, unstarted, judging, unaccepted }, cause, first) = {
             let mut state = self.lock();
-            (transition(&mut state), state.cause())
+            let first = state.cause().is_none();
+            (transition(&mut state), state.cause(), first)
         };
         if let Some(code) = shut_down {
             self.shut_down(code);
@@ -636,6 +682,9 @@ impl ConnectionInner {
             wakeups.append(datagrams);
             for stream in unstarted.iter().filter_map(std::sync::Weak::upgrade) {
                 wakeups.append(stream.connection_lost(cause.clone()));
+            }
+            if first {
+                tracing::debug!(parent: self.span(), %cause, "closed");
             }
         }
         wakeups.wake();

@@ -11,6 +11,7 @@ use std::{
 };
 
 use sendstream_sys as sys;
+use tracing::field;
 
 use crate::{
     config::StreamScheduling,
@@ -20,6 +21,7 @@ use crate::{
     },
     error::NativeError,
     foreign::contain,
+    key_log::KeyLog,
     native::{
         address::{Address, address_parameter},
         api::call,
@@ -54,6 +56,7 @@ pub(crate) struct ListenerSettings {
     pub(crate) drop_error_code: u64,
     pub(crate) datagram_receive_buffer: Option<usize>,
     pub(crate) scheduling: StreamScheduling,
+    pub(crate) key_log: Option<KeyLog>,
 }
 
 /// Connections that wait to be taken.
@@ -132,6 +135,7 @@ impl Listener {
         if let Some(address) = unsafe { address_parameter(handle, sys::QUIC_PARAM_LISTENER_LOCAL_ADDRESS) } {
             let _ = listener.local_address.set(address);
         }
+        tracing::debug!(local = listener.local_address.get().map(field::display), "listening");
         Ok(listener)
     }
 
@@ -153,6 +157,7 @@ impl Listener {
             // STOP_COMPLETE may come inside the call, and unbinding may wait for a worker.
             // SAFETY: the handle is closed in STOP_COMPLETE only, which this call, made once, brings about.
             background::run(move || unsafe { call!(ListenerStop(handle.raw())) });
+            tracing::debug!(local = self.local_address.get().map(field::display), "no longer listening");
         }
         drop(waiting);
         contain("a waker", || wakeups.wake());
@@ -165,6 +170,15 @@ impl Listener {
 
     fn lock(&self) -> LockGuard<'_, Backlog> {
         self.backlog.lock()
+    }
+
+    /// Warns of the first connection that was refused, and then each time that their number has doubled: whoever floods the
+    /// server must not flood its log.
+    fn log_refusal(&self, refused: u64) {
+        let local = self.local_address.get().map(field::display);
+        if refused.is_power_of_two() {
+            tracing::warn!(local, refused, "connections are refused: nobody accepts those that wait");
+        }
     }
 
     /// QUIC_LISTENER_EVENT_NEW_CONNECTION: a client's first packet. Taken if the backlog has room, else refused.
@@ -183,6 +197,9 @@ impl Listener {
             let mut backlog = self.lock();
             if backlog.closed || backlog.waiting.len() >= self.settings.backlog || remote_address.is_none() {
                 backlog.refused += 1;
+                let refused = backlog.refused;
+                drop(backlog);
+                self.log_refusal(refused);
                 return NativeError::CONNECTION_REFUSED.status();
             }
         }
@@ -200,12 +217,15 @@ impl Listener {
             drop_error_code: self.settings.drop_error_code,
             datagram_receive_buffer: self.settings.datagram_receive_buffer,
             scheduling: self.settings.scheduling,
-            key_log: None,
+            key_log: self.settings.key_log.clone(),
         };
         // SAFETY: the connection is the event's, and success is what this function returns from here on.
         let inner = unsafe { ConnectionInner::take_over(connection, shared, self.live.enter()) };
         let Some(remote_address) = remote_address else { unreachable!("refused above") };
         let new = NewConnection { instance: ConnectionInstance::new(inner), remote_address, server_name };
+        // SAFETY: the event's addresses are valid during the event.
+        let local_address = unsafe { Address::read(info.LocalAddress) };
+        new.instance.inner().name_server(remote_address, local_address, &new.server_name);
         let mut wakeups = Wakeups::none();
         let unwanted = {
             let mut backlog = self.lock();

@@ -14,6 +14,7 @@ use std::{
 };
 
 use sendstream_sys as sys;
+use tracing::Span;
 
 use crate::{
     connection::{inner::ConnectionInner, instance::ConnectionInstance, local::Turn},
@@ -84,7 +85,7 @@ impl StreamInstance {
         let state = StreamInnerExclusive::local(recv, connection_inner.fixed_send_window());
         let instance = Arc::new(Self {
             handle: Handle::new(handle),
-            inner: StreamInner::new(state, None),
+            inner: StreamInner::new(state, None, span(connection_inner, bidirectional, "this side", None)),
             bidirectional,
             halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
             priority: AtomicU16::new(DEFAULT_PRIORITY),
@@ -112,7 +113,7 @@ impl StreamInstance {
         let id = unsafe { stream_id(handle) };
         let instance = Arc::new(Self {
             handle: Handle::new(handle),
-            inner: StreamInner::new(state, id),
+            inner: StreamInner::new(state, id, span(connection_inner, bidirectional, "the peer", id)),
             bidirectional,
             halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
             priority: AtomicU16::new(DEFAULT_PRIORITY),
@@ -163,6 +164,12 @@ impl StreamInstance {
     /// The stream's id, once it has one.
     pub(crate) fn id(&self) -> Option<u64> {
         self.inner.id()
+    }
+
+    /// Where warnings about the stream go: to its connection's span where streams have none.
+    fn span(&self) -> &Span {
+        let span = self.inner.span();
+        if span.is_disabled() { self.connection_inner.span() } else { span }
     }
 
     /// A number for logs that names this stream among all that are open, also before it has an id.
@@ -221,7 +228,7 @@ impl StreamInstance {
         // SAFETY: the handle is open, because `self` is alive.
         let status = unsafe { call!(StreamShutdown(self.handle.raw(), flags, code)) };
         if let Err(error) = NativeError::check(status) {
-            tracing::error!(%error, "a stream could not be shut down: closing its connection");
+            tracing::error!(parent: self.span(), %error, "a stream could not be shut down: closing its connection");
             self.connection_inner.close(code);
         }
     }
@@ -343,6 +350,12 @@ fn after_panic(instance: Arc<StreamInstance>, event: sys::QUIC_STREAM_EVENT_TYPE
     // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
     const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
     Next::Return(if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE { PENDING } else { 0 })
+}
+
+/// A stream in logs, within its connection.
+fn span(connection: &ConnectionInner, bidirectional: bool, opened_by: &str, id: Option<u64>) -> Span {
+    let kind = if bidirectional { "bidirectional" } else { "unidirectional" };
+    tracing::debug_span!(parent: connection.span(), "stream", id, kind, opened_by)
 }
 
 /// Closes a stream that never started, without waiting.

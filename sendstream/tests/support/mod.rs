@@ -5,7 +5,7 @@ pub(crate) mod forwarder;
 pub(crate) mod memory;
 pub(crate) mod peer;
 
-use std::{future::Future, net::SocketAddr, sync::mpsc, thread, time::Duration};
+use std::{future::Future, io::Write as _, net::SocketAddr, sync::mpsc, thread, time::Duration};
 
 use sendstream::{Client, Connection, Identity, Server, TransportConfig, Trust};
 
@@ -20,9 +20,12 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 /// Runs `future` to its end; panics instead of hanging.
 pub(crate) fn run<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
     let (done, result) = mpsc::channel();
-    let test = thread::spawn(move || {
+    // Under the test's name, for what it prints.
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    let body = move || {
         let _ = done.send(futures::executor::block_on(future));
-    });
+    };
+    let test = thread::Builder::new().name(name).spawn(body).unwrap();
     match result.recv_timeout(HANG) {
         Ok(value) => value,
         Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running after {HANG:?}"),
@@ -31,6 +34,12 @@ pub(crate) fn run<T: Send + 'static>(future: impl Future<Output = T> + Send + 's
             Ok(()) => unreachable!("the test's thread sends before it ends"),
         },
     }
+}
+
+/// Says why a test that needs something foreign does nothing, also where the output of tests that pass is not shown.
+pub(crate) fn skip(reason: &str) {
+    let test = thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
 }
 
 /// Both ends of one connection over loopback.

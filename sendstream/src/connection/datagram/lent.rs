@@ -82,6 +82,7 @@ impl ConnectionInner {
             drop(waker);
             self.why_refused(size, status)
         })?;
+        tracing::trace!(parent: self.span(), ?id, bytes = size, "datagram submitted");
         Ok(id)
     }
 

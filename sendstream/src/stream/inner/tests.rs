@@ -29,7 +29,7 @@ const LOST: ConnectionError = ConnectionError::TimedOut;
 
 /// A stream of this side's that can be read too.
 fn fresh() -> StreamInner {
-    StreamInner::new(StreamInnerExclusive::local(StreamRecv::open(), None), None)
+    StreamInner::new(StreamInnerExclusive::local(StreamRecv::open(), None), None, tracing::Span::none())
 }
 
 fn started() -> StreamInner {

@@ -73,6 +73,9 @@ impl StreamInstance {
             self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_RECEIVE, code);
         }
         wakeups.wake();
+        if tell {
+            tracing::debug!(parent: self.inner.span(), code, "stop");
+        }
         Ok(())
     }
 

@@ -105,6 +105,7 @@ impl StreamInstance {
         /// What `poll_send_data` never sees acknowledged, so that it waits for the cause of a failure.
         const NEVER: u64 = u64::MAX;
         let bytes = payload.len();
+        tracing::trace!(parent: self.inner.span(), bytes, fin, "send");
         let begun = self.inner.lock().begin_send(bytes, fin);
         let submission = match begun {
             Ok(submission) => submission,
@@ -218,6 +219,9 @@ impl StreamInstance {
             self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_SEND, code);
         }
         wakeups.wake();
+        if tell {
+            tracing::debug!(parent: self.inner.span(), code, "reset");
+        }
         Ok(())
     }
 
@@ -252,7 +256,7 @@ impl StreamInstance {
                 ))
             };
             if let Err(error) = NativeError::check(status) {
-                tracing::debug!(%error, "the stream's priority was not set");
+                tracing::warn!(parent: instance.span(), %error, "the stream's priority was not set");
             }
         });
     }

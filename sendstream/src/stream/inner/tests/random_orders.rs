@@ -353,7 +353,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let state = StreamInnerExclusive::local(StreamRecv::absent(), None);
-        let inner = StreamInner::new(state, None);
+        let inner = StreamInner::new(state, None, tracing::Span::none());
         inner.apply(|state| state.on_ideal_send_buffer_size(FIRST_WINDOW));
         Self {
             inner,
