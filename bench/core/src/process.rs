@@ -96,12 +96,15 @@ fn cpu_seconds() -> Result<f64> {
 
 fn threads() -> Result<Vec<libc::pid_t>> {
     fs::read_dir("/proc/self/task")?
-        .map(|entry| entry?.file_name().to_str().and_then(|name| name.parse().ok()).context("a thread without a number"))
+        .map(|entry| {
+            entry?.file_name().to_str().and_then(|name| name.parse().ok()).context("a thread without a number")
+        })
         .collect()
 }
 
 fn kib_field(file: &str, field: &str) -> Result<u64> {
     let text = fs::read_to_string(file)?;
-    let value = text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field} in {file}"))?;
+    let value =
+        text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no {field} in {file}"))?;
     Ok(value.trim().trim_end_matches(" kB").parse()?)
 }

@@ -43,38 +43,50 @@ fn measured<S: Stack>(plan: &Plan) -> Result<Value> {
         Workload::Bulk(bulk) => {
             let cost = stack.bulk(bulk)?;
             let gib = bulk.mib as f64 / 1024.0;
-            report(cost, [
-                ("mib_per_second", json!(bulk.mib as f64 / cost.seconds)),
-                ("cpu_seconds_per_gib", json!(cost.cpu_seconds / gib)),
-            ])
+            report(
+                cost,
+                [
+                    ("mib_per_second", json!(bulk.mib as f64 / cost.seconds)),
+                    ("cpu_seconds_per_gib", json!(cost.cpu_seconds / gib)),
+                ],
+            )
         }
         Workload::Messages(messages) => {
             let cost = stack.messages(messages)?;
             let count = messages.count as f64;
-            report(cost, [
-                ("messages_per_second", json!(count / cost.seconds)),
-                ("us_per_message", json!(cost.seconds * 1e6 / count)),
-                ("cpu_us_per_message", json!(cost.cpu_seconds * 1e6 / count)),
-            ])
+            report(
+                cost,
+                [
+                    ("messages_per_second", json!(count / cost.seconds)),
+                    ("us_per_message", json!(cost.seconds * 1e6 / count)),
+                    ("cpu_us_per_message", json!(cost.cpu_seconds * 1e6 / count)),
+                ],
+            )
         }
         Workload::PingPong { count } => {
             let trips = stack.ping_pong(*count)?;
             let microseconds = |quantile| json!(trips.nanoseconds.value_at_quantile(quantile) as f64 / 1e3);
-            report(trips.cost, [
-                ("p50_us", microseconds(0.5)),
-                ("p99_us", microseconds(0.99)),
-                ("cpu_us_per_round_trip", json!(trips.cost.cpu_seconds * 1e6 / *count as f64)),
-            ])
+            report(
+                trips.cost,
+                [
+                    ("p50_us", microseconds(0.5)),
+                    ("p99_us", microseconds(0.99)),
+                    ("cpu_us_per_round_trip", json!(trips.cost.cpu_seconds * 1e6 / *count as f64)),
+                ],
+            )
         }
         Workload::Connect { count } => {
             let handshakes = stack.connect(*count)?;
             let cost = handshakes.cost;
-            report(cost, [
-                ("connects_per_second", json!(*count as f64 / cost.seconds)),
-                ("p50_us", json!(handshakes.nanoseconds.value_at_quantile(0.5) as f64 / 1e3)),
-                ("max_stall_ms", json!(handshakes.nanoseconds.max() as f64 / 1e6)),
-                ("cpu_us_per_connect", json!(cost.cpu_seconds * 1e6 / *count as f64)),
-            ])
+            report(
+                cost,
+                [
+                    ("connects_per_second", json!(*count as f64 / cost.seconds)),
+                    ("p50_us", json!(handshakes.nanoseconds.value_at_quantile(0.5) as f64 / 1e3)),
+                    ("max_stall_ms", json!(handshakes.nanoseconds.max() as f64 / 1e6)),
+                    ("cpu_us_per_connect", json!(cost.cpu_seconds * 1e6 / *count as f64)),
+                ],
+            )
         }
         Workload::Memory { connections, streams } => memory(&stack, *connections, *streams)?,
     };

@@ -105,8 +105,10 @@ impl<T: Transport> Stack for Async<T> {
         self.runtime.block_on(async {
             let (clients, servers) = connections(&self.transport, plan.connections as usize).await?;
             let meter = Meter::start(self.cpu)?;
-            let readers: Vec<_> =
-                servers.iter().map(|server| task::<T, _>(server, read_all::<T>(server.clone(), plan.clone()))).collect();
+            let readers: Vec<_> = servers
+                .iter()
+                .map(|server| task::<T, _>(server, read_all::<T>(server.clone(), plan.clone())))
+                .collect();
             let writers: Vec<_> = clients
                 .iter()
                 .flat_map(|client| (0..plan.streams).map(move |_| client))
@@ -175,7 +177,8 @@ impl<T: Transport> Stack for Async<T> {
         self.runtime.block_on(async {
             let (clients, servers) = connections(&self.transport, count).await?;
             let opened = clients.iter().map(|client| task::<T, _>(client, hold_opened::<T>(client.clone(), streams)));
-            let accepted = servers.iter().map(|server| task::<T, _>(server, hold_accepted::<T>(server.clone(), streams)));
+            let accepted =
+                servers.iter().map(|server| task::<T, _>(server, hold_accepted::<T>(server.clone(), streams)));
             let held = tokio::try_join!(try_join_all(opened), try_join_all(accepted))?;
             Ok(Box::new((held, clients, servers)) as Box<dyn Any>)
         })

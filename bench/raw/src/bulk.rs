@@ -28,10 +28,7 @@ pub(crate) fn write(client: Handle, plan: &Bulk) {
     // SAFETY: the context is what the callback takes it for, and is freed at SHUTDOWN_COMPLETE, the last event.
     unsafe {
         let stream = open_stream(client, flags, on_writer, Box::into_raw(writer).cast());
-        check(
-            call!(StreamStart(stream.0, sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_NONE)),
-            "StreamStart",
-        );
+        check(call!(StreamStart(stream.0, sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_NONE)), "StreamStart");
     }
 }
 
@@ -80,11 +77,7 @@ impl Writer {
     }
 }
 
-unsafe extern "C" fn on_writer(
-    stream: sys::HQUIC,
-    context: *mut c_void,
-    event: *mut sys::QUIC_STREAM_EVENT,
-) -> u32 {
+unsafe extern "C" fn on_writer(stream: sys::HQUIC, context: *mut c_void, event: *mut sys::QUIC_STREAM_EVENT) -> u32 {
     // SAFETY: the context is this stream's writer, not freed yet; the event is valid during the call.
     let (writer, event) = unsafe { (&*context.cast::<Writer>(), &*event) };
     match event.Type {
@@ -124,11 +117,7 @@ struct Reader {
     done: Sender<()>,
 }
 
-unsafe extern "C" fn on_reader(
-    stream: sys::HQUIC,
-    context: *mut c_void,
-    event: *mut sys::QUIC_STREAM_EVENT,
-) -> u32 {
+unsafe extern "C" fn on_reader(stream: sys::HQUIC, context: *mut c_void, event: *mut sys::QUIC_STREAM_EVENT) -> u32 {
     // SAFETY: the context is this stream's reader, not freed yet, which only this callback uses, and that calls nothing
     // while it does; the event is valid during the call.
     let (reader, event) = unsafe { (&mut *context.cast::<Reader>(), &*event) };

@@ -34,11 +34,7 @@ struct Reader {
     done: Sender<()>,
 }
 
-unsafe extern "C" fn on_opened(
-    _stream: sys::HQUIC,
-    _context: *mut c_void,
-    event: *mut sys::QUIC_STREAM_EVENT,
-) -> u32 {
+unsafe extern "C" fn on_opened(_stream: sys::HQUIC, _context: *mut c_void, event: *mut sys::QUIC_STREAM_EVENT) -> u32 {
     // SAFETY: the event is valid during the call.
     let event = unsafe { &*event };
     if event.Type == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SEND_COMPLETE {
@@ -48,11 +44,7 @@ unsafe extern "C" fn on_opened(
     0
 }
 
-unsafe extern "C" fn on_accepted(
-    _stream: sys::HQUIC,
-    context: *mut c_void,
-    event: *mut sys::QUIC_STREAM_EVENT,
-) -> u32 {
+unsafe extern "C" fn on_accepted(_stream: sys::HQUIC, context: *mut c_void, event: *mut sys::QUIC_STREAM_EVENT) -> u32 {
     // SAFETY: the context is this stream's reader, which only this callback uses; the event is valid during the call.
     let (reader, event) = unsafe { (&mut *context.cast::<Reader>(), &*event) };
     if event.Type == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE {

@@ -71,11 +71,7 @@ fn send_next(mut slot: Box<Slot>) {
     }
 }
 
-unsafe extern "C" fn on_writer(
-    stream: sys::HQUIC,
-    context: *mut c_void,
-    event: *mut sys::QUIC_STREAM_EVENT,
-) -> u32 {
+unsafe extern "C" fn on_writer(stream: sys::HQUIC, context: *mut c_void, event: *mut sys::QUIC_STREAM_EVENT) -> u32 {
     // SAFETY: the event is valid during the call.
     let event = unsafe { &*event };
     match event.Type {
@@ -109,11 +105,7 @@ struct Reader {
     all: &'static All,
 }
 
-unsafe extern "C" fn on_reader(
-    stream: sys::HQUIC,
-    context: *mut c_void,
-    event: *mut sys::QUIC_STREAM_EVENT,
-) -> u32 {
+unsafe extern "C" fn on_reader(stream: sys::HQUIC, context: *mut c_void, event: *mut sys::QUIC_STREAM_EVENT) -> u32 {
     // SAFETY: the context is this stream's reader, not freed yet, which only this callback uses, and that calls nothing
     // while it does; the event is valid during the call.
     let (reader, event) = unsafe { (&mut *context.cast::<Reader>(), &*event) };

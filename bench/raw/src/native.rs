@@ -130,7 +130,10 @@ impl Native {
         // SAFETY: the sender is leaked with the server and is what the callback takes the context for; the address outlives
         // its call, and MsQuic reads no more than the size that is given.
         unsafe {
-            check(call!(ConnectionOpen(self.registration.0, Some(on_client), context, &mut connection)), "ConnectionOpen");
+            check(
+                call!(ConnectionOpen(self.registration.0, Some(on_client), context, &mut connection)),
+                "ConnectionOpen",
+            );
             let mut remote: libc::sockaddr_in6 = mem::zeroed();
             (&raw mut remote).cast::<libc::sockaddr_in>().write(self.address);
             let (size, place) = (size_of_val(&remote) as u32, (&raw const remote).cast());

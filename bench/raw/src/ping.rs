@@ -22,10 +22,7 @@ pub(crate) fn ping(client: Handle, count: u64, done: Sender<Histogram<u64>>) {
     unsafe {
         let flags = sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_NONE;
         let stream = open_stream(client, flags, on_pinger, Box::into_raw(pinger).cast());
-        check(
-            call!(StreamStart(stream.0, sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_NONE)),
-            "StreamStart",
-        );
+        check(call!(StreamStart(stream.0, sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_NONE)), "StreamStart");
     }
 }
 
@@ -114,11 +111,7 @@ fn ping_bytes(number: u64) -> &'static [u8; PING] {
     payload::ping(number).try_into().expect("a ping's length")
 }
 
-unsafe extern "C" fn on_pinger(
-    stream: sys::HQUIC,
-    context: *mut c_void,
-    event: *mut sys::QUIC_STREAM_EVENT,
-) -> u32 {
+unsafe extern "C" fn on_pinger(stream: sys::HQUIC, context: *mut c_void, event: *mut sys::QUIC_STREAM_EVENT) -> u32 {
     // SAFETY: the event is valid during the call.
     let event = unsafe { &*event };
     match event.Type {
@@ -150,11 +143,7 @@ unsafe extern "C" fn on_pinger(
     0
 }
 
-unsafe extern "C" fn on_echo(
-    stream: sys::HQUIC,
-    context: *mut c_void,
-    event: *mut sys::QUIC_STREAM_EVENT,
-) -> u32 {
+unsafe extern "C" fn on_echo(stream: sys::HQUIC, context: *mut c_void, event: *mut sys::QUIC_STREAM_EVENT) -> u32 {
     // SAFETY: the event is valid during the call.
     let event = unsafe { &*event };
     match event.Type {

@@ -157,7 +157,8 @@ impl Role for MessageWriter {
         {
             self.under_way.pop_front();
         }
-        while self.rest.is_some() || (self.next < self.plan.count && self.under_way.len() < self.plan.in_flight as usize)
+        while self.rest.is_some()
+            || (self.next < self.plan.count && self.under_way.len() < self.plan.in_flight as usize)
         {
             let message = self.rest.take().unwrap_or_else(|| {
                 self.under_way.push_back(client_uni(self.next));
