@@ -2,6 +2,8 @@
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::limits;
+
 /// One workload of one stack: client and server in this process, over loopback. Prints one line of JSON.
 #[derive(Debug, Parser)]
 pub struct Plan {
@@ -39,9 +41,26 @@ pub enum Workload {
         #[arg(long, default_value_t = 1)]
         connections: usize,
         /// How many streams to hold open on each.
-        #[arg(long, default_value_t = 0)]
+        #[arg(long, default_value_t = 0, value_parser = streams_up_to_10_000)]
         streams: usize,
     },
+}
+
+impl Workload {
+    /// How many streams of each kind the peer must be allowed.
+    pub fn streams(&self) -> u16 {
+        let needed = match self {
+            Self::Bulk(bulk) => bulk.streams,
+            Self::Memory { streams, .. } => *streams as u64,
+            Self::Messages(messages) => 2 * messages.in_flight,
+            Self::PingPong { .. } | Self::Connect { .. } => 1,
+        };
+        u16::try_from(needed).unwrap_or(u16::MAX).max(limits::STREAMS)
+    }
+}
+
+fn streams_up_to_10_000(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|streams| *streams <= 10_000).ok_or_else(|| "0 to 10,000".to_owned())
 }
 
 #[derive(Debug, Clone, Args)]

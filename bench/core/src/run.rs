@@ -37,7 +37,8 @@ fn measured<S: Stack>(plan: &Plan) -> Result<Value> {
     if let Some(cpu) = plan.cpu {
         measure::move_threads_to(cpu)?;
     }
-    let setup = Setup { identity: Identity::new()?, suite: plan.suite, cpu: plan.cpu };
+    let setup =
+        Setup { identity: Identity::new()?, suite: plan.suite, streams: plan.workload.streams(), cpu: plan.cpu };
     let stack = S::new(&setup)?;
     let mut report = match &plan.workload {
         Workload::Bulk(bulk) => {

@@ -45,6 +45,8 @@ pub struct Setup {
     pub identity: Identity,
     /// The cipher suite, for stacks that can be told.
     pub suite: Suite,
+    /// How many streams of each kind the peer may have open.
+    pub streams: u16,
     /// The CPU that all threads are kept on, if there is one.
     pub cpu: Option<usize>,
 }

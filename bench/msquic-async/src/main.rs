@@ -47,7 +47,7 @@ impl Transport for MsquicAsync {
             Suite::Aes256 => AllowedCipherSuiteFlags::AES_256_GCM_SHA384,
         };
 
-        let server = Configuration::open(&registration, &alpn, Some(&settings()))?;
+        let server = Configuration::open(&registration, &alpn, Some(&settings(setup.streams)))?;
         let file = CertificateFile::new(
             setup.identity.key_file().to_string_lossy().into_owned(),
             setup.identity.certificate_file().to_string_lossy().into_owned(),
@@ -58,7 +58,7 @@ impl Transport for MsquicAsync {
                 .set_credential(Credential::CertificateFile(file))
                 .set_allowed_cipher_suites(suites),
         )?;
-        let client = Configuration::open(&registration, &alpn, Some(&settings()))?;
+        let client = Configuration::open(&registration, &alpn, Some(&settings(setup.streams)))?;
         client.load_credential(
             &CredentialConfig::new_client()
                 .set_credential_flags(
@@ -164,11 +164,11 @@ impl AsRef<[u8]> for Chunk {
     }
 }
 
-fn settings() -> Settings {
+fn settings(streams: u16) -> Settings {
     Settings::new()
         .set_IdleTimeoutMs(limits::IDLE_TIMEOUT.as_millis() as u64)
-        .set_PeerBidiStreamCount(limits::STREAMS)
-        .set_PeerUnidiStreamCount(limits::STREAMS)
+        .set_PeerBidiStreamCount(streams)
+        .set_PeerUnidiStreamCount(streams)
         .set_StreamRecvWindowDefault(limits::STREAM_WINDOW)
         .set_ConnFlowControlWindow(limits::CONNECTION_WINDOW)
         .set_InitialWindowPackets(limits::INITIAL_WINDOW_PACKETS)

@@ -39,7 +39,7 @@ impl Transport for Quinn {
 
     fn new(setup: &Setup) -> Result<Self> {
         let provider = Arc::new(provider(setup.suite));
-        let transport = Arc::new(transport()?);
+        let transport = Arc::new(transport(setup.streams)?);
 
         let certificate = CertificateDer::from(setup.identity.certificate_der.clone());
         let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(setup.identity.key_der.clone()));
@@ -118,15 +118,15 @@ impl Transport for Quinn {
     }
 }
 
-fn transport() -> Result<TransportConfig> {
+fn transport(streams: u16) -> Result<TransportConfig> {
     let mut mtu = MtuDiscoveryConfig::default();
     mtu.upper_bound(limits::UDP_PAYLOAD);
     let mut cubic = CubicConfig::default();
     cubic.initial_window(u64::from(limits::INITIAL_WINDOW_PACKETS) * u64::from(limits::UDP_PAYLOAD));
     let mut transport = TransportConfig::default();
     transport
-        .max_concurrent_uni_streams(u32::from(limits::STREAMS).into())
-        .max_concurrent_bidi_streams(u32::from(limits::STREAMS).into())
+        .max_concurrent_uni_streams(u32::from(streams).into())
+        .max_concurrent_bidi_streams(u32::from(streams).into())
         .stream_receive_window(limits::STREAM_WINDOW.into())
         .receive_window(limits::CONNECTION_WINDOW.into())
         .max_idle_timeout(Some(IdleTimeout::try_from(limits::IDLE_TIMEOUT)?))

@@ -83,8 +83,8 @@ impl Native {
         let key = CString::new(setup.identity.key_file().to_str().context("a path that is no text")?)?;
         let mut files =
             sys::QUIC_CERTIFICATE_FILE { PrivateKeyFile: key.as_ptr(), CertificateFile: certificate.as_ptr() };
-        let server_configuration = configuration(registration, setup.suite, Some(&mut files));
-        let client_configuration = configuration(registration, setup.suite, None);
+        let server_configuration = configuration(registration, setup, Some(&mut files));
+        let client_configuration = configuration(registration, setup, None);
 
         let (tell, connected) = channel();
         let server: &'static Server = Box::leak(Box::new(Server {
@@ -314,10 +314,10 @@ fn alpn() -> sys::QUIC_BUFFER {
 /// A server's with a certificate, a client's without.
 fn configuration(
     registration: sys::HQUIC,
-    suite: Suite,
+    setup: &Setup,
     certificate: Option<&mut sys::QUIC_CERTIFICATE_FILE>,
 ) -> Handle {
-    let (settings, alpn) = (settings(), alpn());
+    let (settings, alpn) = (settings(setup.streams), alpn());
     let mut configuration = ptr::null_mut();
     // SAFETY: all that is pointed to outlives the call, which copies it.
     let status = unsafe {
@@ -345,7 +345,7 @@ fn configuration(
         Principal: ptr::null::<c_char>(),
         Reserved: ptr::null_mut(),
         AsyncHandler: None,
-        AllowedCipherSuites: match suite {
+        AllowedCipherSuites: match setup.suite {
             Suite::Aes128 => sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS_QUIC_ALLOWED_CIPHER_SUITE_AES_128_GCM_SHA256,
             Suite::Aes256 => sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS_QUIC_ALLOWED_CIPHER_SUITE_AES_256_GCM_SHA384,
         },
@@ -357,7 +357,7 @@ fn configuration(
 }
 
 /// What Sendstream sets, where it matters.
-fn settings() -> sys::QUIC_SETTINGS {
+fn settings(streams: u16) -> sys::QUIC_SETTINGS {
     // SAFETY: it is integers and bit fields throughout, for which zero is a valid value.
     let mut settings: sys::QUIC_SETTINGS = unsafe { mem::zeroed() };
     let mut is_set = sys::QUIC_SETTINGS__bindgen_ty_1__bindgen_ty_1 {
@@ -366,9 +366,9 @@ fn settings() -> sys::QUIC_SETTINGS {
     };
     settings.IdleTimeoutMs = limits::IDLE_TIMEOUT.as_millis() as u64;
     is_set.set_IdleTimeoutMs(1);
-    settings.PeerUnidiStreamCount = limits::STREAMS;
+    settings.PeerUnidiStreamCount = streams;
     is_set.set_PeerUnidiStreamCount(1);
-    settings.PeerBidiStreamCount = limits::STREAMS;
+    settings.PeerBidiStreamCount = streams;
     is_set.set_PeerBidiStreamCount(1);
     settings.StreamRecvWindowDefault = limits::STREAM_WINDOW;
     is_set.set_StreamRecvWindowDefault(1);

@@ -55,7 +55,7 @@ impl Transport for S2n {
             .map_err(boxed)?
             .build()
             .map_err(boxed)?;
-        let server = Server::builder().with_tls(tls)?.with_io(io()?)?.with_limits(limits()?)?.start()?;
+        let server = Server::builder().with_tls(tls)?.with_io(io()?)?.with_limits(limits(setup.streams)?)?.start()?;
         let tls = tls::default::Client::builder()
             .with_certificate(setup.identity.certificate_pem.as_str())
             .map_err(boxed)?
@@ -63,7 +63,7 @@ impl Transport for S2n {
             .map_err(boxed)?
             .build()
             .map_err(boxed)?;
-        let client = Client::builder().with_tls(tls)?.with_io(io()?)?.with_limits(limits()?)?.start()?;
+        let client = Client::builder().with_tls(tls)?.with_io(io()?)?.with_limits(limits(setup.streams)?)?.start()?;
         Ok(Self { address: server.local_addr()?, server: Mutex::new(server), client })
     }
 
@@ -131,8 +131,8 @@ fn io() -> Result<io::Default> {
         .build()?)
 }
 
-fn limits() -> Result<Limits> {
-    let streams = u64::from(limits::STREAMS);
+fn limits(streams: u16) -> Result<Limits> {
+    let streams = u64::from(streams);
     Ok(Limits::new()
         .with_data_window(limits::CONNECTION_WINDOW.into())?
         .with_bidirectional_local_data_window(limits::STREAM_WINDOW.into())?

@@ -37,12 +37,12 @@ impl<const LOCAL: bool> Transport for Sendstream<LOCAL> {
         let server = Server::builder()
             .identity(identity)
             .alpn([limits::ALPN])
-            .transport(transport())
+            .transport(transport(setup.streams))
             .bind("127.0.0.1:0".parse()?)?;
         let client = Client::builder()
             .alpn([limits::ALPN])
             .trust(Trust::dangerous_accept_any_certificate())
-            .transport(transport())
+            .transport(transport(setup.streams))
             .build()?;
         let address = server.local_addr()?;
         Ok(Self { server, address, client, suite: std::sync::OnceLock::new() })
@@ -127,11 +127,11 @@ impl AsRef<[u8]> for Chunk {
     }
 }
 
-fn transport() -> TransportConfig {
+fn transport(streams: u16) -> TransportConfig {
     TransportConfig {
         idle_timeout: Some(limits::IDLE_TIMEOUT),
-        max_concurrent_uni_streams: limits::STREAMS,
-        max_concurrent_bidi_streams: limits::STREAMS,
+        max_concurrent_uni_streams: streams,
+        max_concurrent_bidi_streams: streams,
         stream_receive_window: limits::STREAM_WINDOW,
         connection_flow_control_window: limits::CONNECTION_WINDOW,
         initial_window_packets: limits::INITIAL_WINDOW_PACKETS,

@@ -36,6 +36,7 @@ struct TokioQuiche {
     runtime: Runtime,
     incoming: Mutex<QuicConnectionStream<DefaultMetrics>>,
     address: SocketAddr,
+    streams: u16,
     cpu: Option<usize>,
 }
 
@@ -62,11 +63,11 @@ impl Stack for TokioQuiche {
         check_gso(&socket)?;
         let mut listener = QuicListener::try_from(socket)?;
         listener.apply_max_capabilities();
-        let params = ConnectionParams::new_server(settings(), certificate, Hooks::default());
+        let params = ConnectionParams::new_server(settings(setup.streams), certificate, Hooks::default());
         let mut listeners = tokio_quiche::listen_with_capabilities([listener], params, DefaultMetrics)?;
         let incoming = Mutex::new(listeners.pop().context("no listener")?);
         drop(_within);
-        Ok(Self { runtime, incoming, address, cpu: setup.cpu })
+        Ok(Self { runtime, incoming, address, streams: setup.streams, cpu: setup.cpu })
     }
 
     /// BoringSSL prefers AES-128 where the processor has AES, and cannot be told otherwise.
@@ -164,7 +165,7 @@ impl TokioQuiche {
         server: impl Fn() -> Box<dyn Role>,
     ) -> Result<Vec<Client>> {
         let (connected, mut wait) = mpsc::unbounded_channel();
-        let params = ConnectionParams::new_client(settings(), None, Hooks::default());
+        let params = ConnectionParams::new_client(settings(self.streams), None, Hooks::default());
         let accept = async {
             let mut incoming = self.incoming.lock().await;
             for _ in 0..count {
@@ -218,7 +219,7 @@ fn socket() -> Result<UdpSocket> {
     Ok(UdpSocket::from_std(socket.into())?)
 }
 
-fn settings() -> QuicSettings {
+fn settings(streams: u16) -> QuicSettings {
     let mut settings = QuicSettings::default();
     settings.alpn = vec![limits::ALPN.to_vec()];
     settings.enable_dgram = false;
@@ -228,8 +229,8 @@ fn settings() -> QuicSettings {
     settings.initial_max_stream_data_bidi_local = limits::STREAM_WINDOW.into();
     settings.initial_max_stream_data_bidi_remote = limits::STREAM_WINDOW.into();
     settings.max_stream_window = limits::STREAM_WINDOW.into();
-    settings.initial_max_streams_uni = limits::STREAMS.into();
-    settings.initial_max_streams_bidi = limits::STREAMS.into();
+    settings.initial_max_streams_uni = streams.into();
+    settings.initial_max_streams_bidi = streams.into();
     settings.max_idle_timeout = Some(limits::IDLE_TIMEOUT);
     settings.max_send_udp_payload_size = limits::UDP_PAYLOAD.into();
     settings.max_recv_udp_payload_size = limits::UDP_PAYLOAD.into();
