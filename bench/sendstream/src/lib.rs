@@ -14,7 +14,6 @@ use tokio::io::AsyncWriteExt;
 pub type OnTokio = Async<Sendstream<false>>;
 
 /// On the connections' own workers.
-#[cfg(feature = "worker-local")]
 pub type OnWorkers = Async<Sendstream<true>>;
 
 /// `LOCAL`: whether tasks run on the connections' own workers.
@@ -72,9 +71,9 @@ impl<const LOCAL: bool> Transport for Sendstream<LOCAL> {
         }
     }
 
-    #[cfg(feature = "worker-local")]
     fn spawn(connection: &Connection, work: impl Future<Output = ()> + Send + 'static) {
         if LOCAL {
+            // Dropping its handle lets the task go on.
             drop(connection.spawn_local(work));
         } else {
             tokio::spawn(work);
