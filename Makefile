@@ -2,6 +2,8 @@
 # make test        every test; then the library's on a MsQuic with its assertions on; then under AddressSanitizer
 # make build       the tool, as target/release/sendstream
 # make lint        formatting, clippy and the documentation; warnings are errors
+# make bench       builds the bench's programs and runs it in full: Sendstream side by side with other stacks; hours
+# make bench-quick the same with little data and few rounds
 # make test-debug  the second third of `make test`
 # make test-asan   the last third of `make test`
 # make fuzz        every fuzz target for FUZZ_SECONDS, 60 unless set; FUZZ_TARGETS chooses some
@@ -72,11 +74,25 @@ lint: export DOCS_RS = 1
 lint:
 	cargo fmt --all -- --check
 	cargo fmt --manifest-path fuzz/Cargo.toml -- --check
+	cd bench && cargo fmt --all -- --check && for stack in msquic-async tokio-quiche; do \
+	    cargo fmt --manifest-path $$stack/Cargo.toml -- --check || exit 1; \
+	done
 	$(cargo) clippy --workspace --all-targets --all-features --target-dir $(target)/lint -- -D warnings
 	for features in "" tokio futures-io metrics; do \
 	    $(cargo) clippy -p sendstream --features "$$features" --target-dir $(target)/lint -- -D warnings || exit 1; \
 	done
 	RUSTDOCFLAGS="-D warnings" $(cargo) doc --workspace --no-deps --all-features --target-dir $(target)/lint
+
+# One program per stack, in workspaces of their own below `bench`. The tables are printed, and written to target/bench/results.
+bench: bench-programs
+	$(bench)/main/release/bench-driver --programs $(bench) --output $(bench)/results --scale
+
+bench-quick: bench-programs
+	$(bench)/main/release/bench-driver --programs $(bench) --output $(bench)/results --quick
+
+bench = $(abspath $(target))/bench
+bench-programs: tools
+	CARGO="$(cargo)" sh bench/build $(bench)
 
 tools:
 	@sh .ci/tools
@@ -84,4 +100,4 @@ tools:
 test-tools:
 	@sh .ci/tools tests
 
-.PHONY: build demo test test-debug test-asan test-ubsan fuzz deny lint tools test-tools
+.PHONY: build demo test test-debug test-asan test-ubsan fuzz bench bench-quick bench-programs deny lint tools test-tools
