@@ -1,6 +1,6 @@
 //! [`Client`]: connecting to servers.
 
-use std::{ffi::CString, future::poll_fn, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{ffi::CString, future::poll_fn, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use crate::{
     config::{ConfigError, TransportConfig},
@@ -9,6 +9,7 @@ use crate::{
         inner::{ConnectionInner, ConnectionInnerShared, Verify},
         instance::ConnectionInstance,
     },
+    endpoint::{EndpointSettings, endpoint_setters},
     error::{ConnectionError, NativeError},
     key_log::KeyLog,
     native::{
@@ -36,14 +37,7 @@ pub struct Client {
 impl Client {
     /// Starts to describe a client; [`ClientBuilder::build`] makes it.
     pub fn builder() -> ClientBuilder {
-        ClientBuilder {
-            registration: None,
-            alpn: Vec::new(),
-            trust: Trust::default(),
-            identity: None,
-            transport: TransportConfig::default(),
-            key_log: None,
-        }
+        ClientBuilder { endpoint: EndpointSettings::default(), trust: Trust::default(), identity: None, key_log: None }
     }
 
     /// Connects to `address` and goes through the handshake (`ConnectionStart`).
@@ -54,7 +48,8 @@ impl Client {
     /// # Errors
     ///
     /// [`ConnectError`]: the name cannot be used, or what ended the handshake. An address where nobody listens times
-    /// out after [`handshake_timeout`](TransportConfig::handshake_timeout).
+    /// out after [`handshake_timeout`](TransportConfig::handshake_timeout), and so does a server whose application does not
+    /// accept.
     ///
     /// # Cancel safety
     ///
@@ -62,16 +57,14 @@ impl Client {
     pub async fn connect(&self, address: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
         let name = check_server_name(server_name)?;
         self.trust.check_server_name(server_name).map_err(|_| ConnectError::InvalidServerName)?;
+        let verify = Verify::Server { trust: self.trust.clone(), server_name: server_name.to_owned() };
         let shared = ConnectionInnerShared {
-            verify: Some(Verify::Server { trust: self.trust.clone(), server_name: server_name.to_owned() }),
-            fixed_send_window: self.transport.send_window.map(u64::from),
-            drop_error_code: self.transport.drop_error_code,
-            datagram_receive_buffer: self.transport.datagram_receive_buffer,
-            scheduling: self.transport.stream_scheduling,
             key_log: self.key_log.clone(),
+            ..ConnectionInnerShared::new(Some(verify), &self.transport)
         };
         let inner = ConnectionInner::open(self.live.registration().handle(), shared, self.live.enter())?;
         let instance = ConnectionInstance::new(inner.clone());
+        let _timer = inner.time_out_at(Instant::now() + self.transport.handshake_timeout);
         let configuration = self.configuration.clone();
         background::run(move || inner.start(configuration.handle(), &Address::from(address), &name));
         poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await?;
@@ -102,20 +95,16 @@ fn check_server_name(name: &str) -> Result<CString, ConnectError> {
 #[derive(Debug, Clone)]
 #[must_use = "`build` makes the client"]
 pub struct ClientBuilder {
-    registration: Option<Registration>,
-    alpn: Vec<Vec<u8>>,
+    endpoint: EndpointSettings,
     trust: Trust,
     identity: Option<Identity>,
-    transport: TransportConfig,
     key_log: Option<PathBuf>,
 }
 
 impl ClientBuilder {
-    /// The application protocols that it offers, the most wanted first (RFC 7301). Required: at least one, each of 1 to
-    /// 255 bytes.
-    pub fn alpn(mut self, protocols: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
-        self.alpn = protocols.into_iter().map(Into::into).collect();
-        self
+    endpoint_setters! {
+        /// The application protocols that it offers, the most wanted first (RFC 7301). Required: at least one, each of 1 to
+        /// 255 bytes.
     }
 
     /// Which servers it believes; [`Trust::system`] unless said otherwise.
@@ -128,18 +117,6 @@ impl ClientBuilder {
     /// said otherwise. It is sent encrypted (RFC 8446 §4.4.2), after the server was believed.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
-        self
-    }
-
-    /// Transport settings for its connections.
-    pub fn transport(mut self, transport: TransportConfig) -> Self {
-        self.transport = transport;
-        self
-    }
-
-    /// The worker threads that it runs on; the process's own unless said otherwise.
-    pub fn registration(mut self, registration: &Registration) -> Self {
-        self.registration = Some(registration.clone());
         self
     }
 
@@ -169,7 +146,7 @@ impl ClientBuilder {
     ///
     /// [`ConfigError`]: what the builder was given cannot be used, or MsQuic could not start.
     pub fn build(self) -> Result<Client, ConfigError> {
-        let alpn = Alpn::new(self.alpn)?;
+        let alpn = Alpn::new(self.endpoint.alpn.clone())?;
         let key_log = match self.key_log {
             None => None,
             Some(path) => match KeyLog::open(&path) {
@@ -178,12 +155,12 @@ impl ClientBuilder {
             },
         };
         let credential = Credential::Client { trust: &self.trust, identity: self.identity.as_ref() };
-        let registration = self.registration.map_or_else(Registration::shared, Ok)?;
-        let configuration = Configuration::open(&registration, &alpn, &self.transport, credential)?;
+        let registration = self.endpoint.registration()?;
+        let configuration = Configuration::open(&registration, &alpn, &self.endpoint.transport, credential)?;
         Ok(Client {
             configuration: Arc::new(configuration),
             trust: self.trust,
-            transport: self.transport,
+            transport: self.endpoint.transport,
             key_log,
             live: LiveHandles::new(registration),
         })

@@ -34,7 +34,9 @@ pub struct TransportConfig {
     /// After how long without a packet from the peer the connection ends as timed out (RFC 9000 §10.1); `None` for
     /// never, as far as the peer agrees: the shorter of both sides' values counts. 1 ms to `u32::MAX` ms; 30 s.
     pub idle_timeout: Option<Duration>,
-    /// How long the handshake may go on without a packet from the peer. 1 ms to `u32::MAX` ms; 10 s.
+    /// How long the handshake may take as a whole: a client gives up then, and a server lets go of a connection whose
+    /// handshake is not done, also if that is because its application has not accepted it. MsQuic ends a handshake
+    /// without a packet from the peer for as long. 1 ms to `u32::MAX` ms; 10 s.
     pub handshake_timeout: Duration,
     /// How often to send a PING on a silent connection, so that neither side's idle timeout strikes; `None` for not at
     /// all. Give less than half of the idle timeout, so that one lost packet does no harm. 1 ms to 71 minutes, past

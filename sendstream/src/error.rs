@@ -39,7 +39,8 @@ pub enum ConnectionError {
         /// MsQuic's name for it.
         status: NativeError,
     },
-    /// The peer did not answer in time: the idle, handshake or disconnect timeout ran out.
+    /// The peer did not answer in time: the idle, handshake or disconnect timeout ran out. Before the handshake is done
+    /// also: the server's application did not accept in time, which ends the connection on either side.
     #[error("timed out")]
     TimedOut,
     /// The peer's application or transport refused the connection before the handshake was done.

@@ -43,6 +43,7 @@ mod client;
 mod config;
 mod connection;
 mod datagram;
+mod endpoint;
 mod error;
 mod io;
 mod key_log;
@@ -70,7 +71,11 @@ pub use native::{
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
 pub use sendstream_sys::{EditInfo, EditKind};
-pub use server::{BindError, Incoming, Server, ServerBuilder};
+pub use server::{
+    BindError, Server, ServerBuilder,
+    config::ServerConfig,
+    incoming::{Incoming, ServerStats},
+};
 pub use stats::{
     CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats, SentStats,
     TlsVersion, counters,

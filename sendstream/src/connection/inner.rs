@@ -10,26 +10,27 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use sendstream_sys as sys;
 
 use crate::{
-    config::StreamScheduling,
+    config::{StreamScheduling, TransportConfig},
     connection::{
         datagram::{Datagrams, SendChange, lent::LentDatagram},
         judging::Judging,
         local::{LocalTasks, Turn},
-        state::{Connected, ConnectionInnerExclusive, Ending},
+        state::{Connected, ConnectionInnerExclusive, Ending, PeerStream},
     },
     error::{ConnectionError, NativeError},
     key_log::KeyLog,
     native::{
         address::{Address, address_parameter},
         api::call,
-        background,
+        background::{self, Timer},
+        configuration::Configuration,
         handle::Handle,
         live::LiveGuard,
         parameter::{self, Parameter},
@@ -56,10 +57,13 @@ pub(crate) struct ConnectionInner {
     peer: OnceLock<PeerIdentity>,
     datagrams: Lock<Datagrams>,
     local_tasks: LocalTasks,
-    shared: ConnectionInnerShared,
+    /// Whether this side is the server.
+    is_server: bool,
+    /// Empty until a server's application accepts the connection. Written by: `open`, `configure`.
+    shared: OnceLock<ConnectionInnerShared>,
 }
 
-/// What never changes.
+/// What never changes once the handshake may go on.
 #[derive(Debug)]
 pub(crate) struct ConnectionInnerShared {
     /// Who is believed; `None` on a server that asks for no certificate.
@@ -74,7 +78,36 @@ pub(crate) struct ConnectionInnerShared {
     pub(crate) scheduling: StreamScheduling,
     /// Where a client's TLS secrets go, if anywhere.
     pub(crate) key_log: Option<KeyLog>,
+    /// What a server accepted it with: kept open, as its registration may be another than the listener's, which must
+    /// not close before the connection.
+    pub(crate) _configuration: Option<Arc<Configuration>>,
 }
+
+impl ConnectionInnerShared {
+    /// What of `transport` is not MsQuic's to know.
+    pub(crate) fn new(verify: Option<Verify>, transport: &TransportConfig) -> Self {
+        Self {
+            verify,
+            fixed_send_window: transport.send_window.map(u64::from),
+            drop_error_code: transport.drop_error_code,
+            datagram_receive_buffer: transport.datagram_receive_buffer,
+            scheduling: transport.stream_scheduling,
+            key_log: None,
+            _configuration: None,
+        }
+    }
+}
+
+/// What a server's connection goes by before it is accepted, when MsQuic can only say that it is over.
+static UNCONFIGURED: ConnectionInnerShared = ConnectionInnerShared {
+    verify: None,
+    fixed_send_window: None,
+    drop_error_code: 0,
+    datagram_receive_buffer: None,
+    scheduling: StreamScheduling::Fifo,
+    key_log: None,
+    _configuration: None,
+};
 
 /// What the peer's certificate is checked against.
 #[derive(Debug)]
@@ -130,7 +163,7 @@ impl ConnectionInner {
         let status =
             unsafe { call!(ConnectionOpen(registration, Some(connection_callback), ptr::null_mut(), &mut handle)) };
         NativeError::check(status)?;
-        let inner = Self::new(handle, ConnectionInnerExclusive::new(false), shared, live);
+        let inner = Self::new(handle, false, Some(shared), live);
         // SAFETY: the handle was opened above. Events begin with the start, before which MsQuic is lent a reference.
         unsafe { call!(SetContext(handle, Arc::as_ptr(&inner).cast_mut().cast())) };
         Ok(inner)
@@ -141,8 +174,8 @@ impl ConnectionInner {
     /// # Safety
     ///
     /// `handle` is the connection of a NEW_CONNECTION event, during that event, which must then report success.
-    pub(crate) unsafe fn take_over(handle: sys::HQUIC, shared: ConnectionInnerShared, live: LiveGuard) -> Arc<Self> {
-        let inner = Self::new(handle, ConnectionInnerExclusive::new(true), shared, live);
+    pub(crate) unsafe fn take_over(handle: sys::HQUIC, live: LiveGuard) -> Arc<Self> {
+        let inner = Self::new(handle, true, None, live);
         inner.lend_reference();
         // SAFETY: the handle is valid during the event. The reference lent is MsQuic's until SHUTDOWN_COMPLETE.
         unsafe {
@@ -155,27 +188,28 @@ impl ConnectionInner {
         inner
     }
 
-    fn new(
-        handle: sys::HQUIC,
-        exclusive: ConnectionInnerExclusive,
-        shared: ConnectionInnerShared,
-        live: LiveGuard,
-    ) -> Arc<Self> {
-        let secrets = shared.key_log.is_some().then(TlsSecrets::new);
+    fn new(handle: sys::HQUIC, is_server: bool, shared: Option<ConnectionInnerShared>, live: LiveGuard) -> Arc<Self> {
+        let secrets = shared.as_ref().is_some_and(|shared| shared.key_log.is_some()).then(TlsSecrets::new);
         Arc::new(Self {
             handle: Some(OpenHandle { handle: Handle::new(handle), _live: live, secrets }),
-            exclusive: Lock::new(exclusive),
+            // MsQuic works on a server's connection before it shows it, on a client's from the start.
+            exclusive: Lock::new(ConnectionInnerExclusive::new(is_server)),
             over: AtomicBool::new(false),
             peer: OnceLock::new(),
             datagrams: Lock::default(),
             local_tasks: LocalTasks::default(),
-            shared,
+            is_server,
+            shared: shared.map_or_else(OnceLock::new, OnceLock::from),
         })
     }
 
     /// The connection's handle, open for as long as `self` lives.
     pub(crate) fn handle(&self) -> Handle {
         self.handle.as_ref().expect("the handle is taken by `close` only, which consumes the last reference").handle
+    }
+
+    fn shared(&self) -> &ConnectionInnerShared {
+        self.shared.get().unwrap_or(&UNCONFIGURED)
     }
 
     /// Asks for a parameter, which blocks but on the worker.
@@ -216,12 +250,12 @@ impl ConnectionInner {
 
     /// The in-flight window of a stream, where the configuration fixes it.
     pub(crate) fn fixed_send_window(&self) -> Option<u64> {
-        self.shared.fixed_send_window
+        self.shared().fixed_send_window
     }
 
     /// The code for what is given up by dropping it.
     pub(crate) fn drop_error_code(&self) -> u64 {
-        self.shared.drop_error_code
+        self.shared().drop_error_code
     }
 
     /// `ConnectionStart`. It sets parameters, which blocks: for the background thread.
@@ -283,11 +317,40 @@ impl ConnectionInner {
         NativeError::check(status)
     }
 
-    /// `ConnectionSetConfiguration` of a server's connection, which only queues: the handshake goes on.
-    pub(crate) fn set_configuration(&self, configuration: sys::HQUIC) -> Result<(), NativeError> {
+    /// Accepts a server's connection, once: `ConnectionSetConfiguration`, which only queues. The handshake goes on.
+    pub(crate) fn configure(
+        &self,
+        shared: ConnectionInnerShared,
+        configuration: &Configuration,
+    ) -> Result<(), NativeError> {
+        // Before MsQuic goes on, as its events look at it.
+        let _ = self.shared.set(shared);
         // SAFETY: both handles are open; MsQuic takes a reference of its own to the configuration.
-        let status = unsafe { call!(ConnectionSetConfiguration(self.handle().raw(), configuration)) };
+        let status = unsafe { call!(ConnectionSetConfiguration(self.handle().raw(), configuration.handle())) };
         NativeError::check(status)
+    }
+
+    /// The handshake has taken too long, unless it is done or the connection over.
+    pub(crate) fn time_out(&self) {
+        let mut tell = false;
+        self.finish_ending(|state| {
+            let (live, ending) = state.on_handshake_timeout();
+            tell = live;
+            ending
+        });
+        if tell {
+            self.shut_down(0);
+        }
+    }
+
+    /// [`Self::time_out`] at `deadline`, unless the result is dropped before.
+    pub(crate) fn time_out_at(self: &Arc<Self>, deadline: Instant) -> Timer {
+        let connection = Arc::downgrade(self);
+        background::at(deadline, move || {
+            if let Some(connection) = connection.upgrade() {
+                connection.time_out();
+            }
+        })
     }
 
     /// `ConnectionShutdown` with `code`, which is only queued and cannot fail. The cause is recorded by the caller.
@@ -372,11 +435,11 @@ impl ConnectionInner {
                 let event = unsafe { &mut data.PEER_STREAM_STARTED };
                 let unidirectional =
                     event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL != 0;
-                if self.lock().is_accepting_slowly(!unidirectional) {
+                // SAFETY: the stream is the event's, and this is the event.
+                if unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional) } {
                     event.Flags |= sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_DELAY_ID_FC_UPDATES;
                 }
-                // SAFETY: the stream is the event's, and this is the event.
-                Some(unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional) })
+                Some(SUCCESS)
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED => {
                 // SAFETY: the type says that this member of the union is set.
@@ -420,10 +483,10 @@ impl ConnectionInner {
             alpn: alpn.to_vec(),
             handshake: self.parameter().ok().as_ref().and_then(HandshakeInfo::new),
         };
-        if self.shared.scheduling != StreamScheduling::default() {
-            self.set_scheduling(self.shared.scheduling);
+        if self.shared().scheduling != StreamScheduling::default() {
+            self.set_scheduling(self.shared().scheduling);
         }
-        if let (Some(key_log), Some(secrets)) = (&self.shared.key_log, self.secrets()) {
+        if let (Some(key_log), Some(secrets)) = (&self.shared().key_log, self.secrets()) {
             // SAFETY: this is a callback on the worker, so MsQuic writes nothing meanwhile.
             key_log.append(unsafe { secrets.get() });
         }
@@ -458,29 +521,23 @@ impl ConnectionInner {
         self.finish_ending(ConnectionInnerExclusive::on_shutdown_complete);
     }
 
-    /// QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED: the peer started a stream.
+    /// QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED: the peer started a stream. Whether it is to count against the peer's limit
+    /// until its handle is closed.
     ///
     /// # Safety
     ///
     /// `stream` is the event's, and this is the event.
-    unsafe fn handle_event_peer_stream_started(
-        self: &Arc<Self>,
-        stream: sys::HQUIC,
-        bidirectional: bool,
-    ) -> sys::QUIC_STATUS {
-        if !self.lock().takes_streams() {
-            // MsQuic closes the stream, and so tells the peer.
-            return NativeError::ABORTED.status();
-        }
+    unsafe fn handle_event_peer_stream_started(self: &Arc<Self>, stream: sys::HQUIC, bidirectional: bool) -> bool {
         // SAFETY: as the caller promises.
         let instance = unsafe { StreamInstance::take_over(self, stream, bidirectional) };
-        let (refused, wakeups) = self.lock().on_peer_stream_started(bidirectional, instance);
+        let PeerStream { accepted_slowly, refused, wakeups } =
+            self.lock().on_peer_stream_started(bidirectional, instance);
         if let Some(instance) = refused {
-            // Given up between the two looks. It is ours now, so it is for us to end it.
+            // It is ours by now, so it is for us to end it.
             instance.refuse();
         }
         wakeups.wake();
-        SUCCESS
+        accepted_slowly
     }
 
     /// QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED: is this the peer that is meant? On a server that asks for
@@ -490,7 +547,7 @@ impl ConnectionInner {
     /// MsQuic ends the handshake for a failing status as well, always with `bad_certificate`.
     fn handle_event_peer_certificate_received(self: &Arc<Self>, leaf: &[u8], chain: &[u8]) -> sys::QUIC_STATUS {
         let peer = PeerIdentity::from_event(leaf, chain);
-        let (trust, server_name, verified) = match &self.shared.verify {
+        let (trust, server_name, verified) = match &self.shared().verify {
             Some(Verify::Server { trust, server_name }) => {
                 (trust, Some(server_name), trust.verify_server(server_name, leaf, chain))
             }
@@ -561,7 +618,7 @@ impl ConnectionInner {
     /// QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED: a datagram of the peer's, in memory that is MsQuic's after this.
     fn handle_event_datagram_received(&self, datagram: &[u8]) {
         // MsQuic ends the connection of a peer that sends one although we said that we take none.
-        let Some(limit) = self.shared.datagram_receive_buffer else { return };
+        let Some(limit) = self.shared().datagram_receive_buffer else { return };
         let datagram = Bytes::copy_from_slice(datagram);
         let wakeups = self.datagrams().on_received(datagram, limit);
         wakeups.wake();
@@ -761,7 +818,7 @@ unsafe extern "C" fn ignoring_callback(
 /// # Safety
 ///
 /// `start` is null or points to `length` bytes that stay as they are for `'a`.
-unsafe fn bytes<'a>(start: *const u8, length: usize) -> &'a [u8] {
+pub(crate) unsafe fn bytes<'a>(start: *const u8, length: usize) -> &'a [u8] {
     if start.is_null() || length == 0 {
         return &[];
     }

@@ -85,6 +85,19 @@ pub(crate) struct Ending {
     pub(crate) unaccepted: Vec<Arc<StreamInstance>>,
 }
 
+/// What becomes of a stream that the peer started.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct PeerStream {
+    /// So many streams wait to be accepted that this one must count against the peer's limit until its handle is closed,
+    /// and not only until it is over. Otherwise streams that come and go while nobody accepts them would pile up without
+    /// bound.
+    pub(crate) accepted_slowly: bool,
+    /// The stream, if nobody will accept it.
+    pub(crate) refused: Option<Arc<StreamInstance>>,
+    pub(crate) wakeups: Wakeups,
+}
+
 impl ConnectionInnerExclusive {
     /// A connection of which MsQuic has said nothing yet; `started` when it already works on it.
     pub(crate) fn new(started: bool) -> Self {
@@ -137,12 +150,14 @@ impl ConnectionInnerExclusive {
         self.cause().is_none()
     }
 
-    /// `ConnectionStart` succeeded. The code to shut down with, if this side closed the connection meanwhile.
+    /// `ConnectionStart` succeeded. The code to shut down with, if this side ended the connection meanwhile.
     #[must_use]
     pub(crate) fn on_start_accepted(&mut self) -> Option<u64> {
         self.started = true;
         match self.cause() {
             Some(ConnectionError::LocallyClosed { code }) if self.is_live() => Some(code),
+            // The handshake's time was over, or MsQuic has ended it already and ignores this.
+            Some(_) if self.is_live() => Some(0),
             _ => None,
         }
     }
@@ -256,33 +271,26 @@ impl ConnectionInnerExclusive {
         wanted
     }
 
-    /// PEER_STREAM_STARTED. Gives the stream back when nobody will accept it.
-    pub(crate) fn on_peer_stream_started(
-        &mut self,
-        bidirectional: bool,
-        stream: Arc<StreamInstance>,
-    ) -> (Option<Arc<StreamInstance>>, Wakeups) {
+    /// PEER_STREAM_STARTED.
+    pub(crate) fn on_peer_stream_started(&mut self, bidirectional: bool, stream: Arc<StreamInstance>) -> PeerStream {
+        const WAITING_AT_EASE: usize = 64;
         if self.abandoned {
-            return (Some(stream), Wakeups::none());
+            return PeerStream { refused: Some(stream), ..PeerStream::default() };
         }
-        let mut wakeups = Wakeups::none();
         let queue = self.accept_queue(bidirectional);
+        let accepted_slowly = queue.streams.len() >= WAITING_AT_EASE;
+        let mut wakeups = Wakeups::none();
         queue.streams.push_back(stream);
         queue.waiters.take_into(&mut wakeups);
-        (None, wakeups)
+        PeerStream { accepted_slowly, refused: None, wakeups }
     }
 
-    /// Whether a stream that the peer starts now would be accepted by anybody.
-    pub(crate) fn takes_streams(&self) -> bool {
-        !self.abandoned
-    }
-
-    /// Whether so many streams wait to be accepted that a further one must count against the peer's limit until its
-    /// handle is closed, and not only until it is over. Otherwise streams that come and go while nobody accepts them
-    /// would pile up without bound.
-    pub(crate) fn is_accepting_slowly(&mut self, bidirectional: bool) -> bool {
-        const WAITING_AT_EASE: usize = 64;
-        self.accept_queue(bidirectional).streams.len() >= WAITING_AT_EASE
+    /// The handshake has taken as long as it may. Says whether MsQuic must be told.
+    pub(crate) fn on_handshake_timeout(&mut self) -> (bool, Ending) {
+        match self.state {
+            ConnectionState::Connecting => (self.is_live(), self.on_closed(ConnectionError::TimedOut)),
+            ConnectionState::Connected(_) | ConnectionState::Closed(..) => (false, Ending::default()),
+        }
     }
 
     /// The connection ended, or is ending, because of `cause`. The first cause is kept.
