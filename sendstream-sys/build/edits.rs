@@ -273,6 +273,18 @@ pub(crate) const FIXES: &[Edit] = &[
         replacement: "                NewLength = CXPLAT_MIN(NewLength, 0x80000000);\n",
     },
     Edit {
+        name: "migration-obeys-the-server",
+        file: "src/core/connection.c",
+        prevents: "a client moves to another address although its server has forbidden that",
+        // RFC 9000 section 9 leaves it to the client to obey the transport parameter, and MsQuic leaves it to nobody.
+        anchor: "        return QUIC_STATUS_INVALID_STATE;\n    }\n\n    // Check if the path already exists.\n",
+        replacement: "        return QUIC_STATUS_INVALID_STATE;\n    }\n\n    \
+                      if (QuicConnIsClient(Connection) &&\n        \
+                      (Connection->PeerTransportParams.Flags & QUIC_TP_FLAG_DISABLE_ACTIVE_MIGRATION)) {\n        \
+                      return QUIC_STATUS_NOT_SUPPORTED;\n    }\n\n    \
+                      // Check if the path already exists.\n",
+    },
+    Edit {
         name: "c-compiler-only",
         file: "CMakeLists.txt",
         prevents: "the build asks for a C++ compiler although the library is C",

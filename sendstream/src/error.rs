@@ -147,6 +147,7 @@ impl NativeError {
     pub(crate) const ALPN_NEG_FAILURE: Self = Self(libc::ENOPROTOOPT as u32);
     pub(crate) const STREAM_LIMIT_REACHED: Self = Self(libc::ESTRPIPE as u32);
     pub(crate) const ALPN_IN_USE: Self = Self(libc::EPROTOTYPE as u32);
+    pub(crate) const PERMISSION_DENIED: Self = Self(libc::EACCES as u32);
     pub(crate) const ADDRESS_NOT_AVAILABLE: Self = Self(libc::EADDRNOTAVAIL as u32);
 
     /// Where MsQuic's statuses for TLS alerts begin; the alert's number is added to it.
@@ -206,6 +207,7 @@ impl NativeError {
             Self::ALPN_NEG_FAILURE => "ALPN_NEG_FAILURE",
             Self::STREAM_LIMIT_REACHED => "STREAM_LIMIT_REACHED",
             Self::ALPN_IN_USE => "ALPN_IN_USE",
+            Self::PERMISSION_DENIED => "PERMISSION_DENIED",
             Self::ADDRESS_NOT_AVAILABLE => "ADDRESS_NOT_AVAILABLE",
             Self(status) if status == Self::CERTIFICATE_BASE + 1 => "CERT_EXPIRED",
             Self(status) if status == Self::CERTIFICATE_BASE + 2 => "CERT_UNTRUSTED_ROOT",

@@ -60,7 +60,7 @@ mod waiters;
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
 pub use config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig};
-pub use connection::{Connection, OpenError};
+pub use connection::{Connection, OpenError, path::RebindError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
 pub use error::{ConnectionError, NativeError};
 pub use local_task::{LocalTask, LocalTaskError};

@@ -257,7 +257,7 @@ impl BindError {
         match error {
             NativeError::ADDRESS_IN_USE | NativeError::ALPN_IN_USE => Self::AddressInUse(address),
             NativeError::ADDRESS_NOT_AVAILABLE | NativeError::INVALID_ADDRESS => Self::AddressNotAvailable(address),
-            _ if error.status() == libc::EACCES as u32 => Self::PermissionDenied(address),
+            NativeError::PERMISSION_DENIED => Self::PermissionDenied(address),
             _ => Self::Native(error),
         }
     }

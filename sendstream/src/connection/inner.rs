@@ -2,6 +2,7 @@
 
 use std::{
     ffi::c_void,
+    net::SocketAddr,
     panic::{self, AssertUnwindSafe},
     ptr::{self, NonNull},
     slice,
@@ -22,12 +23,13 @@ use crate::{
         datagram::{Datagrams, SendChange, lent::LentDatagram},
         judging::Judging,
         local::{LocalTasks, Turn},
+        path::RebindError,
         state::{Connected, ConnectionInnerExclusive, Ending, PeerStream},
     },
     error::{ConnectionError, NativeError},
     key_log::KeyLog,
     native::{
-        address::{Address, address_parameter},
+        address::{Address, activate_path, address_parameter},
         api::call,
         background::{self, Timer},
         configuration::Configuration,
@@ -430,6 +432,18 @@ impl ConnectionInner {
                 self.handle_event_shutdown_complete();
                 None
             }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_LOCAL_ADDRESS_CHANGED => {
+                // SAFETY: the type says that this member of the union is set, to an address that is valid during the event.
+                let address = unsafe { Address::read(data.LOCAL_ADDRESS_CHANGED.Address) };
+                self.handle_event_local_address_changed(address);
+                Some(SUCCESS)
+            }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED => {
+                // SAFETY: the type says that this member of the union is set, to an address that is valid during the event.
+                let address = unsafe { Address::read(data.PEER_ADDRESS_CHANGED.Address) };
+                self.handle_event_peer_address_changed(address);
+                Some(SUCCESS)
+            }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED => {
                 // SAFETY: the type says that this member of the union is set.
                 let event = unsafe { &mut data.PEER_STREAM_STARTED };
@@ -477,12 +491,10 @@ impl ConnectionInner {
     /// QUIC_CONNECTION_EVENT_CONNECTED: the handshake is done.
     fn handle_event_connected(&self, alpn: &[u8]) {
         // On the connection's own worker, parameter calls run in place.
-        let connected = Connected {
-            local_address: self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS),
-            remote_address: self.address(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS),
-            alpn: alpn.to_vec(),
-            handshake: self.parameter().ok().as_ref().and_then(HandshakeInfo::new),
-        };
+        let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS);
+        let remote = self.address(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS);
+        let connected =
+            Connected { alpn: alpn.to_vec(), handshake: self.parameter().ok().as_ref().and_then(HandshakeInfo::new) };
         if self.shared().scheduling != StreamScheduling::default() {
             self.set_scheduling(self.shared().scheduling);
         }
@@ -490,7 +502,7 @@ impl ConnectionInner {
             // SAFETY: this is a callback on the worker, so MsQuic writes nothing meanwhile.
             key_log.append(unsafe { secrets.get() });
         }
-        let wakeups = self.lock().on_connected(connected);
+        let wakeups = self.lock().on_connected(connected, local, remote);
         wakeups.wake();
     }
 
@@ -519,6 +531,50 @@ impl ConnectionInner {
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE: MsQuic is done with the connection and all of its streams.
     fn handle_event_shutdown_complete(&self) {
         self.finish_ending(ConnectionInnerExclusive::on_shutdown_complete);
+    }
+
+    /// QUIC_CONNECTION_EVENT_LOCAL_ADDRESS_CHANGED: this side has another address. MsQuic 2.6 never says so.
+    fn handle_event_local_address_changed(&self, address: Option<SocketAddr>) {
+        let wakeups = self.lock().path_mut().on_changed(address, None);
+        wakeups.wake();
+    }
+
+    /// QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED: the peer sends from another address, and maybe to another.
+    fn handle_event_peer_address_changed(&self, address: Option<SocketAddr>) {
+        let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS);
+        let wakeups = self.lock().path_mut().on_changed(local, address);
+        wakeups.wake();
+    }
+
+    /// Moves a client's connection to the address `local` (`QUIC_PARAM_CONN_ACTIVATE_PATH`), and gives the one that it got.
+    /// It blocks: for the background thread, on which one move comes after the other.
+    pub(crate) fn rebind(&self, local: SocketAddr) -> Result<SocketAddr, RebindError> {
+        if self.is_server {
+            return Err(RebindError::NotTheClient);
+        }
+        let (current, cause) = {
+            let state = self.lock();
+            ((state.path().local(), state.path().remote()), state.cause())
+        };
+        let (None, (Some(current), Some(remote))) = (&cause, current) else {
+            return Err(cause.map_or(RebindError::TooEarly, RebindError::ConnectionLost));
+        };
+        if local.is_ipv4() != remote.is_ipv4() {
+            return Err(RebindError::FamilyMismatch { local, remote });
+        }
+        // MsQuic takes a path for new that it is told to activate.
+        if local == current {
+            return Ok(current);
+        }
+        // SAFETY: the handle is a connection's and open, because `self` is alive.
+        unsafe { activate_path(self.handle().raw(), local, remote) }.map_err(|error| match self.cause() {
+            Some(cause) => RebindError::ConnectionLost(cause),
+            None => RebindError::from_native(error, local),
+        })?;
+        let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS).unwrap_or(local);
+        let wakeups = self.lock().path_mut().on_changed(Some(local), None);
+        wakeups.wake();
+        Ok(local)
     }
 
     /// QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED: the peer started a stream. Whether it is to count against the peer's limit
@@ -666,8 +722,8 @@ impl ConnectionInner {
         self.handle.as_ref()?.secrets.as_ref()
     }
 
-    /// An address parameter, asked for on the worker.
-    fn address(&self, parameter: u32) -> Option<std::net::SocketAddr> {
+    /// An address parameter, asked for on the worker or where it may block.
+    fn address(&self, parameter: u32) -> Option<SocketAddr> {
         // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in place.
         unsafe { address_parameter(self.handle().raw(), parameter) }
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    connection::judging::Judging,
+    connection::{judging::Judging, path::CurrentPath},
     error::ConnectionError,
     stats::HandshakeInfo,
     stream::instance::StreamInstance,
@@ -37,6 +37,8 @@ pub(crate) struct ConnectionInnerExclusive {
     closed_waiters: Waiters,
     /// A verifier that was asked about the peer; kept until the connection ends.
     judging: Option<Arc<Judging>>,
+    /// Written by: CONNECTED, LOCAL_ADDRESS_CHANGED, PEER_ADDRESS_CHANGED, `rebind`.
+    path: CurrentPath,
     /// Streams that could not start and want to know why: no event of their own will tell them.
     unstarted: Vec<Weak<StreamInstance>>,
     /// How long `unstarted` may grow before those that are gone are swept out.
@@ -59,8 +61,6 @@ pub(crate) enum ConnectionState {
 /// What the handshake settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Connected {
-    pub(crate) local_address: Option<SocketAddr>,
-    pub(crate) remote_address: Option<SocketAddr>,
     pub(crate) alpn: Vec<u8>,
     pub(crate) handshake: Option<HandshakeInfo>,
 }
@@ -111,6 +111,7 @@ impl ConnectionInnerExclusive {
             connected_waiters: Waiters::default(),
             closed_waiters: Waiters::default(),
             judging: None,
+            path: CurrentPath::default(),
             unstarted: Vec::new(),
             sweep_at: 64,
             retired: Vec::new(),
@@ -132,6 +133,15 @@ impl ConnectionInnerExclusive {
             ConnectionState::Connected(connected) => Some(connected.clone()),
             ConnectionState::Closed(_, connected) => connected.clone(),
         }
+    }
+
+    /// The addresses in use, also after the connection ended.
+    pub(crate) fn path(&self) -> &CurrentPath {
+        &self.path
+    }
+
+    pub(crate) fn path_mut(&mut self) -> &mut CurrentPath {
+        &mut self.path
     }
 
     /// Whether telling MsQuic to shut the connection down makes sense.
@@ -249,11 +259,36 @@ impl ConnectionInnerExclusive {
         }
     }
 
+    /// Ready once the path has changed more often than `seen` says.
+    pub(crate) fn poll_path_changed(
+        &mut self,
+        seen: u64,
+        key: WaiterKey,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ConnectionError>> {
+        if self.path.changes() > seen {
+            return Poll::Ready(Ok(()));
+        }
+        match self.cause() {
+            Some(cause) => Poll::Ready(Err(cause)),
+            None => {
+                self.path.waiters.register(key, cx.waker(), &mut self.retired);
+                Poll::Pending
+            }
+        }
+    }
+
     // ---- What MsQuic says ---------------------------------------------------------------------------------------
 
     /// CONNECTED.
-    pub(crate) fn on_connected(&mut self, connected: Connected) -> Wakeups {
+    pub(crate) fn on_connected(
+        &mut self,
+        connected: Connected,
+        local: Option<SocketAddr>,
+        remote: Option<SocketAddr>,
+    ) -> Wakeups {
         let mut wakeups = Wakeups::none();
+        self.path.begin(local, remote);
         if matches!(self.state, ConnectionState::Connecting) {
             self.state = ConnectionState::Connected(Arc::new(connected));
             self.connected_waiters.take_into(&mut wakeups);
@@ -306,6 +341,7 @@ impl ConnectionInnerExclusive {
             &mut self.closed_waiters,
             &mut self.accept_uni.waiters,
             &mut self.accept_bi.waiters,
+            &mut self.path.waiters,
         ] {
             waiters.take_into(&mut wakeups);
         }
