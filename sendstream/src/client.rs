@@ -30,6 +30,7 @@ pub struct Client {
     configuration: Arc<Configuration>,
     trust: Trust,
     transport: TransportConfig,
+    bind: Option<SocketAddr>,
     key_log: Option<KeyLog>,
     live: LiveHandles,
 }
@@ -37,7 +38,13 @@ pub struct Client {
 impl Client {
     /// Starts to describe a client; [`ClientBuilder::build`] makes it.
     pub fn builder() -> ClientBuilder {
-        ClientBuilder { endpoint: EndpointSettings::default(), trust: Trust::default(), identity: None, key_log: None }
+        ClientBuilder {
+            endpoint: EndpointSettings::default(),
+            trust: Trust::default(),
+            identity: None,
+            bind: None,
+            key_log: None,
+        }
     }
 
     /// Connects to `address` and goes through the handshake (`ConnectionStart`).
@@ -57,6 +64,11 @@ impl Client {
     pub async fn connect(&self, address: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
         let name = check_server_name(server_name)?;
         self.trust.check_server_name(server_name).map_err(|_| ConnectError::InvalidServerName)?;
+        if let Some(local) = self.bind
+            && local.is_ipv4() != address.is_ipv4()
+        {
+            return Err(ConnectError::FamilyMismatch { local, remote: address });
+        }
         let verify = Verify::Server { trust: self.trust.clone(), server_name: server_name.to_owned() };
         let shared = ConnectionInnerShared {
             key_log: self.key_log.clone(),
@@ -66,8 +78,12 @@ impl Client {
         let instance = ConnectionInstance::new(inner.clone());
         let _timer = inner.time_out_at(Instant::now() + self.transport.handshake_timeout);
         let configuration = self.configuration.clone();
-        background::run(move || inner.start(configuration.handle(), &Address::from(address), &name));
-        poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await?;
+        let local = self.bind;
+        background::run(move || {
+            inner.start(configuration.handle(), local.map(Address::from).as_ref(), &Address::from(address), &name);
+        });
+        let connected = poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await;
+        connected.map_err(|error| ConnectError::from_handshake(error, local))?;
         Ok(Connection::new(instance))
     }
 
@@ -98,6 +114,7 @@ pub struct ClientBuilder {
     endpoint: EndpointSettings,
     trust: Trust,
     identity: Option<Identity>,
+    bind: Option<SocketAddr>,
     key_log: Option<PathBuf>,
 }
 
@@ -117,6 +134,16 @@ impl ClientBuilder {
     /// said otherwise. It is sent encrypted (RFC 8446 §4.4.2), after the server was believed.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
+        self
+    }
+
+    /// The local address of its connections (`QUIC_PARAM_CONN_LOCAL_ADDRESS`); the system's choice unless said otherwise.
+    /// Port 0 lets the system choose the port alone, and the unspecified address (`0.0.0.0`, `::`) the address alone.
+    ///
+    /// It must be of the family of the servers' addresses. A port other than 0 can serve one connection at a time.
+    /// [`Connection::rebind`] moves a connection later.
+    pub fn bind(mut self, local: SocketAddr) -> Self {
+        self.bind = Some(local);
         self
     }
 
@@ -161,6 +188,7 @@ impl ClientBuilder {
             configuration: Arc::new(configuration),
             trust: self.trust,
             transport: self.endpoint.transport,
+            bind: self.bind,
             key_log,
             live: LiveHandles::new(registration),
         })
@@ -175,10 +203,42 @@ pub enum ConnectError {
     /// while a certificate must be checked against it.
     #[error("not a server name: give a DNS name or an IP address, without a NUL")]
     InvalidServerName,
+    /// The address to [bind](ClientBuilder::bind) is not of the family that the server's address has.
+    #[error("{local} is of another family than the server's {remote}: bind to one of the same")]
+    FamilyMismatch {
+        /// The address that the client binds.
+        local: SocketAddr,
+        /// The server's.
+        remote: SocketAddr,
+    },
+    /// Something uses the address to [bind](ClientBuilder::bind) already, such as another connection of this client.
+    #[error("{0} is in use: bind to another port, or to 0")]
+    AddressInUse(SocketAddr),
+    /// The address to [bind](ClientBuilder::bind) is none of this machine's.
+    #[error("{0} is not an address of this machine: bind to one that is, or to the unspecified address")]
+    AddressNotAvailable(SocketAddr),
+    /// The system lets this user not [bind](ClientBuilder::bind) the address.
+    #[error("no permission to bind {0}: choose a port above 1023, or 0")]
+    PermissionDenied(SocketAddr),
     /// The handshake failed: refused, timed out, or the server was not believed.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
     /// MsQuic or the system failed.
     #[error(transparent)]
     Native(#[from] NativeError),
+}
+
+impl ConnectError {
+    /// What a socket that could not be bound to `local` looks like: MsQuic reports it as the connection's end.
+    fn from_handshake(error: ConnectionError, local: Option<SocketAddr>) -> Self {
+        match (&error, local) {
+            (ConnectionError::TransportClosed { status, .. }, Some(local)) => match *status {
+                NativeError::ADDRESS_IN_USE => Self::AddressInUse(local),
+                NativeError::ADDRESS_NOT_AVAILABLE | NativeError::INVALID_ADDRESS => Self::AddressNotAvailable(local),
+                NativeError::PERMISSION_DENIED => Self::PermissionDenied(local),
+                _ => Self::Connection(error),
+            },
+            _ => Self::Connection(error),
+        }
+    }
 }

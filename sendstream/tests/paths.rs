@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use futures::future::poll_immediate;
 use ring::digest::{self, SHA256};
-use sendstream::{Connection, ConnectionError, RebindError, TransportConfig};
-use support::{Pair, pattern, run};
+use sendstream::{Client, ConnectError, Connection, ConnectionError, RebindError, TransportConfig, Trust};
+use support::{Endpoints, Pair, pattern, run};
 
 fn any_port() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
@@ -156,5 +156,68 @@ fn who_waits_for_another_path_is_told_when_the_connection_ends() {
         assert_eq!(pair.client.rebind(any_port()).await, Err(RebindError::ConnectionLost(cause)));
         assert!(pair.server.remote_address().is_some(), "the last address stays known");
         pair.end().await;
+    });
+}
+
+fn client_at(local: &str) -> Client {
+    let trust = Trust::dangerous_accept_any_certificate();
+    Client::builder().alpn(["test"]).trust(trust).bind(local.parse().unwrap()).build().unwrap()
+}
+
+#[test]
+fn a_client_connects_from_where_it_is_told_to() {
+    run(async {
+        let endpoints = Endpoints::new();
+        // On Linux all of 127/8 is this machine.
+        for local in ["127.0.0.2:0", "0.0.0.0:0"] {
+            let client = client_at(local);
+            let (connected, accepted) = futures::join!(client.connect(endpoints.address, "localhost"), async {
+                endpoints.server.accept().await.unwrap().accept().await.unwrap()
+            });
+            let connected = connected.unwrap();
+            let from = accepted.remote_address().unwrap();
+            assert_eq!(connected.local_address(), Some(from));
+            assert_eq!(from.ip().to_string(), if local.starts_with('0') { "127.0.0.1" } else { "127.0.0.2" });
+            drop((connected, accepted));
+            client.wait_idle().await;
+        }
+        // A port that was just free, and is still unless another test was quicker.
+        let (client, free, connected, accepted) = loop {
+            let free = std::net::UdpSocket::bind(any_port()).unwrap().local_addr().unwrap();
+            let client = client_at(&free.to_string());
+            let accept = async { Ok(endpoints.server.accept().await.unwrap().accept().await.unwrap()) };
+            match futures::try_join!(client.connect(endpoints.address, "localhost"), accept) {
+                Ok((connected, accepted)) => break (client, free, connected, accepted),
+                Err(error) => assert!(matches!(error, ConnectError::AddressInUse(_)), "{error}"),
+            }
+        };
+        assert_eq!(accepted.remote_address(), Some(free));
+        let second = client.connect(endpoints.address, "localhost").await.unwrap_err();
+        assert!(matches!(second, ConnectError::AddressInUse(local) if local == free), "{second}");
+        drop((connected, accepted));
+        client.wait_idle().await;
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_client_that_cannot_be_where_it_is_told_to_says_why() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let taken = std::net::UdpSocket::bind(any_port()).unwrap();
+        let address = taken.local_addr().unwrap();
+        let connect = async |local: &str| {
+            let client = client_at(local);
+            let error = client.connect(endpoints.address, "localhost").await.unwrap_err();
+            client.wait_idle().await;
+            error
+        };
+        let error = connect(&address.to_string()).await;
+        assert!(matches!(error, ConnectError::AddressInUse(local) if local == address), "{error}");
+        let error = connect("203.0.113.1:0").await;
+        assert!(matches!(error, ConnectError::AddressNotAvailable(_)), "{error}");
+        let error = connect("[::1]:0").await;
+        assert!(matches!(error, ConnectError::FamilyMismatch { .. }), "{error}");
+        endpoints.end().await;
     });
 }

@@ -1,7 +1,7 @@
 //! What MsQuic's events do to a connection: one `handle_event_*` per event, under its C name.
 
 use std::{
-    ffi::c_void,
+    ffi::{CStr, c_void},
     net::SocketAddr,
     panic::{self, AssertUnwindSafe},
     ptr::{self, NonNull},
@@ -261,28 +261,31 @@ impl ConnectionInner {
     }
 
     /// `ConnectionStart`. It sets parameters, which blocks: for the background thread.
-    pub(crate) fn start(self: &Arc<Self>, configuration: sys::HQUIC, remote: &Address, server_name: &std::ffi::CStr) {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        configuration: sys::HQUIC,
+        local: Option<&Address>,
+        remote: &Address,
+        server_name: &CStr,
+    ) {
         if !self.lock().may_start() {
             return;
         }
         self.lend_reference();
         let handle = self.handle().raw();
         let started = self.lend_secrets().and_then(|()| {
-            // SAFETY: the handle is open; the address and the name outlive the calls, which copy them. The port counts only
-            // where no remote address is set.
+            let local = local.map(|local| (sys::QUIC_PARAM_CONN_LOCAL_ADDRESS, local));
+            for (parameter, address) in local.into_iter().chain([(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS, remote)]) {
+                // SAFETY: the handle is open; the address outlives the call, which copies it.
+                let status =
+                    unsafe { call!(SetParam(handle, parameter, Address::SIZE as u32, address.as_ptr().cast())) };
+                NativeError::check(status)?;
+            }
+            let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
+            // SAFETY: the handles are open; the name outlives the call, which copies it. The family does not count where a
+            // remote address is set.
             let status = unsafe {
-                let status = call!(SetParam(
-                    handle,
-                    sys::QUIC_PARAM_CONN_REMOTE_ADDRESS,
-                    Address::SIZE as u32,
-                    remote.as_ptr().cast()
-                ));
-                if NativeError::check(status).is_ok() {
-                    let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
-                    call!(ConnectionStart(handle, configuration, unspecified, server_name.as_ptr(), remote.port()))
-                } else {
-                    status
-                }
+                call!(ConnectionStart(handle, configuration, unspecified, server_name.as_ptr(), remote.port()))
             };
             NativeError::check(status)
         });
