@@ -285,6 +285,16 @@ pub(crate) const FIXES: &[Edit] = &[
                       // Check if the path already exists.\n",
     },
     Edit {
+        name: "hystart-applied",
+        file: "src/core/settings.c",
+        prevents: "switching HyStart on in a configuration has no effect on any connection",
+        anchor: "    if (Source->IsSet.EncryptionOffloadAllowed && (!Destination->IsSet.EncryptionOffloadAllowed || OverWrite)) {\n",
+        replacement: "    if (Source->IsSet.HyStartEnabled && (!Destination->IsSet.HyStartEnabled || OverWrite)) {\n        \
+                      Destination->HyStartEnabled = Source->HyStartEnabled;\n        \
+                      Destination->IsSet.HyStartEnabled = TRUE;\n    }\n\n    \
+                      if (Source->IsSet.EncryptionOffloadAllowed && (!Destination->IsSet.EncryptionOffloadAllowed || OverWrite)) {\n",
+    },
+    Edit {
         name: "c-compiler-only",
         file: "CMakeLists.txt",
         prevents: "the build asks for a C++ compiler although the library is C",

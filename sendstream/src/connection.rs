@@ -325,6 +325,11 @@ impl Connection {
         local::spawn(self.instance.inner(), future)
     }
 
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> &inner::ConnectionInner {
+        self.instance.inner()
+    }
+
     fn connected<T>(&self, get: impl FnOnce(&state::Connected) -> Option<T>) -> Option<T> {
         let connected = self.instance.inner().lock().connected()?;
         get(&connected)

@@ -49,6 +49,7 @@ mod io;
 mod key_log;
 mod local_task;
 mod native;
+mod process;
 mod recv_stream;
 mod send_stream;
 mod server;
@@ -68,6 +69,7 @@ pub use native::{
     info::{NativeInfo, native_info},
     registration::Registration,
 };
+pub use process::{LoadBalancing, RetryPolicy, set_load_balancing, set_retry_policy};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
 pub use sendstream_sys::{EditInfo, EditKind};

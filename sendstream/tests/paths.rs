@@ -42,8 +42,10 @@ fn a_transfer_goes_on_when_the_client_moves_in_the_middle() {
         assert_eq!(before.0, before.1);
         let mut stream = pair.client.open_uni().unwrap();
         let sent = stream.finish_with(data);
+        let (arriving, a_quarter) = futures::channel::oneshot::channel();
         let (moved, received) = futures::join!(
             async {
+                a_quarter.await.unwrap();
                 let changed = pair.client.path_changed();
                 let moved = rebind(&pair.client, any_port()).await.unwrap();
                 changed.await.unwrap();
@@ -57,12 +59,13 @@ fn a_transfer_goes_on_when_the_client_moves_in_the_middle() {
                 let changed = pair.server.path_changed();
                 while length < LENGTH / 4 {
                     let chunk = stream.read_chunk().await.unwrap().unwrap();
-                    hash.update(&*chunk);
+                    hash.update(&chunk);
                     length += chunk.len();
                 }
+                arriving.send(()).unwrap();
                 changed.await.unwrap();
                 while let Some(chunk) = stream.read_chunk().await.unwrap() {
-                    hash.update(&*chunk);
+                    hash.update(&chunk);
                 }
                 hash.finish()
             }

@@ -72,6 +72,8 @@ pub(crate) struct ConnectionInnerShared {
     pub(crate) verify: Option<Verify>,
     /// The stream's in-flight window, where the configuration fixes it.
     pub(crate) fixed_send_window: Option<u64>,
+    /// Whether MsQuic copies what streams send.
+    pub(crate) send_buffering: bool,
     /// The code for what is given up by dropping it.
     pub(crate) drop_error_code: u64,
     /// How much of the peer's datagrams may wait to be read.
@@ -91,6 +93,7 @@ impl ConnectionInnerShared {
         Self {
             verify,
             fixed_send_window: transport.send_window.map(u64::from),
+            send_buffering: transport.send_buffering,
             drop_error_code: transport.drop_error_code,
             datagram_receive_buffer: transport.datagram_receive_buffer,
             scheduling: transport.stream_scheduling,
@@ -104,6 +107,7 @@ impl ConnectionInnerShared {
 static UNCONFIGURED: ConnectionInnerShared = ConnectionInnerShared {
     verify: None,
     fixed_send_window: None,
+    send_buffering: false,
     drop_error_code: 0,
     datagram_receive_buffer: None,
     scheduling: StreamScheduling::Fifo,
@@ -253,6 +257,11 @@ impl ConnectionInner {
     /// The in-flight window of a stream, where the configuration fixes it.
     pub(crate) fn fixed_send_window(&self) -> Option<u64> {
         self.shared().fixed_send_window
+    }
+
+    /// Whether MsQuic copies what streams send, so that SEND_COMPLETE is no acknowledgement.
+    pub(crate) fn send_buffering(&self) -> bool {
+        self.shared().send_buffering
     }
 
     /// The code for what is given up by dropping it.
