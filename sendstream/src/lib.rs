@@ -67,7 +67,7 @@ pub use error::{ConnectionError, NativeError};
 pub use local_task::{LocalTask, LocalTaskError};
 pub use native::{
     info::{NativeInfo, native_info},
-    registration::Registration,
+    registration::{ExecutionProfile, Registration},
 };
 pub use process::{LoadBalancing, RetryPolicy, set_load_balancing, set_retry_policy};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};

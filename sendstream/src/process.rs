@@ -59,7 +59,7 @@ impl RetryPolicy {
 
 /// What a load balancer can read from the connection ids that this process's servers choose.
 ///
-/// A connection id then is one random byte, the four bytes of the server, and eight or more bytes of MsQuic's. A client
+/// A connection id then has 14 bytes: a random one, the four of the server, and nine of MsQuic's. A client
 /// uses it in every packet but its very first ones, for which it makes up a connection id itself: those a balancer spreads as
 /// it likes, as long as one connection id goes to one server. So a client that moves to another address stays with its
 /// server.
