@@ -33,7 +33,8 @@ test-debug: tools
 test-asan: tools
 	SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
 	    $(cargo) test -p sendstream --all-features --lib --test reentrancy --test drop_orders --test cancel_safety \
-	    --test send_stream --test recv_stream --test connection --test tls --test datagrams --test accept --test paths --test config --test retry --test local_tasks \
+	    --test send_stream --test recv_stream --test connection --test tls --test datagrams --test local_tasks \
+	    --test accept --test paths --test config --test retry --test registration \
 	    --target $(shell rustc -vV | sed -n 's/^host: //p') --target-dir $(target)/asan -- --skip interleavings
 
 # Nothing is linked here, so nothing native is built either.

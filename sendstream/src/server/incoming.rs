@@ -139,7 +139,7 @@ impl NewConnection {
     }
 
     fn is_over(&self) -> bool {
-        self.instance.inner().cause().is_some()
+        self.instance.inner().is_over()
     }
 }
 
