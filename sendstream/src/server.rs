@@ -189,7 +189,7 @@ impl ServerBuilder {
     }
 
     /// Which certificates it asks its clients for; none unless said otherwise.
-    /// [`Connection::peer_identity`] gives what a client showed.
+    /// [`Connection::peer_identity`](crate::Connection::peer_identity) gives what a client showed.
     pub fn client_auth(mut self, client_auth: ClientAuth) -> Self {
         self.client_auth = client_auth;
         self
