@@ -37,7 +37,7 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    /// Grows only. Held only to look at it or to add to it.
+    /// Those that were started, in that order. Held only to look at it or to change it.
     listeners: Mutex<Vec<Arc<Listener>>>,
     queue: Arc<IncomingQueue>,
     /// What the next connection that is accepted gets. Held only to look at it or to change it.
@@ -67,6 +67,7 @@ impl Server {
         // Looked at only now, so that whoever stops the server meanwhile either finds this one or is found.
         if self.queue.is_closed() {
             listener.stop();
+            self.listeners().retain(|other| !Arc::ptr_eq(other, &listener));
             return Err(BindError::Stopped);
         }
         listener.local_address().map_err(BindError::Native)

@@ -293,6 +293,7 @@ fn an_address_that_cannot_be_listened_on_as_well_changes_nothing() {
         drop(endpoints.connect().await);
         endpoints.server.stop_listening();
         assert!(matches!(endpoints.server.listen_also(any_port()), Err(BindError::Stopped)));
+        assert_eq!(endpoints.server.local_addrs().unwrap(), [endpoints.address], "it is known where it has listened");
         endpoints.end().await;
     });
 }
