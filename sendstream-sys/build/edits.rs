@@ -295,6 +295,24 @@ pub(crate) const FIXES: &[Edit] = &[
                       if (Source->IsSet.EncryptionOffloadAllowed && (!Destination->IsSet.EncryptionOffloadAllowed || OverWrite)) {\n",
     },
     Edit {
+        name: "retry-names-its-server",
+        file: "src/core/binding.c",
+        prevents: "behind a load balancer that reads connection ids, a client that is told to retry comes to a server that cannot \
+                   read its token",
+        // The same bytes as in a connection's own ids, see `QuicConnAlloc`. What is left is random enough to differ.
+        anchor: "            CxPlatRandom(CidTotalLength, NewDestCid);\n",
+        replacement: "            CxPlatRandom(CidTotalLength, NewDestCid);\n            \
+                      if (MsQuicLib.Settings.LoadBalancingMode == QUIC_LOAD_BALANCING_SERVER_ID_FIXED) {\n                \
+                      CxPlatCopyMemory(NewDestCid + 1, &MsQuicLib.Settings.FixedServerID, 4);\n            \
+                      } else if (MsQuicLib.Settings.LoadBalancingMode == QUIC_LOAD_BALANCING_SERVER_ID_IP) {\n                \
+                      const QUIC_ADDR* LocalAddress = &RecvPacket->Route->LocalAddress;\n                \
+                      CxPlatCopyMemory(\n                    NewDestCid + 1,\n                    \
+                      QuicAddrGetFamily(LocalAddress) == QUIC_ADDRESS_FAMILY_INET ?\n                        \
+                      (const uint8_t*)&LocalAddress->Ipv4.sin_addr :\n                        \
+                      (const uint8_t*)&LocalAddress->Ipv6.sin6_addr + 12,\n                    4);\n            \
+                      }\n",
+    },
+    Edit {
         name: "c-compiler-only",
         file: "CMakeLists.txt",
         prevents: "the build asks for a C++ compiler although the library is C",
