@@ -25,7 +25,7 @@ pub enum RetryPolicy {
 /// Says when clients must prove their address first (`QUIC_PARAM_GLOBAL_RETRY_MEMORY_PERCENT`). It holds for all servers of
 /// this process, from the next packet on, and may be changed at any time.
 ///
-/// ```
+/// ```standalone_crate
 /// use sendstream::{RetryPolicy, set_retry_policy};
 ///
 /// set_retry_policy(RetryPolicy::UnderLoad(0.01))?;
@@ -78,7 +78,7 @@ pub enum LoadBalancing {
 /// Says what a load balancer can read from connection ids (`QUIC_PARAM_GLOBAL_GLOBAL_SETTINGS`). It holds for all servers of
 /// this process. Call it before the first server is bound and before any client connects.
 ///
-/// ```
+/// ```standalone_crate
 /// use sendstream::{LoadBalancing, set_load_balancing};
 ///
 /// set_load_balancing(LoadBalancing::ServerId([0, 0, 0, 7]))?;
