@@ -333,6 +333,56 @@ pub(crate) const FIXES: &[Edit] = &[
             },
         ],
     },
+    Edit {
+        name: "migration-obeys-the-server",
+        prevents: "a client moves to another address although its server has forbidden that",
+        changes: &[
+            // RFC 9000 section 9 leaves it to the client to obey the transport parameter, and MsQuic leaves it to nobody.
+            Change {
+                file: "src/core/connection.c",
+                anchor: "        return QUIC_STATUS_INVALID_STATE;\n    }\n\n    // Check if the path already exists.\n",
+                replacement: "        return QUIC_STATUS_INVALID_STATE;\n    }\n\n    \
+                              if (QuicConnIsClient(Connection) &&\n        \
+                              (Connection->PeerTransportParams.Flags & QUIC_TP_FLAG_DISABLE_ACTIVE_MIGRATION)) {\n        \
+                              return QUIC_STATUS_NOT_SUPPORTED;\n    }\n\n    \
+                              // Check if the path already exists.\n",
+            },
+        ],
+    },
+    Edit {
+        name: "hystart-applied",
+        prevents: "switching HyStart on in a configuration has no effect on any connection",
+        changes: &[Change {
+            file: "src/core/settings.c",
+            anchor: "    if (Source->IsSet.EncryptionOffloadAllowed && (!Destination->IsSet.EncryptionOffloadAllowed || OverWrite)) {\n",
+            replacement: "    if (Source->IsSet.HyStartEnabled && (!Destination->IsSet.HyStartEnabled || OverWrite)) {\n        \
+                              Destination->HyStartEnabled = Source->HyStartEnabled;\n        \
+                              Destination->IsSet.HyStartEnabled = TRUE;\n    }\n\n    \
+                              if (Source->IsSet.EncryptionOffloadAllowed && (!Destination->IsSet.EncryptionOffloadAllowed || OverWrite)) {\n",
+        }],
+    },
+    Edit {
+        name: "retry-names-its-server",
+        prevents: "behind a load balancer that reads connection ids, a client that is told to retry comes to a server that cannot \
+                   read its token",
+        changes: &[
+            // The same bytes as in a connection's own ids, see `QuicConnAlloc`. What is left is random enough to differ.
+            Change {
+                file: "src/core/binding.c",
+                anchor: "            CxPlatRandom(CidTotalLength, NewDestCid);\n",
+                replacement: "            CxPlatRandom(CidTotalLength, NewDestCid);\n            \
+                              if (MsQuicLib.Settings.LoadBalancingMode == QUIC_LOAD_BALANCING_SERVER_ID_FIXED) {\n                \
+                              CxPlatCopyMemory(NewDestCid + 1, &MsQuicLib.Settings.FixedServerID, 4);\n            \
+                              } else if (MsQuicLib.Settings.LoadBalancingMode == QUIC_LOAD_BALANCING_SERVER_ID_IP) {\n                \
+                              const QUIC_ADDR* LocalAddress = &RecvPacket->Route->LocalAddress;\n                \
+                              CxPlatCopyMemory(\n                    NewDestCid + 1,\n                    \
+                              QuicAddrGetFamily(LocalAddress) == QUIC_ADDRESS_FAMILY_INET ?\n                        \
+                              (const uint8_t*)&LocalAddress->Ipv4.sin_addr :\n                        \
+                              (const uint8_t*)&LocalAddress->Ipv6.sin6_addr + 12,\n                    4);\n            \
+                              }\n",
+            },
+        ],
+    },
 ];
 
 /// The edits that only save time. They are made after the others, unless `SENDSTREAM_MSQUIC_SPEED_EDITS` is `off`.

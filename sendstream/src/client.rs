@@ -1,6 +1,6 @@
 //! [`Client`]: connecting to servers.
 
-use std::{ffi::CString, future::poll_fn, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{ffi::CString, future::poll_fn, net::SocketAddr, path::PathBuf, sync::Arc, time::Instant};
 
 use crate::{
     config::{ConfigError, TransportConfig},
@@ -9,6 +9,7 @@ use crate::{
         inner::{ConnectionInner, ConnectionInnerShared, Verify},
         instance::ConnectionInstance,
     },
+    endpoint::{EndpointSettings, endpoint_setters},
     error::{ConnectionError, NativeError},
     key_log::{self, KeyLog},
     native::{
@@ -29,6 +30,7 @@ pub struct Client {
     configuration: Arc<Configuration>,
     trust: Trust,
     transport: TransportConfig,
+    bind: Option<SocketAddr>,
     key_log: Option<KeyLog>,
     live: LiveHandles,
 }
@@ -37,11 +39,10 @@ impl Client {
     /// Starts to describe a client; [`ClientBuilder::build`] makes it.
     pub fn builder() -> ClientBuilder {
         ClientBuilder {
-            registration: None,
-            alpn: Vec::new(),
+            endpoint: EndpointSettings::default(),
             trust: Trust::default(),
             identity: None,
-            transport: TransportConfig::default(),
+            bind: None,
             key_log: None,
         }
     }
@@ -54,7 +55,8 @@ impl Client {
     /// # Errors
     ///
     /// [`ConnectError`]: the name cannot be used, or what ended the handshake. An address where nobody listens times
-    /// out after [`handshake_timeout`](TransportConfig::handshake_timeout).
+    /// out after [`handshake_timeout`](TransportConfig::handshake_timeout), and so does a server whose application does not
+    /// accept.
     ///
     /// # Cancel safety
     ///
@@ -62,20 +64,25 @@ impl Client {
     pub async fn connect(&self, address: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
         let name = check_server_name(server_name)?;
         self.trust.check_server_name(server_name).map_err(|_| ConnectError::InvalidServerName)?;
-        let shared = ConnectionInnerShared {
-            verify: Some(Verify::Server { trust: self.trust.clone(), server_name: server_name.to_owned() }),
-            fixed_send_window: self.transport.send_window.map(u64::from),
-            drop_error_code: self.transport.drop_error_code,
-            datagram_receive_buffer: self.transport.datagram_receive_buffer,
-            scheduling: self.transport.stream_scheduling,
-            key_log: self.key_log.clone(),
-        };
-        let inner = ConnectionInner::open(self.live.registration().handle(), shared, self.live.enter())?;
+        if let Some(local) = self.bind
+            && local.is_ipv4() != address.is_ipv4()
+        {
+            return Err(ConnectError::FamilyMismatch { local, remote: address });
+        }
+        let verify = Verify::Server { trust: self.trust.clone(), server_name: server_name.to_owned() };
+        let shared = ConnectionInnerShared::new(Some(verify), &self.transport);
+        let registration = self.live.registration().handle();
+        let inner = ConnectionInner::open(registration, shared, self.key_log.clone(), self.live.enter())?;
         inner.name_client(address, server_name);
         let instance = ConnectionInstance::new(inner.clone());
+        let _timer = inner.time_out_at(Instant::now() + self.transport.handshake_timeout);
         let configuration = self.configuration.clone();
-        background::run(move || inner.start(configuration.handle(), &Address::from(address), &name));
-        poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await?;
+        let local = self.bind;
+        background::run(move || {
+            inner.start(configuration.handle(), local.map(Address::from).as_ref(), &Address::from(address), &name);
+        });
+        let connected = poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await;
+        connected.map_err(|error| ConnectError::from_handshake(error, local))?;
         Ok(Connection::new(instance))
     }
 
@@ -103,20 +110,17 @@ fn check_server_name(name: &str) -> Result<CString, ConnectError> {
 #[derive(Debug, Clone)]
 #[must_use = "`build` makes the client"]
 pub struct ClientBuilder {
-    registration: Option<Registration>,
-    alpn: Vec<Vec<u8>>,
+    endpoint: EndpointSettings,
     trust: Trust,
     identity: Option<Identity>,
-    transport: TransportConfig,
+    bind: Option<SocketAddr>,
     key_log: Option<PathBuf>,
 }
 
 impl ClientBuilder {
-    /// The application protocols that it offers, the most wanted first (RFC 7301). Required: at least one, each of 1 to
-    /// 255 bytes.
-    pub fn alpn(mut self, protocols: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
-        self.alpn = protocols.into_iter().map(Into::into).collect();
-        self
+    endpoint_setters! {
+        /// The application protocols that it offers, the most wanted first (RFC 7301). Required: at least one, each of 1 to
+        /// 255 bytes.
     }
 
     /// Which servers it believes; [`Trust::system`] unless said otherwise.
@@ -132,15 +136,13 @@ impl ClientBuilder {
         self
     }
 
-    /// Transport settings for its connections.
-    pub fn transport(mut self, transport: TransportConfig) -> Self {
-        self.transport = transport;
-        self
-    }
-
-    /// The worker threads that it runs on; the process's own unless said otherwise.
-    pub fn registration(mut self, registration: &Registration) -> Self {
-        self.registration = Some(registration.clone());
+    /// The local address of its connections (`QUIC_PARAM_CONN_LOCAL_ADDRESS`); the system's choice unless said otherwise.
+    /// Port 0 lets the system choose the port alone, and the unspecified address (`0.0.0.0`, `::`) the address alone.
+    ///
+    /// It must be of the family of the servers' addresses. A port other than 0 can serve one connection at a time.
+    /// [`Connection::rebind`] moves a connection later.
+    pub fn bind(mut self, local: SocketAddr) -> Self {
+        self.bind = Some(local);
         self
     }
 
@@ -170,15 +172,16 @@ impl ClientBuilder {
     ///
     /// [`ConfigError`]: what the builder was given cannot be used, or MsQuic could not start.
     pub fn build(self) -> Result<Client, ConfigError> {
-        let alpn = Alpn::new(self.alpn)?;
+        let alpn = Alpn::new(self.endpoint.alpn.clone())?;
         let key_log = self.key_log.map(KeyLog::open).transpose()?;
         let credential = Credential::Client { trust: &self.trust, identity: self.identity.as_ref() };
-        let registration = self.registration.map_or_else(Registration::shared, Ok)?;
-        let configuration = Configuration::open(&registration, &alpn, &self.transport, credential)?;
+        let registration = self.endpoint.registration()?;
+        let configuration = Configuration::open(&registration, &alpn, &self.endpoint.transport, credential)?;
         Ok(Client {
             configuration: Arc::new(configuration),
             trust: self.trust,
-            transport: self.transport,
+            transport: self.endpoint.transport,
+            bind: self.bind,
             key_log,
             live: LiveHandles::new(registration),
         })
@@ -193,10 +196,42 @@ pub enum ConnectError {
     /// while a certificate must be checked against it.
     #[error("not a server name: give a DNS name or an IP address, without a NUL")]
     InvalidServerName,
+    /// The address to [bind](ClientBuilder::bind) is not of the family that the server's address has.
+    #[error("{local} is of another family than the server's {remote}: bind to one of the same")]
+    FamilyMismatch {
+        /// The address that the client binds.
+        local: SocketAddr,
+        /// The server's.
+        remote: SocketAddr,
+    },
+    /// Something uses the address to [bind](ClientBuilder::bind) already, such as another connection of this client.
+    #[error("{0} is in use: bind to another port, or to 0")]
+    AddressInUse(SocketAddr),
+    /// The address to [bind](ClientBuilder::bind) is none of this machine's.
+    #[error("{0} is not an address of this machine: bind to one that is, or to the unspecified address")]
+    AddressNotAvailable(SocketAddr),
+    /// The system lets this user not [bind](ClientBuilder::bind) the address.
+    #[error("no permission to bind {0}: choose a port above 1023, or 0")]
+    PermissionDenied(SocketAddr),
     /// The handshake failed: refused, timed out, or the server was not believed.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
     /// MsQuic or the system failed.
     #[error(transparent)]
     Native(#[from] NativeError),
+}
+
+impl ConnectError {
+    /// What a socket that could not be bound to `local` looks like: MsQuic reports it as the connection's end.
+    fn from_handshake(error: ConnectionError, local: Option<SocketAddr>) -> Self {
+        match (&error, local) {
+            (ConnectionError::TransportClosed { status, .. }, Some(local)) => match *status {
+                NativeError::ADDRESS_IN_USE => Self::AddressInUse(local),
+                NativeError::ADDRESS_NOT_AVAILABLE | NativeError::INVALID_ADDRESS => Self::AddressNotAvailable(local),
+                NativeError::PERMISSION_DENIED => Self::PermissionDenied(local),
+                _ => Self::Connection(error),
+            },
+            _ => Self::Connection(error),
+        }
+    }
 }

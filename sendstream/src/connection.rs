@@ -6,6 +6,7 @@ pub(crate) mod instance;
 pub(crate) mod judging;
 pub(crate) mod local;
 mod nudge;
+pub(crate) mod path;
 pub(crate) mod state;
 
 use std::{net::SocketAddr, sync::Arc};
@@ -16,6 +17,7 @@ use crate::{
     connection::{
         inner::{Accept, Closed, ReadDatagram},
         instance::ConnectionInstance,
+        path::{PathChanged, RebindError},
     },
     datagram::SendDatagram,
     error::{ConnectionError, NativeError},
@@ -194,14 +196,59 @@ impl Connection {
         self.instance.inner().cause()
     }
 
-    /// The peer's address as of the handshake.
+    /// The peer's address, as of now or of the connection's end; `None` if MsQuic did not tell.
+    ///
+    /// A client moves when its network changes, or when it [rebinds](Self::rebind); then a server has its new address as
+    /// soon as a packet has come from there, before the client is known to be reachable there (RFC 9000 §9.3).
+    /// [`path_changed`](Self::path_changed) waits for that.
     pub fn remote_address(&self) -> Option<SocketAddr> {
-        self.connected(|connected| connected.remote_address)
+        self.instance.inner().lock().path().remote()
     }
 
-    /// This side's address as of the handshake.
+    /// This side's address, as of now or of the connection's end; `None` if MsQuic did not tell.
     pub fn local_address(&self) -> Option<SocketAddr> {
-        self.connected(|connected| connected.local_address)
+        self.instance.inner().lock().path().local()
+    }
+
+    /// Resolves when an address has changed since this was called: the peer's
+    /// (`QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED`) or this side's. To miss none, call it, look at the addresses, and only
+    /// then wait.
+    ///
+    /// # Errors
+    ///
+    /// The [`ConnectionError`] that ended the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the wait.
+    pub fn path_changed(&self) -> impl Future<Output = Result<(), ConnectionError>> + Send + Sync + use<'_> {
+        let inner = self.instance.inner();
+        let seen = inner.lock().path().changes();
+        wait_for(PathChanged { inner, seen })
+    }
+
+    /// Moves this client's connection to another local address now (`QUIC_PARAM_CONN_ACTIVATE_PATH`; RFC 9000 §9.2), such as
+    /// that of another network interface, and resolves with the address that it got. The unspecified address (`0.0.0.0`,
+    /// `::`) leaves the choice to the system's routes, and port 0 that of the port.
+    ///
+    /// Streams and datagrams go on. From here on everything is sent from the new address; what was on its way to the old one
+    /// is lost and sent again. Nobody has tried the new path before: if it does not lead to the server, the connection ends
+    /// as timed out, unless it is moved once more. What was learnt of congestion starts over.
+    ///
+    /// # Errors
+    ///
+    /// [`RebindError`]: the connection stays where it was.
+    ///
+    /// # Cancel safety
+    ///
+    /// The move is under way once this was called; dropping the future only ends the wait.
+    pub fn rebind(
+        &self,
+        local: SocketAddr,
+    ) -> impl Future<Output = Result<SocketAddr, RebindError>> + Send + Sync + use<> {
+        let inner = self.instance.inner().clone();
+        let moved = background::ask(move || Ok(inner.rebind(local)));
+        async move { moved.await.map_err(RebindError::Native)? }
     }
 
     /// The application protocol that both sides agreed on (RFC 7301).
@@ -276,6 +323,11 @@ impl Connection {
     /// Dropping the [`LocalTask`] lets the task go on; [`LocalTask::abort`] cancels it.
     pub fn spawn_local<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> LocalTask<T> {
         local::spawn(self.instance.inner(), future)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn inner(&self) -> &inner::ConnectionInner {
+        self.instance.inner()
     }
 
     fn connected<T>(&self, get: impl FnOnce(&state::Connected) -> Option<T>) -> Option<T> {

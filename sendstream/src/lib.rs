@@ -75,6 +75,7 @@ mod client;
 mod config;
 mod connection;
 mod datagram;
+mod endpoint;
 mod error;
 mod foreign;
 mod io;
@@ -83,6 +84,7 @@ mod local_task;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod native;
+mod process;
 mod recv_stream;
 mod send_stream;
 mod server;
@@ -98,18 +100,23 @@ pub mod fuzzing;
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
 pub use config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig};
-pub use connection::{Connection, OpenError};
+pub use connection::{Connection, OpenError, path::RebindError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
 pub use error::{ConnectionError, NativeError};
 pub use local_task::{LocalTask, LocalTaskError};
 pub use native::{
     info::{NativeInfo, native_info},
-    registration::Registration,
+    registration::{ExecutionProfile, Registration},
 };
+pub use process::{LoadBalancing, RetryPolicy, set_load_balancing, set_retry_policy};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
 pub use sendstream_sys::{EditInfo, EditKind};
-pub use server::{BindError, Incoming, Server, ServerBuilder};
+pub use server::{
+    BindError, Server, ServerBuilder,
+    config::ServerConfig,
+    incoming::{Incoming, ServerStats},
+};
 pub use stats::{
     CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats, SentStats,
     TlsVersion, counters,

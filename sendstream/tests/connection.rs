@@ -143,7 +143,7 @@ fn more_connections_than_the_backlog_are_refused_and_counted() {
             futures::future::Either::Left((refused, _)) | futures::future::Either::Right((refused, _)) => refused,
         };
         assert!(matches!(refused, Err(ConnectError::Connection(ConnectionError::Refused))), "{refused:?}");
-        assert_eq!(endpoints.server.refused(), 1);
+        assert_eq!(endpoints.server.stats().refused, 1);
         endpoints.end().await;
     });
 }

@@ -304,7 +304,7 @@ fn an_operator_is_warned_of_refused_connections_and_not_of_each() {
         assert!(support::poll_once(&mut waiting).is_pending());
         for refused in 1..=5 {
             // Which of two clients comes first is open, so one of them is refused, again and again.
-            while endpoints.server.refused() < refused {
+            while endpoints.server.stats().refused < refused {
                 let another = endpoints.client.connect(endpoints.address, "localhost");
                 match futures::future::select(Box::pin(another), &mut waiting).await {
                     futures::future::Either::Left((result, _)) => drop(result.unwrap_err()),

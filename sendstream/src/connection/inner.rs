@@ -1,7 +1,7 @@
 //! What MsQuic's events do to a connection: one `handle_event_*` per event, under its C name.
 
 use std::{
-    ffi::c_void,
+    ffi::{CStr, c_void},
     net::SocketAddr,
     ptr::{self, NonNull},
     slice,
@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
@@ -18,20 +18,22 @@ use sendstream_sys as sys;
 use tracing::{Span, field};
 
 use crate::{
-    config::StreamScheduling,
+    config::{StreamScheduling, TransportConfig},
     connection::{
         datagram::{Datagrams, SendChange, lent::LentDatagram},
         judging::Judging,
         local::{LocalTasks, Turn},
-        state::{Connected, ConnectionInnerExclusive, Ending},
+        path::RebindError,
+        state::{Connected, ConnectionInnerExclusive, Ending, PeerStream},
     },
     error::{ConnectionError, NativeError},
     foreign::contain,
     key_log::KeyLog,
     native::{
-        address::{Address, address_parameter},
+        address::{Address, activate_path, address_parameter},
         api::call,
-        background,
+        background::{self, Timer},
+        configuration::Configuration,
         handle::Handle,
         live::LiveGuard,
         parameter::{self, Parameter},
@@ -60,25 +62,59 @@ pub(crate) struct ConnectionInner {
     local_tasks: LocalTasks,
     /// The connection in logs. Written by: `name_client`, `name_server`, before MsQuic can send an event.
     span: OnceLock<Span>,
-    shared: ConnectionInnerShared,
+    /// Where the TLS secrets go, if anywhere.
+    key_log: Option<KeyLog>,
+    /// Whether this side is the server.
+    is_server: bool,
+    /// Empty until a server's application accepts the connection. Written by: `open`, `configure`.
+    shared: OnceLock<ConnectionInnerShared>,
 }
 
-/// What never changes.
+/// What never changes once the handshake may go on.
 #[derive(Debug)]
 pub(crate) struct ConnectionInnerShared {
     /// Who is believed; `None` on a server that asks for no certificate.
     pub(crate) verify: Option<Verify>,
     /// The stream's in-flight window, where the configuration fixes it.
     pub(crate) fixed_send_window: Option<u64>,
+    /// Whether MsQuic copies what streams send.
+    pub(crate) send_buffering: bool,
     /// The code for what is given up by dropping it.
     pub(crate) drop_error_code: u64,
     /// How much of the peer's datagrams may wait to be read.
     pub(crate) datagram_receive_buffer: Option<usize>,
     /// Which stream goes first.
     pub(crate) scheduling: StreamScheduling,
-    /// Where the TLS secrets go, if anywhere.
-    pub(crate) key_log: Option<KeyLog>,
+    /// What a server accepted it with: kept open, as its registration may be another than the listener's, which must
+    /// not close before the connection.
+    pub(crate) _configuration: Option<Arc<Configuration>>,
 }
+
+impl ConnectionInnerShared {
+    /// What of `transport` is not MsQuic's to know.
+    pub(crate) fn new(verify: Option<Verify>, transport: &TransportConfig) -> Self {
+        Self {
+            verify,
+            fixed_send_window: transport.send_window.map(u64::from),
+            send_buffering: transport.send_buffering,
+            drop_error_code: transport.drop_error_code,
+            datagram_receive_buffer: transport.datagram_receive_buffer,
+            scheduling: transport.stream_scheduling,
+            _configuration: None,
+        }
+    }
+}
+
+/// What a server's connection goes by before it is accepted, when MsQuic can only say that it is over.
+static UNCONFIGURED: ConnectionInnerShared = ConnectionInnerShared {
+    verify: None,
+    fixed_send_window: None,
+    send_buffering: false,
+    drop_error_code: 0,
+    datagram_receive_buffer: None,
+    scheduling: StreamScheduling::Fifo,
+    _configuration: None,
+};
 
 /// What the peer's certificate is checked against.
 #[derive(Debug)]
@@ -127,6 +163,7 @@ impl ConnectionInner {
     pub(crate) fn open(
         registration: sys::HQUIC,
         shared: ConnectionInnerShared,
+        key_log: Option<KeyLog>,
         live: LiveGuard,
     ) -> Result<Arc<Self>, NativeError> {
         let mut handle = ptr::null_mut();
@@ -134,7 +171,7 @@ impl ConnectionInner {
         let status =
             unsafe { call!(ConnectionOpen(registration, Some(connection_callback), ptr::null_mut(), &mut handle)) };
         NativeError::check(status)?;
-        let inner = Self::new(handle, ConnectionInnerExclusive::new(false), shared, live);
+        let inner = Self::new(handle, false, Some(shared), key_log, live);
         // SAFETY: the handle was opened above. Events begin with the start, before which MsQuic is lent a reference.
         unsafe { call!(SetContext(handle, Arc::as_ptr(&inner).cast_mut().cast())) };
         Ok(inner)
@@ -145,8 +182,8 @@ impl ConnectionInner {
     /// # Safety
     ///
     /// `handle` is the connection of a NEW_CONNECTION event, during that event, which must then report success.
-    pub(crate) unsafe fn take_over(handle: sys::HQUIC, shared: ConnectionInnerShared, live: LiveGuard) -> Arc<Self> {
-        let inner = Self::new(handle, ConnectionInnerExclusive::new(true), shared, live);
+    pub(crate) unsafe fn take_over(handle: sys::HQUIC, key_log: Option<KeyLog>, live: LiveGuard) -> Arc<Self> {
+        let inner = Self::new(handle, true, None, key_log, live);
         inner.lend_reference();
         // SAFETY: the handle is valid during the event. The reference lent is MsQuic's until SHUTDOWN_COMPLETE.
         unsafe {
@@ -165,26 +202,34 @@ impl ConnectionInner {
 
     fn new(
         handle: sys::HQUIC,
-        exclusive: ConnectionInnerExclusive,
-        shared: ConnectionInnerShared,
+        is_server: bool,
+        shared: Option<ConnectionInnerShared>,
+        key_log: Option<KeyLog>,
         live: LiveGuard,
     ) -> Arc<Self> {
-        let secrets = shared.key_log.is_some().then(TlsSecrets::new);
+        let secrets = key_log.is_some().then(TlsSecrets::new);
         Arc::new(Self {
             handle: Some(OpenHandle { handle: Handle::new(handle), _live: live, secrets }),
-            exclusive: Lock::new(exclusive),
+            // MsQuic works on a server's connection before it shows it, on a client's from the start.
+            exclusive: Lock::new(ConnectionInnerExclusive::new(is_server)),
             over: AtomicBool::new(false),
             peer: OnceLock::new(),
             datagrams: Lock::default(),
             local_tasks: LocalTasks::default(),
             span: OnceLock::new(),
-            shared,
+            key_log,
+            is_server,
+            shared: shared.map_or_else(OnceLock::new, OnceLock::from),
         })
     }
 
     /// The connection's handle, open for as long as `self` lives.
     pub(crate) fn handle(&self) -> Handle {
         self.handle.as_ref().expect("the handle is taken by `close` only, which consumes the last reference").handle
+    }
+
+    fn shared(&self) -> &ConnectionInnerShared {
+        self.shared.get().unwrap_or(&UNCONFIGURED)
     }
 
     /// Asks for a parameter, which blocks but on the worker.
@@ -246,37 +291,45 @@ impl ConnectionInner {
 
     /// The in-flight window of a stream, where the configuration fixes it.
     pub(crate) fn fixed_send_window(&self) -> Option<u64> {
-        self.shared.fixed_send_window
+        self.shared().fixed_send_window
+    }
+
+    /// Whether MsQuic copies what streams send, so that SEND_COMPLETE is no acknowledgement.
+    pub(crate) fn send_buffering(&self) -> bool {
+        self.shared().send_buffering
     }
 
     /// The code for what is given up by dropping it.
     pub(crate) fn drop_error_code(&self) -> u64 {
-        self.shared.drop_error_code
+        self.shared().drop_error_code
     }
 
     /// `ConnectionStart`. It sets parameters, which blocks: for the background thread.
-    pub(crate) fn start(self: &Arc<Self>, configuration: sys::HQUIC, remote: &Address, server_name: &std::ffi::CStr) {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        configuration: sys::HQUIC,
+        local: Option<&Address>,
+        remote: &Address,
+        server_name: &CStr,
+    ) {
         if !self.lock().may_start() {
             return;
         }
         self.lend_reference();
         let handle = self.handle().raw();
         let started = self.lend_secrets().and_then(|()| {
-            // SAFETY: the handle is open; the address and the name outlive the calls, which copy them. The port counts only
-            // where no remote address is set.
+            let local = local.map(|local| (sys::QUIC_PARAM_CONN_LOCAL_ADDRESS, local));
+            for (parameter, address) in local.into_iter().chain([(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS, remote)]) {
+                // SAFETY: the handle is open; the address outlives the call, which copies it.
+                let status =
+                    unsafe { call!(SetParam(handle, parameter, Address::SIZE as u32, address.as_ptr().cast())) };
+                NativeError::check(status)?;
+            }
+            let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
+            // SAFETY: the handles are open; the name outlives the call, which copies it. The family does not count where a
+            // remote address is set.
             let status = unsafe {
-                let status = call!(SetParam(
-                    handle,
-                    sys::QUIC_PARAM_CONN_REMOTE_ADDRESS,
-                    Address::SIZE as u32,
-                    remote.as_ptr().cast()
-                ));
-                if NativeError::check(status).is_ok() {
-                    let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
-                    call!(ConnectionStart(handle, configuration, unspecified, server_name.as_ptr(), remote.port()))
-                } else {
-                    status
-                }
+                call!(ConnectionStart(handle, configuration, unspecified, server_name.as_ptr(), remote.port()))
             };
             NativeError::check(status)
         });
@@ -313,11 +366,40 @@ impl ConnectionInner {
         NativeError::check(status)
     }
 
-    /// `ConnectionSetConfiguration` of a server's connection, which only queues: the handshake goes on.
-    pub(crate) fn set_configuration(&self, configuration: sys::HQUIC) -> Result<(), NativeError> {
+    /// Accepts a server's connection, once: `ConnectionSetConfiguration`, which only queues. The handshake goes on.
+    pub(crate) fn configure(
+        &self,
+        shared: ConnectionInnerShared,
+        configuration: &Configuration,
+    ) -> Result<(), NativeError> {
+        // Before MsQuic goes on, as its events look at it.
+        let _ = self.shared.set(shared);
         // SAFETY: both handles are open; MsQuic takes a reference of its own to the configuration.
-        let status = unsafe { call!(ConnectionSetConfiguration(self.handle().raw(), configuration)) };
+        let status = unsafe { call!(ConnectionSetConfiguration(self.handle().raw(), configuration.handle())) };
         NativeError::check(status)
+    }
+
+    /// The handshake has taken too long, unless it is done or the connection over.
+    pub(crate) fn time_out(&self) {
+        let mut tell = false;
+        self.finish_ending(|state| {
+            let (live, ending) = state.on_handshake_timeout();
+            tell = live;
+            ending
+        });
+        if tell {
+            self.shut_down(0);
+        }
+    }
+
+    /// [`Self::time_out`] at `deadline`, unless the result is dropped before.
+    pub(crate) fn time_out_at(self: &Arc<Self>, deadline: Instant) -> Timer {
+        let connection = Arc::downgrade(self);
+        background::at(deadline, move || {
+            if let Some(connection) = connection.upgrade() {
+                connection.time_out();
+            }
+        })
     }
 
     /// `ConnectionShutdown` with `code`, which is only queued and cannot fail. The cause is recorded by the caller.
@@ -382,16 +464,28 @@ impl ConnectionInner {
                 self.handle_event_shutdown_complete();
                 None
             }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_LOCAL_ADDRESS_CHANGED => {
+                // SAFETY: the type says that this member of the union is set, to an address that is valid during the event.
+                let address = unsafe { Address::read(data.LOCAL_ADDRESS_CHANGED.Address) };
+                self.handle_event_local_address_changed(address);
+                Some(SUCCESS)
+            }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED => {
+                // SAFETY: the type says that this member of the union is set, to an address that is valid during the event.
+                let address = unsafe { Address::read(data.PEER_ADDRESS_CHANGED.Address) };
+                self.handle_event_peer_address_changed(address);
+                Some(SUCCESS)
+            }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED => {
                 // SAFETY: the type says that this member of the union is set.
                 let event = unsafe { &mut data.PEER_STREAM_STARTED };
                 let unidirectional =
                     event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL != 0;
-                if self.lock().is_accepting_slowly(!unidirectional) {
+                // SAFETY: the stream is the event's, and this is the event.
+                if unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional) } {
                     event.Flags |= sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_DELAY_ID_FC_UPDATES;
                 }
-                // SAFETY: the stream is the event's, and this is the event.
-                Some(unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional) })
+                Some(SUCCESS)
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED => {
                 // SAFETY: the type says that this member of the union is set.
@@ -429,24 +523,22 @@ impl ConnectionInner {
     /// QUIC_CONNECTION_EVENT_CONNECTED: the handshake is done.
     fn handle_event_connected(&self, alpn: &[u8]) {
         // On the connection's own worker, parameter calls run in place.
-        let connected = Connected {
-            local_address: self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS),
-            remote_address: self.address(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS),
-            alpn: alpn.to_vec(),
-            handshake: self.parameter().ok().as_ref().and_then(HandshakeInfo::new),
-        };
-        if self.shared.scheduling != StreamScheduling::default() {
-            self.set_scheduling(self.shared.scheduling);
+        let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS);
+        let remote = self.address(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS);
+        let connected =
+            Connected { alpn: alpn.to_vec(), handshake: self.parameter().ok().as_ref().and_then(HandshakeInfo::new) };
+        if self.shared().scheduling != StreamScheduling::default() {
+            self.set_scheduling(self.shared().scheduling);
         }
-        if let (Some(key_log), Some(secrets)) = (&self.shared.key_log, self.secrets()) {
+        if let (Some(key_log), Some(secrets)) = (&self.key_log, self.secrets()) {
             // SAFETY: this is a callback on the worker, so MsQuic writes nothing meanwhile.
             key_log.append(unsafe { secrets.get() });
         }
-        if let Some(local) = connected.local_address {
+        if let Some(local) = local {
             self.span().record("local", field::display(local));
         }
         let cipher_suite = connected.handshake.as_ref().map(|handshake| handshake.cipher_suite);
-        let wakeups = self.lock().on_connected(connected);
+        let wakeups = self.lock().on_connected(connected, local, remote);
         wakeups.wake();
         tracing::debug!(
             parent: self.span(),
@@ -484,29 +576,67 @@ impl ConnectionInner {
         tracing::debug!(parent: self.span(), "over");
     }
 
-    /// QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED: the peer started a stream.
+    /// QUIC_CONNECTION_EVENT_LOCAL_ADDRESS_CHANGED: this side has another address. MsQuic 2.6 never says so.
+    fn handle_event_local_address_changed(&self, address: Option<SocketAddr>) {
+        let wakeups = self.lock().path_mut().on_changed(address, None);
+        wakeups.wake();
+    }
+
+    /// QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED: the peer sends from another address, and maybe to another.
+    fn handle_event_peer_address_changed(&self, address: Option<SocketAddr>) {
+        let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS);
+        let wakeups = self.lock().path_mut().on_changed(local, address);
+        wakeups.wake();
+    }
+
+    /// Moves a client's connection to the address `local` (`QUIC_PARAM_CONN_ACTIVATE_PATH`), and gives the one that it got.
+    /// It blocks: for the background thread, on which one move comes after the other.
+    pub(crate) fn rebind(&self, local: SocketAddr) -> Result<SocketAddr, RebindError> {
+        if self.is_server {
+            return Err(RebindError::NotTheClient);
+        }
+        let (current, cause) = {
+            let state = self.lock();
+            ((state.path().local(), state.path().remote()), state.cause())
+        };
+        let (None, (Some(current), Some(remote))) = (&cause, current) else {
+            return Err(cause.map_or(RebindError::TooEarly, RebindError::ConnectionLost));
+        };
+        if local.is_ipv4() != remote.is_ipv4() {
+            return Err(RebindError::FamilyMismatch { local, remote });
+        }
+        // MsQuic takes a path for new that it is told to activate.
+        if local == current {
+            return Ok(current);
+        }
+        // SAFETY: the handle is a connection's and open, because `self` is alive.
+        unsafe { activate_path(self.handle().raw(), local, remote) }.map_err(|error| match self.cause() {
+            Some(cause) => RebindError::ConnectionLost(cause),
+            None => RebindError::from_native(error, local),
+        })?;
+        let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS).unwrap_or(local);
+        let wakeups = self.lock().path_mut().on_changed(Some(local), None);
+        wakeups.wake();
+        Ok(local)
+    }
+
+    /// QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED: the peer started a stream. Whether it is to count against the peer's limit
+    /// until its handle is closed.
     ///
     /// # Safety
     ///
     /// `stream` is the event's, and this is the event.
-    unsafe fn handle_event_peer_stream_started(
-        self: &Arc<Self>,
-        stream: sys::HQUIC,
-        bidirectional: bool,
-    ) -> sys::QUIC_STATUS {
-        if !self.lock().takes_streams() {
-            // MsQuic closes the stream, and so tells the peer.
-            return NativeError::ABORTED.status();
-        }
+    unsafe fn handle_event_peer_stream_started(self: &Arc<Self>, stream: sys::HQUIC, bidirectional: bool) -> bool {
         // SAFETY: as the caller promises.
         let instance = unsafe { StreamInstance::take_over(self, stream, bidirectional) };
-        let (refused, wakeups) = self.lock().on_peer_stream_started(bidirectional, instance);
+        let PeerStream { accepted_slowly, refused, wakeups } =
+            self.lock().on_peer_stream_started(bidirectional, instance);
         if let Some(instance) = refused {
-            // Given up between the two looks. It is ours now, so it is for us to end it.
+            // It is ours by now, so it is for us to end it.
             instance.refuse();
         }
         wakeups.wake();
-        SUCCESS
+        accepted_slowly
     }
 
     /// QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED: is this the peer that is meant? On a server that asks for
@@ -516,7 +646,7 @@ impl ConnectionInner {
     /// MsQuic ends the handshake for a failing status as well, always with `bad_certificate`.
     fn handle_event_peer_certificate_received(self: &Arc<Self>, leaf: &[u8], chain: &[u8]) -> sys::QUIC_STATUS {
         let peer = PeerIdentity::from_event(leaf, chain);
-        let (trust, server_name, verified) = match &self.shared.verify {
+        let (trust, server_name, verified) = match &self.shared().verify {
             Some(Verify::Server { trust, server_name }) => {
                 (trust, Some(server_name), trust.verify_server(server_name, leaf, chain))
             }
@@ -586,7 +716,7 @@ impl ConnectionInner {
     /// QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED: a datagram of the peer's, in memory that is MsQuic's after this.
     fn handle_event_datagram_received(&self, datagram: &[u8]) {
         // MsQuic ends the connection of a peer that sends one although we said that we take none.
-        let Some(limit) = self.shared.datagram_receive_buffer else { return };
+        let Some(limit) = self.shared().datagram_receive_buffer else { return };
         let bytes = datagram.len();
         let datagram = Bytes::copy_from_slice(datagram);
         let wakeups = self.datagrams().on_received(datagram, limit);
@@ -637,7 +767,7 @@ impl ConnectionInner {
         self.handle.as_ref()?.secrets.as_ref()
     }
 
-    /// An address parameter, asked for on the worker.
+    /// An address parameter, asked for on the worker or where it may block.
     fn address(&self, parameter: u32) -> Option<SocketAddr> {
         // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in place.
         unsafe { address_parameter(self.handle().raw(), parameter) }
@@ -792,7 +922,7 @@ unsafe extern "C" fn ignoring_callback(
 /// # Safety
 ///
 /// `start` is null or points to `length` bytes that stay as they are for `'a`.
-unsafe fn bytes<'a>(start: *const u8, length: usize) -> &'a [u8] {
+pub(crate) unsafe fn bytes<'a>(start: *const u8, length: usize) -> &'a [u8] {
     if start.is_null() || length == 0 {
         return &[];
     }

@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    connection::judging::Judging,
+    connection::{judging::Judging, path::CurrentPath},
     error::ConnectionError,
     stats::HandshakeInfo,
     stream::instance::StreamInstance,
@@ -37,6 +37,8 @@ pub(crate) struct ConnectionInnerExclusive {
     closed_waiters: Waiters,
     /// A verifier that was asked about the peer; kept until the connection ends.
     judging: Option<Arc<Judging>>,
+    /// Written by: CONNECTED, LOCAL_ADDRESS_CHANGED, PEER_ADDRESS_CHANGED, `rebind`.
+    path: CurrentPath,
     /// Streams that could not start and want to know why: no event of their own will tell them.
     unstarted: Vec<Weak<StreamInstance>>,
     /// How long `unstarted` may grow before those that are gone are swept out.
@@ -59,8 +61,6 @@ pub(crate) enum ConnectionState {
 /// What the handshake settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Connected {
-    pub(crate) local_address: Option<SocketAddr>,
-    pub(crate) remote_address: Option<SocketAddr>,
     pub(crate) alpn: Vec<u8>,
     pub(crate) handshake: Option<HandshakeInfo>,
 }
@@ -87,6 +87,19 @@ pub(crate) struct Ending {
     pub(crate) unaccepted: Vec<Arc<StreamInstance>>,
 }
 
+/// What becomes of a stream that the peer started.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct PeerStream {
+    /// So many streams wait to be accepted that this one must count against the peer's limit until its handle is closed,
+    /// and not only until it is over. Otherwise streams that come and go while nobody accepts them would pile up without
+    /// bound.
+    pub(crate) accepted_slowly: bool,
+    /// The stream, if nobody will accept it.
+    pub(crate) refused: Option<Arc<StreamInstance>>,
+    pub(crate) wakeups: Wakeups,
+}
+
 impl ConnectionInnerExclusive {
     /// A connection of which MsQuic has said nothing yet; `started` when it already works on it.
     pub(crate) fn new(started: bool) -> Self {
@@ -100,6 +113,7 @@ impl ConnectionInnerExclusive {
             connected_waiter: Waiter::default(),
             closed_waiters: Waiters::default(),
             judging: None,
+            path: CurrentPath::default(),
             unstarted: Vec::new(),
             sweep_at: 64,
             retired: Vec::new(),
@@ -123,6 +137,15 @@ impl ConnectionInnerExclusive {
         }
     }
 
+    /// The addresses in use, also after the connection ended.
+    pub(crate) fn path(&self) -> &CurrentPath {
+        &self.path
+    }
+
+    pub(crate) fn path_mut(&mut self) -> &mut CurrentPath {
+        &mut self.path
+    }
+
     /// Whether telling MsQuic to shut the connection down makes sense.
     pub(crate) fn is_live(&self) -> bool {
         self.started && !self.shutdown_complete
@@ -139,12 +162,14 @@ impl ConnectionInnerExclusive {
         self.cause().is_none()
     }
 
-    /// `ConnectionStart` succeeded. The code to shut down with, if this side closed the connection meanwhile.
+    /// `ConnectionStart` succeeded. The code to shut down with, if this side ended the connection meanwhile.
     #[must_use]
     pub(crate) fn on_start_accepted(&mut self) -> Option<u64> {
         self.started = true;
         match self.cause() {
             Some(ConnectionError::LocallyClosed { code }) if self.is_live() => Some(code),
+            // The handshake's time was over, or MsQuic has ended it already and ignores this.
+            Some(_) if self.is_live() => Some(0),
             _ => None,
         }
     }
@@ -242,11 +267,36 @@ impl ConnectionInnerExclusive {
         }
     }
 
+    /// Ready once the path has changed more often than `seen` says.
+    pub(crate) fn poll_path_changed(
+        &mut self,
+        seen: u64,
+        key: WaiterKey,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ConnectionError>> {
+        if self.path.changes() > seen {
+            return Poll::Ready(Ok(()));
+        }
+        match self.cause() {
+            Some(cause) => Poll::Ready(Err(cause)),
+            None => {
+                self.path.waiters.register(key, cx.waker(), &mut self.retired);
+                Poll::Pending
+            }
+        }
+    }
+
     // ---- What MsQuic says ---------------------------------------------------------------------------------------
 
     /// CONNECTED.
-    pub(crate) fn on_connected(&mut self, connected: Connected) -> Wakeups {
+    pub(crate) fn on_connected(
+        &mut self,
+        connected: Connected,
+        local: Option<SocketAddr>,
+        remote: Option<SocketAddr>,
+    ) -> Wakeups {
         let mut wakeups = Wakeups::none();
+        self.path.begin(local, remote);
         if matches!(self.state, ConnectionState::Connecting) {
             self.state = ConnectionState::Connected(Arc::new(connected));
             self.connected_waiter.take_into(&mut wakeups);
@@ -264,33 +314,26 @@ impl ConnectionInnerExclusive {
         wanted
     }
 
-    /// PEER_STREAM_STARTED. Gives the stream back when nobody will accept it.
-    pub(crate) fn on_peer_stream_started(
-        &mut self,
-        bidirectional: bool,
-        stream: Arc<StreamInstance>,
-    ) -> (Option<Arc<StreamInstance>>, Wakeups) {
+    /// PEER_STREAM_STARTED.
+    pub(crate) fn on_peer_stream_started(&mut self, bidirectional: bool, stream: Arc<StreamInstance>) -> PeerStream {
+        const WAITING_AT_EASE: usize = 64;
         if self.abandoned {
-            return (Some(stream), Wakeups::none());
+            return PeerStream { refused: Some(stream), ..PeerStream::default() };
         }
-        let mut wakeups = Wakeups::none();
         let queue = self.accept_queue(bidirectional);
+        let accepted_slowly = queue.streams.len() >= WAITING_AT_EASE;
+        let mut wakeups = Wakeups::none();
         queue.streams.push_back(stream);
         queue.waiters.take_into(&mut wakeups);
-        (None, wakeups)
+        PeerStream { accepted_slowly, refused: None, wakeups }
     }
 
-    /// Whether a stream that the peer starts now would be accepted by anybody.
-    pub(crate) fn takes_streams(&self) -> bool {
-        !self.abandoned
-    }
-
-    /// Whether so many streams wait to be accepted that a further one must count against the peer's limit until its
-    /// handle is closed, and not only until it is over. Otherwise streams that come and go while nobody accepts them
-    /// would pile up without bound.
-    pub(crate) fn is_accepting_slowly(&mut self, bidirectional: bool) -> bool {
-        const WAITING_AT_EASE: usize = 64;
-        self.accept_queue(bidirectional).streams.len() >= WAITING_AT_EASE
+    /// The handshake has taken as long as it may. Says whether MsQuic must be told.
+    pub(crate) fn on_handshake_timeout(&mut self) -> (bool, Ending) {
+        match self.state {
+            ConnectionState::Connecting => (self.is_live(), self.on_closed(ConnectionError::TimedOut)),
+            ConnectionState::Connected(_) | ConnectionState::Closed(..) => (false, Ending::default()),
+        }
     }
 
     /// The connection ended, or is ending, because of `cause`. The first cause is kept.
@@ -302,7 +345,12 @@ impl ConnectionInnerExclusive {
         self.state = ConnectionState::Closed(cause, connected);
         let mut wakeups = Wakeups::none();
         self.connected_waiter.take_into(&mut wakeups);
-        for waiters in [&mut self.closed_waiters, &mut self.accept_uni.waiters, &mut self.accept_bi.waiters] {
+        for waiters in [
+            &mut self.closed_waiters,
+            &mut self.accept_uni.waiters,
+            &mut self.accept_bi.waiters,
+            &mut self.path.waiters,
+        ] {
             waiters.take_into(&mut wakeups);
         }
         Ending {

@@ -82,7 +82,8 @@ impl StreamInstance {
         };
         NativeError::check(status)?;
         let recv = if bidirectional { StreamRecv::open() } else { StreamRecv::absent() };
-        let state = StreamInnerExclusive::local(recv, connection_inner.fixed_send_window());
+        let mut state = StreamInnerExclusive::local(recv, connection_inner.fixed_send_window());
+        state.set_buffered(connection_inner.send_buffering());
         let instance = Arc::new(Self {
             handle: Handle::new(handle),
             inner: StreamInner::new(state, None, span(connection_inner, bidirectional, "this side", None)),
@@ -108,7 +109,8 @@ impl StreamInstance {
         handle: sys::HQUIC,
         bidirectional: bool,
     ) -> Arc<Self> {
-        let state = StreamInnerExclusive::remote(bidirectional, connection_inner.fixed_send_window());
+        let mut state = StreamInnerExclusive::remote(bidirectional, connection_inner.fixed_send_window());
+        state.set_buffered(connection_inner.send_buffering());
         // SAFETY: as the caller promises; on the connection's worker a parameter call runs in place.
         let id = unsafe { stream_id(handle) };
         let instance = Arc::new(Self {

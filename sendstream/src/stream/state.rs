@@ -54,7 +54,10 @@ pub(crate) struct StreamInnerExclusive {
     window: u64,
     /// Whether the user fixed the window, so that MsQuic's advice is not followed.
     window_is_fixed: bool,
-    /// Operations acknowledged, in order: the first that is not is number `sending_seq_no`. Written by: `send_complete`.
+    /// Whether MsQuic copies what is sent, so that SEND_COMPLETE acknowledges nothing. Set before the first operation.
+    buffered: bool,
+    /// Operations acknowledged, in order: the first that is not is number `sending_seq_no`. Written by: `send_complete`;
+    /// `send_shutdown_complete` where `buffered`.
     sending_seq_no: u64,
     /// What whoever is in `send_waiter` waits for `sending_seq_no` to reach. Written by: user (`poll_acked`).
     awaited_seq_no: u64,
@@ -170,6 +173,7 @@ impl StreamInnerExclusive {
             in_flight: 0,
             window: fixed_window.unwrap_or(DEFAULT_WINDOW),
             window_is_fixed: fixed_window.is_some(),
+            buffered: false,
             sending_seq_no: 0,
             awaited_seq_no: 0,
             next_seq_no: 0,
@@ -182,6 +186,11 @@ impl StreamInnerExclusive {
             retired: Vec::new(),
             asked_connection: false,
         }
+    }
+
+    /// Says whether MsQuic copies what is sent, before anything is.
+    pub(crate) fn set_buffered(&mut self, buffered: bool) {
+        self.buffered = buffered;
     }
 
     /// The receive half.
@@ -465,7 +474,8 @@ impl StreamInnerExclusive {
         wakeups
     }
 
-    /// SEND_COMPLETE of an operation of `bytes`. Not `canceled` means acknowledged, because send buffering is off.
+    /// SEND_COMPLETE of an operation of `bytes`. Not `canceled` means acknowledged; where MsQuic buffers it means copied,
+    /// which makes room and says nothing of the peer.
     pub(crate) fn on_send_complete(&mut self, bytes: u64, canceled: bool) -> Wakeups {
         self.in_flight = self.in_flight.saturating_sub(bytes);
         if canceled {
@@ -474,6 +484,9 @@ impl StreamInnerExclusive {
                 self.send_state = StreamSendState::Failing;
             }
             return Wakeups::none();
+        }
+        if self.buffered {
+            return self.wake_window_waiter();
         }
         // MsQuic completes what the peer acknowledged in the order of submission, so a count says which.
         self.sending_seq_no += 1;
@@ -504,6 +517,8 @@ impl StreamInnerExclusive {
         match self.send_state {
             StreamSendState::FinQueued if graceful => {
                 self.send_state = StreamSendState::FinAcked;
+                // FIN is acknowledged last, so this is everything; where MsQuic buffers nothing else says so.
+                self.sending_seq_no = self.next_seq_no;
                 let mut wakeups = self.on_peer_accepted();
                 wakeups.merge(self.wake_senders());
                 wakeups

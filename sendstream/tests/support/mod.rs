@@ -120,6 +120,15 @@ impl Pair {
     }
 }
 
+/// Looks again and again until `holds`, where no event tells.
+pub(crate) fn wait_until(holds: impl Fn() -> bool) {
+    let begin = std::time::Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < HANG, "still waiting after {HANG:?}");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Polls once with a waker that does nothing.
 pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());

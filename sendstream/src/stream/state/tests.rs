@@ -798,3 +798,33 @@ fn a_stream_of_the_peers_is_started_and_sends_only_if_bidirectional() {
     assert!(!submit(&mut both_ways, 1, false).starts);
     assert_eq!(both_ways.window(), 5);
 }
+
+#[test]
+fn what_msquic_has_copied_is_acknowledged_only_with_fin() {
+    let mut stream = started();
+    stream.set_buffered(true);
+    stream.set_window(10).wake();
+    let task = Task::new();
+    let operation = send(&mut stream, 10, false);
+    assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
+    stream.on_send_complete(10, false).wake();
+    assert_eq!(task.wakes(), 1, "a copy makes room");
+    assert!(acked(&mut stream, operation + 1).is_pending(), "and acknowledges nothing");
+    send(&mut stream, 0, true);
+    assert!(acked(&mut stream, operation + 1).is_pending());
+    stream.on_send_shutdown_complete(true).wake();
+    assert_eq!(acked(&mut stream, operation + 1), Poll::Ready(Ok(())));
+    assert_eq!(finished(&mut stream), Poll::Ready(Ok(())));
+}
+
+#[test]
+fn what_msquic_has_copied_is_not_acknowledged_when_the_connection_is_lost() {
+    let mut stream = started();
+    stream.set_buffered(true);
+    let operation = send(&mut stream, 10, true);
+    stream.on_send_complete(10, false).wake();
+    stream.on_send_shutdown_complete(false).wake();
+    stream.on_shutdown_complete(Some(LOST)).wake();
+    assert_eq!(acked(&mut stream, operation + 1), Poll::Ready(Err(lost())));
+    assert_eq!(finished(&mut stream), Poll::Ready(Err(lost())));
+}
