@@ -4,6 +4,8 @@
 # make lint        formatting, clippy and the documentation; warnings are errors
 # make test-debug  the second third of `make test`
 # make test-asan   the last third of `make test`
+# make soak        the tests that can go on for ever, for two hours or as long as SENDSTREAM_SPIN_SECONDS (random calls) and
+#                  SENDSTREAM_SOAK_SECONDS (connections that come and go) say; SENDSTREAM_SEED repeats a run
 #
 # Each of them first installs what the native build lacks, or says in one line what to install: see .ci/tools.
 
@@ -24,9 +26,10 @@ test: tools
 	$(MAKE) --no-print-directory test-debug test-asan
 
 # In a folder of its own, so that neither half of `make test` undoes what the other has built. OpenSSL is shared. Without the
-# transfers of more than 4 GiB: with MsQuic's assertions on they take minutes.
+# transfers of more than 4 GiB, over bad networks, and for ever: with MsQuic's assertions on they take minutes.
 test-debug: tools
-	SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstream-sys --all-features --target-dir $(target)/debug-core -- --skip 4_gib
+	SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstream-sys --all-features --target-dir $(target)/debug-core -- \
+	    --skip 4_gib --skip transfers:: --skip come_and_go
 
 # Rust and MsQuic's C under AddressSanitizer, which stable Rust has behind a switch. Documentation tests link without it,
 # and loom's own coroutines leak.
@@ -35,6 +38,13 @@ test-asan: tools
 	    $(cargo) test -p sendstream --all-features --lib --test reentrancy --test drop_orders --test cancel_safety \
 	    --test send_stream --test recv_stream --test connection --test tls --test datagrams --test local_tasks \
 	    --target $(shell rustc -vV | sed -n 's/^host: //p') --target-dir $(target)/asan -- --skip interleavings
+
+soak: export SENDSTREAM_SOAK = 1
+soak: export SENDSTREAM_SPIN_SECONDS ?= 3600
+soak: export SENDSTREAM_SOAK_SECONDS ?= 1800
+soak: tools
+	$(cargo) test -p sendstream --all-features --test faults --test hostile --test resources --test spinner --test soak \
+	    -- --nocapture --test-threads 1
 
 # Nothing is linked here, so nothing native is built either.
 lint: export DOCS_RS = 1
@@ -49,4 +59,4 @@ lint:
 tools:
 	@sh .ci/tools
 
-.PHONY: build demo test test-debug test-asan lint tools
+.PHONY: build demo test test-debug test-asan soak lint tools

@@ -1,9 +1,12 @@
 //! What the tests share: a connected pair, and a bound on every wait.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod foreign;
 pub(crate) mod forwarder;
 pub(crate) mod memory;
 pub(crate) mod peer;
+pub(crate) mod relay;
+pub(crate) mod soak;
 
 use std::{future::Future, net::SocketAddr, sync::mpsc, thread, time::Duration};
 
@@ -14,13 +17,18 @@ pub(crate) const HANG: Duration = Duration::from_secs(60);
 
 /// Runs `future` to its end; panics instead of hanging.
 pub(crate) fn run<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+    run_within(HANG, future)
+}
+
+/// [`run`] with a bound of the test's own.
+pub(crate) fn run_within<T: Send + 'static>(bound: Duration, future: impl Future<Output = T> + Send + 'static) -> T {
     let (done, result) = mpsc::channel();
     let test = thread::spawn(move || {
         let _ = done.send(futures::executor::block_on(future));
     });
-    match result.recv_timeout(HANG) {
+    match result.recv_timeout(bound) {
         Ok(value) => value,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running after {HANG:?}"),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running after {bound:?}"),
         Err(mpsc::RecvTimeoutError::Disconnected) => match test.join() {
             Err(panic) => std::panic::resume_unwind(panic),
             Ok(()) => unreachable!("the test's thread sends before it ends"),
@@ -68,13 +76,17 @@ impl Endpoints {
 
     /// Connects to `address`, from where packets come to the server.
     pub(crate) async fn connect_through(&self, address: SocketAddr) -> (Connection, Connection) {
+        self.try_connect_through(address).await.unwrap()
+    }
+
+    pub(crate) async fn try_connect_through(&self, address: SocketAddr) -> Result<(Connection, Connection), String> {
         // Whichever side fails first ends the wait of the other.
         let client = async { self.client.connect(address, "localhost").await.map_err(|error| error.to_string()) };
         let server = async {
             let incoming = self.server.accept().await.expect("the server runs");
             incoming.accept().await.map_err(|error| error.to_string())
         };
-        futures::try_join!(client, server).unwrap()
+        futures::try_join!(client, server)
     }
 
     /// Shuts both sides down and waits until no native handle is left.
