@@ -26,8 +26,8 @@ pub(crate) struct ConnectionInnerExclusive {
     started: bool,
     /// Whether SHUTDOWN_COMPLETE was delivered.
     shutdown_complete: bool,
-    /// Whether the user has let go of the connection, so that nobody will accept a stream.
-    abandoned: bool,
+    /// Whether anybody may still accept a stream of the peer's. Written by: `stop_accepting`.
+    accepts: bool,
     /// Streams of the peer's, by kind, that wait to be accepted.
     accept_uni: AcceptQueue,
     accept_bi: AcceptQueue,
@@ -92,7 +92,7 @@ impl ConnectionInnerExclusive {
             state: ConnectionState::Connecting,
             started,
             shutdown_complete: false,
-            abandoned: false,
+            accepts: true,
             accept_uni: AcceptQueue::default(),
             accept_bi: AcceptQueue::default(),
             connected_waiters: Waiters::default(),
@@ -149,12 +149,17 @@ impl ConnectionInnerExclusive {
 
     /// Nobody holds the connection any more. Says whether MsQuic must be told.
     pub(crate) fn abandon(&mut self) -> (bool, Ending) {
-        self.abandoned = true;
         let tell = self.is_live() && self.cause().is_none();
         let mut ending = self.on_closed(ConnectionError::LocallyClosed { code: 0 });
-        ending.unaccepted.extend(self.accept_uni.streams.drain(..));
-        ending.unaccepted.extend(self.accept_bi.streams.drain(..));
+        ending.unaccepted.extend(self.stop_accepting());
         (tell, ending)
+    }
+
+    /// Nobody can accept a stream of the peer's any more. Gives back those that wait, to be refused outside of the lock.
+    #[must_use]
+    pub(crate) fn stop_accepting(&mut self) -> Vec<Arc<StreamInstance>> {
+        self.accepts = false;
+        self.accept_uni.streams.drain(..).chain(self.accept_bi.streams.drain(..)).collect()
     }
 
     /// Registers a stream to be told what ended the connection; gives it back the cause when that is known already.
@@ -262,7 +267,7 @@ impl ConnectionInnerExclusive {
         bidirectional: bool,
         stream: Arc<StreamInstance>,
     ) -> (Option<Arc<StreamInstance>>, Wakeups) {
-        if self.abandoned {
+        if !self.accepts {
             return (Some(stream), Wakeups::none());
         }
         let mut wakeups = Wakeups::none();
@@ -274,7 +279,7 @@ impl ConnectionInnerExclusive {
 
     /// Whether a stream that the peer starts now would be accepted by anybody.
     pub(crate) fn takes_streams(&self) -> bool {
-        !self.abandoned
+        self.accepts
     }
 
     /// Whether so many streams wait to be accepted that a further one must count against the peer's limit until its
