@@ -6,14 +6,21 @@
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, future, stream};
 use ring::digest::{Context, Digest, SHA256};
-use sendstream::{CongestionControl, Connection, ConnectionError, ReadError, RecvStream, TransportConfig, WriteError};
+use sendstream::{
+    CongestionControl, Connection, ConnectionError, ReadError, RecvStream, SendStream, TransportConfig, WriteError,
+};
 use support::{
     Endpoints, pattern,
+    peer::{self, Peer, Role},
     relay::{Direction, Faults, Relay},
     run_within, soak,
 };
@@ -166,6 +173,120 @@ fn a_network_that_never_comes_back_is_an_error_on_both_sides() {
         drop((send, client, server));
         endpoints.end().await;
     });
+}
+
+#[test]
+fn peer_process() {
+    peer::main();
+}
+
+#[test]
+fn a_peer_that_stands_still_for_two_seconds_in_the_middle_gets_everything() {
+    run_within(BOUND, async {
+        let peer = Peer::start("peer_process", Role::Read);
+        let (client, connection) = peer.connect(patient()).await;
+        let mut send = connection.open_uni().unwrap();
+        write(&mut send, 32 << 20).await.unwrap();
+        peer.pause();
+        let pause = thread::spawn(move || {
+            thread::sleep(Duration::from_secs(2));
+            peer.resume();
+            peer
+        });
+        write(&mut send, 32 << 20).await.unwrap();
+        send.finished().await.unwrap();
+        let peer = pause.join().unwrap();
+        drop((send, connection, peer));
+        client.wait_idle().await;
+    });
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "needs network namespaces")]
+fn an_interface_that_goes_down_for_a_while_costs_time_and_for_good_is_an_error() {
+    let Some(link) = Link::new() else { return };
+    run_within(BOUND, async move {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &link.0]).arg(std::env::current_exe().unwrap());
+        let peer = Peer::start_at("peer_process", Role::Read, command, "10.213.77.2:0".parse().unwrap());
+        let settings = TransportConfig { disconnect_timeout: Duration::from_secs(8), ..patient() };
+        let (client, connection) = peer.connect(settings).await;
+        let mut send = connection.open_uni().unwrap();
+        write(&mut send, 8 << 20).await.unwrap();
+        link.set("down");
+        let pause = thread::spawn(move || {
+            thread::sleep(Duration::from_secs(1));
+            link.set("up");
+            link
+        });
+        write(&mut send, 8 << 20).await.unwrap();
+        send.acked().await.unwrap();
+        let link = pause.join().unwrap();
+        link.set("down");
+        let lost = loop {
+            if let Err(lost) = write(&mut send, 1 << 20).await {
+                break lost;
+            }
+        };
+        println!("with the interface down: {lost}");
+        assert!(
+            matches!(lost, WriteError::ConnectionLost(ConnectionError::TimedOut | ConnectionError::Unreachable)),
+            "{lost}"
+        );
+        assert_eq!(send.finished().await, Err(lost));
+        drop((send, connection));
+        client.wait_idle().await;
+    });
+}
+
+/// A network namespace of this name, and a link to it whose ends have 10.213.77.1 here and 10.213.77.2 there. Dropping it
+/// takes both away.
+struct Link(String);
+
+impl Link {
+    /// `None`, with a word on standard error, where that is not allowed.
+    fn new() -> Option<Self> {
+        let link = Self(format!("ss{}", std::process::id()));
+        let name = &link.0;
+        let near = format!("{name}a");
+        let far = format!("{name}b");
+        let made = ip(&["netns", "add", name])
+            && ip(&["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", name])
+            && ip(&["address", "add", "10.213.77.1/30", "dev", &near])
+            && ip(&["link", "set", &near, "up"])
+            && ip(&["-n", name, "address", "add", "10.213.77.2/30", "dev", &far])
+            && ip(&["-n", name, "link", "set", &far, "up"]);
+        if !made {
+            eprintln!("SKIPPED: only root, with `ip`, can make a network namespace");
+            return None;
+        }
+        Some(link)
+    }
+
+    /// Brings this end of the link up or down.
+    fn set(&self, state: &str) {
+        assert!(ip(&["link", "set", &format!("{}a", self.0), state]));
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        ip(&["link", "delete", &format!("{}a", self.0)]);
+        ip(&["netns", "delete", &self.0]);
+    }
+}
+
+fn ip(arguments: &[&str]) -> bool {
+    Command::new("ip").args(arguments).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// Writes so many bytes, accepted in order.
+async fn write(send: &mut SendStream, bytes: usize) -> Result<(), WriteError> {
+    let template = pattern(CHUNK);
+    for number in 0..bytes / CHUNK {
+        send.write_chunk(chunk(&template, number)).await?;
+    }
+    Ok(())
 }
 
 /// Carries the load, or in the long form all of it, over such a network.
