@@ -363,7 +363,11 @@ async fn receive_all(connection: &Connection, load: Load) -> Result<(), ReadErro
         Some((connection.accept_uni().await.map_err(ReadError::ConnectionLost), connection))
     });
     let receiving = accepting.take(load.streams + 1).map_ok(receive).try_buffer_unordered(load.streams + 1);
-    receiving.try_for_each(|received| future::ready(Ok(check(received, load)))).await
+    let check = |received| {
+        check(received, load);
+        future::ready(Ok(()))
+    };
+    receiving.try_for_each(check).await
 }
 
 /// What a stream carried: its number, how many bytes after it, and their digest.

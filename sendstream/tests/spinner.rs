@@ -301,10 +301,7 @@ impl Spinner<'_> {
                 let _ = (send.id(), send.debug_id(), send.priority(), send.send_window(), send.in_flight());
                 true
             }
-            19 => {
-                drop(self.brief("SendStream::stats", send.stats()));
-                true
-            }
+            19 => self.brief("SendStream::stats", send.stats()).is_none_or(|stats| stats.is_ok()),
             20 => {
                 // Its future is dropped at once: the bytes go all the same.
                 self.progress.at("send, not awaited");

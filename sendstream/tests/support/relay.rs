@@ -353,7 +353,7 @@ impl Shared {
             }
             if let Some((packets, times)) = faults.rebinding
                 && number > 0
-                && number % packets == 0
+                && number.is_multiple_of(packets)
                 && path.rebound < times
             {
                 path.rebound += 1;
