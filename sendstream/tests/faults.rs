@@ -7,6 +7,7 @@
 mod support;
 
 use std::{
+    net::SocketAddr,
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -208,7 +209,7 @@ fn an_interface_that_goes_down_for_a_while_costs_time_and_for_good_is_an_error()
     run_within(BOUND, async move {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &link.0]).arg(std::env::current_exe().unwrap());
-        let peer = Peer::start_at("peer_process", Role::Read, command, "10.213.77.2:0".parse().unwrap());
+        let peer = Peer::start_at("peer_process", Role::Read, command, Link::far());
         let settings = TransportConfig { disconnect_timeout: Duration::from_secs(8), ..patient() };
         let (client, connection) = peer.connect(settings).await;
         let mut send = connection.open_uni().unwrap();
@@ -239,8 +240,7 @@ fn an_interface_that_goes_down_for_a_while_costs_time_and_for_good_is_an_error()
     });
 }
 
-/// A network namespace of this name, and a link to it whose ends have 10.213.77.1 here and 10.213.77.2 there. Dropping it
-/// takes both away.
+/// A network namespace of this name, and a link to it. Dropping it takes both away.
 struct Link(String);
 
 impl Link {
@@ -252,15 +252,26 @@ impl Link {
         let far = format!("{name}b");
         let made = ip(&["netns", "add", name])
             && ip(&["link", "add", &near, "type", "veth", "peer", "name", &far, "netns", name])
-            && ip(&["address", "add", "10.213.77.1/30", "dev", &near])
+            && ip(&["address", "add", &Self::address(1), "dev", &near])
             && ip(&["link", "set", &near, "up"])
-            && ip(&["-n", name, "address", "add", "10.213.77.2/30", "dev", &far])
+            && ip(&["-n", name, "address", "add", &Self::address(2), "dev", &far])
             && ip(&["-n", name, "link", "set", &far, "up"]);
         if !made {
             eprintln!("SKIPPED: only root, with `ip`, can make a network namespace");
             return None;
         }
         Some(link)
+    }
+
+    /// The address of an end, 1 here and 2 there, with its prefix's length. Each process has a network of its own.
+    fn address(end: u32) -> String {
+        let network = std::process::id();
+        format!("10.213.{}.{}/30", network >> 6 & 255, (network & 63) * 4 + end)
+    }
+
+    /// Where to listen at the other end.
+    fn far() -> SocketAddr {
+        Self::address(2).replace("/30", ":0").parse().unwrap()
     }
 
     /// Brings this end of the link up or down.
