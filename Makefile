@@ -9,6 +9,8 @@
 # make fuzz        every fuzz target for FUZZ_SECONDS, 60 unless set; FUZZ_TARGETS chooses some
 # make test-ubsan  the library's tests with UndefinedBehaviorSanitizer in MsQuic's C; its reports fail it
 # make deny        the dependencies: known advisories, licences, doubles; needs cargo-deny
+# make soak        the tests that can go on for ever, for two hours or as long as SENDSTREAM_SPIN_SECONDS (random calls) and
+#                  SENDSTREAM_SOAK_SECONDS (connections that come and go) say; SENDSTREAM_SEED repeats a run
 #
 # Each of them first installs what the native build lacks, or says in one line what to install: see .ci/tools.
 
@@ -30,9 +32,10 @@ test: test-tools
 	$(MAKE) --no-print-directory test-debug test-asan
 
 # In a folder of its own, so that neither half of `make test` undoes what the other has built. OpenSSL is shared. Without the
-# transfers of more than 4 GiB: with MsQuic's assertions on they take minutes.
+# transfers of more than 4 GiB, over bad networks, and for ever: with MsQuic's assertions on they take minutes.
 test-debug: tools
-	SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstream-sys --all-features --target-dir $(target)/debug-core -- --skip 4_gib
+	SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstream-sys --all-features --target-dir $(target)/debug-core -- \
+	    --skip 4_gib --skip transfers:: --skip come_and_go
 
 # Rust and MsQuic's C under AddressSanitizer, which stable Rust has behind a switch. Documentation tests link without it,
 # and loom's own coroutines leak.
@@ -70,6 +73,13 @@ test-ubsan: tools
 deny:
 	$(cargo) deny check
 
+soak: export SENDSTREAM_SOAK = 1
+soak: export SENDSTREAM_SPIN_SECONDS ?= 3600
+soak: export SENDSTREAM_SOAK_SECONDS ?= 1800
+soak: tools
+	$(cargo) test -p sendstream --all-features --test faults --test hostile --test resources --test spinner --test soak \
+	    -- --nocapture --test-threads 1
+
 # Nothing is linked here, so nothing native is built either.
 lint: export DOCS_RS = 1
 lint:
@@ -101,4 +111,5 @@ tools:
 test-tools:
 	@sh .ci/tools tests
 
-.PHONY: build demo test test-debug test-asan test-ubsan fuzz bench bench-quick bench-programs deny lint tools test-tools
+.PHONY: build demo test test-debug test-asan test-ubsan soak fuzz bench bench-quick bench-programs deny lint tools test-tools
+

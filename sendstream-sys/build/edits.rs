@@ -334,6 +334,23 @@ pub(crate) const FIXES: &[Edit] = &[
         ],
     },
     Edit {
+        name: "blocked-answered-with-news-only",
+        prevents: "a sender whose stream waits for its reader, and that reader's side, exchange packets as fast as they can until \
+                   something is read: some 30,000 a second on one machine",
+        changes: &[
+            // The sender says STREAM_DATA_BLOCKED again as soon as the last one is acknowledged. The answer, which nobody needs
+            // where the sender knows the limit, took the acknowledgement along at once, in place of after its delay.
+            Change {
+                file: "src/core/stream_recv.c",
+                anchor: "            Frame.StreamDataLimit);\n\n        QuicSendSetStreamSendFlag(\n            &Stream->Connection->Send,\n            \
+                         Stream,\n            QUIC_STREAM_SEND_FLAG_MAX_DATA,\n            FALSE);\n\n        break;",
+                replacement: "            Frame.StreamDataLimit);\n\n        if (Frame.StreamDataLimit < Stream->MaxAllowedRecvOffset) {\n            \
+                              QuicSendSetStreamSendFlag(\n                &Stream->Connection->Send,\n                Stream,\n                \
+                              QUIC_STREAM_SEND_FLAG_MAX_DATA,\n                FALSE);\n        }\n\n        break;",
+            },
+        ],
+    },
+    Edit {
         name: "migration-obeys-the-server",
         prevents: "a client moves to another address although its server has forbidden that",
         changes: &[

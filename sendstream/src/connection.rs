@@ -16,7 +16,7 @@ use bytes::Bytes;
 use crate::{
     connection::{
         inner::{Accept, Closed, ReadDatagram},
-        instance::ConnectionInstance,
+        instance::{Acceptance, ConnectionInstance},
         path::{PathChanged, RebindError},
     },
     datagram::SendDatagram,
@@ -37,15 +37,20 @@ use crate::{
 /// A QUIC connection, from [`Client::connect`](crate::Client::connect) or [`Incoming::accept`](crate::Incoming::accept).
 ///
 /// Clones are handles of the same connection. When the last is dropped and every stream is over (finished and
-/// acknowledged, read to its end, reset, stopped, or dropped) the connection closes with code 0.
+/// acknowledged, read to its end, reset, stopped, or dropped) the connection closes with code 0. Until then streams of the
+/// peer's that nobody has accepted are refused: reset and stopped with
+/// [`drop_error_code`](crate::TransportConfig::drop_error_code).
 #[derive(Debug, Clone)]
 pub struct Connection {
     instance: Arc<ConnectionInstance>,
+    /// Dropped second: where the connection ends with this handle, that ends its streams.
+    _acceptance: Arc<Acceptance>,
 }
 
 impl Connection {
     pub(crate) fn new(instance: Arc<ConnectionInstance>) -> Self {
-        Self { instance }
+        let acceptance = Acceptance::new(instance.inner().clone());
+        Self { instance, _acceptance: acceptance }
     }
 
     /// Opens a stream on which only this side sends (`StreamOpen`). Nothing goes on the wire before the first

@@ -3,13 +3,10 @@
 mod support;
 
 use std::{
-    collections::HashMap,
-    net::{SocketAddr, UdpSocket},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
-    thread,
     time::Duration,
 };
 
@@ -18,6 +15,7 @@ use sendstream::{Bytes, ConnectionError, DatagramFate, SendDatagramError, Transp
 use support::{
     Endpoints, Pair, TIMEOUT, pattern,
     peer::{self, Peer, Role},
+    relay::{Faults, Relay},
     run,
 };
 
@@ -226,8 +224,8 @@ fn a_close_ends_what_is_pending_with_its_cause() {
         let endpoints = Endpoints::new();
         // Nothing that the client sends arrives any more, so nothing is acknowledged that would tell what is lost, and
         // congestion control holds most of the datagrams back.
-        let relay = Relay::start(endpoints.address);
-        let (connection, server) = futures::join!(endpoints.client.connect(relay.address, "localhost"), async {
+        let relay = Relay::start(endpoints.address, Faults::none());
+        let (connection, server) = futures::join!(endpoints.client.connect(relay.address(), "localhost"), async {
             endpoints.server.accept().await.unwrap().accept().await.unwrap()
         });
         let connection = connection.unwrap();
@@ -306,8 +304,8 @@ fn a_datagram_on_its_way_holds_the_connection_as_a_handle_does() {
 fn a_datagram_whose_packet_is_lost_is_suspected_first_and_never_sent_again() {
     run(async {
         let endpoints = Endpoints::new();
-        let relay = Relay::start(endpoints.address);
-        let (client, server) = futures::join!(endpoints.client.connect(relay.address, "localhost"), async {
+        let relay = Relay::start(endpoints.address, Faults::none());
+        let (client, server) = futures::join!(endpoints.client.connect(relay.address(), "localhost"), async {
             endpoints.server.accept().await.unwrap().accept().await.unwrap()
         });
         let client = client.unwrap();
@@ -337,63 +335,4 @@ fn a_datagram_whose_packet_is_lost_is_suspected_first_and_never_sent_again() {
         drop((client, server));
         endpoints.end().await;
     });
-}
-
-/// Passes packets on between one server and its clients, but for the large ones of clients, from some moment on.
-struct Relay {
-    address: SocketAddr,
-    /// How long what is lost is at least, in bytes.
-    limit: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Relay {
-    fn start(server: SocketAddr) -> Self {
-        let front = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
-        front.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        let relay = Self {
-            address: front.local_addr().unwrap(),
-            limit: Arc::new(AtomicUsize::new(usize::MAX)),
-            stop: Arc::default(),
-        };
-        let (limit, stop) = (relay.limit.clone(), relay.stop.clone());
-        thread::spawn(move || {
-            let mut backs: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
-            let mut packet = [0; 65_536];
-            while !stop.load(Ordering::SeqCst) {
-                let Ok((length, client)) = front.recv_from(&mut packet) else { continue };
-                if length >= limit.load(Ordering::SeqCst) {
-                    continue;
-                }
-                let back = backs.entry(client).or_insert_with(|| {
-                    let back = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
-                    back.connect(server).unwrap();
-                    back.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-                    let (back_to, front, stop) = (back.clone(), front.clone(), stop.clone());
-                    thread::spawn(move || {
-                        let mut packet = [0; 65_536];
-                        while !stop.load(Ordering::SeqCst) {
-                            if let Ok(length) = back_to.recv(&mut packet) {
-                                let _ = front.send_to(&packet[..length], client);
-                            }
-                        }
-                    });
-                    back
-                });
-                let _ = back.send(&packet[..length]);
-            }
-        });
-        relay
-    }
-
-    /// Loses what has `limit` bytes or more from now on.
-    fn lose_from(&self, limit: usize) {
-        self.limit.store(limit, Ordering::SeqCst);
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-    }
 }

@@ -4,21 +4,15 @@ mod support;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::QuicServerConfig;
 use sendstream::{
     Bytes, CertificateHash, Client, ConnectError, ConnectionError, DatagramFate, Identity, ReadError,
     SendDatagramError, Server, TransportConfig, Trust, WriteError,
 };
-use support::{pattern, run};
-
-/// Runs on tokio, which quinn needs, within the tests' bound on hanging.
-fn on_tokio(test: impl Future<Output = ()> + Send + 'static) {
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    run(async move {
-        tokio.block_on(test);
-        tokio.shutdown_background();
-    });
-}
+use support::{
+    foreign::{self, on_tokio},
+    pattern,
+};
 
 /// Our server and a quinn client that trusts it, connected.
 async fn quinn_to_us() -> (Server, quinn::Endpoint, quinn::Connection, sendstream::Connection) {
@@ -30,18 +24,9 @@ async fn quinn_to_us_with(
     transport: TransportConfig,
 ) -> (Server, quinn::Endpoint, quinn::Connection, sendstream::Connection) {
     let identity = Identity::self_signed(["localhost"]).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(identity.certificate().clone()).unwrap();
-    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"test".to_vec()];
+    let endpoint = foreign::client(&identity);
     let server = Server::builder().identity(identity).alpn(["test"]).transport(transport);
     let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
     let address: SocketAddr = server.local_addr().unwrap();
     let (theirs, ours) = futures::join!(async { endpoint.connect(address, "localhost").unwrap().await }, async {
         server.accept().await.unwrap().accept().await

@@ -420,6 +420,14 @@ impl ConnectionInner {
         self.datagrams().abandon();
     }
 
+    /// Nobody can accept a stream of the peer's any more: refuses those that wait, and from now on those that come.
+    pub(crate) fn stop_accepting(&self) {
+        let unaccepted = self.lock().stop_accepting();
+        for stream in unaccepted {
+            stream.refuse();
+        }
+    }
+
     /// Tells `stream`, which could not start, what ended the connection: now, or as soon as that is known.
     pub(crate) fn tell_when_lost(&self, stream: &Arc<StreamInstance>) {
         let cause = self.lock().tell_when_lost(Arc::downgrade(stream));

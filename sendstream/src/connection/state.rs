@@ -26,8 +26,8 @@ pub(crate) struct ConnectionInnerExclusive {
     started: bool,
     /// Whether SHUTDOWN_COMPLETE was delivered.
     shutdown_complete: bool,
-    /// Whether the user has let go of the connection, so that nobody will accept a stream.
-    abandoned: bool,
+    /// Whether anybody may still accept a stream of the peer's. Written by: `stop_accepting`.
+    accepts: bool,
     /// Streams of the peer's, by kind, that wait to be accepted.
     accept_uni: AcceptQueue,
     accept_bi: AcceptQueue,
@@ -107,7 +107,7 @@ impl ConnectionInnerExclusive {
             state: ConnectionState::Connecting,
             started,
             shutdown_complete: false,
-            abandoned: false,
+            accepts: true,
             accept_uni: AcceptQueue::default(),
             accept_bi: AcceptQueue::default(),
             connected_waiter: Waiter::default(),
@@ -183,11 +183,16 @@ impl ConnectionInnerExclusive {
 
     /// Nobody holds the connection any more.
     pub(crate) fn abandon(&mut self) -> Ending {
-        self.abandoned = true;
         let mut ending = self.close(0);
-        ending.unaccepted.extend(self.accept_uni.streams.drain(..));
-        ending.unaccepted.extend(self.accept_bi.streams.drain(..));
+        ending.unaccepted.extend(self.stop_accepting());
         ending
+    }
+
+    /// Nobody can accept a stream of the peer's any more. Gives back those that wait, to be refused outside of the lock.
+    #[must_use]
+    pub(crate) fn stop_accepting(&mut self) -> Vec<Arc<StreamInstance>> {
+        self.accepts = false;
+        self.accept_uni.streams.drain(..).chain(self.accept_bi.streams.drain(..)).collect()
     }
 
     /// Registers a stream to be told what ended the connection; gives it back the cause when that is known already.
@@ -317,7 +322,7 @@ impl ConnectionInnerExclusive {
     /// PEER_STREAM_STARTED.
     pub(crate) fn on_peer_stream_started(&mut self, bidirectional: bool, stream: Arc<StreamInstance>) -> PeerStream {
         const WAITING_AT_EASE: usize = 64;
-        if self.abandoned {
+        if !self.accepts {
             return PeerStream { refused: Some(stream), ..PeerStream::default() };
         }
         let queue = self.accept_queue(bidirectional);

@@ -11,3 +11,23 @@ pub(crate) fn resident() -> usize {
     let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     kib * 1024
 }
+
+/// What a process holds of the system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Holdings {
+    pub(crate) resident: usize,
+    pub(crate) descriptors: usize,
+    pub(crate) threads: usize,
+}
+
+/// What this process holds.
+pub(crate) fn holdings() -> Holdings {
+    let entries = |folder: &str| std::fs::read_dir(folder).unwrap().count();
+    Holdings { resident: resident(), descriptors: entries("/proc/self/fd"), threads: entries("/proc/self/task") }
+}
+
+/// Address space in bytes, which is what `RLIMIT_AS` limits.
+pub(crate) fn address_space() -> usize {
+    let pages: usize = std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap();
+    pages * rustix::param::page_size()
+}

@@ -1,9 +1,12 @@
 //! What the tests share: a connected pair, and a bound on every wait.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod foreign;
 pub(crate) mod forwarder;
 pub(crate) mod memory;
 pub(crate) mod peer;
+pub(crate) mod relay;
+pub(crate) mod soak;
 
 use std::{future::Future, io::Write as _, net::SocketAddr, sync::mpsc, thread, time::Duration};
 
@@ -19,6 +22,11 @@ pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs `future` to its end; panics instead of hanging.
 pub(crate) fn run<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+    run_within(HANG, future)
+}
+
+/// [`run`] with a bound of the test's own.
+pub(crate) fn run_within<T: Send + 'static>(bound: Duration, future: impl Future<Output = T> + Send + 'static) -> T {
     let (done, result) = mpsc::channel();
     // Under the test's name, for what it prints.
     let name = thread::current().name().unwrap_or_default().to_owned();
@@ -26,9 +34,9 @@ pub(crate) fn run<T: Send + 'static>(future: impl Future<Output = T> + Send + 's
         let _ = done.send(futures::executor::block_on(future));
     };
     let test = thread::Builder::new().name(name).spawn(body).unwrap();
-    match result.recv_timeout(HANG) {
+    match result.recv_timeout(bound) {
         Ok(value) => value,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running after {HANG:?}"),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running after {bound:?}"),
         Err(mpsc::RecvTimeoutError::Disconnected) => match test.join() {
             Err(panic) => std::panic::resume_unwind(panic),
             Ok(()) => unreachable!("the test's thread sends before it ends"),
@@ -82,13 +90,17 @@ impl Endpoints {
 
     /// Connects to `address`, from where packets come to the server.
     pub(crate) async fn connect_through(&self, address: SocketAddr) -> (Connection, Connection) {
+        self.try_connect_through(address).await.unwrap()
+    }
+
+    pub(crate) async fn try_connect_through(&self, address: SocketAddr) -> Result<(Connection, Connection), String> {
         // Whichever side fails first ends the wait of the other.
         let client = async { self.client.connect(address, "localhost").await.map_err(|error| error.to_string()) };
         let server = async {
             let incoming = self.server.accept().await.expect("the server runs");
             incoming.accept().await.map_err(|error| error.to_string())
         };
-        futures::try_join!(client, server).unwrap()
+        futures::try_join!(client, server)
     }
 
     /// Shuts both sides down and waits until no native handle is left.
