@@ -177,7 +177,7 @@ fn a_thousand_clients_at_a_backlog_of_ten_are_refused_but_for_ten() {
             assert!(matches!(refused, ConnectError::Connection(ConnectionError::Refused)), "{refused:?}");
         }
         assert!(connecting.next().now_or_never().is_none(), "ten wait");
-        assert_eq!(endpoints.server.refused(), 990);
+        assert_eq!(endpoints.server.stats().refused, 990);
         let accepting = async {
             let mut accepted = Vec::new();
             for _ in 0..10 {
