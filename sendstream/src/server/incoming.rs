@@ -12,6 +12,7 @@ use std::{
 use crate::{
     connection::{Connection, instance::ConnectionInstance},
     error::ConnectionError,
+    foreign::contain,
     key_log::KeyLog,
     native::background::Timer,
     server::config::ServerConfig,
@@ -251,9 +252,9 @@ impl IncomingQueue {
                 None
             }
         };
-        wakeups.wake();
         // Dropped outside of the lock: it shuts the connection down.
         drop(unwanted);
+        wakeups.wake();
     }
 
     /// Lets those go that have waited for too long.
@@ -270,7 +271,8 @@ impl IncomingQueue {
             backlog.closed = true;
             backlog.waiters.take_into(&mut wakeups);
         }
-        wakeups.wake();
+        // Whoever closes has more to do, and maybe in a destructor.
+        contain("a waker", || wakeups.wake());
     }
 
     pub(crate) fn is_closed(&self) -> bool {

@@ -93,13 +93,18 @@ impl Listener {
         if let Some(address) = unsafe { address_parameter(handle, sys::QUIC_PARAM_LISTENER_LOCAL_ADDRESS) } {
             let _ = listener.local_address.set(address);
         }
-        tracing::debug!(local = listener.local_address.get().map(field::display), "listening");
+        listener.log("listening");
         Ok(listener)
     }
 
     /// The address that it was bound to.
     pub(crate) fn local_address(&self) -> Result<SocketAddr, NativeError> {
         self.local_address.get().copied().ok_or(NativeError::INVALID_ADDRESS)
+    }
+
+    /// Logs `what` has become of it. A subscriber that panics must keep nobody from stopping it later.
+    fn log(&self, what: &'static str) {
+        contain("the log", || tracing::debug!(local = self.local_address.get().map(field::display), "{what}"));
     }
 
     /// Has MsQuic stop listening, once.
@@ -109,7 +114,7 @@ impl Listener {
             // STOP_COMPLETE may come inside the call, and unbinding may wait for a worker.
             // SAFETY: the handle is closed in STOP_COMPLETE only, which this call, made once, brings about.
             background::run(move || unsafe { call!(ListenerStop(handle.raw())) });
-            tracing::debug!(local = self.local_address.get().map(field::display), "no longer listening");
+            self.log("no longer listening");
         }
     }
 
