@@ -538,4 +538,36 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
             },
         ],
     },
+    Edit {
+        name: "no-receive-buffer-to-send",
+        prevents: "every unidirectional stream of one's own has 4 KiB of memory for what can never be received",
+        changes: &[
+            // The mode without memory of MsQuic's. Nothing looks at it: the peer may not send, and who writes to the buffer
+            // asks that first.
+            Change {
+                file: "src/core/stream.c",
+                anchor: "        RecvBufferMode = QUIC_RECV_BUF_MODE_MULTIPLE;\n    }\n",
+                replacement: "        RecvBufferMode = QUIC_RECV_BUF_MODE_MULTIPLE;\n    }\n    \
+                              if (Stream->Flags.Unidirectional && !OpenedRemotely) {\n        \
+                              RecvBufferMode = QUIC_RECV_BUF_MODE_APP_OWNED;\n    }\n",
+            },
+        ],
+    },
+    Edit {
+        name: "small-first-receive-buffer",
+        prevents: "every stream that can be received has 4 KiB from the beginning, of which a message seldom needs half",
+        changes: &[
+            // It doubles as soon as that does not suffice. The handshake keeps what it had.
+            Change {
+                file: "src/core/quicdef.h",
+                anchor: "#define QUIC_DEFAULT_STREAM_RECV_BUFFER_SIZE    0x1000  // 4096",
+                replacement: "#define QUIC_DEFAULT_STREAM_RECV_BUFFER_SIZE    0x800  // 2048",
+            },
+            Change {
+                file: "src/core/crypto.c",
+                anchor: "            QUIC_MAX_TLS_CLIENT_SEND_BUFFER : QUIC_DEFAULT_STREAM_RECV_BUFFER_SIZE;",
+                replacement: "            QUIC_MAX_TLS_CLIENT_SEND_BUFFER : 0x1000;",
+            },
+        ],
+    },
 ];

@@ -8,7 +8,10 @@ use std::{
     future::poll_fn,
     ops::{Deref, DerefMut},
     panic::{self, AssertUnwindSafe},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
     thread,
 };
@@ -23,7 +26,6 @@ use crate::foreign::discard;
 pub(crate) struct Waiters {
     first: Option<(WaiterKey, Waker)>,
     rest: Vec<(WaiterKey, Waker)>,
-    last_key: u64,
 }
 
 /// The one task that waits for a kind of event which only the owner of `&mut` can wait for.
@@ -65,23 +67,19 @@ impl Waiter {
     }
 }
 
-/// Names one waiter among those of one [`Waiters`]; never used twice there.
+/// Names one waiter; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WaiterKey(u64);
 
 impl WaiterKey {
-    /// For a test that needs but one.
-    #[cfg(test)]
-    pub(crate) const ONLY: Self = Self(0);
+    /// A new name, for a future that may be one of several.
+    pub(crate) fn new() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl Waiters {
-    /// A new name for a future that may be one of several.
-    pub(crate) fn new_key(&mut self) -> WaiterKey {
-        self.last_key += 1;
-        WaiterKey(self.last_key)
-    }
-
     /// Stores `waker` for `key`, in place of the one stored before unless both wake the same task. The one that was
     /// replaced goes to `retired`, because dropping it may run foreign code, which must not happen under the lock.
     pub(crate) fn register(&mut self, key: WaiterKey, waker: &Waker, retired: &mut Vec<Waker>) {
@@ -258,9 +256,6 @@ pub(crate) trait KeyedWait {
     /// What is waited for.
     type Output;
 
-    /// A new name for one future.
-    fn new_key(&self) -> WaiterKey;
-
     /// Looks whether it is there, and otherwise registers `key`'s task.
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output>;
 
@@ -270,22 +265,31 @@ pub(crate) trait KeyedWait {
 
 /// Waits. Dropping the future forgets its waker and changes nothing else.
 pub(crate) async fn wait_for<W: KeyedWait>(what: W) -> W::Output {
-    struct Forget<'a, W: KeyedWait>(&'a W, WaiterKey);
-    impl<W: KeyedWait> Drop for Forget<'_, W> {
+    struct Wait<W: KeyedWait> {
+        what: W,
+        key: WaiterKey,
+        /// Whether a waker may be stored: not if what is waited for was there at once.
+        registered: bool,
+    }
+    impl<W: KeyedWait> Drop for Wait<W> {
         fn drop(&mut self) {
-            drop(self.0.forget(self.1));
+            if self.registered {
+                drop(self.what.forget(self.key));
+            }
         }
     }
-    let registered = Forget(&what, what.new_key());
-    poll_fn(|cx| what.poll(registered.1, cx)).await
+    let mut wait = Wait { what, key: WaiterKey::new(), registered: false };
+    poll_fn(|cx| {
+        let answer = wait.what.poll(wait.key, cx);
+        wait.registered |= answer.is_pending();
+        answer
+    })
+    .await
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    };
+    use std::sync::{Arc, atomic::AtomicUsize};
     use std::task::Wake;
 
     use super::*;
@@ -302,7 +306,7 @@ mod tests {
     #[test]
     fn polling_a_thousand_times_stores_one_waker() {
         let (mut waiters, mut waiter, mut retired) = (Waiters::default(), Waiter::default(), Vec::new());
-        let key = waiters.new_key();
+        let key = WaiterKey::new();
         let waker = Waker::from(Arc::new(Count::default()));
         for _ in 0..1000 {
             waiters.register(key, &waker, &mut retired);
@@ -333,7 +337,7 @@ mod tests {
     #[test]
     fn a_removed_waiter_is_forgotten_and_the_others_stay() {
         let mut waiters = Waiters::default();
-        let keys: Vec<_> = (0..3).map(|_| waiters.new_key()).collect();
+        let keys: Vec<_> = (0..3).map(|_| WaiterKey::new()).collect();
         for key in &keys {
             waiters.register(*key, Waker::noop(), &mut Vec::new());
         }

@@ -179,11 +179,6 @@ impl Datagrams {
 
     // ---- Receiving ----------------------------------------------------------------------------------------------
 
-    /// A new name for a future in [`Self::poll_read`].
-    pub(crate) fn new_reader_key(&mut self) -> WaiterKey {
-        self.readers.new_key()
-    }
-
     /// Forgets a future of [`Self::poll_read`].
     pub(crate) fn forget_reader(&mut self, key: WaiterKey) -> Option<Waker> {
         self.readers.remove(key)

@@ -952,10 +952,6 @@ pub(crate) struct Closed<'a>(pub(crate) &'a ConnectionInner);
 impl KeyedWait for Closed<'_> {
     type Output = ConnectionError;
 
-    fn new_key(&self) -> WaiterKey {
-        self.0.lock().new_closed_key()
-    }
-
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<ConnectionError> {
         self.0.lock().poll_closed(key, cx)
     }
@@ -970,10 +966,6 @@ pub(crate) struct ReadDatagram<'a>(pub(crate) &'a ConnectionInner);
 
 impl KeyedWait for ReadDatagram<'_> {
     type Output = Result<Bytes, ConnectionError>;
-
-    fn new_key(&self) -> WaiterKey {
-        self.0.datagrams().new_reader_key()
-    }
 
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.datagrams().poll_read(key, cx)
@@ -992,10 +984,6 @@ pub(crate) struct Accept<'a> {
 
 impl KeyedWait for Accept<'_> {
     type Output = Result<Arc<StreamInstance>, ConnectionError>;
-
-    fn new_key(&self) -> WaiterKey {
-        self.inner.lock().new_accept_key(self.bidirectional)
-    }
 
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.inner.lock().poll_accept(self.bidirectional, key, cx)

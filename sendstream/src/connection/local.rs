@@ -105,20 +105,20 @@ impl LocalTasks {
     #[must_use]
     fn run_ready(&self) -> bool {
         let mut polls = 0;
-        while !self.leave() {
-            while polls < POLLS_PER_TURN
-                && let Some(task) = self.pop()
-            {
+        loop {
+            while self.any_ready.load(Ordering::Relaxed) {
+                if polls == POLLS_PER_TURN {
+                    self.attended.store(false, Ordering::SeqCst);
+                    return !std::mem::replace(&mut self.lock().nudged, true);
+                }
                 polls += 1;
                 // What its future does is contained closer to it; what is left is whoever waits for the task.
-                contain("a local task", || task.run());
+                contain("a local task", || self.pop().map(Runnable::run));
             }
-            if polls == POLLS_PER_TURN {
-                self.attended.store(false, Ordering::SeqCst);
-                return !std::mem::replace(&mut self.lock().nudged, true);
+            if self.leave() {
+                return false;
             }
         }
-        false
     }
 
     /// The connection is over: drops the future of every task that is left.
@@ -250,7 +250,8 @@ impl Turn {
 
     /// What [`Self::end`] needs, if there is anything to poll; otherwise this was the end.
     pub(crate) fn rest(&self, connection: &Arc<ConnectionInner>) -> Option<Arc<ConnectionInner>> {
-        if !self.attends || connection.local_tasks().leave() {
+        let tasks = connection.local_tasks();
+        if !self.attends || (!tasks.any_ready.load(Ordering::Relaxed) && tasks.leave()) {
             CURRENT.set(self.outer);
             return None;
         }

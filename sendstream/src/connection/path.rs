@@ -61,10 +61,6 @@ pub(crate) struct PathChanged<'a> {
 impl KeyedWait for PathChanged<'_> {
     type Output = Result<(), ConnectionError>;
 
-    fn new_key(&self) -> WaiterKey {
-        self.inner.lock().path_mut().waiters.new_key()
-    }
-
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.inner.lock().poll_path_changed(self.seen, key, cx)
     }
@@ -140,7 +136,7 @@ mod tests {
     fn only_another_address_is_a_change() {
         let mut path = CurrentPath::default();
         path.begin(address(1), address(2));
-        path.waiters.register(WaiterKey::ONLY, Waker::noop(), &mut Vec::new());
+        path.waiters.register(WaiterKey::new(), Waker::noop(), &mut Vec::new());
         assert_eq!(path.on_changed(address(1), address(2)).len(), 0);
         assert_eq!(path.on_changed(None, None).len(), 0);
         assert_eq!(path.changes(), 0);

@@ -222,11 +222,6 @@ impl ConnectionInnerExclusive {
         }
     }
 
-    /// A new name for a future in [`Self::poll_closed`].
-    pub(crate) fn new_closed_key(&mut self) -> WaiterKey {
-        self.closed_waiters.new_key()
-    }
-
     /// Forgets a future of [`Self::poll_closed`].
     pub(crate) fn forget_closed(&mut self, key: WaiterKey) -> Option<Waker> {
         self.closed_waiters.remove(key)
@@ -241,11 +236,6 @@ impl ConnectionInnerExclusive {
                 Poll::Pending
             }
         }
-    }
-
-    /// A new name for a future in [`Self::poll_accept`].
-    pub(crate) fn new_accept_key(&mut self, bidirectional: bool) -> WaiterKey {
-        self.accept_queue(bidirectional).waiters.new_key()
     }
 
     /// Forgets a future of [`Self::poll_accept`].

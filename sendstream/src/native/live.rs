@@ -103,10 +103,6 @@ impl HandleCount {
 impl KeyedWait for &HandleCount {
     type Output = ();
 
-    fn new_key(&self) -> WaiterKey {
-        self.lock().waiters.new_key()
-    }
-
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<()> {
         let mut guard = self.lock();
         let count = &mut *guard;

@@ -299,10 +299,6 @@ impl IncomingQueue {
 impl KeyedWait for &IncomingQueue {
     type Output = Option<NewConnection>;
 
-    fn new_key(&self) -> WaiterKey {
-        self.lock().waiters.new_key()
-    }
-
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let mut over = Vec::new();
         let mut guard = self.lock();

@@ -160,11 +160,6 @@ impl StreamRecv {
         }
     }
 
-    /// A new name for a future that waits in [`Self::poll_received_reset`].
-    pub(crate) fn new_reset_key(&mut self) -> WaiterKey {
-        self.reset_waiters.new_key()
-    }
-
     /// Forgets a future that waited in [`Self::poll_received_reset`].
     #[must_use = "drop the waker after the lock"]
     pub(crate) fn forget_reset(&mut self, key: WaiterKey) -> Option<Waker> {

@@ -396,11 +396,6 @@ impl StreamInnerExclusive {
         Poll::Pending
     }
 
-    /// A new name for a future that waits in [`Self::poll_stopped`].
-    pub(crate) fn new_stopped_key(&mut self) -> WaiterKey {
-        self.stopped_waiters.new_key()
-    }
-
     /// Forgets a future that waited in [`Self::poll_stopped`].
     #[must_use = "drop the waker after the lock"]
     pub(crate) fn forget_stopped(&mut self, key: WaiterKey) -> Option<Waker> {

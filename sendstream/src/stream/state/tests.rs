@@ -64,7 +64,7 @@ fn window_answer(stream: &mut StreamInnerExclusive) -> Poll<Result<(), WriteErro
 }
 
 fn stop_answer(stream: &mut StreamInnerExclusive) -> Poll<Result<Option<u64>, ConnectionError>> {
-    let key = stream.new_stopped_key();
+    let key = WaiterKey::new();
     let answer = now(|cx| stream.poll_stopped(key, cx));
     drop(stream.forget_stopped(key));
     answer
@@ -550,7 +550,7 @@ fn a_reset_before_the_start_tells_nobody() {
     let task = Task::new();
     let mut stream = fresh();
     assert!(task.run(|cx| stream.poll_window(cx)).is_ready());
-    let key = stream.new_stopped_key();
+    let key = WaiterKey::new();
     assert!(task.run(|cx| stream.poll_stopped(key, cx)).is_pending());
     let (tell, wakeups) = stream.begin_reset(7).expect("a fresh stream can be reset");
     assert!(!tell);
@@ -687,7 +687,7 @@ fn a_stream_that_has_not_started_asks_the_connection_once() {
     assert!(stream.must_ask_connection());
     assert!(!stream.must_ask_connection());
     assert!(!started().must_ask_connection(), "events will tell");
-    let key = stream.new_stopped_key();
+    let key = WaiterKey::new();
     let task = Task::new();
     assert!(task.run(|cx| stream.poll_stopped(key, cx)).is_pending());
     stream.on_lost(Some(LOST)).wake();
@@ -724,7 +724,7 @@ fn a_thousand_polls_store_one_waker_of_each_kind() {
     let (first, task) = (Task::new(), Task::new());
     let mut stream = fresh();
     send(&mut stream, DEFAULT_WINDOW, false);
-    let keys = [stream.new_stopped_key(), stream.new_stopped_key()];
+    let keys = [WaiterKey::new(), WaiterKey::new()];
     for round in 0..1000 {
         let task = if round == 0 { &first } else { &task };
         task.run(|cx| {
@@ -758,7 +758,7 @@ fn the_last_event_leaves_nobody_asleep_and_wakes_each_task_once() {
         let mut stream = StreamInnerExclusive::local(StreamRecv::open(), None);
         send(&mut stream, DEFAULT_WINDOW, false);
         before(&mut stream);
-        let (stopped, reset) = (stream.new_stopped_key(), stream.recv().new_reset_key());
+        let (stopped, reset) = (WaiterKey::new(), WaiterKey::new());
         task.run(|cx| {
             assert!(stream.poll_started(cx).is_pending());
             assert!(stream.poll_acked(1, cx).is_pending());
@@ -777,7 +777,7 @@ fn the_last_event_leaves_nobody_asleep_and_wakes_each_task_once() {
 fn a_forgotten_waiter_is_not_woken() {
     let (forgotten, waiting) = (Task::new(), Task::new());
     let mut stream = started();
-    let (key, other) = (stream.new_stopped_key(), stream.new_stopped_key());
+    let (key, other) = (WaiterKey::new(), WaiterKey::new());
     assert!(forgotten.run(|cx| stream.poll_stopped(key, cx)).is_pending());
     assert!(waiting.run(|cx| stream.poll_stopped(other, cx)).is_pending());
     assert!(stream.forget_stopped(key).is_some());

@@ -543,7 +543,7 @@ impl World {
             }
             Step::Wait(kind) => self.wait(kind),
             Step::WaitForStop => {
-                let key = self.inner.lock().new_stopped_key();
+                let key = WaiterKey::new();
                 self.wait(Kind::Stopped(key));
             }
             Step::PollAgain { as_another_task } => {
