@@ -167,9 +167,10 @@ fn a_forged_version_negotiation_before_the_server_answers_is_an_error_of_that_na
 fn a_thousand_clients_at_a_backlog_of_ten_are_refused_but_for_ten() {
     let _alone = alone();
     run(async {
-        let settings = TransportConfig { accept_backlog: 10, ..Default::default() };
-        let endpoints = Endpoints::with(TransportConfig::default(), settings);
-        let before = counters().unwrap();
+        // However slow the machine is, no handshake times out.
+        let patient = TransportConfig { handshake_timeout: Duration::from_secs(300), ..Default::default() };
+        let settings = TransportConfig { accept_backlog: 10, ..patient.clone() };
+        let endpoints = Endpoints::with(patient, settings);
         let mut connecting: FuturesUnordered<_> =
             (0..1000).map(|_| endpoints.client.connect(endpoints.address, "localhost")).collect();
         for _ in 0..990 {
@@ -189,11 +190,7 @@ fn a_thousand_clients_at_a_backlog_of_ten_are_refused_but_for_ten() {
         assert!(connected.iter().all(Result::is_ok));
         honest(&endpoints).await;
         drop((connected, accepted));
-        let after = counters().unwrap();
-        println!(
-            "1,000 clients: 990 refused, 10 served, {} Retry packets",
-            after.stateless_retries_sent - before.stateless_retries_sent
-        );
+        println!("1,000 clients: 990 refused, 10 served");
         endpoints.end().await;
         nothing_is_left().await;
     });
