@@ -2,8 +2,15 @@
 # make test        every test; then the library's on a MsQuic with its assertions on; then under AddressSanitizer
 # make build       the tool, as target/release/sendstream
 # make lint        formatting, clippy and the documentation; warnings are errors
+# make bench       builds the bench's programs and runs it in full: Sendstream side by side with other stacks; hours
+# make bench-quick the same with little data and few rounds
 # make test-debug  the second third of `make test`
 # make test-asan   the last third of `make test`
+# make fuzz        every fuzz target for FUZZ_SECONDS, 60 unless set; FUZZ_TARGETS chooses some
+# make test-ubsan  the library's tests with UndefinedBehaviorSanitizer in MsQuic's C; its reports fail it
+# make deny        the dependencies: known advisories, licences, doubles; needs cargo-deny
+# make soak        the tests that can go on for ever, for two hours or as long as SENDSTREAM_SPIN_SECONDS (random calls) and
+#                  SENDSTREAM_SOAK_SECONDS (connections that come and go) say; SENDSTREAM_SEED repeats a run
 #
 # Each of them first installs what the native build lacks, or says in one line what to install: see .ci/tools.
 
@@ -12,6 +19,7 @@
 cmake = $(CURDIR)/.venv-cmake/bin/cmake
 cargo = env -u MAKEFLAGS -u MAKELEVEL $(shell test -n "$$CMAKE" || test ! -x $(cmake) || echo CMAKE=$(cmake)) cargo
 target = $(or $(CARGO_TARGET_DIR),target)
+host = $(shell rustc -vV | sed -n 's/^host: //p')
 
 build: tools
 	$(cargo) build --release -p sendstream-cli
@@ -19,35 +27,89 @@ build: tools
 demo: build
 	$(target)/release/sendstream demo
 
-test: tools
+test: test-tools
 	$(cargo) test --workspace --all-features
 	$(MAKE) --no-print-directory test-debug test-asan
 
 # In a folder of its own, so that neither half of `make test` undoes what the other has built. OpenSSL is shared. Without the
-# transfers of more than 4 GiB: with MsQuic's assertions on they take minutes.
+# transfers of more than 4 GiB, over bad networks, and for ever: with MsQuic's assertions on they take minutes.
 test-debug: tools
-	SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstream-sys --all-features --target-dir $(target)/debug-core -- --skip 4_gib
+	SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstream-sys --all-features --target-dir $(target)/debug-core -- \
+	    --skip 4_gib --skip transfers:: --skip come_and_go
 
 # Rust and MsQuic's C under AddressSanitizer, which stable Rust has behind a switch. Documentation tests link without it,
 # and loom's own coroutines leak.
 test-asan: tools
 	SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
 	    $(cargo) test -p sendstream --all-features --lib --test reentrancy --test drop_orders --test cancel_safety \
-	    --test send_stream --test recv_stream --test connection --test tls --test datagrams --test local_tasks \
-	    --test resumption --test zero_rtt \
-	    --target $(shell rustc -vV | sed -n 's/^host: //p') --target-dir $(target)/asan -- --skip interleavings
+	    --test send_stream --test recv_stream --test connection --test tls --test datagrams --test local_tasks --test panics --test races \
+	    --test accept --test paths --test config --test retry --test registration --test resumption --test zero_rtt \
+	    --target $(host) --target-dir $(target)/asan -- --skip interleavings
+
+# Coverage and AddressSanitizer, which stable Rust has behind a switch. What is found to reach new code is kept in the target
+# directory; an input that fails is left in fuzz/failures and printed with the command that runs it again.
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS ?= $(basename $(notdir $(wildcard fuzz/targets/*.rs)))
+coverage = -Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 -Cllvm-args=-sanitizer-coverage-trace-compares \
+    -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table -Ccodegen-units=1
+fuzz: tools
+	SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS="--cfg fuzzing -Zsanitizer=address $(coverage)" \
+	    $(cargo) build --release --manifest-path fuzz/Cargo.toml --target $(host) --target-dir $(abspath $(target))/fuzz
+	mkdir -p fuzz/failures
+	for name in $(FUZZ_TARGETS); do \
+	    corpus=$(abspath $(target))/fuzz/corpus/$$name; mkdir -p $$corpus; \
+	    $(abspath $(target))/fuzz/$(host)/release/$$name -max_total_time=$(FUZZ_SECONDS) -timeout=20 -print_final_stats=1 \
+	        -artifact_prefix=fuzz/failures/$$name- $$corpus fuzz/seeds/$$name || exit 1; \
+	done
+
+# It reports and goes on, so what it says is looked for.
+test-ubsan: tools
+	mkdir -p $(target)
+	SENDSTREAM_MSQUIC_SANITIZE=undefined $(cargo) test -p sendstream --all-features --test send_stream --test recv_stream \
+	    --test connection --test datagrams --test tls --test native_fixes --no-fail-fast --target-dir $(target)/ubsan -- --nocapture 2>&1 | \
+	    tee $(target)/ubsan.log | grep -E "^test |test result"
+	! grep -E "runtime error|^test result: FAILED|^error" $(target)/ubsan.log
+
+deny:
+	$(cargo) deny check
+
+soak: export SENDSTREAM_SOAK = 1
+soak: export SENDSTREAM_SPIN_SECONDS ?= 3600
+soak: export SENDSTREAM_SOAK_SECONDS ?= 1800
+soak: tools
+	$(cargo) test -p sendstream --all-features --test faults --test hostile --test resources --test spinner --test soak \
+	    -- --nocapture --test-threads 1
 
 # Nothing is linked here, so nothing native is built either.
 lint: export DOCS_RS = 1
 lint:
 	cargo fmt --all -- --check
+	cargo fmt --manifest-path fuzz/Cargo.toml -- --check
+	cd bench && cargo fmt --all -- --check && for stack in msquic-async tokio-quiche; do \
+	    cargo fmt --manifest-path $$stack/Cargo.toml -- --check || exit 1; \
+	done
 	$(cargo) clippy --workspace --all-targets --all-features --target-dir $(target)/lint -- -D warnings
-	for features in "" tokio futures-io; do \
+	for features in "" tokio futures-io metrics; do \
 	    $(cargo) clippy -p sendstream --features "$$features" --target-dir $(target)/lint -- -D warnings || exit 1; \
 	done
 	RUSTDOCFLAGS="-D warnings" $(cargo) doc --workspace --no-deps --all-features --target-dir $(target)/lint
 
+# One program per stack, in workspaces of their own below `bench`. The tables are printed, and written to target/bench/results.
+bench: bench-programs
+	$(bench)/main/release/bench-driver --programs $(bench) --output $(bench)/results --scale
+
+bench-quick: bench-programs
+	$(bench)/main/release/bench-driver --programs $(bench) --output $(bench)/results --quick
+
+bench = $(abspath $(target))/bench
+bench-programs: tools
+	CARGO="$(cargo)" sh bench/build $(bench)
+
 tools:
 	@sh .ci/tools
 
-.PHONY: build demo test test-debug test-asan lint tools
+test-tools:
+	@sh .ci/tools tests
+
+.PHONY: build demo test test-debug test-asan test-ubsan soak fuzz bench bench-quick bench-programs deny lint tools test-tools
+

@@ -29,7 +29,7 @@ fn text(native: &NativeInfo) -> String {
     for (label, kind) in [("fixes", EditKind::Fix), ("speed", EditKind::Speed)] {
         for (index, edit) in native.edits.iter().filter(|edit| edit.kind == kind).enumerate() {
             let label = if index == 0 { label } else { "" };
-            text.push_str(&format!("\n{label:<10} {} in {}: {}", edit.name, edit.file, edit.prevents));
+            text.push_str(&format!("\n{label:<10} {}: {}", edit.name, edit.prevents));
         }
     }
     text
@@ -49,7 +49,7 @@ struct Versions<'a> {
 #[derive(Serialize)]
 struct Edit<'a> {
     name: &'a str,
-    file: &'a str,
+    files: Vec<&'a str>,
     prevents: &'a str,
     kind: &'a str,
 }
@@ -68,7 +68,7 @@ impl<'a> Versions<'a> {
                 .iter()
                 .map(|edit| Edit {
                     name: edit.name,
-                    file: edit.file,
+                    files: edit.files().collect(),
                     prevents: edit.prevents,
                     kind: if edit.kind == EditKind::Speed { "speed" } else { "fix" },
                 })

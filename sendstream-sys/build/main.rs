@@ -8,10 +8,11 @@
 //! | `tools`    | is everything here that the build needs?                         |
 //! | `source`   | where are MsQuic's sources, and is our edited copy up to date?   |
 //! | `edits`    | which changes do we make to them?                                |
-//! | `apply`    | how is one of those changes made, and when is it refused?        |
+//! | `apply`    | how is one of those edits made, and when is it refused?          |
 //! | `openssl`  | is OpenSSL built already?                                        |
 //! | `key`      | is what was built still what is wanted?                          |
 //! | `msquic`   | the CMake build                                                  |
+//! | `system`   | or is an installed library to be linked, and which?              |
 //! | `report`   | what Cargo and the library are told                              |
 //!
 //! Everything that can be wrong with the machine or the settings is found before the first line for Cargo is printed,
@@ -25,6 +26,7 @@ mod openssl;
 mod report;
 mod settings;
 mod source;
+mod system;
 mod tools;
 
 fn main() {
@@ -45,15 +47,19 @@ fn run() -> Result<(), Problem> {
         report::without_native_build(&settings);
         return Ok(());
     }
+    if settings.system {
+        let installed = system::find(&settings)?;
+        report::link_installed(&settings, &installed);
+        return Ok(());
+    }
     let tools = tools::find()?;
     let source = source::find(&settings)?;
     let speed_edits = if settings.speed_edits { edits::SPEED_EDITS } else { &[] };
-    let edits = [edits::FIXES, speed_edits].concat();
-    let copy = source::copy_with_edits(&source, &edits, &settings)?;
+    let copy = source::copy_with_edits(&source, &[edits::FIXES, speed_edits].concat(), &settings)?;
 
     report::inputs(&settings, &source);
     let openssl = openssl::build(&settings, &tools)?;
-    let library = msquic::build(&settings, &tools, &source, &copy, &openssl);
-    report::link(&settings, &source, &edits, &library);
+    let library = msquic::build(&settings, &tools, &source, &copy.root, &openssl);
+    report::link(&settings, &source, &copy, &library);
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::key;
-use crate::settings::Settings;
+use crate::settings::{Sanitizer, Settings};
 use crate::source::Source;
 use crate::tools::Tools;
 
@@ -24,7 +24,8 @@ pub(crate) fn build(settings: &Settings, tools: &Tools, source: &Source, copy: &
         .define("QUIC_BUILD_SHARED", "off")
         .define("QUIC_ENABLE_LOGGING", "off")
         .define("QUIC_LINUX_IOURING_ENABLED", "off")
-        .define("QUIC_ENABLE_ASAN", if settings.address_sanitizer { "on" } else { "off" })
+        .define("QUIC_ENABLE_ASAN", on_if(settings.sanitizer == Some(Sanitizer::Address)))
+        .define("QUIC_ENABLE_UBSAN", on_if(settings.sanitizer == Some(Sanitizer::Undefined)))
         .define("QUIC_OUTPUT_DIR", &library)
         // libnuma would set the affinity of our caller's threads. A value that ends in NOTFOUND would make CMake search
         // for it once more, and find it where it is installed.
@@ -38,16 +39,27 @@ pub(crate) fn build(settings: &Settings, tools: &Tools, source: &Source, copy: &
     if let Some(commit) = &source.commit {
         config.cflag(format!("-DVER_GIT_HASH={commit}"));
     }
+    if let Some(cpu) = &settings.cpu {
+        config.cflag(format!("-march={cpu}"));
+    }
     config.build();
     library
+}
+
+fn on_if(condition: bool) -> &'static str {
+    if condition { "on" } else { "off" }
 }
 
 /// The build folder for this profile. CMake does not follow a change of compiler or of a library it has found: those
 /// give the folder another name, and the one they make useless is removed.
 fn folder(settings: &Settings, tools: &Tools, openssl: &Path) -> PathBuf {
-    let sanitizer = if settings.address_sanitizer { "-address" } else { "" };
+    let sanitizer = match settings.sanitizer {
+        None => "",
+        Some(Sanitizer::Address) => "-address",
+        Some(Sanitizer::Undefined) => "-undefined",
+    };
     let kind = format!("msquic-{}{sanitizer}-key", settings.profile);
-    let name = format!("{kind}{:016x}", key::of(&(&tools.compiler, openssl)));
+    let name = format!("{kind}{:016x}", key::of(&(&tools.compiler, openssl, &settings.cpu)));
     for entry in fs::read_dir(&settings.out_dir).into_iter().flatten().flatten() {
         let other = entry.file_name();
         if other.to_string_lossy().starts_with(&kind) && other.to_string_lossy() != name {

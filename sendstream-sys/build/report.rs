@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::edits::Edit;
-use crate::settings::{self, Settings};
-use crate::source::{self, Source};
+use crate::settings::{self, Sanitizer, Settings};
+use crate::source::{self, Copy, Source};
+use crate::system::Installed;
 
 /// The variables of others that change the outcome. `cc` and `cmake` look at each with the target's name added, too.
 const VARIABLES: [&str; 10] = [
@@ -31,26 +31,44 @@ pub(crate) fn inputs(settings: &Settings, source: &Source) {
 }
 
 /// Says how to link the library.
-pub(crate) fn link(settings: &Settings, source: &Source, edits: &[Edit], library: &Path) {
+pub(crate) fn link(settings: &Settings, source: &Source, copy: &Copy, library: &Path) {
     println!("cargo:rustc-link-search=native={}", library.display());
     println!("cargo:rustc-link-lib=static=msquic");
     for system in ["pthread", "dl", "m"] {
         println!("cargo:rustc-link-lib={system}");
     }
-    about(&settings.profile.to_string(), &source.label, edits);
+    if settings.sanitizer == Some(Sanitizer::Undefined) {
+        println!("cargo:rustc-link-lib=ubsan");
+    }
+    for refusal in &copy.refused {
+        println!("cargo:warning={refusal}");
+    }
+    let edits: Vec<_> = copy.edits.iter().map(|edit| edit.name).collect();
+    about(&settings.profile.to_string(), &source.label, &edits.join(","));
+}
+
+/// Says how to link an installed library.
+pub(crate) fn link_installed(settings: &Settings, installed: &Installed) {
+    variables(settings);
+    println!("cargo:rerun-if-changed={}", installed.folder.join(&installed.file).display());
+    println!("cargo:rustc-link-search=native={}", installed.folder.display());
+    println!("cargo:rustc-link-lib=dylib:+verbatim={}", installed.file);
+    println!("cargo:rustc-link-lib=dl");
+    println!("cargo:rustc-cfg=sendstream_system_msquic");
+    about("system", "installed library", "");
 }
 
 /// Says what remains to be said where nothing is built.
 pub(crate) fn without_native_build(settings: &Settings) {
     variables(settings);
-    about("none", "none", &[]);
+    about("none", "none", "");
 }
 
-fn about(profile: &str, source: &str, edits: &[Edit]) {
+fn about(profile: &str, source: &str, edits: &str) {
+    println!("cargo:rustc-check-cfg=cfg(sendstream_system_msquic)");
     println!("cargo:rustc-env=SENDSTREAM_NATIVE_PROFILE={profile}");
     println!("cargo:rustc-env=SENDSTREAM_NATIVE_SOURCE={source}");
-    let names: Vec<_> = edits.iter().map(|edit| edit.name).collect();
-    println!("cargo:rustc-env=SENDSTREAM_NATIVE_EDITS={}", names.join(","));
+    println!("cargo:rustc-env=SENDSTREAM_NATIVE_EDITS={edits}");
 }
 
 fn variables(settings: &Settings) {

@@ -7,11 +7,14 @@ use std::path::PathBuf;
 use crate::Problem;
 
 /// The variables of ours that a change of must run the build again.
-pub(crate) const VARIABLES: [&str; 5] = [
+pub(crate) const VARIABLES: [&str; 8] = [
+    "SENDSTREAM_MSQUIC",
+    "SENDSTREAM_MSQUIC_LIB_DIR",
     "SENDSTREAM_MSQUIC_PROFILE",
     "SENDSTREAM_MSQUIC_SANITIZE",
     "SENDSTREAM_MSQUIC_SOURCE",
     "SENDSTREAM_MSQUIC_SPEED_EDITS",
+    "SENDSTREAM_NATIVE_CPU",
     "SENDSTREAM_NATIVE_DIR",
 ];
 
@@ -21,8 +24,14 @@ pub(crate) struct Settings {
     pub(crate) documentation_only: bool,
     /// How MsQuic is compiled. Independent of Cargo's profile.
     pub(crate) profile: Profile,
-    /// Whether MsQuic's C code carries AddressSanitizer's checks.
-    pub(crate) address_sanitizer: bool,
+    /// Whether an installed library is linked, and nothing is built.
+    pub(crate) system: bool,
+    /// Where the installed library is, if not in a usual place.
+    pub(crate) library_dir: Option<PathBuf>,
+    /// Whose checks MsQuic's C code carries.
+    pub(crate) sanitizer: Option<Sanitizer>,
+    /// The processor that MsQuic's C code is compiled for, as the compiler's `-march` takes it; any of its family if unset.
+    pub(crate) cpu: Option<String>,
     /// Whether the edits are made that only save time.
     pub(crate) speed_edits: bool,
     /// A checkout of MsQuic to use in place of the crate's sources.
@@ -48,6 +57,15 @@ pub(crate) enum Profile {
     RelWithDebInfo,
 }
 
+/// A sanitizer of the C compiler.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Sanitizer {
+    /// AddressSanitizer: memory used outside of its bounds or its life.
+    Address,
+    /// UndefinedBehaviorSanitizer: what the C standard leaves undefined.
+    Undefined,
+}
+
 /// Hides from the `cc` crate what would let Cargo's profile and the sanitizer of Rust's code change the C code: that one
 /// OpenSSL serves every profile, and that what MsQuic is built with is what our own variables say.
 ///
@@ -69,7 +87,10 @@ impl Settings {
         Ok(Self {
             documentation_only: env::var_os("DOCS_RS").is_some(),
             profile: profile()?,
-            address_sanitizer: sanitizer()?,
+            system: system()?,
+            library_dir: our_variable("SENDSTREAM_MSQUIC_LIB_DIR").map(PathBuf::from),
+            sanitizer: sanitizer()?,
+            cpu: cpu()?,
             speed_edits: speed_edits()?,
             checkout: our_variable("SENDSTREAM_MSQUIC_SOURCE").map(PathBuf::from),
             native_dir: our_variable("SENDSTREAM_NATIVE_DIR").map_or_else(|| out_dir.clone(), PathBuf::from),
@@ -101,11 +122,29 @@ fn profile() -> Result<Profile, Problem> {
     }
 }
 
-fn sanitizer() -> Result<bool, Problem> {
+fn system() -> Result<bool, Problem> {
+    match our_variable("SENDSTREAM_MSQUIC").as_deref() {
+        None | Some("bundled") => Ok(false),
+        Some("system") => Ok(true),
+        Some(other) => Err(format!("SENDSTREAM_MSQUIC is {other:?}; it takes bundled or system")),
+    }
+}
+
+fn sanitizer() -> Result<Option<Sanitizer>, Problem> {
     match our_variable("SENDSTREAM_MSQUIC_SANITIZE").as_deref() {
-        None => Ok(false),
-        Some("address") => Ok(true),
-        Some(other) => Err(format!("SENDSTREAM_MSQUIC_SANITIZE is {other:?}; the only value it takes is address")),
+        None => Ok(None),
+        Some("address") => Ok(Some(Sanitizer::Address)),
+        Some("undefined") => Ok(Some(Sanitizer::Undefined)),
+        Some(other) => Err(format!("SENDSTREAM_MSQUIC_SANITIZE is {other:?}; it takes address or undefined")),
+    }
+}
+
+fn cpu() -> Result<Option<String>, Problem> {
+    match our_variable("SENDSTREAM_NATIVE_CPU") {
+        Some(cpu) if cpu.contains(char::is_whitespace) => Err(format!(
+            "SENDSTREAM_NATIVE_CPU is {cpu:?}; it takes one name that the C compiler's -march knows, or native"
+        )),
+        cpu => Ok(cpu),
     }
 }
 

@@ -63,27 +63,41 @@ pub(crate) fn find(settings: &Settings) -> Result<Source, Problem> {
     Ok(Source { root, label, commit, may_change })
 }
 
-/// Brings the copy in `OUT_DIR`, with `edits` made, up to date and returns its folder.
+/// The copy that is built.
+pub(crate) struct Copy {
+    /// Its root folder.
+    pub(crate) root: PathBuf,
+    /// The edits that were made to it, in order.
+    pub(crate) edits: Vec<Edit>,
+    /// One line for each edit that does not fit, which only a checkout may have.
+    pub(crate) refused: Vec<String>,
+}
+
+/// Brings the copy in `OUT_DIR`, with `edits` made, up to date.
 ///
 /// A file is written only when its content differs, so that CMake compiles again only what really changed.
-pub(crate) fn copy_with_edits(source: &Source, edits: &[Edit], settings: &Settings) -> Result<PathBuf, Problem> {
-    let copy = settings.out_dir.join("msquic-source");
+pub(crate) fn copy_with_edits(source: &Source, edits: &[Edit], settings: &Settings) -> Result<Copy, Problem> {
+    let root = settings.out_dir.join("msquic-source");
     let mut files = BTreeSet::new();
     for part in PARTS {
         list_files(&source.root, Path::new(part), &mut files)?;
     }
-    apply::check_files(edits, |file| files.contains(Path::new(file)))?;
-    for file in &files {
-        let name = file.to_str().unwrap_or_default();
-        let mut content = fs::read(source.root.join(file)).map_err(|error| at(file, &error))?;
-        if edits.iter().any(|edit| edit.file == name) {
-            let text = String::from_utf8(content).map_err(|_| format!("{name} is not text"))?;
-            content = apply::to_text(edits, name, text)?.into_bytes();
-        }
-        write_if_different(&copy.join(file), &content)?;
+    let outcome = apply::all(edits, |file| fs::read_to_string(source.root.join(file)).ok());
+    // The crate's sources are always the same, so an edit that does not fit them is our mistake.
+    if let (Some(refusal), false) = (outcome.refused.first(), source.may_change) {
+        return Err(refusal.clone());
     }
-    remove_others(&copy, Path::new(""), &files)?;
-    Ok(copy)
+    for file in &files {
+        match file.to_str().and_then(|name| outcome.texts.get(name)) {
+            Some(text) => write_if_different(&root.join(file), text.as_bytes())?,
+            None => {
+                let content = fs::read(source.root.join(file)).map_err(|error| at(file, &error))?;
+                write_if_different(&root.join(file), &content)?;
+            }
+        }
+    }
+    remove_others(&root, Path::new(""), &files)?;
+    Ok(Copy { root, edits: outcome.made, refused: outcome.refused })
 }
 
 /// Where Cargo unpacked the crate.

@@ -5,7 +5,7 @@
 //!
 //! ```
 //! for edit in sendstream_sys::edits() {
-//!     println!("{} ({}): {}", edit.name, edit.file, edit.prevents);
+//!     println!("{}: {}", edit.name, edit.prevents);
 //! }
 //! println!("{}, {}", sendstream_sys::native_source(), sendstream_sys::native_profile());
 //! # assert!(sendstream_sys::openssl_version().starts_with("OpenSSL 3.5."));
@@ -16,13 +16,17 @@
 //! CMake 3.20 or newer, make, a C compiler and a full Perl must be there; a C++ compiler need not. These environment
 //! variables are read by the build:
 //!
-//! | variable                     | value                               | meaning                                   |
-//! | ---------------------------- | ----------------------------------- | ----------------------------------------- |
-//! | `SENDSTREAM_MSQUIC_PROFILE`  | `Release`, `Debug`, `RelWithDebInfo` | how MsQuic is compiled, whatever Cargo's profile; `Debug` turns its assertions on |
-//! | `SENDSTREAM_MSQUIC_SANITIZE` | `address`                           | MsQuic's C code carries AddressSanitizer's checks; the Rust side must link its runtime (`-Zsanitizer=address`) |
-//! | `SENDSTREAM_MSQUIC_SOURCE`   | a folder                            | a checkout of MsQuic to build in place of the crate's sources |
-//! | `SENDSTREAM_MSQUIC_SPEED_EDITS` | `on`, `off`                      | whether the edits of [`EditKind::Speed`] are made; `on` if unset |
-//! | `SENDSTREAM_NATIVE_DIR`      | a folder                            | where a finished OpenSSL is kept for other builds to use; `OUT_DIR` if unset |
+//! | variable | value | meaning |
+//! | --- | --- | --- |
+//! | `SENDSTREAM_MSQUIC` | `bundled`, `system` | whether MsQuic is built, or an installed libmsquic (2.5 or newer) is linked; `bundled` if unset |
+//! | `SENDSTREAM_MSQUIC_LIB_DIR` | a folder | where the installed libmsquic is; if unset pkg-config is asked, then the usual places are looked at. At run time it must be found, too: `LD_LIBRARY_PATH`, or `ldconfig` |
+//! | `SENDSTREAM_MSQUIC_PROFILE` | `Release`, `Debug`, `RelWithDebInfo` | how MsQuic is compiled, whatever Cargo's profile; `Debug` turns its assertions on |
+//! | `SENDSTREAM_MSQUIC_SANITIZE` | `address` | MsQuic's C code carries AddressSanitizer's checks; the Rust side must link its runtime (`-Zsanitizer=address`) |
+//! | | `undefined` | MsQuic's C code carries UndefinedBehaviorSanitizer's, which report on stderr; its runtime is linked along |
+//! | `SENDSTREAM_MSQUIC_SOURCE` | a folder | a checkout of MsQuic to build in place of the crate's sources, with those of [`edits`] that fit it; the build warns of the others |
+//! | `SENDSTREAM_MSQUIC_SPEED_EDITS` | `on`, `off` | whether the edits of [`EditKind::Speed`] are made; `on` if unset |
+//! | `SENDSTREAM_NATIVE_CPU` | a processor | MsQuic is compiled for that one and may not run on others: what `-march` takes, or `native`; any of the family if unset |
+//! | `SENDSTREAM_NATIVE_DIR` | a folder | where a finished OpenSSL is kept for other builds to use; `OUT_DIR` if unset |
 //!
 //! `CC`, `CFLAGS`, `CMAKE` and `PERL` mean what they usually do. With `DOCS_RS` set nothing native is built: enough to
 //! type-check and to document, not to link.
@@ -33,7 +37,6 @@ use std::sync::LazyLock;
 pub use msquic::ffi::*;
 
 #[path = "../build/edits.rs"]
-#[expect(dead_code, reason = "the texts of the edits are for the build script, which shares the list")]
 mod list;
 
 unsafe extern "C" {
@@ -53,10 +56,6 @@ unsafe extern "C" {
     ///
     /// `table` is open, no handle that was opened through it is, and it is not used again.
     pub fn MsQuicClose(table: *const c_void);
-
-    fn OpenSSL_version(kind: c_int) -> *const c_char;
-
-    fn OPENSSL_init_crypto(options: u64, settings: *const c_void) -> c_int;
 }
 
 /// A change that was made to MsQuic's sources before they were compiled.
@@ -65,12 +64,20 @@ unsafe extern "C" {
 pub struct EditInfo {
     /// A short, stable name.
     pub name: &'static str,
-    /// The file that was changed, relative to the root of MsQuic's sources.
-    pub file: &'static str,
     /// What would go wrong, or be done for nothing, without it.
     pub prevents: &'static str,
     /// What it is for.
     pub kind: EditKind,
+    changes: &'static [list::Change],
+}
+
+impl EditInfo {
+    /// The files that were changed, relative to the root of MsQuic's sources, each once.
+    pub fn files(&self) -> impl Iterator<Item = &'static str> + use<> {
+        let changes = self.changes;
+        let is_first = move |i: usize| changes[..i].iter().all(|other| other.file != changes[i].file);
+        changes.iter().enumerate().filter(move |(i, _)| is_first(*i)).map(|(_, change)| change.file)
+    }
 }
 
 /// What an edit is for.
@@ -83,17 +90,20 @@ pub enum EditKind {
     Speed,
 }
 
-/// The edits that the linked MsQuic was built with, in the order they were made.
+/// The edits that the linked MsQuic was built with, in the order they were made. None for an installed library; a checkout
+/// may miss those that did not fit.
 pub fn edits() -> &'static [EditInfo] {
     &EDITS
 }
 
-/// What the linked OpenSSL says it is: its name, version and date of release.
+/// What OpenSSL says it is: its name, version and date of release. `unknown` where an installed MsQuic does not let it be
+/// asked.
 pub fn openssl_version() -> &'static str {
     /// `OPENSSL_VERSION` of OpenSSL's `crypto.h`.
     const FULL: c_int = 0;
+    let Some(version) = openssl::version() else { return "unknown" };
     // SAFETY: for every argument OpenSSL returns a string with a final zero that lives as long as the program.
-    let version = unsafe { CStr::from_ptr(OpenSSL_version(FULL)) };
+    let version = unsafe { CStr::from_ptr(version(FULL)) };
     version.to_str().unwrap_or("unknown")
 }
 
@@ -104,16 +114,73 @@ pub fn keep_openssl_at_exit() -> bool {
     /// `OPENSSL_INIT_NO_ATEXIT` of OpenSSL's `crypto.h`.
     const NO_ATEXIT: u64 = 0x0008_0000;
     // SAFETY: null stands for the default settings.
-    unsafe { OPENSSL_init_crypto(NO_ATEXIT, std::ptr::null()) == 1 }
+    openssl::init().is_some_and(|init| unsafe { init(NO_ATEXIT, std::ptr::null()) == 1 })
 }
 
-/// How MsQuic was compiled: `Release`, `Debug` or `RelWithDebInfo`; `none` where it was not.
+/// Whether a MsQuic that reports `version` lacks mends of its makers for defects that a stranger on the network can make
+/// use of. Never so for the one that is built along, whose [`edits`] have them.
+///
+/// `version` is `QUIC_PARAM_GLOBAL_LIBRARY_VERSION`.
+pub fn lacks_fixes(version: [u32; 4]) -> bool {
+    /// The first with all of them; `SECURITY.md` has the list.
+    const FIRST_WITH_FIXES: [u32; 4] = [2, 7, 0, 0];
+    cfg!(sendstream_system_msquic) && version < FIRST_WITH_FIXES
+}
+
+/// OpenSSL's functions, linked statically along with MsQuic.
+#[cfg(not(sendstream_system_msquic))]
+mod openssl {
+    use super::{c_char, c_int, c_void};
+
+    unsafe extern "C" {
+        fn OpenSSL_version(kind: c_int) -> *const c_char;
+        fn OPENSSL_init_crypto(options: u64, settings: *const c_void) -> c_int;
+    }
+
+    pub(crate) fn version() -> Option<unsafe extern "C" fn(c_int) -> *const c_char> {
+        Some(OpenSSL_version)
+    }
+
+    pub(crate) fn init() -> Option<unsafe extern "C" fn(u64, *const c_void) -> c_int> {
+        Some(OPENSSL_init_crypto)
+    }
+}
+
+/// OpenSSL's functions, where an installed MsQuic has loaded OpenSSL as a library of its own.
+#[cfg(sendstream_system_msquic)]
+mod openssl {
+    use std::mem::transmute;
+    use std::ptr;
+
+    use super::{CStr, c_char, c_int, c_void};
+
+    unsafe extern "C" {
+        fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
+    }
+
+    pub(crate) fn version() -> Option<unsafe extern "C" fn(c_int) -> *const c_char> {
+        // SAFETY: that is the type of OpenSSL's function of this name; null becomes `None`.
+        unsafe { transmute(find(c"OpenSSL_version")) }
+    }
+
+    pub(crate) fn init() -> Option<unsafe extern "C" fn(u64, *const c_void) -> c_int> {
+        // SAFETY: as above.
+        unsafe { transmute(find(c"OPENSSL_init_crypto")) }
+    }
+
+    fn find(name: &CStr) -> *mut c_void {
+        // SAFETY: null is `RTLD_DEFAULT`, all that is loaded; the name ends in a zero.
+        unsafe { dlsym(ptr::null_mut(), name.as_ptr()) }
+    }
+}
+
+/// How MsQuic was compiled: `Release`, `Debug` or `RelWithDebInfo`; `system` for an installed library, `none` without any.
 pub fn native_profile() -> &'static str {
     env!("SENDSTREAM_NATIVE_PROFILE")
 }
 
-/// What MsQuic was compiled from: the source crate and its version, or the name of the checkout's folder; `none` where
-/// it was not.
+/// What MsQuic was compiled from: the source crate and its version, or the name of the checkout's folder; or that it is an
+/// installed library; `none` without any.
 pub fn native_source() -> &'static str {
     env!("SENDSTREAM_NATIVE_SOURCE")
 }
@@ -121,7 +188,7 @@ pub fn native_source() -> &'static str {
 static EDITS: LazyLock<Vec<EditInfo>> = LazyLock::new(|| {
     let made: Vec<_> = env!("SENDSTREAM_NATIVE_EDITS").split(',').collect();
     let of_kind = |kind, edits: &'static [list::Edit]| {
-        edits.iter().map(move |&list::Edit { name, file, prevents, .. }| EditInfo { name, file, prevents, kind })
+        edits.iter().map(move |&list::Edit { name, prevents, changes }| EditInfo { name, prevents, kind, changes })
     };
     of_kind(EditKind::Fix, list::FIXES)
         .chain(of_kind(EditKind::Speed, list::SPEED_EDITS))

@@ -2,7 +2,11 @@
 
 mod sessions;
 
-use std::{ffi::CString, fmt, future::poll_fn, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    ffi::CString, fmt, future::poll_fn, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, task::Poll, time::Instant,
+};
+
+use tracing::Span;
 
 use crate::{
     client::sessions::Sessions,
@@ -14,17 +18,18 @@ use crate::{
         resuming::Resuming,
     },
     early::EarlyConnection,
+    endpoint::{EndpointSettings, endpoint_setters},
     error::{ConnectionError, NativeError},
-    key_log::KeyLog,
+    key_log::{self, KeyLog},
     native::{
         address::Address,
-        background,
+        background::{self, Timer},
         configuration::{Alpn, Configuration, Credential},
         live::LiveHandles,
         registration::Registration,
     },
-    resumption::{SessionCache, ticket::Ticket},
-    tls::{Identity, PeerIdentity, Trust},
+    resumption::SessionCache,
+    tls::{Identity, Trust},
 };
 
 /// Connects to servers, with one set of protocols, trust and transport settings.
@@ -35,6 +40,7 @@ pub struct Client {
     configuration: Arc<Configuration>,
     trust: Trust,
     transport: TransportConfig,
+    bind: Option<SocketAddr>,
     key_log: Option<KeyLog>,
     sessions: Option<Sessions>,
     live: LiveHandles,
@@ -44,11 +50,10 @@ impl Client {
     /// Starts to describe a client; [`ClientBuilder::build`] makes it.
     pub fn builder() -> ClientBuilder {
         ClientBuilder {
-            registration: None,
-            alpn: Vec::new(),
+            endpoint: EndpointSettings::default(),
             trust: Trust::default(),
             identity: None,
-            transport: TransportConfig::default(),
+            bind: None,
             key_log: None,
             session_cache: None,
         }
@@ -62,15 +67,16 @@ impl Client {
     /// # Errors
     ///
     /// [`ConnectError`]: the name cannot be used, or what ended the handshake. An address where nobody listens times
-    /// out after [`handshake_timeout`](TransportConfig::handshake_timeout).
+    /// out after [`handshake_timeout`](TransportConfig::handshake_timeout), and so does a server whose application does not
+    /// accept.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives the connection up.
     pub async fn connect(&self, address: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
-        let (instance, _) = self.begin(address, server_name).await?;
-        poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await?;
-        Ok(Connection::new(instance))
+        let begun = self.begin(address, server_name).await?;
+        self.connected(&begun).await?;
+        Ok(Connection::new(begun.instance))
     }
 
     /// As [`connect`](Self::connect), but resolves at once if a server of this name can be sent early data: if the
@@ -96,83 +102,75 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ConnectError`], as far as it is known by then.
+    /// [`ConnectError`], as far as it is known by then. The [`handshake_timeout`](TransportConfig::handshake_timeout) counts
+    /// from the call, and goes on to count when this has resolved.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future gives the connection up.
     pub async fn connect_0rtt(&self, address: SocketAddr, server_name: &str) -> Result<EarlyConnection, ConnectError> {
-        let (instance, early_data) = self.begin(address, server_name).await?;
-        if !early_data {
-            poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await?;
+        let begun = self.begin(address, server_name).await?;
+        if !begun.early_data {
+            self.connected(&begun).await?;
         }
-        Ok(EarlyConnection::new(instance, early_data))
+        Ok(EarlyConnection::new(begun.instance, begun.timer, begun.early_data))
     }
 
-    /// Starts a connection: with the ticket for it if there is one, and says whether early data may follow.
-    async fn begin(
-        &self,
-        address: SocketAddr,
-        server_name: &str,
-    ) -> Result<(Arc<ConnectionInstance>, bool), ConnectError> {
+    /// Starts a connection, with the ticket for it if there is one.
+    async fn begin(&self, address: SocketAddr, server_name: &str) -> Result<Begun, ConnectError> {
         let name = check_server_name(server_name)?;
         self.trust.check_server_name(server_name).map_err(|_| ConnectError::InvalidServerName)?;
-        let ticket = match &self.sessions {
-            Some(sessions) => sessions.find(server_name, &self.trust).await,
-            None => None,
-        };
-        let (instance, early_data) = match ticket {
-            Some(ticket) => self.open_with(server_name, ticket).await?,
-            None => (self.open(server_name, None)?, false),
-        };
-        let inner = instance.inner().clone();
-        let configuration = self.configuration.clone();
+        if let Some(local) = self.bind
+            && local.is_ipv4() != address.is_ipv4()
+        {
+            return Err(ConnectError::FamilyMismatch { local, remote: address });
+        }
+        let deadline = Instant::now() + self.transport.handshake_timeout;
+        let mut begun = self.open(address, server_name, deadline)?;
+        if let Some(sessions) = &self.sessions
+            && let Some(ticket) = begun.unless_over(sessions.find(server_name, &self.trust, begun.span())).await?
+        {
+            let early_data = ticket.early_data && sessions.may_be_early();
+            let inner = begun.instance.inner().clone();
+            match background::ask(move || inner.show_ticket(ticket)).await {
+                Ok(()) => begun.early_data = early_data,
+                Err(error) => {
+                    tracing::debug!(parent: begun.span(), %error, "MsQuic does not take the session ticket");
+                    begun = self.open(address, server_name, deadline)?;
+                }
+            }
+        }
+        let (inner, configuration, local) = (begun.instance.inner().clone(), self.configuration.clone(), self.bind);
         let started = background::ask(move || {
-            inner.start(configuration.handle(), &Address::from(address), &name);
+            inner.start(configuration.handle(), local.map(Address::from).as_ref(), &Address::from(address), &name);
             Ok(())
         });
-        if early_data {
+        if begun.early_data {
             // What is sent early must come behind the start.
             started.await?;
         }
-        Ok((instance, early_data))
+        Ok(begun)
     }
 
-    /// Opens a connection that begins with `ticket`; without, should MsQuic not take it.
-    async fn open_with(
-        &self,
-        server_name: &str,
-        ticket: Ticket,
-    ) -> Result<(Arc<ConnectionInstance>, bool), ConnectError> {
-        let early_data = ticket.early_data && self.sessions.as_ref().is_some_and(Sessions::may_be_early);
-        let instance = self.open(server_name, Some(ticket.identity))?;
-        let inner = instance.inner().clone();
-        match background::ask(move || inner.show_ticket(&ticket.native)).await {
-            Ok(()) => Ok((instance, early_data)),
-            Err(error) => {
-                tracing::debug!(%error, "MsQuic does not take the session ticket");
-                Ok((self.open(server_name, None)?, false))
-            }
-        }
-    }
-
-    /// Opens a connection, not started, that begins with a ticket obtained under `shown` if with any.
-    fn open(&self, server_name: &str, shown: Option<PeerIdentity>) -> Result<Arc<ConnectionInstance>, ConnectError> {
-        let resuming = match &self.sessions {
-            Some(sessions) => Resuming::KeepTickets(sessions.keep(server_name, shown)),
-            None => Resuming::No,
-        };
+    /// Opens a connection, not started, that ends at `deadline` unless its handshake is done.
+    fn open(&self, address: SocketAddr, server_name: &str, deadline: Instant) -> Result<Begun, ConnectError> {
+        let verify = Verify::Server { trust: self.trust.clone(), server_name: server_name.to_owned() };
+        let keep = self.sessions.as_ref().map(|sessions| Resuming::KeepTickets(sessions.keep(server_name)));
         let shared = ConnectionInnerShared {
-            verify: Some(Verify::Server { trust: self.trust.clone(), server_name: server_name.to_owned() }),
-            fixed_send_window: self.transport.send_window.map(u64::from),
-            drop_error_code: self.transport.drop_error_code,
-            datagram_receive_buffer: self.transport.datagram_receive_buffer,
-            scheduling: self.transport.stream_scheduling,
-            key_log: self.key_log.clone(),
-            resuming,
+            resuming: keep.unwrap_or_default(),
+            ..ConnectionInnerShared::new(Some(verify), &self.transport)
         };
-        let inner = ConnectionInner::open(self.live.registration().handle(), shared, self.live.enter())?;
-        Ok(ConnectionInstance::new(inner))
+        let registration = self.live.registration().handle();
+        let inner = ConnectionInner::open(registration, shared, self.key_log.clone(), self.live.enter())?;
+        inner.name_client(address, server_name);
+        let timer = inner.time_out_at(deadline);
+        Ok(Begun { instance: ConnectionInstance::new(inner), timer, early_data: false })
+    }
+
+    /// Waits for the end of the handshake.
+    async fn connected(&self, begun: &Begun) -> Result<(), ConnectError> {
+        let connected = poll_fn(|cx| begun.instance.inner().lock().poll_connected(cx)).await;
+        connected.map_err(|error| ConnectError::from_handshake(error, self.bind))
     }
 
     /// Resolves when no native handle of a connection of this client is left.
@@ -184,6 +182,34 @@ impl Client {
     /// Dropping the future only ends the wait.
     pub async fn wait_idle(&self) {
         self.live.none_left().await;
+    }
+}
+
+/// A connection that is being made.
+struct Begun {
+    instance: Arc<ConnectionInstance>,
+    /// Ends it when the handshake takes too long.
+    timer: Timer,
+    /// Whether early data may follow.
+    early_data: bool,
+}
+
+impl Begun {
+    fn span(&self) -> &Span {
+        self.instance.inner().span()
+    }
+
+    /// What `future` gives, unless the connection ends before: its time may be over.
+    async fn unless_over<T>(&self, future: impl Future<Output = T>) -> Result<T, ConnectionError> {
+        let mut future = pin!(future);
+        poll_fn(|cx| match future.as_mut().poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Ok(value)),
+            Poll::Pending => match self.instance.inner().lock().poll_connected(cx) {
+                Poll::Ready(Err(cause)) => Poll::Ready(Err(cause)),
+                _ => Poll::Pending,
+            },
+        })
+        .await
     }
 }
 
@@ -199,21 +225,18 @@ fn check_server_name(name: &str) -> Result<CString, ConnectError> {
 #[derive(Clone)]
 #[must_use = "`build` makes the client"]
 pub struct ClientBuilder {
-    registration: Option<Registration>,
-    alpn: Vec<Vec<u8>>,
+    endpoint: EndpointSettings,
     trust: Trust,
     identity: Option<Identity>,
-    transport: TransportConfig,
+    bind: Option<SocketAddr>,
     key_log: Option<PathBuf>,
     session_cache: Option<Arc<dyn SessionCache>>,
 }
 
 impl ClientBuilder {
-    /// The application protocols that it offers, the most wanted first (RFC 7301). Required: at least one, each of 1 to
-    /// 255 bytes.
-    pub fn alpn(mut self, protocols: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
-        self.alpn = protocols.into_iter().map(Into::into).collect();
-        self
+    endpoint_setters! {
+        /// The application protocols that it offers, the most wanted first (RFC 7301). Required: at least one, each of 1 to
+        /// 255 bytes.
     }
 
     /// Which servers it believes; [`Trust::system`] unless said otherwise.
@@ -229,15 +252,13 @@ impl ClientBuilder {
         self
     }
 
-    /// Transport settings for its connections.
-    pub fn transport(mut self, transport: TransportConfig) -> Self {
-        self.transport = transport;
-        self
-    }
-
-    /// The worker threads that it runs on; the process's own unless said otherwise.
-    pub fn registration(mut self, registration: &Registration) -> Self {
-        self.registration = Some(registration.clone());
+    /// The local address of its connections (`QUIC_PARAM_CONN_LOCAL_ADDRESS`); the system's choice unless said otherwise.
+    /// Port 0 lets the system choose the port alone, and the unspecified address (`0.0.0.0`, `::`) the address alone.
+    ///
+    /// It must be of the family of the servers' addresses. A port other than 0 can serve one connection at a time.
+    /// [`Connection::rebind`] moves a connection later.
+    pub fn bind(mut self, local: SocketAddr) -> Self {
+        self.bind = Some(local);
         self
     }
 
@@ -255,7 +276,7 @@ impl ClientBuilder {
     /// [`key_log`](Self::key_log) to the file that the environment variable `SSLKEYLOGFILE` names now; without the variable,
     /// or when it is empty, nothing changes. Unless this is called the variable is ignored.
     pub fn key_log_from_env(self) -> Self {
-        match std::env::var_os("SSLKEYLOGFILE").filter(|path| !path.is_empty()) {
+        match key_log::path_from_env() {
             Some(path) => self.key_log(path),
             None => self,
         }
@@ -281,21 +302,16 @@ impl ClientBuilder {
     ///
     /// [`ConfigError`]: what the builder was given cannot be used, or MsQuic could not start.
     pub fn build(self) -> Result<Client, ConfigError> {
-        let alpn = Alpn::new(self.alpn)?;
-        let key_log = match self.key_log {
-            None => None,
-            Some(path) => match KeyLog::open(&path) {
-                Ok(key_log) => Some(key_log),
-                Err(error) => return Err(ConfigError::KeyLog { path, source: Arc::new(error) }),
-            },
-        };
+        let alpn = Alpn::new(self.endpoint.alpn.clone())?;
+        let key_log = self.key_log.map(KeyLog::open).transpose()?;
         let credential = Credential::Client { trust: &self.trust, identity: self.identity.as_ref() };
-        let registration = self.registration.map_or_else(Registration::shared, Ok)?;
-        let configuration = Configuration::open(&registration, &alpn, &self.transport, credential)?;
+        let registration = self.endpoint.registration()?;
+        let configuration = Configuration::open(&registration, &alpn, &self.endpoint.transport, credential)?;
         Ok(Client {
             configuration: Arc::new(configuration),
             trust: self.trust,
-            transport: self.transport,
+            transport: self.endpoint.transport,
+            bind: self.bind,
             key_log,
             sessions: self.session_cache.map(|cache| Sessions::new(cache, alpn)),
             live: LiveHandles::new(registration),
@@ -306,9 +322,11 @@ impl ClientBuilder {
 impl fmt::Debug for ClientBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ClientBuilder")
+            .field("endpoint", &self.endpoint)
             .field("trust", &self.trust)
             .field("identity", &self.identity)
-            .field("transport", &self.transport)
+            .field("bind", &self.bind)
+            .field("key_log", &self.key_log)
             .finish_non_exhaustive()
     }
 }
@@ -321,10 +339,42 @@ pub enum ConnectError {
     /// while a certificate must be checked against it.
     #[error("not a server name: give a DNS name or an IP address, without a NUL")]
     InvalidServerName,
+    /// The address to [bind](ClientBuilder::bind) is not of the family that the server's address has.
+    #[error("{local} is of another family than the server's {remote}: bind to one of the same")]
+    FamilyMismatch {
+        /// The address that the client binds.
+        local: SocketAddr,
+        /// The server's.
+        remote: SocketAddr,
+    },
+    /// Something uses the address to [bind](ClientBuilder::bind) already, such as another connection of this client.
+    #[error("{0} is in use: bind to another port, or to 0")]
+    AddressInUse(SocketAddr),
+    /// The address to [bind](ClientBuilder::bind) is none of this machine's.
+    #[error("{0} is not an address of this machine: bind to one that is, or to the unspecified address")]
+    AddressNotAvailable(SocketAddr),
+    /// The system lets this user not [bind](ClientBuilder::bind) the address.
+    #[error("no permission to bind {0}: choose a port above 1023, or 0")]
+    PermissionDenied(SocketAddr),
     /// The handshake failed: refused, timed out, or the server was not believed.
     #[error(transparent)]
     Connection(#[from] ConnectionError),
     /// MsQuic or the system failed.
     #[error(transparent)]
     Native(#[from] NativeError),
+}
+
+impl ConnectError {
+    /// What a socket that could not be bound to `local` looks like: MsQuic reports it as the connection's end.
+    fn from_handshake(error: ConnectionError, local: Option<SocketAddr>) -> Self {
+        match (&error, local) {
+            (ConnectionError::TransportClosed { status, .. }, Some(local)) => match *status {
+                NativeError::ADDRESS_IN_USE => Self::AddressInUse(local),
+                NativeError::ADDRESS_NOT_AVAILABLE | NativeError::INVALID_ADDRESS => Self::AddressNotAvailable(local),
+                NativeError::PERMISSION_DENIED => Self::PermissionDenied(local),
+                _ => Self::Connection(error),
+            },
+            _ => Self::Connection(error),
+        }
+    }
 }

@@ -34,7 +34,9 @@ pub struct TransportConfig {
     /// After how long without a packet from the peer the connection ends as timed out (RFC 9000 §10.1); `None` for
     /// never, as far as the peer agrees: the shorter of both sides' values counts. 1 ms to `u32::MAX` ms; 30 s.
     pub idle_timeout: Option<Duration>,
-    /// How long the handshake may go on without a packet from the peer. 1 ms to `u32::MAX` ms; 10 s.
+    /// How long the handshake may take as a whole: a client gives up then, and a server lets go of a connection whose
+    /// handshake is not done, also if that is because its application has not accepted it. MsQuic ends a handshake
+    /// without a packet from the peer for as long. 1 ms to `u32::MAX` ms; 10 s.
     pub handshake_timeout: Duration,
     /// How often to send a PING on a silent connection, so that neither side's idle timeout strikes; `None` for not at
     /// all. Give less than half of the idle timeout, so that one lost packet does no harm. 1 ms to 71 minutes, past
@@ -76,6 +78,15 @@ pub struct TransportConfig {
     /// MsQuic finds ideal for the path (`QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE`): 128 KiB at first, and at most 1 MiB more
     /// than 10 Gbit/s fill the path's smallest round trip with. 1 to `u32::MAX`; `None`.
     pub send_window: Option<u32>,
+    /// Whether MsQuic copies what is sent, and so takes more than [`send_window`](Self::send_window) before the peer has
+    /// acknowledged any. Off.
+    ///
+    /// Off, nothing is copied, and MsQuic tells of each operation when the peer has acknowledged it. On, it tells when it
+    /// has copied the bytes: writes go on then, and a buffer is free. That the peer has them is known only from its
+    /// acknowledgement of the stream's end, so `send` and `acked` resolve with `finished` and not before, nor does `start`
+    /// on a stream that a send has started while the peer's limit did not admit it. Good for many small writes, each of
+    /// which nobody waits for.
+    pub send_buffering: bool,
     /// How many bytes of the peer's datagrams (RFC 9221) may wait for
     /// [`read_datagram`](crate::Connection::read_datagram); `None` for taking none, which the peer is told. Any size; 1 MiB.
     ///
@@ -85,6 +96,9 @@ pub struct TransportConfig {
     pub datagram_receive_buffer: Option<usize>,
     /// How the amount of data in flight follows the path. [`CongestionControl::Cubic`].
     pub congestion_control: CongestionControl,
+    /// Whether CUBIC leaves slow start when the round trips grow longer, rather than at the first loss (HyStart++, RFC 9406).
+    /// Off.
+    pub hystart: bool,
     /// Whether packets are spread over the round trip rather than sent in bursts, once it is longer than 1 ms (RFC 9002
     /// §7.7). On.
     pub pacing: bool,
@@ -164,8 +178,10 @@ impl Default for TransportConfig {
             local_bidi_stream_receive_window: None,
             remote_bidi_stream_receive_window: None,
             send_window: None,
+            send_buffering: false,
             datagram_receive_buffer: Some(1 << 20),
             congestion_control: CongestionControl::Cubic,
+            hystart: false,
             pacing: true,
             ecn: false,
             initial_window_packets: 10,
@@ -183,17 +199,49 @@ impl Default for TransportConfig {
     }
 }
 
+/// A `QUIC_SETTINGS` with each of these set and the bit in `IsSet` that makes MsQuic look at it, and how many they are. The
+/// C struct keeps numbers in fields, older switches in bits of its own and newer ones in `Flags`; a number has its
+/// field's name and that of the setter of its bit.
+macro_rules! settings {
+    (
+        numbers { $($number:ident / $number_is_set:ident : $number_value:expr,)* }
+        switches { $($switch:ident : $switch_value:expr,)* }
+        flags { $($flag:ident : $flag_value:expr,)* }
+    ) => {{
+        let mut settings = unset_settings();
+        let mut is_set = sys::QUIC_SETTINGS__bindgen_ty_1__bindgen_ty_1 {
+            _bitfield_align_1: [],
+            _bitfield_1: sys::__BindgenBitfieldUnit::new([0; 8]),
+        };
+        let mut flags = sys::QUIC_SETTINGS__bindgen_ty_2__bindgen_ty_1 {
+            _bitfield_align_1: [],
+            _bitfield_1: sys::__BindgenBitfieldUnit::new([0; 8]),
+        };
+        let names = [$(stringify!($number),)* $(stringify!($switch),)* $(stringify!($flag),)*];
+        $(settings.$number = $number_value; is_set.$number_is_set(1);)*
+        $(settings.$switch($switch_value.into()); is_set.$switch(1);)*
+        $(flags.$flag($flag_value.into()); is_set.$flag(1);)*
+        settings.__bindgen_anon_1 = sys::QUIC_SETTINGS__bindgen_ty_1 { IsSet: is_set };
+        settings.__bindgen_anon_2 = sys::QUIC_SETTINGS__bindgen_ty_2 { __bindgen_anon_1: flags };
+        (settings, names.len())
+    }};
+}
+
 impl TransportConfig {
     /// Checks every field and gives MsQuic's form of those that are MsQuic's.
     ///
-    /// Two settings are not the user's: send buffering is off, so that SEND_COMPLETE means *acknowledged*, and a stream
-    /// may have several receives outstanding, so that chunks can be read while the application still holds earlier
-    /// ones.
+    /// One setting is not the user's: a stream may have several receives outstanding, so that chunks can be read while the
+    /// application still holds earlier ones.
     ///
     /// # Errors
     ///
     /// [`ConfigError::OutOfRange`] for the first field that is outside its range.
     pub(crate) fn to_settings(&self) -> Result<sys::QUIC_SETTINGS, ConfigError> {
+        self.to_counted_settings().map(|(settings, _)| settings)
+    }
+
+    /// [`Self::to_settings`], and how many of them are set.
+    fn to_counted_settings(&self) -> Result<(sys::QUIC_SETTINGS, usize), ConfigError> {
         // MsQuic takes 0 for "no timeout", and no keep-alive.
         let idle_timeout = self.idle_timeout.map_or(Ok(0), |value| milliseconds("idle_timeout", value))?;
         let keep_alive = self.keep_alive.map_or(Ok(0), |value| short_milliseconds("keep_alive", value))?;
@@ -239,70 +287,40 @@ impl TransportConfig {
         })?;
         require(self.accept_backlog > 0, || out_of_range("accept_backlog", "0".to_owned(), "1 or more"))?;
 
-        let mut settings = unset_settings();
-        let mut is_set = sys::QUIC_SETTINGS__bindgen_ty_1__bindgen_ty_1 {
-            _bitfield_align_1: [],
-            _bitfield_1: sys::__BindgenBitfieldUnit::new([0; 8]),
-        };
-        let mut flags = sys::QUIC_SETTINGS__bindgen_ty_2__bindgen_ty_1 {
-            _bitfield_align_1: [],
-            _bitfield_1: sys::__BindgenBitfieldUnit::new([0; 8]),
-        };
-
-        settings.IdleTimeoutMs = idle_timeout.into();
-        is_set.set_IdleTimeoutMs(1);
-        settings.HandshakeIdleTimeoutMs = handshake_timeout.into();
-        is_set.set_HandshakeIdleTimeoutMs(1);
-        settings.KeepAliveIntervalMs = keep_alive;
-        is_set.set_KeepAliveIntervalMs(1);
-        settings.DisconnectTimeoutMs = disconnect_timeout;
-        is_set.set_DisconnectTimeoutMs(1);
-        settings.PeerUnidiStreamCount = self.max_concurrent_uni_streams;
-        is_set.set_PeerUnidiStreamCount(1);
-        settings.PeerBidiStreamCount = self.max_concurrent_bidi_streams;
-        is_set.set_PeerBidiStreamCount(1);
-        settings.StreamRecvWindowDefault = stream_window;
-        is_set.set_StreamRecvWindowDefault(1);
-        settings.StreamRecvWindowUnidiDefault = uni_window;
-        is_set.set_StreamRecvWindowUnidiDefault(1);
-        settings.StreamRecvWindowBidiLocalDefault = local_bidi_window;
-        is_set.set_StreamRecvWindowBidiLocalDefault(1);
-        settings.StreamRecvWindowBidiRemoteDefault = remote_bidi_window;
-        is_set.set_StreamRecvWindowBidiRemoteDefault(1);
-        settings.ConnFlowControlWindow = connection_window;
-        is_set.set_ConnFlowControlWindow(1);
-        settings.CongestionControlAlgorithm = self.congestion_control.native();
-        is_set.set_CongestionControlAlgorithm(1);
-        settings.set_PacingEnabled(self.pacing.into());
-        is_set.set_PacingEnabled(1);
-        settings.set_EcnEnabled(self.ecn.into());
-        is_set.set_EcnEnabled(1);
-        settings.InitialWindowPackets = self.initial_window_packets;
-        is_set.set_InitialWindowPackets(1);
-        settings.InitialRttMs = initial_rtt;
-        is_set.set_InitialRttMs(1);
-        settings.MaxAckDelayMs = max_ack_delay;
-        is_set.set_MaxAckDelayMs(1);
-        settings.MinimumMtu = self.min_mtu;
-        is_set.set_MinimumMtu(1);
-        settings.MaximumMtu = self.max_mtu;
-        is_set.set_MaximumMtu(1);
-        settings.set_MigrationEnabled(self.migration.into());
-        is_set.set_MigrationEnabled(1);
-        settings.set_GreaseQuicBitEnabled(self.grease_quic_bit.into());
-        is_set.set_GreaseQuicBitEnabled(1);
-        settings.MaxBytesPerKey = self.key_update_after;
-        is_set.set_MaxBytesPerKey(1);
-        settings.set_SendBufferingEnabled(0);
-        is_set.set_SendBufferingEnabled(1);
-        settings.set_DatagramReceiveEnabled(self.datagram_receive_buffer.is_some().into());
-        is_set.set_DatagramReceiveEnabled(1);
-        flags.set_StreamMultiReceiveEnabled(1);
-        is_set.set_StreamMultiReceiveEnabled(1);
-
-        settings.__bindgen_anon_1 = sys::QUIC_SETTINGS__bindgen_ty_1 { IsSet: is_set };
-        settings.__bindgen_anon_2 = sys::QUIC_SETTINGS__bindgen_ty_2 { __bindgen_anon_1: flags };
-        Ok(settings)
+        Ok(settings! {
+            numbers {
+                IdleTimeoutMs/set_IdleTimeoutMs: idle_timeout.into(),
+                HandshakeIdleTimeoutMs/set_HandshakeIdleTimeoutMs: handshake_timeout.into(),
+                KeepAliveIntervalMs/set_KeepAliveIntervalMs: keep_alive,
+                DisconnectTimeoutMs/set_DisconnectTimeoutMs: disconnect_timeout,
+                PeerUnidiStreamCount/set_PeerUnidiStreamCount: self.max_concurrent_uni_streams,
+                PeerBidiStreamCount/set_PeerBidiStreamCount: self.max_concurrent_bidi_streams,
+                StreamRecvWindowDefault/set_StreamRecvWindowDefault: stream_window,
+                StreamRecvWindowUnidiDefault/set_StreamRecvWindowUnidiDefault: uni_window,
+                StreamRecvWindowBidiLocalDefault/set_StreamRecvWindowBidiLocalDefault: local_bidi_window,
+                StreamRecvWindowBidiRemoteDefault/set_StreamRecvWindowBidiRemoteDefault: remote_bidi_window,
+                ConnFlowControlWindow/set_ConnFlowControlWindow: connection_window,
+                CongestionControlAlgorithm/set_CongestionControlAlgorithm: self.congestion_control.native(),
+                InitialWindowPackets/set_InitialWindowPackets: self.initial_window_packets,
+                InitialRttMs/set_InitialRttMs: initial_rtt,
+                MaxAckDelayMs/set_MaxAckDelayMs: max_ack_delay,
+                MinimumMtu/set_MinimumMtu: self.min_mtu,
+                MaximumMtu/set_MaximumMtu: self.max_mtu,
+                MaxBytesPerKey/set_MaxBytesPerKey: self.key_update_after,
+            }
+            switches {
+                set_PacingEnabled: self.pacing,
+                set_EcnEnabled: self.ecn,
+                set_MigrationEnabled: self.migration,
+                set_GreaseQuicBitEnabled: self.grease_quic_bit,
+                set_SendBufferingEnabled: self.send_buffering,
+                set_DatagramReceiveEnabled: self.datagram_receive_buffer.is_some(),
+            }
+            flags {
+                set_HyStartEnabled: self.hystart,
+                set_StreamMultiReceiveEnabled: true,
+            }
+        })
     }
 }
 
@@ -350,7 +368,7 @@ pub enum ConfigError {
     /// A transport setting is outside its range.
     #[error("`{field}` is {value}; give {allowed}")]
     OutOfRange {
-        /// The field of [`TransportConfig`].
+        /// The field of [`TransportConfig`], or the setting by its name.
         field: &'static str,
         /// The value it had.
         value: String,
@@ -392,6 +410,9 @@ pub enum ConfigError {
         /// What the system said.
         source: Arc<io::Error>,
     },
+    /// What is to be set must be set before the process's first server is bound and before a client connects.
+    #[error("too late: set it before the first server is bound and before any client connects")]
+    InUse,
     /// MsQuic could not start or refused the settings.
     #[error("the QUIC library refused the configuration: {0}; if it ran out of memory or threads, free some and retry")]
     Native(#[from] NativeError),
@@ -488,7 +509,7 @@ mod tests {
 
     #[test]
     fn send_buffering_is_off_and_chunks_may_be_held() {
-        let settings = TransportConfig::default().to_settings().unwrap();
+        let (settings, count) = TransportConfig::default().to_counted_settings().unwrap();
         assert_eq!(settings.SendBufferingEnabled(), 0);
         // Bits 24 and 42 of IsSet, and bit 5 of Flags, in `struct QUIC_SETTINGS` of msquic.h.
         const SEND_BUFFERING_IS_SET: u64 = 1 << 24;
@@ -498,7 +519,8 @@ mod tests {
         assert_eq!(is_set & SEND_BUFFERING_IS_SET, SEND_BUFFERING_IS_SET);
         assert_eq!(is_set & MULTI_RECEIVE_IS_SET, MULTI_RECEIVE_IS_SET);
         assert_eq!(flags, MULTI_RECEIVE);
-        assert_eq!(is_set.count_ones(), 25, "nothing else is set");
+        // A number with the bit of another would set one bit twice.
+        assert_eq!(is_set.count_ones() as usize, count, "each has a bit of its own");
     }
 
     #[test]
@@ -592,6 +614,8 @@ mod tests {
             ecn: true,
             migration: false,
             grease_quic_bit: true,
+            hystart: true,
+            send_buffering: true,
             congestion_control: CongestionControl::Bbr,
             ..Default::default()
         };
@@ -602,11 +626,62 @@ mod tests {
                 settings.EcnEnabled(),
                 settings.MigrationEnabled(),
                 settings.GreaseQuicBitEnabled(),
+                settings.SendBufferingEnabled(),
+                // Bit 0 of Flags in `struct QUIC_SETTINGS` of msquic.h.
+                (crate::native::configuration::raw_flags(&settings).1 & 1) as u8,
             ];
             (flags, settings.CongestionControlAlgorithm)
         });
-        assert_eq!(off, ([1, 0, 1, 0], 0));
-        assert_eq!(on, ([0, 1, 0, 1], 1));
+        assert_eq!(off, ([1, 0, 1, 0, 0, 0], 0));
+        assert_eq!(on, ([0, 1, 0, 1, 1, 1], 1));
+    }
+
+    #[test]
+    fn a_connection_has_the_settings_that_were_asked_for() {
+        use crate::{Client, Identity, Server, Trust, native::configuration::raw_flags};
+        for on in [false, true] {
+            let asked = TransportConfig {
+                hystart: on,
+                pacing: !on,
+                ecn: on,
+                send_buffering: on,
+                migration: !on,
+                grease_quic_bit: on,
+                datagram_receive_buffer: on.then_some(1),
+                max_ack_delay: Duration::from_millis(if on { 20 } else { 30 }),
+                initial_window_packets: if on { 20 } else { 30 },
+                idle_timeout: on.then_some(Duration::from_secs(40)),
+                keep_alive: on.then_some(Duration::from_secs(4)),
+                ..Default::default()
+            };
+            let wanted = asked.to_settings().unwrap();
+            let identity = Identity::self_signed(["localhost"]).unwrap();
+            let trust = Trust::pinned([identity.certificate_sha256()]);
+            let server = Server::builder().identity(identity).alpn(["x"]).transport(asked.clone());
+            let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let client = Client::builder().alpn(["x"]).trust(trust).transport(asked).build().unwrap();
+            let address = server.local_addr().unwrap();
+            let (connected, accepted) =
+                futures::executor::block_on(futures::future::join(client.connect(address, "localhost"), async {
+                    server.accept().await.unwrap().accept().await
+                }));
+            for connection in [connected.unwrap(), accepted.unwrap()] {
+                let got: sys::QUIC_SETTINGS = connection.inner().parameter().unwrap();
+                assert_eq!(got.PacingEnabled(), wanted.PacingEnabled());
+                assert_eq!(got.EcnEnabled(), wanted.EcnEnabled());
+                assert_eq!(got.SendBufferingEnabled(), wanted.SendBufferingEnabled());
+                assert_eq!(got.MigrationEnabled(), wanted.MigrationEnabled());
+                assert_eq!(got.GreaseQuicBitEnabled(), wanted.GreaseQuicBitEnabled());
+                assert_eq!(got.DatagramReceiveEnabled(), wanted.DatagramReceiveEnabled());
+                assert_eq!(got.MaxAckDelayMs, wanted.MaxAckDelayMs);
+                assert_eq!(got.InitialWindowPackets, wanted.InitialWindowPackets);
+                assert_eq!(got.IdleTimeoutMs, wanted.IdleTimeoutMs);
+                assert_eq!(got.KeepAliveIntervalMs, wanted.KeepAliveIntervalMs);
+                // Bit 0 of Flags in `struct QUIC_SETTINGS` of msquic.h.
+                const HYSTART: u64 = 1;
+                assert_eq!(raw_flags(&got).1 & HYSTART, raw_flags(&wanted).1 & HYSTART);
+            }
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub(crate) mod instance;
 pub(crate) mod judging;
 pub(crate) mod local;
 mod nudge;
+pub(crate) mod path;
 pub(crate) mod resuming;
 pub(crate) mod state;
 
@@ -16,7 +17,8 @@ use bytes::Bytes;
 use crate::{
     connection::{
         inner::{Accept, Closed, ConnectionInner, ReadDatagram},
-        instance::ConnectionInstance,
+        instance::{Acceptance, ConnectionInstance},
+        path::{PathChanged, RebindError},
         resuming::TicketKept,
     },
     datagram::SendDatagram,
@@ -37,15 +39,20 @@ use crate::{
 /// A QUIC connection, from [`Client::connect`](crate::Client::connect) or [`Incoming::accept`](crate::Incoming::accept).
 ///
 /// Clones are handles of the same connection. When the last is dropped and every stream is over (finished and
-/// acknowledged, read to its end, reset, stopped, or dropped) the connection closes with code 0.
+/// acknowledged, read to its end, reset, stopped, or dropped) the connection closes with code 0. Until then streams of the
+/// peer's that nobody has accepted are refused: reset and stopped with
+/// [`drop_error_code`](crate::TransportConfig::drop_error_code).
 #[derive(Debug, Clone)]
 pub struct Connection {
     instance: Arc<ConnectionInstance>,
+    /// Dropped second: where the connection ends with this handle, that ends its streams.
+    _acceptance: Arc<Acceptance>,
 }
 
 impl Connection {
     pub(crate) fn new(instance: Arc<ConnectionInstance>) -> Self {
-        Self { instance }
+        let acceptance = Acceptance::new(instance.inner().clone());
+        Self { instance, _acceptance: acceptance }
     }
 
     /// Opens a stream on which only this side sends (`StreamOpen`). Nothing goes on the wire before the first
@@ -196,14 +203,59 @@ impl Connection {
         self.instance.inner().cause()
     }
 
-    /// The peer's address as of the handshake.
+    /// The peer's address, as of now or of the connection's end; `None` if MsQuic did not tell.
+    ///
+    /// A client moves when its network changes, or when it [rebinds](Self::rebind); then a server has its new address as
+    /// soon as a packet has come from there, before the client is known to be reachable there (RFC 9000 §9.3).
+    /// [`path_changed`](Self::path_changed) waits for that.
     pub fn remote_address(&self) -> Option<SocketAddr> {
-        self.connected(|connected| connected.remote_address)
+        self.instance.inner().lock().path().remote()
     }
 
-    /// This side's address as of the handshake.
+    /// This side's address, as of now or of the connection's end; `None` if MsQuic did not tell.
     pub fn local_address(&self) -> Option<SocketAddr> {
-        self.connected(|connected| connected.local_address)
+        self.instance.inner().lock().path().local()
+    }
+
+    /// Resolves when an address has changed since this was called: the peer's
+    /// (`QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED`) or this side's. To miss none, call it, look at the addresses, and only
+    /// then wait.
+    ///
+    /// # Errors
+    ///
+    /// The [`ConnectionError`] that ended the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the wait.
+    pub fn path_changed(&self) -> impl Future<Output = Result<(), ConnectionError>> + Send + Sync + use<'_> {
+        let inner = self.instance.inner();
+        let seen = inner.lock().path().changes();
+        wait_for(PathChanged { inner, seen })
+    }
+
+    /// Moves this client's connection to another local address now (`QUIC_PARAM_CONN_ACTIVATE_PATH`; RFC 9000 §9.2), such as
+    /// that of another network interface, and resolves with the address that it got. The unspecified address (`0.0.0.0`,
+    /// `::`) leaves the choice to the system's routes, and port 0 that of the port.
+    ///
+    /// Streams and datagrams go on. From here on everything is sent from the new address; what was on its way to the old one
+    /// is lost and sent again. Nobody has tried the new path before: if it does not lead to the server, the connection ends
+    /// as timed out, unless it is moved once more. What was learnt of congestion starts over.
+    ///
+    /// # Errors
+    ///
+    /// [`RebindError`]: the connection stays where it was.
+    ///
+    /// # Cancel safety
+    ///
+    /// The move is under way once this was called; dropping the future only ends the wait.
+    pub fn rebind(
+        &self,
+        local: SocketAddr,
+    ) -> impl Future<Output = Result<SocketAddr, RebindError>> + Send + Sync + use<> {
+        let inner = self.instance.inner().clone();
+        let moved = background::ask(move || Ok(inner.rebind(local)));
+        async move { moved.await.map_err(RebindError::Native)? }
     }
 
     /// The application protocol that both sides agreed on (RFC 7301).

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     connection::{Connection, OpenError, instance::ConnectionInstance, resuming::Handshake},
     error::ConnectionError,
+    native::background::Timer,
     recv_stream::RecvStream,
     send_stream::SendStream,
     stream::instance::CodeOutOfRange,
@@ -31,13 +32,14 @@ use crate::{
 #[derive(Debug)]
 pub struct EarlyConnection {
     connection: Connection,
+    deadline: Deadline,
     /// Whether early data may go out at all: a client that showed a ticket for it.
     offered: bool,
 }
 
 impl EarlyConnection {
-    pub(crate) fn new(instance: Arc<ConnectionInstance>, offered: bool) -> Self {
-        Self { connection: Connection::new(instance), offered }
+    pub(crate) fn new(instance: Arc<ConnectionInstance>, timer: Timer, offered: bool) -> Self {
+        Self { connection: Connection::new(instance), deadline: Deadline(Some(timer)), offered }
     }
 
     /// Opens a stream on which only this side sends, and whose data may go out before the handshake is done
@@ -115,14 +117,17 @@ impl EarlyConnection {
     ///
     /// # Errors
     ///
-    /// The [`ConnectionError`] that ended the handshake.
+    /// The [`ConnectionError`] that ended the handshake: for one,
+    /// [`handshake_timeout`](crate::TransportConfig::handshake_timeout) is over.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future drops the connection.
     pub async fn connected(self) -> Result<Connection, ConnectionError> {
         wait_for(Handshake(self.connection.inner())).await?;
-        Ok(self.connection)
+        let Self { connection, mut deadline, .. } = self;
+        drop(deadline.0.take());
+        Ok(connection)
     }
 
     /// [`Connection::close`]. Before the handshake is done the peer does not get `code`, but
@@ -133,5 +138,17 @@ impl EarlyConnection {
     /// [`CodeOutOfRange`]: `code` has more than 62 bits; nothing was closed.
     pub fn close(&self, code: u64) -> Result<(), CodeOutOfRange> {
         self.connection.close(code)
+    }
+}
+
+/// Ends the connection when the handshake takes too long: also where nothing is left of the connection but its streams.
+#[derive(Debug)]
+struct Deadline(Option<Timer>);
+
+impl Drop for Deadline {
+    fn drop(&mut self) {
+        if let Some(timer) = self.0.take() {
+            timer.leave();
+        }
     }
 }

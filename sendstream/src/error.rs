@@ -39,10 +39,12 @@ pub enum ConnectionError {
         /// MsQuic's name for it.
         status: NativeError,
     },
-    /// The peer did not answer in time: the idle, handshake or disconnect timeout ran out.
+    /// The peer did not answer in time: the idle, handshake or disconnect timeout ran out. Before the handshake is done
+    /// also: the server's application did not accept in time, which ends the connection on either side.
     #[error("timed out")]
     TimedOut,
-    /// The peer's application or transport refused the connection before the handshake was done.
+    /// The peer's application or transport refused the connection before the handshake was done. The transport of a server
+    /// does so when nobody accepts those that wait already, or when its machine is busy for many seconds.
     #[error("refused by the peer")]
     Refused,
     /// This side does not believe the peer's certificate: [`Trust`](crate::Trust) says why. The peer gets
@@ -146,6 +148,7 @@ impl NativeError {
     pub(crate) const ALPN_NEG_FAILURE: Self = Self(libc::ENOPROTOOPT as u32);
     pub(crate) const STREAM_LIMIT_REACHED: Self = Self(libc::ESTRPIPE as u32);
     pub(crate) const ALPN_IN_USE: Self = Self(libc::EPROTOTYPE as u32);
+    pub(crate) const PERMISSION_DENIED: Self = Self(libc::EACCES as u32);
     pub(crate) const ADDRESS_NOT_AVAILABLE: Self = Self(libc::EADDRNOTAVAIL as u32);
 
     /// Where MsQuic's statuses for TLS alerts begin; the alert's number is added to it.
@@ -205,6 +208,7 @@ impl NativeError {
             Self::ALPN_NEG_FAILURE => "ALPN_NEG_FAILURE",
             Self::STREAM_LIMIT_REACHED => "STREAM_LIMIT_REACHED",
             Self::ALPN_IN_USE => "ALPN_IN_USE",
+            Self::PERMISSION_DENIED => "PERMISSION_DENIED",
             Self::ADDRESS_NOT_AVAILABLE => "ADDRESS_NOT_AVAILABLE",
             Self(status) if status == Self::CERTIFICATE_BASE + 1 => "CERT_EXPIRED",
             Self(status) if status == Self::CERTIFICATE_BASE + 2 => "CERT_UNTRUSTED_ROOT",

@@ -3,12 +3,14 @@
 use std::{
     fmt::Write as _,
     fs::{File, OpenOptions},
-    io::{self, Write as _},
-    path::Path,
+    io::Write as _,
+    path::PathBuf,
     sync::Arc,
 };
 
 use sendstream_sys as sys;
+
+use crate::config::ConfigError;
 
 /// An open key log, to which lines are appended.
 #[derive(Debug, Clone)]
@@ -16,12 +18,19 @@ pub(crate) struct KeyLog(Arc<File>);
 
 impl KeyLog {
     /// Opens `path` for appending; a file that is not there is made, for its owner only.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::KeyLog`].
+    pub(crate) fn open(path: PathBuf) -> Result<Self, ConfigError> {
         let mut options = OpenOptions::new();
         options.append(true).create(true);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        options.open(path).map(|file| Self(Arc::new(file)))
+        match options.open(&path) {
+            Ok(file) => Ok(Self(Arc::new(file))),
+            Err(error) => Err(ConfigError::KeyLog { path, source: Arc::new(error) }),
+        }
     }
 
     /// Appends what there is of one connection's secrets, in one write: other connections and processes may append to the
@@ -31,6 +40,11 @@ impl KeyLog {
             tracing::warn!(%error, "the key log cannot be written");
         }
     }
+}
+
+/// The file that the environment asks for, if it does.
+pub(crate) fn path_from_env() -> Option<PathBuf> {
+    std::env::var_os("SSLKEYLOGFILE").filter(|path| !path.is_empty()).map(PathBuf::from)
 }
 
 /// The lines for `secrets`: a label, the client's random and the secret, in hexadecimal.

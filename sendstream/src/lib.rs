@@ -35,20 +35,58 @@
 //!
 //! - `tokio`: `tokio::io::AsyncWrite` for [`SendStream`], `tokio::io::AsyncRead` for [`RecvStream`].
 //! - `futures-io`: the same traits of `futures`.
+//! - `metrics`: the module of this name, with the crate's numbers for exporters.
 //!
-//! Both are off by default, and neither brings a runtime: nothing here needs a particular executor.
+//! All are off by default, and none brings a runtime: nothing here needs a particular executor.
 //! MsQuic has its own threads, and every future is woken from them.
+//!
+//! # Logs
+//!
+//! Through [`tracing`](https://docs.rs/tracing), mostly from MsQuic's threads. Each connection is a span, and each stream a
+//! span within its connection's; both are roots of their own and not part of the span of whoever opened them, which they
+//! outlive. Targets begin with `sendstream`.
+//!
+//! | span | level | fields |
+//! | --- | --- | --- |
+//! | `connection` | info | `role` (`client`, `server`); `remote`, `local`: addresses, `local` of a client once it is connected; `server_name` |
+//! | `stream` | debug | `id`, once it has one; `kind` (`unidirectional`, `bidirectional`); `opened_by` (`this side`, `the peer`) |
+//!
+//! | level | events | in the span | fields |
+//! | --- | --- | --- | --- |
+//! | error | foreign code panicked (a waker, a verifier, a buffer's owner); memory is out | its own, if any | |
+//! | warn | `connections are refused: nobody accepts those that wait`, for the 1st, 2nd, 4th, 8th, ... of a server | none | `local`, `refused` |
+//! | warn | the key log cannot be written; a stream's priority or the scheduling was not set | its own, if any | `error` |
+//! | info | `the peer's certificate is refused` | `connection` | `refusal` |
+//! | debug | `listening`, `no longer listening` | none | `local` |
+//! | debug | `connecting`; `a client wants a connection` | `connection` | |
+//! | debug | `connected` | `connection` | `alpn`, `cipher_suite` |
+//! | debug | `datagrams`: whether they can be sent | `connection` | `send_enabled`, `max_size` |
+//! | debug | a session ticket that is not used, kept or sent | `connection` | `error` |
+//! | debug | `closed`; `over`: MsQuic is done with it | `connection` | `cause` |
+//! | debug | `started`, or not | `stream` | `error`, `peer_accepted` |
+//! | debug | `reset`, `stop`; `reset by the peer`, `stopped by the peer` | `stream` | `code` |
+//! | debug | `sending ended`; `the peer finished`; `over` | `stream` | `acknowledged`: whether the peer has FIN |
+//! | trace | `send`, `send complete`, `received`, `ideal send buffer` | `stream` | `bytes`, `fin`, `canceled` |
+//! | trace | `datagram submitted`, `datagram`: what became of it; `datagram received` | `connection` | `id`, `bytes`, `change` |
+//!
+//! What is switched off costs a comparison: nothing is formatted and nothing allocated for it. Events are logged after they
+//! have woken whoever waits for them.
 
 mod client;
 mod config;
 mod connection;
 mod datagram;
 mod early;
+mod endpoint;
 mod error;
+mod foreign;
 mod io;
 mod key_log;
 mod local_task;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod native;
+mod process;
 mod recv_stream;
 mod resumption;
 mod send_stream;
@@ -58,23 +96,32 @@ mod stream;
 mod tls;
 mod waiters;
 
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
+
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
 pub use config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig};
-pub use connection::{Connection, OpenError};
+pub use connection::{Connection, OpenError, path::RebindError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
 pub use early::EarlyConnection;
 pub use error::{ConnectionError, NativeError};
 pub use local_task::{LocalTask, LocalTaskError};
 pub use native::{
     info::{NativeInfo, native_info},
-    registration::Registration,
+    registration::{ExecutionProfile, Registration},
 };
+pub use process::{LoadBalancing, RetryPolicy, set_load_balancing, set_retry_policy};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
 pub use sendstream_sys::{EditInfo, EditKind};
-pub use server::{BindError, Incoming, Server, ServerBuilder};
+pub use server::{
+    BindError, Server, ServerBuilder,
+    config::ServerConfig,
+    incoming::{Incoming, ServerStats},
+};
 pub use stats::{
     CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats, SentStats,
     TlsVersion, counters,
@@ -82,5 +129,5 @@ pub use stats::{
 pub use stream::{buffer::Payload, instance::CodeOutOfRange};
 pub use tls::{
     CertificateHash, CertificateRefusal, ClientAuth, Identity, IdentityError, ParseCertificateHashError,
-    PeerCertificate, PeerIdentity, Trust, TrustError,
+    ParsePublicKeyHashError, PeerCertificate, PeerIdentity, PublicKeyHash, Trust, TrustError,
 };

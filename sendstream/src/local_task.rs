@@ -11,6 +11,8 @@ use std::{
 
 use async_task::{FallibleTask, Task};
 
+use crate::foreign::Contained;
+
 /// A task on a connection's worker thread, from [`Connection::spawn_local`](crate::Connection::spawn_local); as a future,
 /// what its own future returned.
 ///
@@ -22,13 +24,13 @@ use async_task::{FallibleTask, Task};
 ///
 /// Dropping it lets the task go on by itself.
 #[must_use = "await it to learn what came of the task, or drop it on purpose: the task goes on"]
-pub struct LocalTask<T>(Option<FallibleTask<Outcome<T>>>);
+pub struct LocalTask<T>(Option<FallibleTask<Contained<Outcome<T>>>>);
 
 /// What a task comes to.
 pub(crate) type Outcome<T> = Result<T, LocalTaskError>;
 
 impl<T> LocalTask<T> {
-    pub(crate) fn new(task: Task<Outcome<T>>) -> Self {
+    pub(crate) fn new(task: Task<Contained<Outcome<T>>>) -> Self {
         Self(Some(task.fallible()))
     }
 
@@ -55,7 +57,7 @@ impl<T> Future for LocalTask<T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Some(task) = &mut self.0 else { return Poll::Ready(Err(LocalTaskError::Canceled)) };
         let outcome = ready!(Pin::new(task).poll(cx));
-        Poll::Ready(outcome.unwrap_or(Err(LocalTaskError::Canceled)))
+        Poll::Ready(outcome.and_then(Contained::take).unwrap_or(Err(LocalTaskError::Canceled)))
     }
 }
 

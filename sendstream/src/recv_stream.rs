@@ -244,10 +244,6 @@ struct ReceivedReset(Arc<StreamInstance>);
 impl KeyedWait for ReceivedReset {
     type Output = Result<Option<u64>, ReadError>;
 
-    fn new_key(&self) -> WaiterKey {
-        self.0.inner().lock().recv().new_reset_key()
-    }
-
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.ask_connection();
         self.0.inner().lock().recv().poll_received_reset(key, cx)

@@ -418,10 +418,6 @@ struct Stopped(Arc<StreamInstance>);
 impl KeyedWait for Stopped {
     type Output = Result<Option<u64>, ConnectionError>;
 
-    fn new_key(&self) -> WaiterKey {
-        self.0.inner().lock().new_stopped_key()
-    }
-
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.ask_connection();
         self.0.inner().lock().poll_stopped(key, cx)

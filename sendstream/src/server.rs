@@ -1,30 +1,32 @@
 //! [`Server`]: listening, and taking or refusing the connections that come.
 
+pub(crate) mod config;
+pub(crate) mod incoming;
 pub(crate) mod listener;
 
 use std::{
-    future::poll_fn,
     net::SocketAddr,
+    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use crate::{
     config::{ConfigError, TransportConfig},
-    connection::{Connection, instance::ConnectionInstance},
-    early::EarlyConnection,
-    error::{ConnectionError, NativeError},
-    native::{
-        configuration::{Alpn, Configuration, Credential, MAX_TICKET_KEYS},
-        live::LiveHandles,
-        registration::Registration,
-    },
+    endpoint::{EndpointSettings, endpoint_setters},
+    error::NativeError,
+    key_log::{self, KeyLog},
+    native::{configuration::Alpn, live::LiveHandles, registration::Registration},
     resumption::{Resumption, TicketKey},
-    server::listener::{Listener, ListenerSettings, NewConnection},
+    server::{
+        config::{Recipe, ServerConfig},
+        incoming::{Incoming, IncomingQueue, ServerStats},
+        listener::Listener,
+    },
     tls::{ClientAuth, Identity},
     waiters::wait_for,
 };
 
-/// Listens on an address for connections.
+/// Listens for connections, on one address or several.
 ///
 /// Dropping it stops listening and lets go of connections that nobody has accepted; accepted ones go on.
 ///
@@ -38,93 +40,80 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct Server {
-    listener: Arc<Listener>,
+    /// Those that were started, in that order. Held only to look at it or to change it.
+    listeners: Mutex<Vec<Arc<Listener>>>,
+    queue: Arc<IncomingQueue>,
     /// What the next connection that is accepted gets. Held only to look at it or to change it.
-    current: Mutex<Current>,
-    recipe: ConfigurationRecipe,
-    live: LiveHandles,
-}
-
-/// A server's configuration, and what of it can be changed.
-#[derive(Debug, Clone)]
-struct Current {
-    configuration: Arc<Configuration>,
-    identity: Identity,
-    ticket_keys: Vec<TicketKey>,
-}
-
-/// What a server's configurations have in common, whatever the identity and the ticket keys.
-#[derive(Debug)]
-struct ConfigurationRecipe {
+    config: Mutex<ServerConfig>,
+    /// What the listeners tell clients apart by.
     alpn: Alpn,
-    transport: TransportConfig,
-    client_auth: ClientAuth,
-    resumption: Resumption,
-}
-
-impl ConfigurationRecipe {
-    fn open(
-        &self,
-        registration: &Registration,
-        identity: Identity,
-        ticket_keys: Vec<TicketKey>,
-    ) -> Result<Current, ConfigError> {
-        let credential = Credential::Server {
-            identity: &identity,
-            clients: &self.client_auth,
-            resumption: self.resumption,
-            ticket_keys: &ticket_keys,
-        };
-        let configuration = Configuration::open(registration, &self.alpn, &self.transport, credential)?;
-        Ok(Current { configuration: Arc::new(configuration), identity, ticket_keys })
-    }
-
-    fn check_ticket_keys(&self, keys: &[TicketKey]) -> Result<(), ConfigError> {
-        if self.resumption == Resumption::Off {
-            return Err(ConfigError::ResumptionOff);
-        }
-        match keys.len() {
-            1..=MAX_TICKET_KEYS => Ok(()),
-            count => Err(ConfigError::TicketKeyCount { count }),
-        }
-    }
+    live: LiveHandles,
 }
 
 impl Server {
     /// Starts to describe a server; [`ServerBuilder::bind`] makes it.
     pub fn builder() -> ServerBuilder {
         ServerBuilder {
-            registration: None,
+            endpoint: EndpointSettings::default(),
             identity: None,
             client_auth: ClientAuth::None,
             resumption: Resumption::Off,
             ticket_keys: None,
-            alpn: Vec::new(),
-            transport: TransportConfig::default(),
+            key_log: None,
         }
     }
 
-    /// The address it listens on, with the port that the system chose if it was bound to port 0.
+    /// Listens on `address` as well (`ListenerStart`), and gives it with the port that the system chose if that was 0.
+    /// Connections come from [`accept`](Self::accept) whichever address they were made to;
+    /// [`Incoming::local_address`] tells.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`]: the address cannot be used, or the server has stopped listening. The server goes on with those it has.
+    pub fn listen_also(&self, address: SocketAddr) -> Result<SocketAddr, BindError> {
+        let listener = Listener::start(&self.alpn, address, self.queue.clone(), &self.live)
+            .map_err(|error| BindError::from_start(error, address))?;
+        self.listeners().push(listener.clone());
+        // Looked at only now, so that whoever stops the server meanwhile either finds this one or is found.
+        if self.queue.is_closed() {
+            listener.stop();
+            self.listeners().retain(|other| !Arc::ptr_eq(other, &listener));
+            return Err(BindError::Stopped);
+        }
+        listener.local_address().map_err(BindError::Native)
+    }
+
+    /// The address that it was bound to, with the port that the system chose if that was 0.
     ///
     /// # Errors
     ///
     /// MsQuic's status, should it not tell.
     pub fn local_addr(&self) -> Result<SocketAddr, NativeError> {
-        self.listener.local_address()
+        self.listeners().first().ok_or(NativeError::INVALID_ADDRESS)?.local_address()
     }
 
-    /// The next connection that a client wants: `None` once the server was shut down.
+    /// Every address that it was bound to, in that order, also after it has stopped listening.
+    ///
+    /// # Errors
+    ///
+    /// MsQuic's status, should it not tell.
+    pub fn local_addrs(&self) -> Result<Vec<SocketAddr>, NativeError> {
+        self.listeners().iter().map(|listener| listener.local_address()).collect()
+    }
+
+    /// The next connection that a client wants: `None` once the server has stopped listening and none waits any more.
     ///
     /// Any number of tasks may wait at once. While nobody takes them, up to
-    /// [`accept_backlog`](TransportConfig::accept_backlog) connections wait; more are refused and counted by
-    /// [`refused`](Self::refused). A client gives up after its own handshake timeout.
+    /// [`accept_backlog`](TransportConfig::accept_backlog) connections wait, each as long as
+    /// [`handshake_timeout`](TransportConfig::handshake_timeout); [`stats`](Self::stats) counts those that are refused and
+    /// those whose time is over. A client waits as long as its own handshake timeout.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future loses no connection.
     pub async fn accept(&self) -> Option<Incoming> {
-        let new = wait_for(&*self.listener).await?;
-        Some(Incoming { new, configuration: self.lock().configuration.clone() })
+        let new = wait_for(&*self.queue).await?;
+        Some(Incoming::new(new, self.config()))
     }
 
     /// Shows `identity` to connections from now on, such as a certificate that was renewed: to those that
@@ -135,7 +124,7 @@ impl Server {
     ///
     /// [`ConfigError`]: OpenSSL takes no such identity, or MsQuic is out of memory. The server goes on with the old one.
     pub fn set_identity(&self, identity: Identity) -> Result<(), ConfigError> {
-        self.change(|_, keys| (identity.clone(), keys))
+        self.change(|config| config.with_identity(&identity))
     }
 
     /// Encrypts session tickets with the first of `keys` from now on, and takes those that were encrypted with any of them:
@@ -151,22 +140,16 @@ impl Server {
     /// with the old ones.
     pub fn set_ticket_keys(&self, keys: impl IntoIterator<Item = TicketKey>) -> Result<(), ConfigError> {
         let keys: Vec<_> = keys.into_iter().collect();
-        self.recipe.check_ticket_keys(&keys)?;
-        self.change(|identity, _| (identity, keys.clone()))
+        self.change(|config| config.with_ticket_keys(keys.iter().cloned()))
     }
 
-    /// Opens a configuration with another identity or other keys, and takes it unless somebody changed the other meanwhile:
-    /// then once more, with that.
-    fn change(
-        &self,
-        change: impl Fn(Identity, Vec<TicketKey>) -> (Identity, Vec<TicketKey>),
-    ) -> Result<(), ConfigError> {
+    /// Takes what `change` makes of the configuration unless somebody has taken another meanwhile: then once more, with that.
+    fn change(&self, change: impl Fn(&ServerConfig) -> Result<ServerConfig, ConfigError>) -> Result<(), ConfigError> {
         loop {
-            let before = self.current();
-            let (identity, keys) = change(before.identity, before.ticket_keys);
-            let new = self.recipe.open(self.live.registration(), identity, keys)?;
-            let mut current = self.lock();
-            if !Arc::ptr_eq(&current.configuration, &before.configuration) {
+            let before = self.config();
+            let new = change(&before)?;
+            let mut current = self.lock_config();
+            if !current.is(&before) {
                 continue;
             }
             let old = std::mem::replace(&mut *current, new);
@@ -177,21 +160,32 @@ impl Server {
         }
     }
 
-    fn current(&self) -> Current {
-        self.lock().clone()
+    /// What connections are accepted with unless [`Incoming::accept_with`] says otherwise.
+    pub fn config(&self) -> ServerConfig {
+        self.lock_config().clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_config(&self) -> MutexGuard<'_, ServerConfig> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many connections were refused because nobody accepted those that were waiting.
-    pub fn refused(&self) -> u64 {
-        self.listener.refused()
+    /// How many connections wait to be accepted, and what became of those that could not wait.
+    pub fn stats(&self) -> ServerStats {
+        self.queue.stats()
     }
 
-    /// Stops listening, and resolves when no native handle of the server is left: not the listener's, and not one of a
-    /// connection it accepted.
+    /// Stops listening, on every address (`ListenerStop`): clients that come are refused or get no answer. Connections that
+    /// wait may still be accepted, after which [`accept`](Self::accept) gives `None`; accepted ones go on. It does not wait.
+    pub fn stop_listening(&self) {
+        self.queue.close();
+        let listeners = self.listeners().clone();
+        for listener in listeners {
+            listener.stop();
+        }
+    }
+
+    /// Stops listening, refuses those that wait, and resolves when no native handle of the server is left: not a
+    /// listener's, and not one of a connection it accepted.
     ///
     /// It closes no accepted connection: close or drop them, or wait for their peers. [`accept`](Self::accept) gives
     /// `None` from now on.
@@ -200,31 +194,41 @@ impl Server {
     ///
     /// Once polled it has stopped listening; dropping the future only ends the wait, and it may be called again.
     pub async fn shutdown(&self) {
-        self.listener.stop();
+        self.stop_listening();
+        self.queue.refuse_waiting();
         self.live.none_left().await;
+    }
+
+    fn listeners(&self) -> MutexGuard<'_, Vec<Arc<Listener>>> {
+        self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.listener.stop();
+        self.stop_listening();
+        self.queue.refuse_waiting();
     }
 }
 
-/// Describes a [`Server`].
+/// Describes a [`Server`] or a [`ServerConfig`].
 #[derive(Debug, Clone)]
 #[must_use = "`bind` makes the server"]
 pub struct ServerBuilder {
-    registration: Option<Registration>,
+    endpoint: EndpointSettings,
     identity: Option<Identity>,
     client_auth: ClientAuth,
     resumption: Resumption,
     ticket_keys: Option<Vec<TicketKey>>,
-    alpn: Vec<Vec<u8>>,
-    transport: TransportConfig,
+    key_log: Option<PathBuf>,
 }
 
 impl ServerBuilder {
+    endpoint_setters! {
+        /// The application protocols that it speaks, the most wanted first (RFC 7301). Required: at least one, each of 1 to
+        /// 255 bytes. A client that offers none of them is refused with TLS alert 120.
+    }
+
     /// The certificate and key that it shows to clients. Required.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
@@ -232,7 +236,7 @@ impl ServerBuilder {
     }
 
     /// Which certificates it asks its clients for; none unless said otherwise.
-    /// [`Connection::peer_identity`] gives what a client showed.
+    /// [`Connection::peer_identity`](crate::Connection::peer_identity) gives what a client showed.
     pub fn client_auth(mut self, client_auth: ClientAuth) -> Self {
         self.client_auth = client_auth;
         self
@@ -253,139 +257,69 @@ impl ServerBuilder {
         self
     }
 
-    /// The application protocols that it speaks, the most wanted first (RFC 7301). Required: at least one, each of 1 to
-    /// 255 bytes. A client that offers none of them is refused with TLS alert 120.
-    pub fn alpn(mut self, protocols: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
-        self.alpn = protocols.into_iter().map(Into::into).collect();
+    /// Checks everything and loads it, for [`Incoming::accept_with`] (`ConfigurationOpen`,
+    /// `ConfigurationLoadCredential`).
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`]: what the builder was given cannot be used, or MsQuic could not start.
+    pub fn build(self) -> Result<ServerConfig, ConfigError> {
+        let alpn = Alpn::new(self.endpoint.alpn.clone())?;
+        let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
+        let registration = self.endpoint.registration()?;
+        let ticket_keys = match self.ticket_keys {
+            Some(_) if self.resumption == Resumption::Off => return Err(ConfigError::ResumptionOff),
+            Some(keys) => keys,
+            // One that stays when the identity changes, which OpenSSL's own would not.
+            None if self.resumption != Resumption::Off => vec![TicketKey::generate()?],
+            None => Vec::new(),
+        };
+        ServerConfig::open(Recipe {
+            registration,
+            identity,
+            alpn,
+            client_auth: self.client_auth,
+            transport: self.endpoint.transport,
+            resumption: self.resumption,
+            ticket_keys,
+        })
+    }
+
+    /// Appends the TLS secrets of every connection to the file at `path`, as
+    /// [`ClientBuilder::key_log`](crate::ClientBuilder::key_log) does. A connection's lines are there when
+    /// [`Incoming::accept`] resolves. It is the listening server's to log: for [`build`](Self::build) it has no effect.
+    pub fn key_log(mut self, path: impl Into<PathBuf>) -> Self {
+        self.key_log = Some(path.into());
         self
     }
 
-    /// Transport settings for the connections it accepts.
-    pub fn transport(mut self, transport: TransportConfig) -> Self {
-        self.transport = transport;
-        self
-    }
-
-    /// The worker threads that it runs on; the process's own unless said otherwise.
-    pub fn registration(mut self, registration: &Registration) -> Self {
-        self.registration = Some(registration.clone());
-        self
+    /// [`key_log`](Self::key_log) to the file that the environment variable `SSLKEYLOGFILE` names now; without the variable,
+    /// or when it is empty, nothing changes. Unless this is called the variable is ignored.
+    pub fn key_log_from_env(self) -> Self {
+        match key_log::path_from_env() {
+            Some(path) => self.key_log(path),
+            None => self,
+        }
     }
 
     /// Starts listening on `address` (`ListenerStart`); port 0 lets the system choose.
+    /// [`Server::listen_also`] adds further addresses.
     ///
     /// # Errors
     ///
     /// [`BindError`]: what the builder was given, or the address, cannot be used. Nothing is left behind.
     pub fn bind(self, address: SocketAddr) -> Result<Server, BindError> {
-        let alpn = Alpn::new(self.alpn)?;
-        let identity = self.identity.ok_or(ConfigError::NoIdentity)?;
-        let registration = self.registration.map_or_else(Registration::shared, Ok).map_err(BindError::Native)?;
-        let recipe = ConfigurationRecipe {
-            alpn,
-            transport: self.transport,
-            client_auth: self.client_auth,
-            resumption: self.resumption,
+        let key_log = self.key_log.clone().map(KeyLog::open).transpose()?;
+        let config = self.build()?;
+        let server = Server {
+            listeners: Mutex::default(),
+            queue: IncomingQueue::new(config.accept_backlog(), config.handshake_timeout(), key_log),
+            alpn: config.alpn().clone(),
+            live: LiveHandles::new(config.registration().clone()),
+            config: Mutex::new(config),
         };
-        let resumes = recipe.resumption != Resumption::Off;
-        if resumes && recipe.client_auth.trust().is_some() {
-            return Err(ConfigError::ResumptionOfClients.into());
-        }
-        let ticket_keys = match self.ticket_keys {
-            Some(keys) => {
-                recipe.check_ticket_keys(&keys)?;
-                keys
-            }
-            // One that stays when the identity changes, which OpenSSL's own would not.
-            None if resumes => vec![TicketKey::generate()?],
-            None => Vec::new(),
-        };
-        let current = Mutex::new(recipe.open(&registration, identity, ticket_keys)?);
-        let live = LiveHandles::new(registration);
-        let settings = ListenerSettings {
-            backlog: recipe.transport.accept_backlog,
-            client_auth: recipe.client_auth.clone(),
-            fixed_send_window: recipe.transport.send_window.map(u64::from),
-            drop_error_code: recipe.transport.drop_error_code,
-            datagram_receive_buffer: recipe.transport.datagram_receive_buffer,
-            scheduling: recipe.transport.stream_scheduling,
-            resumption: recipe.resumption,
-        };
-        let listener = Listener::start(&recipe.alpn, address, settings, &live)
-            .map_err(|error| BindError::from_start(error, address))?;
-        Ok(Server { listener, current, recipe, live })
-    }
-}
-
-/// A connection that a client wants and nobody has accepted yet.
-///
-/// Dropping it refuses the connection.
-#[derive(Debug)]
-pub struct Incoming {
-    new: NewConnection,
-    configuration: Arc<Configuration>,
-}
-
-impl Incoming {
-    /// The client's address. It may not be the client's at all before the handshake is done: a first packet's source is
-    /// easily forged.
-    pub fn remote_address(&self) -> SocketAddr {
-        self.new.remote_address
-    }
-
-    /// The server name that the client asked for (RFC 6066 §3); empty if it asked for none.
-    pub fn server_name(&self) -> &str {
-        &self.new.server_name
-    }
-
-    /// Goes through the handshake (`ConnectionSetConfiguration`) and gives the connection.
-    ///
-    /// # Errors
-    ///
-    /// The [`ConnectionError`] that ended the handshake: the client gave up, TLS found no agreement, or the client's
-    /// certificate was refused ([`ConnectionError::CertificateRefused`]).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection.
-    pub async fn accept(self) -> Result<Connection, ConnectionError> {
-        let instance = self.go_on();
-        poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await?;
-        Ok(Connection::new(instance))
-    }
-
-    /// As [`accept`](Self::accept), but resolves as soon as the client's early data can be read, before the handshake is
-    /// done (`QUIC_CONNECTION_EVENT_RESUMED`): if the client resumes a session. Otherwise when the handshake is done.
-    ///
-    /// **Early data can be replayed**: see [`Resumption`]. Where it may be acted upon once only, use `accept`: when the
-    /// handshake is done, so that `accept` resolves, the client is there, and what it sent early was sent by it now.
-    ///
-    /// # Errors
-    ///
-    /// As [`accept`](Self::accept).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection.
-    pub async fn accept_0rtt(self) -> Result<EarlyConnection, ConnectionError> {
-        let instance = self.go_on();
-        poll_fn(|cx| instance.inner().lock().poll_early(cx)).await?;
-        Ok(EarlyConnection::new(instance, false))
-    }
-
-    /// Has the handshake go on.
-    fn go_on(self) -> Arc<ConnectionInstance> {
-        let instance = self.new.instance;
-        if let Err(status) = instance.inner().set_configuration(self.configuration.handle()) {
-            // Its end is on the way, and brings the cause.
-            tracing::debug!(%status, "an incoming connection was gone before it was accepted");
-        }
-        instance
-    }
-
-    /// Refuses the connection; the client sees [`ConnectionError::Refused`].
-    pub fn refuse(self) {
-        drop(self);
+        server.listen_also(address)?;
+        Ok(server)
     }
 }
 
@@ -405,6 +339,9 @@ pub enum BindError {
     /// The system lets this user not listen there.
     #[error("no permission to listen on {0}: choose a port above 1023, or get the right to use this one")]
     PermissionDenied(SocketAddr),
+    /// The server has stopped listening; it does not start again.
+    #[error("the server has stopped listening: make another")]
+    Stopped,
     /// MsQuic or the system failed.
     #[error("cannot listen: {0}")]
     Native(NativeError),
@@ -415,7 +352,7 @@ impl BindError {
         match error {
             NativeError::ADDRESS_IN_USE | NativeError::ALPN_IN_USE => Self::AddressInUse(address),
             NativeError::ADDRESS_NOT_AVAILABLE | NativeError::INVALID_ADDRESS => Self::AddressNotAvailable(address),
-            _ if error.status() == libc::EACCES as u32 => Self::PermissionDenied(address),
+            NativeError::PERMISSION_DENIED => Self::PermissionDenied(address),
             _ => Self::Native(error),
         }
     }

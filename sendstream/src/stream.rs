@@ -81,5 +81,5 @@ pub(crate) mod inner;
 pub(crate) mod instance;
 pub(crate) mod recv_state;
 pub(crate) mod state;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(crate) mod testing;

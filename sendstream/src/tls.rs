@@ -23,6 +23,8 @@
 //! In memory: as a PKCS#12 archive that is built once per [`Identity`], zeroed when dropped, and never in a file.
 
 pub(crate) mod der;
+mod encrypted;
+mod hash;
 mod key;
 mod peer;
 mod pkcs12;
@@ -34,11 +36,9 @@ use std::{
     future::Future,
     io::{self, Read},
     path::{Path, PathBuf},
-    str::FromStr,
     sync::{Arc, OnceLock},
 };
 
-use ring::digest;
 use rustls_pki_types::{
     CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, TrustAnchor, UnixTime,
     pem::{self, PemObject},
@@ -48,6 +48,7 @@ use zeroize::{Zeroize, Zeroizing};
 use crate::error::NativeError;
 use peer::Verifier;
 
+pub use hash::{CertificateHash, ParseCertificateHashError, ParsePublicKeyHashError, PublicKeyHash};
 pub(crate) use peer::Verdict;
 pub use peer::{ClientAuth, PeerCertificate, PeerIdentity};
 
@@ -62,6 +63,7 @@ struct IdentityInner {
     /// The certificate of the key, which is the first of its chain.
     certificate: CertificateDer<'static>,
     hash: CertificateHash,
+    public_key_hash: PublicKeyHash,
     /// Chain and key as MsQuic takes them.
     pkcs12: Zeroizing<Vec<u8>>,
 }
@@ -117,6 +119,27 @@ impl Identity {
         Self::from_der(chain, key_from_pem(key_pem.as_ref())?)
     }
 
+    /// As [`Identity::from_pem`], with a key that a passphrase protects: `ENCRYPTED PRIVATE KEY` (PKCS#8 with PBES2 of RFC 8018,
+    /// by PBKDF2 or scrypt, with AES in CBC mode), as `openssl pkcs8 -topk8` makes it.
+    ///
+    /// Deriving the key from the passphrase is slow on purpose and happens in this call.
+    ///
+    /// # Errors
+    ///
+    /// [`IdentityError`]; all of them are about what was passed. [`IdentityError::WrongPassphrase`] says that what came out is
+    /// no key, and [`IdentityError::UnsupportedEncryption`] what to do about older forms.
+    pub fn from_pem_encrypted(
+        cert_chain_pem: impl AsRef<[u8]>,
+        key_pem: impl AsRef<[u8]>,
+        passphrase: impl AsRef<[u8]>,
+    ) -> Result<Self, IdentityError> {
+        let chain = CertificateDer::pem_slice_iter(cert_chain_pem.as_ref())
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| IdentityError::Pem { reason: error.to_string() })?;
+        let key = encrypted::decrypt(key_pem.as_ref(), passphrase.as_ref())?;
+        Self::from_der(chain, PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
+    }
+
     /// Takes a certificate chain and its private key in DER, in the order and the forms of [`Identity::from_pem`].
     ///
     /// Whether an RSA, P-256, P-384 or Ed25519 key belongs to the chain's first certificate is checked here; for other
@@ -149,6 +172,11 @@ impl Identity {
         self.0.hash
     }
 
+    /// The SHA-256 hash of the public key, which clients can pin to believe renewed certificates with the same key as well.
+    pub fn public_key_sha256(&self) -> PublicKeyHash {
+        self.0.public_key_hash
+    }
+
     /// The certificate that the key belongs to, in DER.
     pub fn certificate(&self) -> &CertificateDer<'static> {
         &self.0.certificate
@@ -165,7 +193,7 @@ impl Identity {
         let certificate = CertificateDer::from(&b"certificate"[..]);
         let hash = CertificateHash::of(&certificate);
         let pkcs12 = pkcs12::encode(b"key", std::slice::from_ref(&certificate));
-        Self(Arc::new(IdentityInner { certificate, hash, pkcs12 }))
+        Self(Arc::new(IdentityInner { certificate, hash, public_key_hash: [0; 32].into(), pkcs12 }))
     }
 
     fn from_chain_and_key(
@@ -181,10 +209,15 @@ impl Identity {
             return Err(IdentityError::ChainTooLong);
         }
         let public_key = key::PublicKey::of_certificate(certificate).ok_or(IdentityError::NoCertificate)?;
+        if let Some(bits) = public_key.weak_rsa_bits() {
+            return Err(IdentityError::WeakKey { bits });
+        }
+        let public_key_hash = PublicKeyHash::of(certificate).ok_or(IdentityError::NoCertificate)?;
         let pkcs8 = key::to_pkcs8(key, &public_key)?;
         Ok(Self(Arc::new(IdentityInner {
             certificate: certificate.clone(),
             hash: CertificateHash::of(certificate),
+            public_key_hash,
             pkcs12: pkcs12::encode(&pkcs8, chain),
         })))
     }
@@ -196,73 +229,14 @@ impl fmt::Debug for Identity {
     }
 }
 
-/// The SHA-256 hash of a certificate's DER, by which it can be recognised.
-///
-/// It is written as 64 lowercase hexadecimal digits. Reading also takes capitals and colons between the bytes, as
-/// `openssl x509 -fingerprint -sha256` prints them.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CertificateHash([u8; 32]);
-
-impl CertificateHash {
-    /// The hash of a certificate in DER.
-    pub fn of(certificate: &CertificateDer<'_>) -> Self {
-        let mut hash = [0; 32];
-        hash.copy_from_slice(digest::digest(&digest::SHA256, certificate).as_ref());
-        Self(hash)
-    }
-}
-
-impl From<[u8; 32]> for CertificateHash {
-    fn from(hash: [u8; 32]) -> Self {
-        Self(hash)
-    }
-}
-
-impl AsRef<[u8]> for CertificateHash {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl FromStr for CertificateHash {
-    type Err = ParseCertificateHashError;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let pair_length = if text.contains(':') { 3 } else { 2 };
-        let mut hash = [0; 32];
-        if text.len() != hash.len() * pair_length - (pair_length - 2) {
-            return Err(ParseCertificateHashError);
-        }
-        let digit = |byte: u8| char::from(byte).to_digit(16).ok_or(ParseCertificateHashError);
-        for (byte, pair) in hash.iter_mut().zip(text.as_bytes().chunks(pair_length)) {
-            *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
-            if pair.get(2).is_some_and(|&separator| separator != b':') {
-                return Err(ParseCertificateHashError);
-            }
-        }
-        Ok(Self(hash))
-    }
-}
-
-impl fmt::Display for CertificateHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for CertificateHash {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CertificateHash({self})")
-    }
-}
-
 /// Whom one side believes: a client the server it asked for, a server its clients ([`ClientAuth`]). The default is
 /// [`Trust::system`].
 ///
 /// Where an authority vouches for a server, the certificate must name what the client asked for among its subject
 /// alternative names (RFC 9525), be valid now and be meant for servers; one for a client must be meant for clients and
 /// needs no name. Authorities may sign with RSA of 2048 bits or more, ECDSA on P-256 or P-384, or Ed25519. Revocation is
-/// not checked. Clones share what they hold.
+/// not checked. A peer whose own key is RSA of less than 2048 bits is refused, also if it is pinned. Clones share what they
+/// hold.
 #[derive(Clone, Debug)]
 pub struct Trust {
     kind: TrustKind,
@@ -275,6 +249,7 @@ enum TrustKind {
     System(Arc<OnceLock<Result<Authorities, TrustError>>>),
     Authorities(Arc<Authorities>),
     Pinned(Arc<HashSet<CertificateHash>>),
+    PinnedKeys(Arc<HashSet<PublicKeyHash>>),
     Anyone,
 }
 
@@ -295,6 +270,14 @@ impl Trust {
     /// believed.
     pub fn pinned(hashes: impl IntoIterator<Item = impl Into<CertificateHash>>) -> Self {
         TrustKind::Pinned(Arc::new(hashes.into_iter().map(Into::into).collect())).into()
+    }
+
+    /// Believes peers whose public key has one of these hashes, whatever certificate they show for it.
+    ///
+    /// So a certificate may be renewed without a change here as long as its key stays, or a new key be announced beside the
+    /// old. Otherwise as [`Trust::pinned`].
+    pub fn pinned_keys(hashes: impl IntoIterator<Item = impl Into<PublicKeyHash>>) -> Self {
+        TrustKind::PinnedKeys(Arc::new(hashes.into_iter().map(Into::into).collect())).into()
     }
 
     /// Believes peers whose certificate is for the name that was asked for, if one was, and issued by one of the authorities in
@@ -388,7 +371,7 @@ impl Trust {
             TrustKind::System(authorities) => {
                 authorities.get_or_init(Authorities::of_system).as_ref().map(drop).map_err(Clone::clone)
             }
-            TrustKind::Authorities(_) | TrustKind::Pinned(_) | TrustKind::Anyone => Ok(()),
+            TrustKind::Authorities(_) | TrustKind::Pinned(_) | TrustKind::PinnedKeys(_) | TrustKind::Anyone => Ok(()),
         }
     }
 
@@ -469,6 +452,9 @@ impl Trust {
             return Err(CertificateRefusal::NoCertificate);
         }
         let leaf = CertificateDer::from(leaf_der);
+        if let Some(bits) = key::PublicKey::of_certificate(&leaf).and_then(|key| key.weak_rsa_bits()) {
+            return Err(CertificateRefusal::WeakKey { bits });
+        }
         match &self.kind {
             TrustKind::System(authorities) => match authorities.get_or_init(Authorities::of_system) {
                 Ok(authorities) => authorities.verify(server_name, &leaf, &issuers()),
@@ -478,6 +464,11 @@ impl Trust {
             TrustKind::Pinned(pins) => match CertificateHash::of(&leaf) {
                 hash if pins.contains(&hash) => Ok(()),
                 actual => Err(CertificateRefusal::NotPinned { actual }),
+            },
+            TrustKind::PinnedKeys(pins) => match PublicKeyHash::of(&leaf) {
+                Some(hash) if pins.contains(&hash) => Ok(()),
+                Some(actual) => Err(CertificateRefusal::KeyNotPinned { actual }),
+                None => Err(CertificateRefusal::Unacceptable { reason: "it is not X.509 in DER".to_owned() }),
             },
             TrustKind::Anyone => Ok(()),
         }
@@ -502,6 +493,7 @@ impl fmt::Debug for TrustKind {
             Self::System(_) => f.write_str("System"),
             Self::Authorities(authorities) => write!(f, "Authorities({})", authorities.anchors.len()),
             Self::Pinned(pins) => f.debug_tuple("Pinned").field(pins).finish(),
+            Self::PinnedKeys(pins) => f.debug_tuple("PinnedKeys").field(pins).finish(),
             Self::Anyone => f.write_str("Anyone"),
         }
     }
@@ -564,6 +556,18 @@ pub enum CertificateRefusal {
         /// The hash of the certificate that the peer showed.
         actual: CertificateHash,
     },
+    /// The peer's public key is none of the pinned ones.
+    #[error("the peer's public key {actual} is not pinned: it is another peer, an impostor, or has a new key")]
+    KeyNotPinned {
+        /// The hash of the public key that the peer showed.
+        actual: PublicKeyHash,
+    },
+    /// The peer's RSA key is so short that others may have found it.
+    #[error("the peer's RSA key of {bits} bits is too weak; give it a new one, of 2048 bits or more, or on a curve")]
+    WeakKey {
+        /// How many bits it has.
+        bits: usize,
+    },
     /// No certificate could be for the name that was asked for.
     #[error("{name:?} is neither a DNS name nor an IP address; connect with the name in the server's certificate")]
     InvalidServerName {
@@ -621,10 +625,11 @@ impl CertificateRefusal {
             Self::NoCertificate => alert::CERTIFICATE_REQUIRED,
             Self::UnknownIssuer => alert::UNKNOWN_CA,
             Self::Expired | Self::NotYetValid => alert::CERTIFICATE_EXPIRED,
-            Self::NotPinned { .. } => alert::CERTIFICATE_UNKNOWN,
+            Self::NotPinned { .. } | Self::KeyNotPinned { .. } => alert::CERTIFICATE_UNKNOWN,
             Self::InvalidServerName { .. }
             | Self::NameMismatch { .. }
             | Self::AuthorityAsPeer
+            | Self::WeakKey { .. }
             | Self::Unacceptable { .. } => alert::BAD_CERTIFICATE,
             Self::ByVerifier { alert, .. } => *alert,
             Self::VerifierPanicked => alert::INTERNAL_ERROR,
@@ -666,14 +671,31 @@ pub enum IdentityError {
     #[error("no private key given; give PEM with a `PRIVATE KEY`, `EC PRIVATE KEY` or `RSA PRIVATE KEY` section")]
     NoPrivateKey,
     /// The private key is protected by a passphrase.
-    #[error("the private key is encrypted; decrypt it with `openssl pkey -in KEY -out PLAIN_KEY` and give that")]
+    #[error(
+        "the private key is encrypted; give its passphrase to `Identity::from_pem_encrypted`, or decrypt it with \
+         `openssl pkey -in KEY -out PLAIN_KEY` and give that"
+    )]
     EncryptedKey,
+    /// The passphrase is not that of the encrypted private key, or the key is damaged.
+    #[error("the private key cannot be decrypted: the passphrase is wrong, or the key is damaged")]
+    WrongPassphrase,
+    /// The private key is encrypted in a way that is too old, or too rare.
+    #[error("the private key's encryption is not supported; renew it with `openssl pkcs8 -topk8 -in KEY -out KEY_8`")]
+    UnsupportedEncryption,
     /// The private key is not what its container says.
     #[error("the private key cannot be read; convert it with `openssl pkcs8 -topk8 -nocrypt -in KEY -out KEY_8`")]
     UnsupportedKey,
     /// The private key belongs to another certificate.
     #[error("the private key does not belong to the first certificate; give the pair, and that certificate first")]
     KeyMismatch,
+    /// The RSA key is so short that others may find it, and peers would refuse it.
+    #[error(
+        "the RSA key of {bits} bits is too weak; make one of 2048 bits or more, or on P-256, and a certificate for it"
+    )]
+    WeakKey {
+        /// How many bits it has.
+        bits: usize,
+    },
     /// The PEM is damaged.
     #[error("the PEM is damaged: {reason}; export it again")]
     Pem {
@@ -737,11 +759,6 @@ pub enum TrustError {
     },
 }
 
-/// The text is not a [`CertificateHash`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a certificate hash is 64 hexadecimal digits")]
-pub struct ParseCertificateHashError;
-
 fn parse_server_name(name: &str) -> Result<ServerName<'_>, CertificateRefusal> {
     ServerName::try_from(name).map_err(|_| CertificateRefusal::InvalidServerName { name: name.to_owned() })
 }
@@ -762,7 +779,7 @@ fn plain_name(rendered: &str) -> &str {
 fn key_from_pem(pem: &[u8]) -> Result<PrivateKeyDer<'static>, IdentityError> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
         // PKCS#8 names the encryption in the section's label, the older forms in a header inside it.
-        if pem.windows(ENCRYPTED.len()).any(|window| window == ENCRYPTED) {
+        if find(pem, ENCRYPTED).is_some() {
             return IdentityError::EncryptedKey;
         }
         match error {
@@ -770,6 +787,11 @@ fn key_from_pem(pem: &[u8]) -> Result<PrivateKeyDer<'static>, IdentityError> {
             error => IdentityError::Pem { reason: error.to_string() },
         }
     })
+}
+
+/// Where `wanted` begins.
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
 }
 
 /// Reads a file that may hold a key into memory that is zeroed.

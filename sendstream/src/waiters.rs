@@ -8,11 +8,17 @@ use std::{
     future::poll_fn,
     ops::{Deref, DerefMut},
     panic::{self, AssertUnwindSafe},
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
+    thread,
 };
 
-/// The tasks that wait for one kind of event.
+use crate::foreign::discard;
+
+/// The tasks that wait for one kind of event that any number may wait for.
 ///
 /// A waiter is known by its [`WaiterKey`], so polling a thousand times stores one waker. The first waiter, mostly the
 /// only one, is stored without an allocation.
@@ -20,25 +26,60 @@ use std::{
 pub(crate) struct Waiters {
     first: Option<(WaiterKey, Waker)>,
     rest: Vec<(WaiterKey, Waker)>,
-    last_key: u64,
 }
 
-/// Names one waiter among those of one [`Waiters`]; never used twice there.
+/// The one task that waits for a kind of event which only the owner of `&mut` can wait for.
+#[derive(Debug, Default)]
+pub(crate) struct Waiter(Option<Waker>);
+
+impl Waiter {
+    /// Stores `waker`, as [`Waiters::register`] does.
+    pub(crate) fn register(&mut self, waker: &Waker, retired: &mut Vec<Waker>) {
+        match &self.0 {
+            Some(stored) if stored.will_wake(waker) => {}
+            _ => retired.extend(self.0.replace(waker.clone())),
+        }
+    }
+
+    /// Forgets the task. The waker is handed out as by [`Waiters::remove`].
+    #[must_use = "drop the waker after the lock"]
+    pub(crate) fn remove(&mut self) -> Option<Waker> {
+        self.0.take()
+    }
+
+    /// Moves the task into `wakeups`.
+    pub(crate) fn take_into(&mut self, wakeups: &mut Wakeups) {
+        if let Some(waker) = self.0.take() {
+            wakeups.add(waker);
+        }
+    }
+
+    /// [`Self::take_into`] where very many tasks may wait: it does not look whether one is to be woken already, which would
+    /// take time for each pair of them.
+    pub(crate) fn append_to(&mut self, wakeups: &mut Wakeups) {
+        wakeups.rest.extend(self.0.take());
+    }
+
+    /// How many waiters are stored.
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        usize::from(self.0.is_some())
+    }
+}
+
+/// Names one waiter; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct WaiterKey(u64);
 
 impl WaiterKey {
-    /// The waiter behind `poll_*` methods with `&mut self`: there is one, so a later poll replaces the earlier.
-    pub(crate) const OWNER: Self = Self(0);
+    /// A new name, for a future that may be one of several.
+    pub(crate) fn new() -> Self {
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        Self(LAST.fetch_add(1, Ordering::Relaxed))
+    }
 }
 
 impl Waiters {
-    /// A new name for a future that may be one of several.
-    pub(crate) fn new_key(&mut self) -> WaiterKey {
-        self.last_key += 1;
-        WaiterKey(self.last_key)
-    }
-
     /// Stores `waker` for `key`, in place of the one stored before unless both wake the same task. The one that was
     /// replaced goes to `retired`, because dropping it may run foreign code, which must not happen under the lock.
     pub(crate) fn register(&mut self, key: WaiterKey, waker: &Waker, retired: &mut Vec<Waker>) {
@@ -75,12 +116,6 @@ impl Waiters {
         }
     }
 
-    /// [`Self::take_into`] where very many tasks may wait: it does not look whether one is to be woken already, which would
-    /// take time for each pair of them.
-    pub(crate) fn append_to(&mut self, wakeups: &mut Wakeups) {
-        wakeups.rest.extend(self.first.take().into_iter().chain(self.rest.drain(..)).map(|(_, waker)| waker));
-    }
-
     /// How many waiters are stored.
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
@@ -113,12 +148,17 @@ impl Wakeups {
         }
         let mut panicked = None;
         for waker in self.first.into_iter().chain(self.rest) {
-            if let Err(panic) = panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
-                panicked.get_or_insert(panic);
+            match panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
+                Ok(()) => {}
+                Err(panic) if panicked.is_none() => panicked = Some(panic),
+                Err(another) => discard(another),
             }
         }
-        if let Some(panic) = panicked {
-            panic::resume_unwind(panic);
+        match panicked {
+            // A second panic while this thread unwinds would end the process.
+            Some(panic) if thread::panicking() => discard(panic),
+            Some(panic) => panic::resume_unwind(panic),
+            None => {}
         }
     }
 
@@ -127,7 +167,7 @@ impl Wakeups {
         other.first.into_iter().chain(other.rest).for_each(|waker| self.add(waker));
     }
 
-    /// Adds those of `other`, as [`Waiters::append_to`] does.
+    /// Adds those of `other`, as [`Waiter::append_to`] does.
     pub(crate) fn append(&mut self, other: Self) {
         self.rest.extend(other.first.into_iter().chain(other.rest));
     }
@@ -178,7 +218,7 @@ impl<T: Retire> Lock<T> {
     }
 
     /// Whether somebody holds it right now.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub(crate) fn is_locked(&self) -> bool {
         matches!(self.0.try_lock(), Err(std::sync::TryLockError::WouldBlock))
     }
@@ -216,9 +256,6 @@ pub(crate) trait KeyedWait {
     /// What is waited for.
     type Output;
 
-    /// A new name for one future.
-    fn new_key(&self) -> WaiterKey;
-
     /// Looks whether it is there, and otherwise registers `key`'s task.
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output>;
 
@@ -228,22 +265,31 @@ pub(crate) trait KeyedWait {
 
 /// Waits. Dropping the future forgets its waker and changes nothing else.
 pub(crate) async fn wait_for<W: KeyedWait>(what: W) -> W::Output {
-    struct Forget<'a, W: KeyedWait>(&'a W, WaiterKey);
-    impl<W: KeyedWait> Drop for Forget<'_, W> {
+    struct Wait<W: KeyedWait> {
+        what: W,
+        key: WaiterKey,
+        /// Whether a waker may be stored: not if what is waited for was there at once.
+        registered: bool,
+    }
+    impl<W: KeyedWait> Drop for Wait<W> {
         fn drop(&mut self) {
-            drop(self.0.forget(self.1));
+            if self.registered {
+                drop(self.what.forget(self.key));
+            }
         }
     }
-    let registered = Forget(&what, what.new_key());
-    poll_fn(|cx| what.poll(registered.1, cx)).await
+    let mut wait = Wait { what, key: WaiterKey::new(), registered: false };
+    poll_fn(|cx| {
+        let answer = wait.what.poll(wait.key, cx);
+        wait.registered |= answer.is_pending();
+        answer
+    })
+    .await
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    };
+    use std::sync::{Arc, atomic::AtomicUsize};
     use std::task::Wake;
 
     use super::*;
@@ -259,16 +305,18 @@ mod tests {
 
     #[test]
     fn polling_a_thousand_times_stores_one_waker() {
-        let (mut waiters, mut retired) = (Waiters::default(), Vec::new());
-        let key = waiters.new_key();
+        let (mut waiters, mut waiter, mut retired) = (Waiters::default(), Waiter::default(), Vec::new());
+        let key = WaiterKey::new();
         let waker = Waker::from(Arc::new(Count::default()));
         for _ in 0..1000 {
             waiters.register(key, &waker, &mut retired);
-            waiters.register(WaiterKey::OWNER, &waker, &mut retired);
+            waiter.register(&waker, &mut retired);
         }
-        assert_eq!((waiters.len(), retired.len()), (2, 0));
-        waiters.register(key, &Waker::from(Arc::new(Count::default())), &mut retired);
-        assert_eq!((waiters.len(), retired.len()), (2, 1), "another task's takes its place");
+        assert_eq!((waiters.len(), waiter.len(), retired.len()), (1, 1, 0));
+        let another = Waker::from(Arc::new(Count::default()));
+        waiters.register(key, &another, &mut retired);
+        waiter.register(&another, &mut retired);
+        assert_eq!((waiters.len(), waiter.len(), retired.len()), (1, 1, 2), "another task's takes its place");
     }
 
     #[test]
@@ -277,9 +325,9 @@ mod tests {
         let waker = Waker::from(count.clone());
         let mut wakeups = Wakeups::none();
         for _ in 0..2 {
-            let mut waiters = Waiters::default();
-            waiters.register(WaiterKey::OWNER, &waker, &mut Vec::new());
-            waiters.take_into(&mut wakeups);
+            let mut waiter = Waiter::default();
+            waiter.register(&waker, &mut Vec::new());
+            waiter.take_into(&mut wakeups);
         }
         assert_eq!(wakeups.len(), 1);
         wakeups.wake();
@@ -289,7 +337,7 @@ mod tests {
     #[test]
     fn a_removed_waiter_is_forgotten_and_the_others_stay() {
         let mut waiters = Waiters::default();
-        let keys: Vec<_> = (0..3).map(|_| waiters.new_key()).collect();
+        let keys: Vec<_> = (0..3).map(|_| WaiterKey::new()).collect();
         for key in &keys {
             waiters.register(*key, Waker::noop(), &mut Vec::new());
         }

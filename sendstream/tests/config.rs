@@ -176,6 +176,8 @@ fn each_kind_of_stream_has_the_window_that_is_asked_for() {
             uni_stream_receive_window: Some(1 << 12),
             local_bidi_stream_receive_window: Some(1 << 13),
             remote_bidi_stream_receive_window: Some(1 << 14),
+            // No acknowledgement is late then, and nothing is sent again, which would count twice.
+            max_ack_delay: Duration::from_secs(16),
             ..defaults()
         };
         let pair = Pair::with(defaults(), server).await;
@@ -239,5 +241,71 @@ fn streams_go_one_after_the_other_or_in_turn() {
         assert!(fifo >= LENGTH - (1 << 17), "{fifo}");
         let in_turn = first_stream_ahead(StreamScheduling::RoundRobin).await;
         assert!(in_turn <= LENGTH / 2, "{in_turn}");
+    });
+}
+
+#[test]
+fn what_msquic_only_copied_counts_as_acknowledged_with_the_end_of_the_stream() {
+    run(async {
+        let pair = Pair::with(TransportConfig { send_buffering: true, ..defaults() }, defaults()).await;
+        let data = pattern(100_000);
+        let mut stream = pair.client.open_uni().unwrap();
+        drop(stream.send(data.clone()));
+        let mut reading = pair.server.accept_uni().await.unwrap();
+        let mut received = vec![0; data.len()];
+        reading.read_exact(&mut received).await.unwrap();
+        assert!(received == data);
+        // The server has it all, and an answer of its comes after the acknowledgements.
+        pair.server.open_uni().unwrap().finish_with("answer").await.unwrap();
+        pair.client.accept_uni().await.unwrap().read_to_end(10).await.unwrap();
+        {
+            let mut acked = std::pin::pin!(stream.acked());
+            assert!(futures::future::poll_immediate(&mut acked).await.is_none(), "MsQuic has said that it copied");
+        }
+        let last = stream.finish_with("end");
+        assert_eq!(reading.read_to_end(3).await.unwrap(), b"end");
+        last.await.unwrap();
+        stream.acked().await.unwrap();
+        stream.finished().await.unwrap();
+        drop((stream, reading));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn what_msquic_only_copied_is_lost_with_the_connection() {
+    run(async {
+        let pair = Pair::with(TransportConfig { send_buffering: true, ..defaults() }, defaults()).await;
+        let mut stream = pair.client.open_uni().unwrap();
+        let (sent, ()) = futures::join!(stream.send(pattern(1000)), async {
+            let mut reading = pair.server.accept_uni().await.unwrap();
+            reading.read_exact(&mut [0; 1000]).await.unwrap();
+            pair.server.close(9).unwrap();
+        });
+        assert!(matches!(sent, Err(sendstream::WriteError::ConnectionLost(_))), "{sent:?}");
+        drop(stream);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn many_small_writes_arrive_with_send_buffering_and_hystart() {
+    run(async {
+        let transport = TransportConfig { send_buffering: true, hystart: true, ..defaults() };
+        let pair = Pair::with(transport.clone(), transport).await;
+        let data = pattern(3_000_000);
+        let mut stream = pair.client.open_uni().unwrap();
+        let sending = async {
+            for piece in data.chunks(1000) {
+                stream.write_chunk(sendstream::Bytes::copy_from_slice(piece)).await.unwrap();
+            }
+            stream.finished().await.unwrap();
+        };
+        let ((), received) = futures::join!(sending, async {
+            pair.server.accept_uni().await.unwrap().read_to_end(data.len()).await.unwrap()
+        });
+        assert!(received == data);
+        drop(stream);
+        pair.end().await;
     });
 }

@@ -5,10 +5,11 @@ mod support;
 use std::{sync::Arc, time::Duration};
 
 use futures::future::poll_immediate;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sendstream::{
     BindError, Client, ConfigError, ConnectError, ConnectionError, Identity, Server, TransportConfig, Trust,
 };
-use support::{Endpoints, Pair, run};
+use support::{Endpoints, Pair, TIMEOUT, run};
 
 #[test]
 fn both_sides_know_what_was_negotiated() {
@@ -131,7 +132,9 @@ fn a_refused_connection_says_so() {
 fn more_connections_than_the_backlog_are_refused_and_counted() {
     run(async {
         let server = TransportConfig { accept_backlog: 1, ..Default::default() };
-        let endpoints = Endpoints::with(TransportConfig::default(), server);
+        // The clients send their first packet once: sent again, it would be one more connection to refuse.
+        let client = TransportConfig { initial_rtt: Duration::from_secs(600), ..Default::default() };
+        let endpoints = Endpoints::with(client, server);
         let mut first = Box::pin(endpoints.client.connect(endpoints.address, "localhost"));
         assert!(poll_immediate(&mut first).await.is_none());
         // One of the two is in the backlog when the other comes; which, the network decides.
@@ -140,7 +143,7 @@ fn more_connections_than_the_backlog_are_refused_and_counted() {
             futures::future::Either::Left((refused, _)) | futures::future::Either::Right((refused, _)) => refused,
         };
         assert!(matches!(refused, Err(ConnectError::Connection(ConnectionError::Refused))), "{refused:?}");
-        assert_eq!(endpoints.server.refused(), 1);
+        assert_eq!(endpoints.server.stats().refused, 1);
         endpoints.end().await;
     });
 }
@@ -179,7 +182,7 @@ fn giving_up_while_connecting_leaves_nothing_behind() {
 #[test]
 fn an_idle_connection_times_out() {
     run(async {
-        let idle = TransportConfig { idle_timeout: Some(Duration::from_millis(200)), ..Default::default() };
+        let idle = TransportConfig { idle_timeout: Some(TIMEOUT), ..Default::default() };
         let pair = Pair::with(idle, TransportConfig::default()).await;
         let mut stream = pair.client.open_uni().unwrap();
         stream.send("x").await.unwrap();
@@ -319,6 +322,9 @@ fn an_aborted_stream_that_the_peer_never_admitted_does_not_hold_the_connection()
 
 #[test]
 fn servers_on_port_0_never_share_a_port() {
+    // Each server has a socket for each processor, and the limit that shells begin with is 1024 files.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     run(async {
         let identity = Identity::self_signed(["localhost"]).unwrap();
         let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();

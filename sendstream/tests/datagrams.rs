@@ -2,22 +2,17 @@
 
 mod support;
 
-use std::{
-    collections::HashMap,
-    net::{SocketAddr, UdpSocket},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
-    thread,
-    time::Duration,
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
 };
 
 use futures::future::{Either, join_all, poll_immediate, select};
 use sendstream::{Bytes, ConnectionError, DatagramFate, SendDatagramError, TransportConfig};
 use support::{
-    Endpoints, Pair, pattern,
+    Endpoints, Pair, TIMEOUT, pattern,
     peer::{self, Peer, Role},
+    relay::{Faults, Relay},
     run,
 };
 
@@ -224,13 +219,14 @@ fn both_sides_know_what_they_can_send_as_soon_as_they_are_connected() {
 fn a_close_ends_what_is_pending_with_its_cause() {
     run(async {
         let endpoints = Endpoints::new();
-        // None of the datagrams arrives, so none is acknowledged, and congestion control holds most of them back.
-        let relay = Relay::start(endpoints.address);
-        let (connection, server) = futures::join!(endpoints.client.connect(relay.address, "localhost"), async {
+        // Nothing that the client sends arrives any more, so nothing is acknowledged that would tell what is lost, and
+        // congestion control holds most of the datagrams back.
+        let relay = Relay::start(endpoints.address, Faults::none());
+        let (connection, server) = futures::join!(endpoints.client.connect(relay.address(), "localhost"), async {
             endpoints.server.accept().await.unwrap().accept().await.unwrap()
         });
         let connection = connection.unwrap();
-        relay.lose_from(900);
+        relay.lose_from(0);
         let dropped = Arc::new(AtomicUsize::new(0));
         let mut sending: Vec<_> = (0..2000)
             .map(|_| connection.send_datagram(Bytes::from_owner(Owner(vec![0; 900], dropped.clone()))))
@@ -257,7 +253,7 @@ fn a_close_ends_what_is_pending_with_its_cause() {
 fn a_peer_that_is_gone_is_the_cause() {
     run(async {
         let mut peer = Peer::start("peer_process", Role::Hold);
-        let timeout = TransportConfig { disconnect_timeout: Duration::from_millis(500), ..Default::default() };
+        let timeout = TransportConfig { disconnect_timeout: TIMEOUT, ..Default::default() };
         let (client, connection) = peer.connect(timeout).await;
         peer.kill();
         let mut sending = connection.send_datagram("x");
@@ -305,17 +301,17 @@ fn a_datagram_on_its_way_holds_the_connection_as_a_handle_does() {
 fn a_datagram_whose_packet_is_lost_is_suspected_first_and_never_sent_again() {
     run(async {
         let endpoints = Endpoints::new();
-        let relay = Relay::start(endpoints.address);
-        let (client, server) = futures::join!(endpoints.client.connect(relay.address, "localhost"), async {
+        let relay = Relay::start(endpoints.address, Faults::none());
+        let (client, server) = futures::join!(endpoints.client.connect(relay.address(), "localhost"), async {
             endpoints.server.accept().await.unwrap().accept().await.unwrap()
         });
         let client = client.unwrap();
         relay.lose_from(700);
         let mut lost = client.send_datagram(vec![0; 700]);
-        assert_eq!(lost.progress().await, Ok(DatagramFate::Sent));
+        // Once it is sent, the next has a packet of its own.
+        let mut steps = vec![lost.progress().await.unwrap()];
         // Only what is acknowledged later shows that something is missing.
         let mut later = 0u32;
-        let mut steps = Vec::new();
         while steps.last() != Some(&DatagramFate::Lost) {
             let (step, others) = (Box::pin(lost.progress()), client.send_datagram(later.to_be_bytes().to_vec()));
             match select(step, others).await {
@@ -324,7 +320,9 @@ fn a_datagram_whose_packet_is_lost_is_suspected_first_and_never_sent_again() {
             }
             later += 1;
         }
-        assert_eq!(steps, [DatagramFate::Suspected, DatagramFate::Lost]);
+        // A step that was overtaken before anybody looked is left out.
+        let mut all = [DatagramFate::Sent, DatagramFate::Suspected, DatagramFate::Lost].into_iter();
+        assert!(steps.iter().all(|step| all.any(|next| next == *step)), "{steps:?}");
         assert!(lost.was_suspected());
         assert_eq!(lost.await, Ok(DatagramFate::Lost));
         assert_eq!(server.read_datagram().await.unwrap(), &0u32.to_be_bytes()[..]);
@@ -334,63 +332,4 @@ fn a_datagram_whose_packet_is_lost_is_suspected_first_and_never_sent_again() {
         drop((client, server));
         endpoints.end().await;
     });
-}
-
-/// Passes packets on between one server and its clients, but for the large ones of clients, from some moment on.
-struct Relay {
-    address: SocketAddr,
-    /// How long what is lost is at least, in bytes.
-    limit: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
-}
-
-impl Relay {
-    fn start(server: SocketAddr) -> Self {
-        let front = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
-        front.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-        let relay = Self {
-            address: front.local_addr().unwrap(),
-            limit: Arc::new(AtomicUsize::new(usize::MAX)),
-            stop: Arc::default(),
-        };
-        let (limit, stop) = (relay.limit.clone(), relay.stop.clone());
-        thread::spawn(move || {
-            let mut backs: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
-            let mut packet = [0; 65_536];
-            while !stop.load(Ordering::SeqCst) {
-                let Ok((length, client)) = front.recv_from(&mut packet) else { continue };
-                if length >= limit.load(Ordering::SeqCst) {
-                    continue;
-                }
-                let back = backs.entry(client).or_insert_with(|| {
-                    let back = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
-                    back.connect(server).unwrap();
-                    back.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
-                    let (back_to, front, stop) = (back.clone(), front.clone(), stop.clone());
-                    thread::spawn(move || {
-                        let mut packet = [0; 65_536];
-                        while !stop.load(Ordering::SeqCst) {
-                            if let Ok(length) = back_to.recv(&mut packet) {
-                                let _ = front.send_to(&packet[..length], client);
-                            }
-                        }
-                    });
-                    back
-                });
-                let _ = back.send(&packet[..length]);
-            }
-        });
-        relay
-    }
-
-    /// Loses what has `limit` bytes or more from now on.
-    fn lose_from(&self, limit: usize) {
-        self.limit.store(limit, Ordering::SeqCst);
-    }
-}
-
-impl Drop for Relay {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-    }
 }

@@ -6,7 +6,7 @@ use std::any::Any;
 
 use futures::FutureExt;
 use sendstream::{Client, Identity, Registration, Server, Trust};
-use support::run;
+use support::{Pair, run};
 
 /// One of everything, alive: registration handle, endpoints, both ends of a connection, both halves of a busy stream, a
 /// chunk that was read, and a stream that never started.
@@ -87,4 +87,21 @@ fn things_may_be_dropped_by_many_threads_at_once() {
             registration.wait_idle().await;
         });
     }
+}
+
+#[test]
+fn two_ends_that_finished_streams_which_nobody_accepts_do_not_wait_for_each_other() {
+    run(async {
+        let Pair { client, server, endpoints } = Pair::new().await;
+        // More than the peer takes before somebody reads.
+        let unread = vec![0; 3 << 20];
+        for connection in [&client, &server] {
+            let mut send = connection.open_uni().unwrap();
+            drop(send.finish_with(unread.clone()));
+            let (mut send, _recv) = connection.open_bi().unwrap();
+            drop(send.finish_with(unread.clone()));
+        }
+        drop((client, server));
+        endpoints.end().await;
+    });
 }

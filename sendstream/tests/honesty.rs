@@ -2,11 +2,10 @@
 
 mod support;
 
-use std::time::Duration;
-
 use futures::future::poll_immediate;
 use sendstream::{ConnectionError, TransportConfig, WriteError};
 use support::{
+    TIMEOUT,
     peer::{self, Peer, Role},
     run,
 };
@@ -17,7 +16,7 @@ fn peer_process() {
 }
 
 fn quick() -> TransportConfig {
-    TransportConfig { idle_timeout: Some(Duration::from_millis(1500)), ..Default::default() }
+    TransportConfig { idle_timeout: Some(TIMEOUT), ..Default::default() }
 }
 
 fn is_lost(error: &WriteError) -> bool {

@@ -4,36 +4,29 @@ mod support;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use quinn::crypto::rustls::QuicServerConfig;
 use sendstream::{
-    Bytes, CertificateHash, Client, ConnectionError, DatagramFate, Identity, ReadError, SendDatagramError, Server,
-    Trust, WriteError,
+    Bytes, CertificateHash, Client, ConnectError, ConnectionError, DatagramFate, Identity, ReadError,
+    SendDatagramError, Server, TransportConfig, Trust, WriteError,
 };
-use support::{pattern, run};
-
-/// Runs on tokio, which quinn needs, within the tests' bound on hanging.
-fn on_tokio(test: impl Future<Output = ()> + Send + 'static) {
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    run(async move {
-        tokio.block_on(test);
-        tokio.shutdown_background();
-    });
-}
+use support::{
+    foreign::{self, on_tokio},
+    pattern,
+};
 
 /// Our server and a quinn client that trusts it, connected.
 async fn quinn_to_us() -> (Server, quinn::Endpoint, quinn::Connection, sendstream::Connection) {
+    quinn_to_us_with(TransportConfig::default()).await
+}
+
+/// The same with these settings for our server.
+async fn quinn_to_us_with(
+    transport: TransportConfig,
+) -> (Server, quinn::Endpoint, quinn::Connection, sendstream::Connection) {
     let identity = Identity::self_signed(["localhost"]).unwrap();
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(identity.certificate().clone()).unwrap();
-    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"test".to_vec()];
-    let server = Server::builder().identity(identity).alpn(["test"]).bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
+    let endpoint = foreign::client(&identity);
+    let server = Server::builder().identity(identity).alpn(["test"]).transport(transport);
+    let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address: SocketAddr = server.local_addr().unwrap();
     let (theirs, ours) = futures::join!(async { endpoint.connect(address, "localhost").unwrap().await }, async {
         server.accept().await.unwrap().accept().await
@@ -50,7 +43,7 @@ async fn us_to_quinn() -> (quinn::Endpoint, Client, quinn::Connection, sendstrea
 async fn us_to_quinn_with(
     transport: quinn::TransportConfig,
 ) -> (quinn::Endpoint, Client, quinn::Connection, sendstream::Connection) {
-    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let key = generate();
     let certificate = key.cert.der().clone();
     let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .with_protocol_versions(&[&rustls::version::TLS13])
@@ -184,6 +177,124 @@ fn our_client_and_a_quinn_server_understand_each_other() {
         drop(ours);
         client.wait_idle().await;
     });
+}
+
+/// Sends `data` from `ours` to `theirs` and the other way round.
+async fn both_ways(theirs: &quinn::Connection, ours: &sendstream::Connection, data: &[u8]) {
+    let (mut send, mut recv) = ours.open_bi().unwrap();
+    let answering = async {
+        let (mut send, mut recv) = theirs.accept_bi().await.unwrap();
+        send.write_all(&recv.read_to_end(usize::MAX).await.unwrap()).await.unwrap();
+        send.finish().unwrap();
+    };
+    let asking = async {
+        drop(send.finish_with(data.to_vec()));
+        recv.read_to_end(usize::MAX).await.unwrap()
+    };
+    let (answer, ()) = futures::join!(asking, answering);
+    assert!(answer == data);
+}
+
+#[test]
+fn quinn_may_update_the_keys() {
+    on_tokio(async {
+        let (server, _endpoint, theirs, ours) = quinn_to_us().await;
+        let before = ours.stats().await.unwrap().key_updates;
+        both_ways(&theirs, &ours, b"with the first keys").await;
+        for update in 1..=3 {
+            // quinn does nothing while it still keeps the keys from before the last update.
+            while ours.stats().await.unwrap().key_updates < before + update {
+                theirs.force_key_update();
+                both_ways(&theirs, &ours, &pattern(10_000)).await;
+            }
+        }
+        drop(ours);
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn we_may_update_the_keys_and_quinn_follows() {
+    on_tokio(async {
+        let transport = TransportConfig { key_update_after: 500_000, ..Default::default() };
+        let (server, _endpoint, theirs, ours) = quinn_to_us_with(transport).await;
+        both_ways(&theirs, &ours, &pattern(3_000_000)).await;
+        let stats = ours.stats().await.unwrap();
+        assert!(stats.key_updates >= 2, "{stats:?}");
+        drop(ours);
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn a_quinn_client_may_move_to_another_port() {
+    on_tokio(async {
+        let (server, endpoint, theirs, ours) = quinn_to_us().await;
+        both_ways(&theirs, &ours, b"from the first port").await;
+        let validated = sendstream::counters().unwrap().paths_validated;
+        endpoint.rebind(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
+        both_ways(&theirs, &ours, b"from the second port").await;
+        // The server goes on with the new path as soon as the client has proved that it is there.
+        while sendstream::counters().unwrap().paths_validated == validated {
+            both_ways(&theirs, &ours, b"more").await;
+        }
+        assert_eq!(ours.close_reason(), None);
+        drop(ours);
+        server.shutdown().await;
+    });
+}
+
+/// Shows a certificate with a key that is another one's.
+#[derive(Debug)]
+struct Impostor(Arc<rustls::sign::CertifiedKey>);
+
+impl rustls::server::ResolvesServerCert for Impostor {
+    fn resolve(&self, _: rustls::server::ClientHello<'_>) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        Some(self.0.clone())
+    }
+}
+
+#[test]
+fn a_server_without_the_key_of_its_certificate_is_refused() {
+    on_tokio(async {
+        let (real, own) = (generate(), generate());
+        let certificate = real.cert.der().clone();
+        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
+        let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
+        let certified = rustls::sign::CertifiedKey::new(vec![certificate.clone()], key);
+        let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_no_client_auth()
+            .with_cert_resolver(Arc::new(Impostor(Arc::new(certified))));
+        tls.alpn_protocols = vec![b"test".to_vec()];
+        let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+        let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+        // Even whoever believes anyone believes no signature that is wrong.
+        for trust in [Trust::pinned([CertificateHash::of(&certificate)]), Trust::dangerous_accept_any_certificate()] {
+            let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+            let address = endpoint.local_addr().unwrap();
+            let (ours, theirs) =
+                futures::join!(client.connect(address, "localhost"), async { endpoint.accept().await.unwrap().await });
+            const DECRYPT_ERROR: u8 = 51;
+            let error = ours.unwrap_err();
+            assert!(
+                matches!(error, ConnectError::Connection(ConnectionError::Tls { alert: DECRYPT_ERROR, .. })),
+                "{error}"
+            );
+            match theirs.unwrap_err() {
+                quinn::ConnectionError::ConnectionClosed(close) => {
+                    assert_eq!(u64::from(close.error_code), 0x100 + u64::from(DECRYPT_ERROR));
+                }
+                other => panic!("{other}"),
+            }
+            client.wait_idle().await;
+        }
+    });
+}
+
+fn generate() -> rcgen::CertifiedKey<rcgen::KeyPair> {
+    rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
 }
 
 #[test]

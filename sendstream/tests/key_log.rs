@@ -11,7 +11,7 @@ use std::{
 };
 
 use quinn::crypto::rustls::QuicServerConfig;
-use sendstream::{CertificateHash, Client, ClientBuilder, ConfigError, Trust};
+use sendstream::{BindError, CertificateHash, Client, ClientBuilder, ConfigError, Identity, Server, Trust};
 use support::{Endpoints, run};
 
 const LABELS: [&str; 4] = [
@@ -107,6 +107,39 @@ fn every_connection_appends_its_lines_before_connect_resolves() {
         client.wait_idle().await;
         endpoints.end().await;
     });
+}
+
+#[test]
+fn a_servers_key_log_has_what_its_clients_has() {
+    run(async {
+        let directory = tempfile::tempdir().unwrap();
+        let path = |name: &str| directory.path().join(name);
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let trust = Trust::pinned([identity.certificate_sha256()]);
+        let server = Server::builder().identity(identity).alpn(["test"]).key_log(path("server"));
+        let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = Client::builder().alpn(["test"]).trust(trust).key_log(path("client")).build().unwrap();
+        let address = server.local_addr().unwrap();
+        for connections in 1..=3 {
+            let (ours, theirs) = futures::join!(client.connect(address, "localhost"), async {
+                server.accept().await.unwrap().accept().await
+            });
+            assert_eq!(lines_of(&path("server")), lines_of(&path("client")));
+            assert_eq!(lines_of(&path("server")).len(), LABELS.len() * connections);
+            drop((ours.unwrap(), theirs.unwrap()));
+        }
+        client.wait_idle().await;
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn a_servers_key_log_that_cannot_be_written_is_an_error_of_the_builder() {
+    let directory = tempfile::tempdir().unwrap();
+    let identity = Identity::self_signed(["localhost"]).unwrap();
+    let server = Server::builder().identity(identity).alpn(["test"]).key_log(directory.path());
+    let error = server.bind("127.0.0.1:0".parse().unwrap()).map(drop).unwrap_err();
+    assert!(matches!(error, BindError::Config(ConfigError::KeyLog { .. })), "{error}");
 }
 
 #[cfg(unix)]

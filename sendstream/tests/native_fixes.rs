@@ -4,10 +4,10 @@
 
 mod support;
 
-use std::{net::UdpSocket, thread};
+use std::{net::UdpSocket, thread, time::Duration};
 
 use sendstream::{Client, ConnectError, ConnectionError, Identity, Server, Trust};
-use support::{Endpoints, forwarder::Forwarder, run};
+use support::{Endpoints, Pair, forwarder::Forwarder, run};
 
 /// The edits `removed-path-*`: whoever forwards a client's packets may give each another port to come from.
 #[test]
@@ -97,6 +97,29 @@ fn a_certificate_of_any_size_ends_in_a_connection_or_an_error() {
             server.shutdown().await;
             client.wait_idle().await;
         }
+    });
+}
+
+/// The edit `blocked-answered-with-news-only`.
+#[test]
+fn a_stream_that_waits_for_its_reader_does_not_fill_the_network() {
+    run(async {
+        let pair = Pair::new().await;
+        let mut send = pair.client.open_uni().unwrap();
+        drop(send.finish_with(vec![0; 3 << 20]));
+        let mut recv = pair.server.accept_uni().await.unwrap();
+        // The window is full, and the sender says that it waits.
+        while pair.client.stats().await.unwrap().sent.stream_bytes < 1 << 20 {}
+        let before = pair.client.stats().await.unwrap().sent.packets;
+        thread::sleep(Duration::from_secs(1));
+        let said = pair.client.stats().await.unwrap().sent.packets - before;
+        println!("{said} packets in a second in which nothing is read");
+        // It was 10,000 and more, on a busy machine. One for each acknowledgement, which comes after its delay, is 40.
+        assert!(said < 1000, "{said}");
+        assert_eq!(recv.read_to_end(3 << 20).await.unwrap().len(), 3 << 20);
+        send.finished().await.unwrap();
+        drop((send, recv));
+        pair.end().await;
     });
 }
 

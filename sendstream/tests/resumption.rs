@@ -18,7 +18,7 @@ use sendstream::{
     ConnectionError, Identity, MemorySessionCache, Resumption, Server, ServerBuilder, SessionCache, SessionKey,
     TicketKey, TransportConfig, Trust,
 };
-use support::run;
+use support::{TIMEOUT, run};
 
 fn identity() -> Identity {
     Identity::self_signed(["localhost"]).unwrap()
@@ -489,5 +489,23 @@ fn a_cache_that_panics_costs_the_ticket_only() {
         }
         assert_eq!(*cache.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner), 2);
         end([client], [server]).await;
+    });
+}
+
+#[test]
+fn a_verifier_that_never_answers_about_a_ticket_is_waited_for_as_long_as_a_handshake_may_take() {
+    run(async {
+        let own = identity();
+        let server = bind(server(&own));
+        let cache = Arc::default();
+        get_ticket(&client(pinned(&own), &cache).build().unwrap(), &server).await;
+        let trust = pinned(&own).verify_with(|_| std::future::pending());
+        let transport = TransportConfig { handshake_timeout: TIMEOUT, ..TransportConfig::default() };
+        let client = client(trust, &cache).transport(transport).build().unwrap();
+        let error = client.connect(server.local_addr().unwrap(), "localhost").await.unwrap_err();
+        assert!(matches!(error, ConnectError::Connection(ConnectionError::TimedOut)), "{error}");
+        assert_eq!(server.stats().waiting, 0, "nothing was sent");
+        client.wait_idle().await;
+        server.shutdown().await;
     });
 }

@@ -27,14 +27,17 @@ fn a_connection_counts_what_it_sends_and_receives() {
         assert!(client.sent.bytes > client.sent.stream_bytes, "{client:?}");
         assert!(client.sent.packets >= client.sent.ack_eliciting_packets, "{client:?}");
         assert!(client.sent.ack_eliciting_packets > 600, "{client:?}");
-        assert_eq!(server.received.stream_bytes, 1_000_000, "{server:?}");
+        // What was sent again may have come twice.
+        let received = server.received.stream_bytes;
+        assert!((1_000_000..=client.sent.stream_bytes).contains(&received), "{client:?} {server:?}");
         assert!(server.received.packets > 600, "{server:?}");
         assert!(client.received.ack_frames > 0, "{client:?}");
         for stats in [client, server] {
             let (min, max) = (stats.min_rtt.unwrap(), stats.max_rtt.unwrap());
             assert!(Duration::ZERO < min && min <= max && max < Duration::from_secs(60), "{stats:?}");
             assert!(stats.rtt <= max, "{stats:?}");
-            assert!(stats.congestion_window > 10_000, "{stats:?}");
+            // However much was lost: two packets (RFC 9002 §7.2).
+            assert!(stats.congestion_window >= 2 * 1200, "{stats:?}");
             assert!((1248..=1500).contains(&stats.path_mtu), "{stats:?}");
             assert!(stats.handshake.initial_done.unwrap() <= stats.handshake.handshake_done.unwrap(), "{stats:?}");
             assert!(stats.handshake.client_flight_1_bytes > 0, "{stats:?}");
@@ -73,8 +76,9 @@ fn the_numbers_outlive_the_connection() {
         pair.client.close(3).unwrap();
         pair.client.closed().await;
         pair.server.closed().await;
-        assert_eq!(pair.client.stats().await.unwrap().sent.stream_bytes, 4);
-        assert_eq!(pair.server.stats().await.unwrap().received.stream_bytes, 4);
+        // More if it was sent again.
+        assert!(pair.client.stats().await.unwrap().sent.stream_bytes >= 4);
+        assert!(pair.server.stats().await.unwrap().received.stream_bytes >= 4);
         pair.end().await;
     });
 }

@@ -2,13 +2,13 @@
 
 mod support;
 
-use std::{fmt::Debug, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt::Debug, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, join_all, poll_immediate};
 use sendstream::{Connection, ConnectionError, RecvStream, SendStream, TransportConfig};
 use support::{
-    Endpoints,
+    Endpoints, TIMEOUT,
     peer::{self, Peer, Role},
     run,
 };
@@ -33,10 +33,13 @@ fn narrow() -> TransportConfig {
         send_window: Some(64 << 10),
         stream_receive_window: 64 << 10,
         max_concurrent_uni_streams: 8,
-        idle_timeout: Some(Duration::from_secs(2)),
-        keep_alive: Some(Duration::from_millis(50)),
         ..Default::default()
     }
+}
+
+/// The same, and it soon finds out that the peer is gone.
+fn short_lived() -> TransportConfig {
+    TransportConfig { idle_timeout: Some(TIMEOUT), ..narrow() }
 }
 
 async fn flooded(connection: &Connection) -> SendStream {
@@ -180,8 +183,7 @@ fn the_peers_close_ends_everything() {
 fn a_killed_peer_ends_everything() {
     run(async {
         let mut peer = Peer::start("peer_process", Role::Hold);
-        let transport = TransportConfig { max_concurrent_uni_streams: 8, ..narrow() };
-        let (_client, connection) = peer.connect(transport).await;
+        let (_client, connection) = peer.connect(short_lived()).await;
         let (mut pending, _streams) = sending(&connection).await;
         let accepting = connection.clone();
         pending.push(("accept_uni", told(async move { accepting.accept_uni().await })));
@@ -199,7 +201,7 @@ fn a_killed_peer_ends_everything() {
 fn a_silent_peer_ends_everything_when_the_idle_timeout_runs_out() {
     run(async {
         let peer = Peer::start("peer_process", Role::Hold);
-        let (_client, connection) = peer.connect(narrow()).await;
+        let (_client, connection) = peer.connect(short_lived()).await;
         let (mut pending, _streams) = sending(&connection).await;
         let closing = connection.clone();
         pending.push(("closed", async move { format!("{:?}", closing.closed().await) }.boxed()));

@@ -2,10 +2,7 @@
 
 mod support;
 
-use std::{
-    future::{self, Future},
-    time::Duration,
-};
+use std::future::{self, Future};
 
 use futures::{
     StreamExt,
@@ -19,7 +16,7 @@ use sendstream::{
     CertificateRefusal, Client, ClientAuth, ConnectError, Connection, ConnectionError, Identity, PeerCertificate,
     Server, TransportConfig, Trust,
 };
-use support::run;
+use support::{Endpoints, TIMEOUT, run};
 
 /// A private authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -108,8 +105,15 @@ impl Meeting {
     async fn refused_by_server(self) -> (CertificateRefusal, u8) {
         let Err(ConnectionError::CertificateRefused(refusal)) = self.accepted else { panic!("{:?}", self.accepted) };
         let error = match self.connected {
-            // A client is done with the handshake before it is judged.
-            Ok(connection) => connection.closed().await,
+            // A client is done with the handshake before it is judged. What it sends goes nowhere: the server has no connection
+            // that could give it to anybody, and does not acknowledge it.
+            Ok(connection) => {
+                if let Ok(mut stream) = connection.open_uni() {
+                    drop(stream.finish_with("for nobody"));
+                    assert!(stream.finished().await.is_err());
+                }
+                connection.closed().await
+            }
             Err(ConnectError::Connection(error)) => error,
             Err(error) => panic!("{error}"),
         };
@@ -184,6 +188,20 @@ async fn early(server: &Server, client: &Client, accepting: &mut (impl Future + 
         Either::Left((connected, _)) => connected.unwrap(),
         Either::Right(_) => panic!("accepted before it was judged"),
     }
+}
+
+/// MsQuic's workers serve connections in turn: when these are done, what had arrived before them has been dealt with.
+async fn others_come_and_go() {
+    let endpoints = Endpoints::new();
+    for _ in 0..20 {
+        let (client, server) = endpoints.connect().await;
+        let mut stream = client.open_uni().unwrap();
+        let read = async { server.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
+        let (sent, read) = futures::join!(stream.finish_with("hello"), read);
+        sent.unwrap();
+        assert_eq!(read, b"hello");
+    }
+    endpoints.end().await;
 }
 
 fn no() -> CertificateRefusal {
@@ -306,6 +324,7 @@ fn a_server_that_is_not_believed_is_refused_with_the_reason() {
         });
         let self_signed = Identity::self_signed(["localhost"]).unwrap();
         let actual = self_signed.certificate_sha256();
+        let actual_key = self_signed.public_key_sha256();
         let by = |authority: &Authority, name: &str| authority.issue(name);
         for (identity, trust, name, refusal, alert) in [
             (by(&authority, "server.test"), authority.trust(), "localhost", mismatch("localhost", "server.test"), 42),
@@ -318,7 +337,14 @@ fn a_server_that_is_not_believed_is_refused_with_the_reason() {
             (self_signed.clone(), authority.trust(), "localhost", CertificateRefusal::UnknownIssuer, 48),
             (self_signed.clone(), Trust::system(), "localhost", CertificateRefusal::UnknownIssuer, 48),
             (by(&authority, "localhost"), Trust::system(), "localhost", CertificateRefusal::UnknownIssuer, 48),
-            (self_signed, Trust::pinned([[7; 32]]), "localhost", CertificateRefusal::NotPinned { actual }, 46),
+            (self_signed.clone(), Trust::pinned([[7; 32]]), "localhost", CertificateRefusal::NotPinned { actual }, 46),
+            (
+                self_signed,
+                Trust::pinned_keys([[7; 32]]),
+                "localhost",
+                CertificateRefusal::KeyNotPinned { actual: actual_key },
+                46,
+            ),
         ] {
             let told = format!("{name}: {refusal}");
             let refused = Meeting::with_server(identity, trust, name).await.refused_by_client().await;
@@ -341,6 +367,23 @@ fn a_server_is_believed_under_the_name_or_address_of_its_certificate() {
         {
             Meeting::with_server(authority.issue(certified), authority.trust(), name).await.accepted().await;
         }
+    });
+}
+
+#[test]
+fn a_pinned_key_is_believed_on_either_side() {
+    run(async {
+        let identity = Identity::self_signed(["elsewhere"]).unwrap();
+        let trust = Trust::pinned_keys([identity.public_key_sha256()]);
+        let meeting = Meeting::with_server(identity.clone(), trust.clone(), "localhost").await;
+        let peer = meeting.connected.as_ref().unwrap().peer_identity().unwrap();
+        assert_eq!(peer.public_key_sha256(), Some(identity.public_key_sha256()));
+        meeting.accepted().await;
+        Meeting::with_client(ClientAuth::Required(trust.clone()), Some(identity)).await.accepted().await;
+        let other = Identity::self_signed(["elsewhere"]).unwrap();
+        let refusal = CertificateRefusal::KeyNotPinned { actual: other.public_key_sha256() };
+        let refused = Meeting::with_client(ClientAuth::Required(trust), Some(other)).await.refused_by_server().await;
+        assert_eq!(refused, (refusal, 46));
     });
 }
 
@@ -434,8 +477,8 @@ fn what_a_client_sends_while_the_server_thinks_waits_for_the_answer() {
             drop(stream.finish_with("early"));
             let (peer, say) = asked(&mut accepting, &mut questions).await;
             assert_eq!((peer.server_name(), peer.verified()), (None, Ok(())));
-            // Nothing tells that it has come, so it gets some time to.
-            std::thread::sleep(Duration::from_millis(50));
+            while connection.stats().await.unwrap().sent.stream_bytes < 5 {}
+            others_come_and_go().await;
             assert!(futures::poll!(&mut accepting).is_pending(), "not before the answer");
             say.send(answer.clone()).unwrap();
             match (accepting.await, answer) {
@@ -530,7 +573,7 @@ fn a_verifier_that_never_answers_is_let_go_with_the_handshake() {
     run(async {
         let authority = Authority::new();
         let (trust, mut questions) = thinking(authority.trust());
-        let transport = TransportConfig { handshake_timeout: Duration::from_millis(500), ..TransportConfig::default() };
+        let transport = TransportConfig { handshake_timeout: TIMEOUT, ..TransportConfig::default() };
         let server = Server::builder().identity(authority.issue("localhost")).alpn(["test"]);
         let server = server.transport(transport.clone()).bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let client = Client::builder().alpn(["test"]).trust(trust).transport(transport).build().unwrap();

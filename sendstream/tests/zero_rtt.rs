@@ -6,9 +6,13 @@ use std::{net::SocketAddr, sync::Arc};
 
 use sendstream::{
     Client, Connection, ConnectionError, EarlyConnection, Identity, MemorySessionCache, RecvStream, Resumption, Server,
-    SessionCache, SessionKey, TicketKey, TransportConfig, Trust,
+    SessionCache, SessionKey, TicketKey, TransportConfig, Trust, WriteError,
 };
-use support::{pattern, poll_once, relay::Relay, run};
+use support::{
+    TIMEOUT, pattern, poll_once,
+    relay::{Faults, Relay},
+    run,
+};
 
 /// A server that takes early data, and a client that has a ticket for it. Between them is a relay.
 struct Endpoints {
@@ -24,7 +28,7 @@ impl Endpoints {
         let identity = Identity::self_signed(["localhost"]).unwrap();
         let server = server(&identity, Resumption::ResumeAndZeroRtt, TransportConfig::default());
         let (client, cache) = client(&identity, &["test"]);
-        let relay = Relay::to(server.local_addr().unwrap());
+        let relay = Relay::start(server.local_addr().unwrap(), Faults::none());
         let endpoints = Self { identity, relay, server, client, cache };
         endpoints.get_ticket().await;
         endpoints
@@ -240,7 +244,7 @@ fn a_server_that_resumes_only_refuses_early_data_and_gets_it_once() {
     run(async {
         let endpoints = Endpoints::new().await;
         let careful = server(&endpoints.identity, Resumption::Resume, TransportConfig::default());
-        let relay = Relay::to(careful.local_addr().unwrap());
+        let relay = Relay::start(careful.local_addr().unwrap(), Faults::none());
         // The ticket is of a server that takes early data.
         let early = connect_early(&endpoints.client, &relay).await;
         let (connected, received) = send_five(early, &relay, &careful).await;
@@ -371,6 +375,94 @@ fn a_server_may_let_go_of_early_data_it_does_not_want() {
         };
         assert!(matches!(error, ConnectionError::Refused | ConnectionError::ApplicationClosed { .. }), "{error}");
         drop(stream);
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_handshake_that_began_with_early_data_has_its_time_as_any() {
+    run(async {
+        let endpoints = Endpoints::new().await;
+        // A second ticket: the first one would be used up for it.
+        let key = SessionKey::new("localhost", ["test"]);
+        let first = endpoints.cache.take(&key).unwrap();
+        endpoints.get_ticket().await;
+        endpoints.cache.put(&key, first);
+        let transport = TransportConfig { handshake_timeout: TIMEOUT, ..TransportConfig::default() };
+        let trust = Trust::pinned([endpoints.identity.certificate_sha256()]);
+        let hasty = Client::builder().alpn(["test"]).trust(trust).session_cache(endpoints.cache.clone());
+        let hasty = hasty.transport(transport).build().unwrap();
+        endpoints.relay.close_gate();
+        let address = endpoints.relay.address();
+        let (kept, given_up) =
+            futures::try_join!(hasty.connect_0rtt(address, "localhost"), hasty.connect_0rtt(address, "localhost"))
+                .unwrap();
+        assert!(kept.offered_0rtt() && given_up.offered_0rtt());
+        let mut stream = given_up.open_uni_0rtt().unwrap();
+        let sent = stream.finish_with("a question");
+        drop(given_up);
+        assert!(!kept.accepted_0rtt().await);
+        assert_eq!(kept.connected().await.unwrap_err(), ConnectionError::TimedOut);
+        assert_eq!(sent.await, Err(WriteError::ConnectionLost(ConnectionError::TimedOut)));
+        endpoints.relay.open_gate();
+        drop(stream);
+        hasty.wait_idle().await;
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn early_data_is_taken_with_another_configuration_that_has_the_keys() {
+    run(async {
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        // By itself the server resumes nothing.
+        let plain = Server::builder().identity(identity.clone()).alpn(["test"]);
+        let server = plain.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let resuming = Server::builder().identity(identity.clone()).alpn(["test"]);
+        let resuming = resuming.resumption(Resumption::ResumeAndZeroRtt).build().unwrap();
+        let (client, _cache) = client(&identity, &["test"]);
+        let address = server.local_addr().unwrap();
+        let accepted = async { server.accept().await.unwrap().accept_with(&resuming).await };
+        let (connected, accepted) = futures::join!(client.connect(address, "localhost"), accepted);
+        connected.as_ref().unwrap().session_ticket().await.unwrap();
+        drop((connected, accepted));
+
+        let early = client.connect_0rtt(address, "localhost").await.unwrap();
+        let mut question = early.open_uni_0rtt().unwrap();
+        let sent = question.finish_with("what time is it?");
+        let accepted = server.accept().await.unwrap().accept_0rtt_with(&resuming).await.unwrap();
+        let stream = accepted.accept_uni().await.unwrap();
+        assert_eq!(read(stream).await, b"what time is it?");
+        assert!(early.accepted_0rtt().await);
+        sent.await.unwrap();
+        assert!(accepted.connected().await.unwrap().session_resumed());
+        drop((question, early));
+        server.shutdown().await;
+        client.wait_idle().await;
+    });
+}
+
+#[test]
+fn streams_that_came_early_are_refused_once_nobody_can_accept_them() {
+    run(async {
+        let endpoints = Endpoints::new().await;
+        let early = endpoints.connect_early().await;
+        let (mut kept, answer) = early.open_bi_0rtt().unwrap();
+        let sent = kept.finish_with("this one is accepted");
+        let accepted = accept_early(&endpoints.server).await;
+        let (mut answering, asked) = accepted.accept_bi().await.unwrap();
+        assert_eq!(read(asked).await, b"this one is accepted");
+
+        // The connection goes on for the stream that is left, but nobody can accept another.
+        drop(accepted);
+        let mut unwanted = early.open_uni_0rtt().unwrap();
+        unwanted.write_all(b"nobody will read this").await.unwrap();
+        endpoints.relay.open_gate();
+        assert!(matches!(unwanted.stopped().await, Ok(Some(_))));
+        answering.finish_with("done").await.unwrap();
+        assert_eq!(read(answer).await, b"done");
+        sent.await.unwrap();
+        drop((kept, unwanted, answering, early));
         endpoints.end().await;
     });
 }

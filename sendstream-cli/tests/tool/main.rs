@@ -5,6 +5,7 @@
 //! | `support`    | a running receiver, a sender, files to send                            |
 //! | `transfer`   | files that arrive, whatever their number, size and name                |
 //! | `refusal`    | files and senders that are not let in, and what both ends say          |
+//! | `storage`    | disks that are full or read-only                                       |
 //! | `broken_off` | ends that are killed or interrupted in the middle                      |
 //! | `stranger`   | peers made by hand that do not keep to the protocol                    |
 //! | `commands`   | `demo`, `version`, wrong usage                                         |
@@ -14,6 +15,7 @@
 mod broken_off;
 mod commands;
 mod refusal;
+mod storage;
 mod stranger;
 mod support;
 mod transfer;

@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     fs::{self, File},
     io::{BufRead as _, BufReader, Read},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc::{self, Receiver as Lines},
@@ -32,8 +33,12 @@ impl Receiver {
     }
 
     /// Starts it by a command of which the tool's arguments are the end.
-    pub(crate) fn start_as(mut command: Command, args: &[&str]) -> Self {
-        let parent = tempfile::tempdir().unwrap();
+    pub(crate) fn start_as(command: Command, args: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), command, args)
+    }
+
+    /// Starts it by `command`, with an inbox in `parent`.
+    pub(crate) fn start_in(parent: TempDir, mut command: Command, args: &[&str]) -> Self {
         command.args(["recv", "--json", "--listen", "127.0.0.1:0"]).args(args).arg(parent.path().join("inbox"));
         let process = Process::start(command);
         let ticket = process.object()["ticket"].as_str().expect("the first object holds the ticket").to_owned();
@@ -238,6 +243,12 @@ pub(crate) fn spoil(ticket: &str, which: Secret) -> String {
 pub(crate) enum Secret {
     Certificate,
     Token,
+}
+
+/// A ticket that leads to another address.
+pub(crate) fn readdress(ticket: &str, address: SocketAddr) -> String {
+    let (_, secret) = ticket.split_once('/').unwrap();
+    format!("sendstream:{address}/{secret}")
 }
 
 /// Waits for something that announces itself in no other way than by being so.

@@ -3,14 +3,16 @@
 use std::{
     fmt,
     future::poll_fn,
-    panic::{self, AssertUnwindSafe},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::Poll,
     time::SystemTime,
 };
 
+use tracing::Span;
+
 use crate::{
     connection::resuming::KeepTickets,
+    foreign::{Contained, contain},
     native::{background, configuration::Alpn},
     resumption::{SessionCache, SessionKey, ticket::Ticket},
     tls::{CertificateRefusal, PeerCertificate, PeerIdentity, Trust},
@@ -38,8 +40,9 @@ impl Sessions {
         self.alpn.protocols().len() == 1
     }
 
-    /// The newest ticket for `server_name` that is still good, and whose server `trust` believes now.
-    pub(crate) async fn find(&self, server_name: &str, trust: &Trust) -> Option<Ticket> {
+    /// The newest ticket for `server_name` that is still good, and whose server `trust` believes now. Others are logged in
+    /// `span`.
+    pub(crate) async fn find(&self, server_name: &str, trust: &Trust, span: &Span) -> Option<Ticket> {
         let key = self.key(server_name);
         for _ in 0..MOST_TRIED {
             let (cache, wanted) = (self.cache.clone(), key.clone());
@@ -47,17 +50,19 @@ impl Sessions {
             match Ticket::decode(&bytes, &key, SystemTime::now()) {
                 Ok(ticket) => match judge(trust, server_name, &ticket.identity).await {
                     Ok(()) => return Some(ticket),
-                    Err(refusal) => tracing::debug!(%refusal, "a session ticket is not used: not believed any more"),
+                    Err(error) => {
+                        tracing::debug!(parent: span, %error, "a session ticket is not used: not believed any more");
+                    }
                 },
-                Err(error) => tracing::debug!(%error, "a session ticket is not used"),
+                Err(error) => tracing::debug!(parent: span, %error, "a session ticket is not used"),
             }
         }
         None
     }
 
-    /// Where a connection to `server_name` keeps its tickets, which began with one obtained under `shown`.
-    pub(crate) fn keep(&self, server_name: &str, shown: Option<PeerIdentity>) -> KeepTickets {
-        KeepTickets { cache: self.cache.clone(), key: self.key(server_name), shown }
+    /// Where a connection to `server_name` keeps its tickets.
+    pub(crate) fn keep(&self, server_name: &str) -> KeepTickets {
+        KeepTickets { cache: self.cache.clone(), key: self.key(server_name), shown: OnceLock::new() }
     }
 }
 
@@ -71,11 +76,13 @@ impl fmt::Debug for Sessions {
 async fn judge(trust: &Trust, server_name: &str, identity: &PeerIdentity) -> Result<(), CertificateRefusal> {
     let verified = trust.verify_server_again(server_name, identity);
     let asked = || PeerCertificate::new(identity.clone(), Some(server_name.to_owned()), verified.clone());
-    let Some(mut verdict) = trust.ask_verifier(asked) else { return verified };
+    let Some(verdict) = trust.ask_verifier(asked) else { return verified };
     // A verifier's panic is a refusal in the handshake, so it is one here.
+    let panicked = Err(CertificateRefusal::VerifierPanicked);
+    let mut verdict = Contained::new(verdict);
     poll_fn(|cx| {
-        panic::catch_unwind(AssertUnwindSafe(|| verdict.as_mut().poll(cx)))
-            .unwrap_or(Poll::Ready(Err(CertificateRefusal::VerifierPanicked)))
+        let Some(verdict) = verdict.get_mut() else { return Poll::Ready(panicked.clone()) };
+        contain("a verifier", || verdict.as_mut().poll(cx)).unwrap_or_else(|| Poll::Ready(panicked.clone()))
     })
     .await
 }

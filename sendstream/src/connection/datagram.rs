@@ -32,7 +32,7 @@ use bytes::Bytes;
 use crate::{
     datagram::{DatagramFate, SendDatagramError},
     error::ConnectionError,
-    waiters::{Retire, WaiterKey, Waiters, Wakeups},
+    waiters::{Retire, Waiter, WaiterKey, Waiters, Wakeups},
 };
 
 /// Everything about a connection's datagrams that changes, behind a lock of `ConnectionInner`.
@@ -70,7 +70,7 @@ struct Tracked {
     /// Whether it was ever suspected to be lost.
     suspected: bool,
     /// The task of its `SendDatagram`.
-    waiter: Waiters,
+    waiter: Waiter,
     /// Whether that task waits for any step, and not only for the last.
     wants_every_step: bool,
 }
@@ -131,7 +131,7 @@ impl Datagrams {
     /// Nobody asks about the datagram any more. The waker is handed out because dropping it may run foreign code.
     #[must_use = "drop the waker after the lock"]
     pub(crate) fn forget(&mut self, id: DatagramId) -> Option<Waker> {
-        self.tracked.remove(&id)?.waiter.remove(WaiterKey::OWNER)
+        self.tracked.remove(&id)?.waiter.remove()
     }
 
     /// What is known of a datagram, and whether it was ever suspected to be lost.
@@ -171,18 +171,13 @@ impl Datagrams {
             (_, Some(cause)) => Poll::Ready(Err(SendDatagramError::ConnectionLost(cause.clone()))),
             (_, None) => {
                 tracked.wants_every_step = wants_every_step;
-                tracked.waiter.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
+                tracked.waiter.register(cx.waker(), &mut self.retired);
                 Poll::Pending
             }
         }
     }
 
     // ---- Receiving ----------------------------------------------------------------------------------------------
-
-    /// A new name for a future in [`Self::poll_read`].
-    pub(crate) fn new_reader_key(&mut self) -> WaiterKey {
-        self.readers.new_key()
-    }
 
     /// Forgets a future of [`Self::poll_read`].
     pub(crate) fn forget_reader(&mut self, key: WaiterKey) -> Option<Waker> {

@@ -1,8 +1,8 @@
 //! What MsQuic's events do to a connection: one `handle_event_*` per event, under its C name.
 
 use std::{
-    ffi::c_void,
-    panic::{self, AssertUnwindSafe},
+    ffi::{CStr, c_void},
+    net::SocketAddr,
     ptr::{self, NonNull},
     slice,
     sync::{
@@ -10,27 +10,31 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use sendstream_sys as sys;
+use tracing::{Span, field};
 
 use crate::{
-    config::StreamScheduling,
+    config::{StreamScheduling, TransportConfig},
     connection::{
         datagram::{Datagrams, SendChange, lent::LentDatagram},
         judging::Judging,
         local::{LocalTasks, Turn},
+        path::RebindError,
         resuming::Resuming,
-        state::{Connected, ConnectionInnerExclusive, Ending},
+        state::{Connected, ConnectionInnerExclusive, Ending, PeerStream},
     },
     error::{ConnectionError, NativeError},
+    foreign::contain,
     key_log::KeyLog,
     native::{
-        address::{Address, address_parameter},
+        address::{Address, activate_path, address_parameter},
         api::call,
-        background,
+        background::{self, Timer},
+        configuration::Configuration,
         handle::Handle,
         live::LiveGuard,
         parameter::{self, Parameter},
@@ -57,27 +61,65 @@ pub(crate) struct ConnectionInner {
     peer: OnceLock<PeerIdentity>,
     datagrams: Lock<Datagrams>,
     local_tasks: LocalTasks,
-    shared: ConnectionInnerShared,
+    /// The connection in logs. Written by: `name_client`, `name_server`, before MsQuic can send an event.
+    span: OnceLock<Span>,
+    /// Where the TLS secrets go, if anywhere.
+    key_log: Option<KeyLog>,
+    /// Whether this side is the server.
+    is_server: bool,
+    /// Empty until a server's application accepts the connection. Written by: `open`, `configure`.
+    shared: OnceLock<ConnectionInnerShared>,
 }
 
-/// What never changes.
+/// What never changes once the handshake may go on.
 #[derive(Debug)]
 pub(crate) struct ConnectionInnerShared {
     /// Who is believed; `None` on a server that asks for no certificate.
     pub(crate) verify: Option<Verify>,
     /// The stream's in-flight window, where the configuration fixes it.
     pub(crate) fixed_send_window: Option<u64>,
+    /// Whether MsQuic copies what streams send.
+    pub(crate) send_buffering: bool,
     /// The code for what is given up by dropping it.
     pub(crate) drop_error_code: u64,
     /// How much of the peer's datagrams may wait to be read.
     pub(crate) datagram_receive_buffer: Option<usize>,
     /// Which stream goes first.
     pub(crate) scheduling: StreamScheduling,
-    /// Where a client's TLS secrets go, if anywhere.
-    pub(crate) key_log: Option<KeyLog>,
     /// What is done about session tickets.
     pub(crate) resuming: Resuming,
+    /// What a server accepted it with: kept open, as its registration may be another than the listener's, which must
+    /// not close before the connection.
+    pub(crate) _configuration: Option<Arc<Configuration>>,
 }
+
+impl ConnectionInnerShared {
+    /// What of `transport` is not MsQuic's to know.
+    pub(crate) fn new(verify: Option<Verify>, transport: &TransportConfig) -> Self {
+        Self {
+            verify,
+            fixed_send_window: transport.send_window.map(u64::from),
+            send_buffering: transport.send_buffering,
+            drop_error_code: transport.drop_error_code,
+            datagram_receive_buffer: transport.datagram_receive_buffer,
+            scheduling: transport.stream_scheduling,
+            resuming: Resuming::No,
+            _configuration: None,
+        }
+    }
+}
+
+/// What a server's connection goes by before it is accepted, when MsQuic can only say that it is over.
+static UNCONFIGURED: ConnectionInnerShared = ConnectionInnerShared {
+    verify: None,
+    fixed_send_window: None,
+    send_buffering: false,
+    drop_error_code: 0,
+    datagram_receive_buffer: None,
+    scheduling: StreamScheduling::Fifo,
+    resuming: Resuming::No,
+    _configuration: None,
+};
 
 /// What the peer's certificate is checked against.
 #[derive(Debug)]
@@ -126,6 +168,7 @@ impl ConnectionInner {
     pub(crate) fn open(
         registration: sys::HQUIC,
         shared: ConnectionInnerShared,
+        key_log: Option<KeyLog>,
         live: LiveGuard,
     ) -> Result<Arc<Self>, NativeError> {
         let mut handle = ptr::null_mut();
@@ -133,7 +176,7 @@ impl ConnectionInner {
         let status =
             unsafe { call!(ConnectionOpen(registration, Some(connection_callback), ptr::null_mut(), &mut handle)) };
         NativeError::check(status)?;
-        let inner = Self::new(handle, ConnectionInnerExclusive::new(false), shared, live);
+        let inner = Self::new(handle, false, Some(shared), key_log, live);
         // SAFETY: the handle was opened above. Events begin with the start, before which MsQuic is lent a reference; but for
         // one inside of `show_ticket`, whose caller has one.
         unsafe { call!(SetContext(handle, Arc::as_ptr(&inner).cast_mut().cast())) };
@@ -145,8 +188,8 @@ impl ConnectionInner {
     /// # Safety
     ///
     /// `handle` is the connection of a NEW_CONNECTION event, during that event, which must then report success.
-    pub(crate) unsafe fn take_over(handle: sys::HQUIC, shared: ConnectionInnerShared, live: LiveGuard) -> Arc<Self> {
-        let inner = Self::new(handle, ConnectionInnerExclusive::new(true), shared, live);
+    pub(crate) unsafe fn take_over(handle: sys::HQUIC, key_log: Option<KeyLog>, live: LiveGuard) -> Arc<Self> {
+        let inner = Self::new(handle, true, None, key_log, live);
         inner.lend_reference();
         // SAFETY: the handle is valid during the event. The reference lent is MsQuic's until SHUTDOWN_COMPLETE.
         unsafe {
@@ -156,24 +199,33 @@ impl ConnectionInner {
                 Arc::as_ptr(&inner).cast_mut().cast()
             ));
         };
+        // On the worker, so it runs in place.
+        if let Err(error) = inner.lend_secrets() {
+            tracing::warn!(%error, "a connection's keys will not be logged");
+        }
         inner
     }
 
     fn new(
         handle: sys::HQUIC,
-        exclusive: ConnectionInnerExclusive,
-        shared: ConnectionInnerShared,
+        is_server: bool,
+        shared: Option<ConnectionInnerShared>,
+        key_log: Option<KeyLog>,
         live: LiveGuard,
     ) -> Arc<Self> {
-        let secrets = shared.key_log.is_some().then(TlsSecrets::new);
+        let secrets = key_log.is_some().then(TlsSecrets::new);
         Arc::new(Self {
             handle: Some(OpenHandle { handle: Handle::new(handle), _live: live, secrets }),
-            exclusive: Lock::new(exclusive),
+            // MsQuic works on a server's connection before it shows it, on a client's from the start.
+            exclusive: Lock::new(ConnectionInnerExclusive::new(is_server)),
             over: AtomicBool::new(false),
             peer: OnceLock::new(),
             datagrams: Lock::default(),
             local_tasks: LocalTasks::default(),
-            shared,
+            span: OnceLock::new(),
+            key_log,
+            is_server,
+            shared: shared.map_or_else(OnceLock::new, OnceLock::from),
         })
     }
 
@@ -182,10 +234,40 @@ impl ConnectionInner {
         self.handle.as_ref().expect("the handle is taken by `close` only, which consumes the last reference").handle
     }
 
+    fn shared(&self) -> &ConnectionInnerShared {
+        self.shared.get().unwrap_or(&UNCONFIGURED)
+    }
+
+    /// What is done about session tickets.
+    pub(crate) fn resuming(&self) -> &Resuming {
+        &self.shared().resuming
+    }
+
     /// Asks for a parameter, which blocks but on the worker.
     pub(crate) fn parameter<P: Parameter>(&self) -> Result<P, NativeError> {
         // SAFETY: the handle is a connection's and open, because `self` is alive.
         unsafe { parameter::get(self.handle().raw()) }
+    }
+
+    /// The connection in logs.
+    pub(crate) fn span(&self) -> &Span {
+        self.span.get_or_init(Span::none)
+    }
+
+    /// Begins the span of a client's connection. It outlives the call that makes it, so it is a root.
+    pub(crate) fn name_client(&self, remote: SocketAddr, server_name: &str) {
+        let local = field::Empty;
+        let span = tracing::info_span!(parent: None, "connection", role = "client", %remote, local, server_name);
+        tracing::debug!(parent: &span, "connecting");
+        let _ = self.span.set(span);
+    }
+
+    /// Begins the span of a server's connection, a root as a client's.
+    pub(crate) fn name_server(&self, remote: SocketAddr, local: Option<SocketAddr>, server_name: &str) {
+        let local = local.map(field::display);
+        let span = tracing::info_span!(parent: None, "connection", role = "server", %remote, local, server_name);
+        tracing::debug!(parent: &span, "a client wants a connection");
+        let _ = self.span.set(span);
     }
 
     /// Locks the state.
@@ -220,37 +302,45 @@ impl ConnectionInner {
 
     /// The in-flight window of a stream, where the configuration fixes it.
     pub(crate) fn fixed_send_window(&self) -> Option<u64> {
-        self.shared.fixed_send_window
+        self.shared().fixed_send_window
+    }
+
+    /// Whether MsQuic copies what streams send, so that SEND_COMPLETE is no acknowledgement.
+    pub(crate) fn send_buffering(&self) -> bool {
+        self.shared().send_buffering
     }
 
     /// The code for what is given up by dropping it.
     pub(crate) fn drop_error_code(&self) -> u64 {
-        self.shared.drop_error_code
+        self.shared().drop_error_code
     }
 
     /// `ConnectionStart`. It sets parameters, which blocks: for the background thread.
-    pub(crate) fn start(self: &Arc<Self>, configuration: sys::HQUIC, remote: &Address, server_name: &std::ffi::CStr) {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        configuration: sys::HQUIC,
+        local: Option<&Address>,
+        remote: &Address,
+        server_name: &CStr,
+    ) {
         if !self.lock().may_start() {
             return;
         }
         self.lend_reference();
         let handle = self.handle().raw();
         let started = self.lend_secrets().and_then(|()| {
-            // SAFETY: the handle is open; the address and the name outlive the calls, which copy them. The port counts only
-            // where no remote address is set.
+            let local = local.map(|local| (sys::QUIC_PARAM_CONN_LOCAL_ADDRESS, local));
+            for (parameter, address) in local.into_iter().chain([(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS, remote)]) {
+                // SAFETY: the handle is open; the address outlives the call, which copies it.
+                let status =
+                    unsafe { call!(SetParam(handle, parameter, Address::SIZE as u32, address.as_ptr().cast())) };
+                NativeError::check(status)?;
+            }
+            let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
+            // SAFETY: the handles are open; the name outlives the call, which copies it. The family does not count where a
+            // remote address is set.
             let status = unsafe {
-                let status = call!(SetParam(
-                    handle,
-                    sys::QUIC_PARAM_CONN_REMOTE_ADDRESS,
-                    Address::SIZE as u32,
-                    remote.as_ptr().cast()
-                ));
-                if NativeError::check(status).is_ok() {
-                    let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
-                    call!(ConnectionStart(handle, configuration, unspecified, server_name.as_ptr(), remote.port()))
-                } else {
-                    status
-                }
+                call!(ConnectionStart(handle, configuration, unspecified, server_name.as_ptr(), remote.port()))
             };
             NativeError::check(status)
         });
@@ -287,11 +377,40 @@ impl ConnectionInner {
         NativeError::check(status)
     }
 
-    /// `ConnectionSetConfiguration` of a server's connection, which only queues: the handshake goes on.
-    pub(crate) fn set_configuration(&self, configuration: sys::HQUIC) -> Result<(), NativeError> {
+    /// Accepts a server's connection, once: `ConnectionSetConfiguration`, which only queues. The handshake goes on.
+    pub(crate) fn configure(
+        &self,
+        shared: ConnectionInnerShared,
+        configuration: &Configuration,
+    ) -> Result<(), NativeError> {
+        // Before MsQuic goes on, as its events look at it.
+        let _ = self.shared.set(shared);
         // SAFETY: both handles are open; MsQuic takes a reference of its own to the configuration.
-        let status = unsafe { call!(ConnectionSetConfiguration(self.handle().raw(), configuration)) };
+        let status = unsafe { call!(ConnectionSetConfiguration(self.handle().raw(), configuration.handle())) };
         NativeError::check(status)
+    }
+
+    /// The handshake has taken too long, unless it is done or the connection over.
+    pub(crate) fn time_out(&self) {
+        let mut tell = false;
+        self.finish_ending(|state| {
+            let (live, ending) = state.on_handshake_timeout();
+            tell = live;
+            ending
+        });
+        if tell {
+            self.shut_down(0);
+        }
+    }
+
+    /// [`Self::time_out`] at `deadline`, unless the result is dropped before.
+    pub(crate) fn time_out_at(self: &Arc<Self>, deadline: Instant) -> Timer {
+        let connection = Arc::downgrade(self);
+        background::at(deadline, move || {
+            if let Some(connection) = connection.upgrade() {
+                connection.time_out();
+            }
+        })
     }
 
     /// `ConnectionShutdown` with `code`, which is only queued and cannot fail. The cause is recorded by the caller.
@@ -303,27 +422,20 @@ impl ConnectionInner {
 
     /// Records that this side closes the connection with `code`, and does so.
     pub(crate) fn close(&self, code: u64) {
-        let tell = {
-            let state = self.lock();
-            state.is_live() && state.cause().is_none()
-        };
-        self.finish_ending(|state| state.on_closed(ConnectionError::LocallyClosed { code }));
-        if tell {
-            self.shut_down(code);
-        }
+        self.finish_ending(|state| state.close(code));
     }
 
     /// Nobody holds the connection any more.
     pub(crate) fn abandon(&self) {
-        let mut tell = false;
-        self.finish_ending(|state| {
-            let (live, ending) = state.abandon();
-            tell = live;
-            ending
-        });
+        contain("a waker", || self.finish_ending(ConnectionInnerExclusive::abandon));
         self.datagrams().abandon();
-        if tell {
-            self.shut_down(0);
+    }
+
+    /// Nobody can accept a stream of the peer's any more: refuses those that wait, and from now on those that come.
+    pub(crate) fn stop_accepting(&self) {
+        let unaccepted = self.lock().stop_accepting();
+        for stream in unaccepted {
+            stream.refuse();
         }
     }
 
@@ -331,7 +443,7 @@ impl ConnectionInner {
     pub(crate) fn tell_when_lost(&self, stream: &Arc<StreamInstance>) {
         let cause = self.lock().tell_when_lost(Arc::downgrade(stream));
         if let Some(cause) = cause {
-            stream.connection_lost(cause);
+            stream.connection_lost(cause).wake();
         }
     }
 
@@ -383,17 +495,29 @@ impl ConnectionInner {
                 self.handle_event_shutdown_complete();
                 None
             }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_LOCAL_ADDRESS_CHANGED => {
+                // SAFETY: the type says that this member of the union is set, to an address that is valid during the event.
+                let address = unsafe { Address::read(data.LOCAL_ADDRESS_CHANGED.Address) };
+                self.handle_event_local_address_changed(address);
+                Some(SUCCESS)
+            }
+            sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED => {
+                // SAFETY: the type says that this member of the union is set, to an address that is valid during the event.
+                let address = unsafe { Address::read(data.PEER_ADDRESS_CHANGED.Address) };
+                self.handle_event_peer_address_changed(address);
+                Some(SUCCESS)
+            }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED => {
                 // SAFETY: the type says that this member of the union is set.
                 let event = unsafe { &mut data.PEER_STREAM_STARTED };
                 let unidirectional =
                     event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL != 0;
-                if self.lock().is_accepting_slowly(!unidirectional) {
-                    event.Flags |= sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_DELAY_ID_FC_UPDATES;
-                }
                 let early = event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_0_RTT != 0;
                 // SAFETY: the stream is the event's, and this is the event.
-                Some(unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional, early) })
+                if unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional, early) } {
+                    event.Flags |= sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_DELAY_ID_FC_UPDATES;
+                }
+                Some(SUCCESS)
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED => {
                 // SAFETY: the type says that this member of the union is set.
@@ -430,7 +554,7 @@ impl ConnectionInner {
 
     /// QUIC_CONNECTION_EVENT_RESUMED: a server recognised the client's ticket, so early data may follow.
     fn handle_event_resumed(&self) {
-        if let Resuming::SendTicket { early_data: true } = self.shared.resuming {
+        if let Resuming::SendTicket { early_data: true } = self.resuming() {
             let wakeups = self.lock().on_resumed();
             wakeups.wake();
         }
@@ -438,7 +562,7 @@ impl ConnectionInner {
 
     /// QUIC_CONNECTION_EVENT_RESUMPTION_TICKET_RECEIVED: a client got a ticket.
     fn handle_event_resumption_ticket_received(self: &Arc<Self>, ticket: &[u8]) {
-        if let Resuming::KeepTickets(keep) = &self.shared.resuming {
+        if let Resuming::KeepTickets(keep) = self.resuming() {
             self.keep_ticket(keep, ticket);
         }
     }
@@ -449,32 +573,42 @@ impl ConnectionInner {
         const RESUMED: u8 = 1;
         const EARLY_DATA_ACCEPTED: u8 = 2;
         let resumed = outcome & RESUMED != 0;
-        if resumed && let Some(identity) = self.shared.resuming.resumed_identity() {
+        if resumed && let Some(identity) = self.resuming().resumed_identity() {
             let _ = self.peer.set(identity);
         }
         if outcome & EARLY_DATA_ACCEPTED != 0 {
             self.lock().on_early_data_accepted();
         }
-        if let Resuming::SendTicket { .. } = self.shared.resuming {
+        if let Resuming::SendTicket { .. } = self.resuming() {
             self.send_ticket();
         }
         // On the connection's own worker, parameter calls run in place.
+        let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS);
+        let remote = self.address(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS);
         let connected = Connected {
-            local_address: self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS),
-            remote_address: self.address(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS),
             alpn: alpn.to_vec(),
             resumed,
             handshake: self.parameter().ok().as_ref().and_then(HandshakeInfo::new),
         };
-        if self.shared.scheduling != StreamScheduling::default() {
-            self.set_scheduling(self.shared.scheduling);
+        if self.shared().scheduling != StreamScheduling::default() {
+            self.set_scheduling(self.shared().scheduling);
         }
-        if let (Some(key_log), Some(secrets)) = (&self.shared.key_log, self.secrets()) {
+        if let (Some(key_log), Some(secrets)) = (&self.key_log, self.secrets()) {
             // SAFETY: this is a callback on the worker, so MsQuic writes nothing meanwhile.
             key_log.append(unsafe { secrets.get() });
         }
-        let wakeups = self.lock().on_connected(connected);
+        if let Some(local) = local {
+            self.span().record("local", field::display(local));
+        }
+        let cipher_suite = connected.handshake.as_ref().map(|handshake| handshake.cipher_suite);
+        let wakeups = self.lock().on_connected(connected, local, remote);
         wakeups.wake();
+        tracing::debug!(
+            parent: self.span(),
+            alpn = %alpn.escape_ascii(),
+            cipher_suite = cipher_suite.map(field::display),
+            "connected"
+        );
     }
 
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_TRANSPORT: a transport ended the connection, the peer's or this
@@ -502,9 +636,55 @@ impl ConnectionInner {
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE: MsQuic is done with the connection and all of its streams.
     fn handle_event_shutdown_complete(&self) {
         self.finish_ending(ConnectionInnerExclusive::on_shutdown_complete);
+        tracing::debug!(parent: self.span(), "over");
     }
 
-    /// QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED: the peer started a stream.
+    /// QUIC_CONNECTION_EVENT_LOCAL_ADDRESS_CHANGED: this side has another address. MsQuic 2.6 never says so.
+    fn handle_event_local_address_changed(&self, address: Option<SocketAddr>) {
+        let wakeups = self.lock().path_mut().on_changed(address, None);
+        wakeups.wake();
+    }
+
+    /// QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED: the peer sends from another address, and maybe to another.
+    fn handle_event_peer_address_changed(&self, address: Option<SocketAddr>) {
+        let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS);
+        let wakeups = self.lock().path_mut().on_changed(local, address);
+        wakeups.wake();
+    }
+
+    /// Moves a client's connection to the address `local` (`QUIC_PARAM_CONN_ACTIVATE_PATH`), and gives the one that it got.
+    /// It blocks: for the background thread, on which one move comes after the other.
+    pub(crate) fn rebind(&self, local: SocketAddr) -> Result<SocketAddr, RebindError> {
+        if self.is_server {
+            return Err(RebindError::NotTheClient);
+        }
+        let (current, cause) = {
+            let state = self.lock();
+            ((state.path().local(), state.path().remote()), state.cause())
+        };
+        let (None, (Some(current), Some(remote))) = (&cause, current) else {
+            return Err(cause.map_or(RebindError::TooEarly, RebindError::ConnectionLost));
+        };
+        if local.is_ipv4() != remote.is_ipv4() {
+            return Err(RebindError::FamilyMismatch { local, remote });
+        }
+        // MsQuic takes a path for new that it is told to activate.
+        if local == current {
+            return Ok(current);
+        }
+        // SAFETY: the handle is a connection's and open, because `self` is alive.
+        unsafe { activate_path(self.handle().raw(), local, remote) }.map_err(|error| match self.cause() {
+            Some(cause) => RebindError::ConnectionLost(cause),
+            None => RebindError::from_native(error, local),
+        })?;
+        let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS).unwrap_or(local);
+        let wakeups = self.lock().path_mut().on_changed(Some(local), None);
+        wakeups.wake();
+        Ok(local)
+    }
+
+    /// QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED: the peer started a stream. Whether it is to count against the peer's limit
+    /// until its handle is closed.
     ///
     /// # Safety
     ///
@@ -514,23 +694,20 @@ impl ConnectionInner {
         stream: sys::HQUIC,
         bidirectional: bool,
         early: bool,
-    ) -> sys::QUIC_STATUS {
-        if !self.lock().takes_streams() {
-            // MsQuic closes the stream, and so tells the peer.
-            return NativeError::ABORTED.status();
-        }
+    ) -> bool {
         // SAFETY: as the caller promises.
         let instance = unsafe { StreamInstance::take_over(self, stream, bidirectional, early) };
         if early {
             self.lock().on_early_data_accepted();
         }
-        let (refused, wakeups) = self.lock().on_peer_stream_started(bidirectional, instance);
+        let PeerStream { accepted_slowly, refused, wakeups } =
+            self.lock().on_peer_stream_started(bidirectional, instance);
         if let Some(instance) = refused {
-            // Given up between the two looks. It is ours now, so it is for us to end it.
+            // It is ours by now, so it is for us to end it.
             instance.refuse();
         }
         wakeups.wake();
-        SUCCESS
+        accepted_slowly
     }
 
     /// QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED: is this the peer that is meant? On a server that asks for
@@ -540,7 +717,7 @@ impl ConnectionInner {
     /// MsQuic ends the handshake for a failing status as well, always with `bad_certificate`.
     fn handle_event_peer_certificate_received(self: &Arc<Self>, leaf: &[u8], chain: &[u8]) -> sys::QUIC_STATUS {
         let peer = PeerIdentity::from_event(leaf, chain);
-        let (trust, server_name, verified) = match &self.shared.verify {
+        let (trust, server_name, verified) = match &self.shared().verify {
             Some(Verify::Server { trust, server_name }) => {
                 (trust, Some(server_name), trust.verify_server(server_name, leaf, chain))
             }
@@ -581,7 +758,7 @@ impl ConnectionInner {
             Err(refusal) => (false, refusal.alert()),
         };
         if let Err(refusal) = answer {
-            tracing::info!(%refusal, "the peer's certificate is refused");
+            tracing::info!(parent: self.span(), %refusal, "the peer's certificate is refused");
             self.end_with(ConnectionError::CertificateRefused(refusal));
         }
         // SAFETY: the handle is open, because `self` is alive. MsQuic ignores an answer that it no longer waits for.
@@ -598,23 +775,24 @@ impl ConnectionInner {
 
     /// Records `cause` where a waker's panic must not keep MsQuic from being told.
     fn end_with(&self, cause: ConnectionError) {
-        if panic::catch_unwind(AssertUnwindSafe(|| self.finish_ending(|state| state.on_closed(cause)))).is_err() {
-            tracing::error!("a waker panicked when a connection ended");
-        }
+        contain("a connection's end", || self.finish_ending(|state| state.on_closed(cause)));
     }
 
     /// QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED: how large a datagram can be sent, if any. MsQuic counts the payload.
     fn handle_event_datagram_state_changed(&self, send_enabled: bool, max_send_length: u16) {
         self.datagrams().on_state_changed(send_enabled.then_some(max_send_length));
+        tracing::debug!(parent: self.span(), send_enabled, max_size = max_send_length, "datagrams");
     }
 
     /// QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED: a datagram of the peer's, in memory that is MsQuic's after this.
     fn handle_event_datagram_received(&self, datagram: &[u8]) {
         // MsQuic ends the connection of a peer that sends one although we said that we take none.
-        let Some(limit) = self.shared.datagram_receive_buffer else { return };
+        let Some(limit) = self.shared().datagram_receive_buffer else { return };
+        let bytes = datagram.len();
         let datagram = Bytes::copy_from_slice(datagram);
         let wakeups = self.datagrams().on_received(datagram, limit);
         wakeups.wake();
+        tracing::trace!(parent: self.span(), bytes, "datagram received");
     }
 
     /// QUIC_CONNECTION_EVENT_DATAGRAM_SEND_STATE_CHANGED: what became of a datagram.
@@ -635,6 +813,7 @@ impl ConnectionInner {
         drop(buffer);
         let wakeups = self.datagrams().on_send_change(id, change);
         wakeups.wake();
+        tracing::trace!(parent: self.span(), ?id, ?change, "datagram");
     }
 
     /// Sets which stream goes first, on the worker.
@@ -650,7 +829,7 @@ impl ConnectionInner {
             ))
         };
         if let Err(error) = NativeError::check(status) {
-            tracing::warn!(%error, "the scheduling of streams stays as it was");
+            tracing::warn!(parent: self.span(), %error, "the scheduling of streams stays as it was");
         }
     }
 
@@ -659,8 +838,8 @@ impl ConnectionInner {
         self.handle.as_ref()?.secrets.as_ref()
     }
 
-    /// An address parameter, asked for on the worker.
-    fn address(&self, parameter: u32) -> Option<std::net::SocketAddr> {
+    /// An address parameter, asked for on the worker or where it may block.
+    fn address(&self, parameter: u32) -> Option<SocketAddr> {
         // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in place.
         unsafe { address_parameter(self.handle().raw(), parameter) }
     }
@@ -684,12 +863,17 @@ impl ConnectionInner {
         String::from_utf8_lossy(text).into()
     }
 
-    /// A transition that may end the connection, and what that leaves to do outside of the lock.
+    /// A transition that may end the connection, and what that leaves to do outside of the lock. Waking comes last: a waker
+    /// that panics must keep nothing from being done.
     fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
-        let (Ending { mut wakeups, unstarted, judging, unaccepted }, cause) = {
+        let (Ending { shut_down, mut wakeups, unstarted, judging, unaccepted }, cause, first) = {
             let mut state = self.lock();
-            (transition(&mut state), state.cause())
+            let first = state.cause().is_none();
+            (transition(&mut state), state.cause(), first)
         };
+        if let Some(code) = shut_down {
+            self.shut_down(code);
+        }
         if let Some(judging) = judging {
             judging.cancel();
         }
@@ -697,13 +881,14 @@ impl ConnectionInner {
             self.over.store(true, Ordering::Release);
             let datagrams = self.datagrams().on_closed(cause);
             wakeups.append(datagrams);
-        }
-        wakeups.wake();
-        if let Some(cause) = cause {
             for stream in unstarted.iter().filter_map(std::sync::Weak::upgrade) {
-                stream.connection_lost(cause.clone());
+                wakeups.append(stream.connection_lost(cause.clone()));
+            }
+            if first {
+                tracing::debug!(parent: self.span(), %cause, "closed");
             }
         }
+        wakeups.wake();
         drop(unaccepted);
     }
 
@@ -763,27 +948,27 @@ unsafe extern "C" fn connection_callback(
     // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE; this borrows it without taking it.
     let inner = std::mem::ManuallyDrop::new(unsafe { Arc::from_raw(context) });
     let turn = Turn::begin(&inner);
-    let handled = panic::catch_unwind(AssertUnwindSafe(|| {
+    let handled = contain("a connection's event", || {
         // SAFETY: the event is one of this connection's, on its worker.
         unsafe { inner.callback_handler_impl(event) }
-    }));
+    });
     let last = kind == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE;
-    let status = handled.unwrap_or_else(|_| {
-        tracing::error!(event = kind, "a waker panicked in a connection's event");
+    let status = handled.unwrap_or_else(|| {
         const INTERNAL_ERROR: u64 = 0x1;
-        if !last && panic::catch_unwind(AssertUnwindSafe(|| inner.close(INTERNAL_ERROR))).is_err() {
-            tracing::error!("another waker panicked");
+        if !last {
+            contain("a connection's failure", || inner.close(INTERNAL_ERROR));
         }
         // A verifier that panicked has not verified. For every other event MsQuic ignores a failure, except that it
         // closes a stream that was not taken, and one that was taken must not be closed twice.
         let verifying = kind == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED;
         Some(if verifying { NativeError::INTERNAL_ERROR.status() } else { SUCCESS })
     });
-    drop(turn);
+    let rest = turn.rest(&inner);
+    turn.end(rest);
     if last {
         inner.local_tasks.close();
         let inner = std::mem::ManuallyDrop::into_inner(inner);
-        let closed = panic::catch_unwind(AssertUnwindSafe(|| {
+        contain("a connection's close", || {
             // If nobody else is left, the handle closes here: in its own SHUTDOWN_COMPLETE that neither waits nor queues.
             if let Some(mut inner) = Arc::into_inner(inner)
                 && let Some(handle) = inner.handle.take()
@@ -791,10 +976,7 @@ unsafe extern "C" fn connection_callback(
                 // SAFETY: the last reference is gone, so nothing uses the handle.
                 unsafe { handle.close() };
             }
-        }));
-        if closed.is_err() {
-            tracing::error!("a waker panicked while a connection closed");
-        }
+        });
     }
     status.unwrap_or(SUCCESS)
 }
@@ -811,7 +993,7 @@ unsafe extern "C" fn ignoring_callback(
 /// # Safety
 ///
 /// `start` is null or points to `length` bytes that stay as they are for `'a`.
-unsafe fn bytes<'a>(start: *const u8, length: usize) -> &'a [u8] {
+pub(crate) unsafe fn bytes<'a>(start: *const u8, length: usize) -> &'a [u8] {
     if start.is_null() || length == 0 {
         return &[];
     }
@@ -833,10 +1015,6 @@ pub(crate) struct Closed<'a>(pub(crate) &'a ConnectionInner);
 impl KeyedWait for Closed<'_> {
     type Output = ConnectionError;
 
-    fn new_key(&self) -> WaiterKey {
-        self.0.lock().new_closed_key()
-    }
-
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<ConnectionError> {
         self.0.lock().poll_closed(key, cx)
     }
@@ -851,10 +1029,6 @@ pub(crate) struct ReadDatagram<'a>(pub(crate) &'a ConnectionInner);
 
 impl KeyedWait for ReadDatagram<'_> {
     type Output = Result<Bytes, ConnectionError>;
-
-    fn new_key(&self) -> WaiterKey {
-        self.0.datagrams().new_reader_key()
-    }
 
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.datagrams().poll_read(key, cx)
@@ -873,10 +1047,6 @@ pub(crate) struct Accept<'a> {
 
 impl KeyedWait for Accept<'_> {
     type Output = Result<Arc<StreamInstance>, ConnectionError>;
-
-    fn new_key(&self) -> WaiterKey {
-        self.inner.lock().new_accept_key(self.bidirectional)
-    }
 
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.inner.lock().poll_accept(self.bidirectional, key, cx)

@@ -13,13 +13,13 @@
 
 use std::{
     fmt,
-    panic::{self, AssertUnwindSafe},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     task::{Context, Poll, Wake, Waker},
 };
 
 use crate::{
     connection::inner::ConnectionInner,
+    foreign::contain,
     native::background,
     tls::{CertificateRefusal, Verdict},
 };
@@ -61,11 +61,10 @@ impl Judging {
             }
         };
         let waker = Waker::from(self.clone());
-        let polled = panic::catch_unwind(AssertUnwindSafe(|| verdict.as_mut().poll(&mut Context::from_waker(&waker))));
-        match polled {
-            Ok(Poll::Pending) => self.put_back(verdict),
-            Ok(Poll::Ready(answer)) => self.conclude(verdict, answer),
-            Err(_) => self.conclude(verdict, Err(CertificateRefusal::VerifierPanicked)),
+        match contain("a verifier", || verdict.as_mut().poll(&mut Context::from_waker(&waker))) {
+            Some(Poll::Pending) => self.put_back(verdict),
+            Some(Poll::Ready(answer)) => self.conclude(verdict, answer),
+            None => self.conclude(verdict, Err(CertificateRefusal::VerifierPanicked)),
         }
     }
 
@@ -140,9 +139,7 @@ impl fmt::Debug for Judging {
 
 /// Drops what is foreign and may panic, where a panic must not keep others from their turn.
 fn discard(verdict: Verdict) {
-    if panic::catch_unwind(AssertUnwindSafe(|| drop(verdict))).is_err() {
-        tracing::error!("a verifier's future panicked when it was dropped");
-    }
+    contain("a verifier's destructor", || drop(verdict));
 }
 
 #[cfg(test)]

@@ -14,12 +14,13 @@ use std::{
     collections::VecDeque,
     fmt,
     panic::{self, AssertUnwindSafe},
+    pin::Pin,
     ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
-    task::Waker,
+    task::{Poll, Waker},
 };
 
 use async_task::Runnable;
@@ -27,15 +28,19 @@ use slab::Slab;
 
 use crate::{
     connection::inner::ConnectionInner,
+    foreign::{Contained, contain, discard},
     local_task::{LocalTask, LocalTaskError, Outcome},
 };
 
 /// The tasks of one connection.
 #[derive(Default)]
 pub(crate) struct LocalTasks {
-    /// Whether there ever was a task: without one, an event costs no more than this look.
-    used: AtomicBool,
     queue: Mutex<Queue>,
+    /// Whether `Queue::ready` has any. Written under the lock, and read without it once per event.
+    any_ready: AtomicBool,
+    /// Whether a turn is under way, which will look at `any_ready` after it took this back. Written by the worker only, so
+    /// that it is exact there; elsewhere it may be late, which costs a nudge that need not have been.
+    attended: AtomicBool,
 }
 
 #[derive(Default)]
@@ -44,8 +49,6 @@ struct Queue {
     ready: VecDeque<Runnable>,
     /// Every task that is not over, by its waker.
     active: Slab<Waker>,
-    /// Whether a turn is under way, which will look at `ready` before it ends.
-    attended: bool,
     /// Whether the worker has been nudged and has not begun its turn yet.
     nudged: bool,
     /// Whether the connection is over, and with it every task.
@@ -72,27 +75,50 @@ impl LocalTasks {
             return false;
         }
         queue.ready.push_back(task);
-        !queue.attended && !std::mem::replace(&mut queue.nudged, true)
+        self.any_ready.store(true, Ordering::SeqCst);
+        // Either this sees that the turn is over, or the turn, which says so before it looks again, sees the task.
+        !self.attended.load(Ordering::SeqCst) && !std::mem::replace(&mut queue.nudged, true)
     }
 
-    /// Polls what is ready. Whether more is than one turn may poll, for which the worker must be nudged.
+    /// Takes the next task that is ready.
+    fn pop(&self) -> Option<Runnable> {
+        let mut queue = self.lock();
+        let task = queue.ready.pop_front();
+        if queue.ready.is_empty() {
+            self.any_ready.store(false, Ordering::SeqCst);
+        }
+        task
+    }
+
+    /// Ends the turn, unless tasks are ready.
+    fn leave(&self) -> bool {
+        self.attended.store(false, Ordering::SeqCst);
+        let left = !self.any_ready.load(Ordering::SeqCst);
+        if !left {
+            self.attended.store(true, Ordering::SeqCst);
+        }
+        left
+    }
+
+    /// Polls what is ready, and ends the turn. Whether more is ready than one turn may poll, for which the worker must be
+    /// nudged.
     #[must_use]
     fn run_ready(&self) -> bool {
-        for _ in 0..POLLS_PER_TURN {
-            let mut queue = self.lock();
-            let Some(task) = queue.ready.pop_front() else {
-                queue.attended = false;
+        let mut polls = 0;
+        loop {
+            while self.any_ready.load(Ordering::Relaxed) {
+                if polls == POLLS_PER_TURN {
+                    self.attended.store(false, Ordering::SeqCst);
+                    return !std::mem::replace(&mut self.lock().nudged, true);
+                }
+                polls += 1;
+                // What its future does is contained closer to it; what is left is whoever waits for the task.
+                contain("a local task", || self.pop().map(Runnable::run));
+            }
+            if self.leave() {
                 return false;
-            };
-            drop(queue);
-            if panic::catch_unwind(AssertUnwindSafe(|| task.run())).is_err() {
-                // A panic in `poll` is caught closer to it.
-                tracing::error!("a local task panicked when it was dropped");
             }
         }
-        let mut queue = self.lock();
-        queue.attended = false;
-        !queue.ready.is_empty() && !std::mem::replace(&mut queue.nudged, true)
     }
 
     /// The connection is over: drops the future of every task that is left.
@@ -100,17 +126,15 @@ impl LocalTasks {
         let (ready, active) = {
             let mut queue = self.lock();
             queue.closed = true;
+            self.any_ready.store(false, Ordering::SeqCst);
             (std::mem::take(&mut queue.ready), std::mem::take(&mut queue.active))
         };
-        let canceled = panic::catch_unwind(AssertUnwindSafe(|| {
-            drop(ready);
-            for (_, waker) in active {
-                // Schedules the task, which is refused and thereby canceled.
-                waker.wake();
-            }
-        }));
-        if canceled.is_err() {
-            tracing::error!("a local task panicked when it was canceled");
+        for task in ready {
+            contain("a local task", || drop(task));
+        }
+        for (_, waker) in active {
+            // Schedules the task, which is refused and thereby canceled.
+            contain("a local task", || waker.wake());
         }
     }
 }
@@ -144,10 +168,9 @@ pub(crate) fn spawn<T: Send + 'static>(
         drop(queue);
         return LocalTask::refused();
     }
-    tasks.used.store(true, Ordering::Relaxed);
     let entry = queue.active.vacant_entry();
     let over = Over { connection: weak, key: entry.key() };
-    let (runnable, task) = async_task::spawn(guarded(future, over), schedule);
+    let (runnable, task) = async_task::spawn(guarded(Contained::new(Box::pin(future)), over), schedule);
     entry.insert(runnable.waker());
     drop(queue);
     runnable.schedule();
@@ -155,15 +178,22 @@ pub(crate) fn spawn<T: Send + 'static>(
 }
 
 /// `future`, its panic caught, and its entry among the active tasks removed when it is over or dropped.
-async fn guarded<T>(future: impl Future<Output = T>, over: Over) -> Outcome<T> {
-    let mut future = std::pin::pin!(future);
-    let outcome = std::future::poll_fn(|cx| match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
-        Ok(polled) => polled.map(Ok),
-        Err(panic) => std::task::Poll::Ready(Err(LocalTaskError::from_panic(&*panic))),
+async fn guarded<F: Future>(mut future: Contained<Pin<Box<F>>>, over: Over) -> Contained<Outcome<F::Output>> {
+    let outcome = std::future::poll_fn(|cx| {
+        let Some(future) = future.get_mut() else { return Poll::Ready(Err(LocalTaskError::Canceled)) };
+        match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(polled) => polled.map(Ok),
+            Err(panic) => {
+                let error = LocalTaskError::from_panic(&*panic);
+                discard(panic);
+                Poll::Ready(Err(error))
+            }
+        }
     })
     .await;
+    drop(future);
     drop(over);
-    outcome
+    Contained::new(outcome)
 }
 
 /// Takes a task out of the active ones when it is over.
@@ -182,11 +212,13 @@ impl Drop for Over {
 }
 
 /// A callback of the connection, from its event to the polling of the tasks that it woke.
+#[derive(Debug)]
+#[must_use = "`end` polls the tasks"]
 pub(crate) struct Turn {
     /// Whose callback this one is inside of.
     outer: *const ConnectionInner,
-    /// Whose tasks to poll: nobody's if it has none, or if this is a callback inside one of its own.
-    connection: Option<Arc<ConnectionInner>>,
+    /// Whether the tasks are for this callback to poll, and not for one of the same connection's that it is inside of.
+    attends: bool,
 }
 
 thread_local! {
@@ -197,11 +229,12 @@ thread_local! {
 impl Turn {
     /// Begins one, at the beginning of a callback.
     pub(crate) fn begin(connection: &Arc<ConnectionInner>) -> Self {
-        let tasks = connection.local_tasks();
-        let outer = CURRENT.replace(Arc::as_ptr(connection));
-        // A task whose spawn is not seen yet finds no turn, and nudges.
-        let polls = tasks.used.load(Ordering::Relaxed) && !std::mem::replace(&mut tasks.lock().attended, true);
-        Self { outer, connection: polls.then(|| connection.clone()) }
+        let attended = &connection.local_tasks().attended;
+        let attends = !attended.load(Ordering::Relaxed);
+        if attends {
+            attended.store(true, Ordering::Relaxed);
+        }
+        Self { outer: CURRENT.replace(Arc::as_ptr(connection)), attends }
     }
 
     /// Begins the one that the worker was nudged for.
@@ -214,15 +247,26 @@ impl Turn {
     pub(crate) fn is_of(connection: &Arc<ConnectionInner>) -> bool {
         CURRENT.get() == Arc::as_ptr(connection)
     }
-}
 
-impl Drop for Turn {
-    fn drop(&mut self) {
-        if let Some(connection) = self.connection.take()
-            && connection.local_tasks().run_ready()
-        {
-            connection.nudge();
+    /// What [`Self::end`] needs, if there is anything to poll; otherwise this was the end.
+    pub(crate) fn rest(&self, connection: &Arc<ConnectionInner>) -> Option<Arc<ConnectionInner>> {
+        let tasks = connection.local_tasks();
+        if !self.attends || (!tasks.any_ready.load(Ordering::Relaxed) && tasks.leave()) {
+            CURRENT.set(self.outer);
+            return None;
         }
+        Some(connection.clone())
+    }
+
+    /// Polls the tasks that were woken. Nothing that they may let go of may be borrowed meanwhile.
+    pub(crate) fn end(self, rest: Option<Arc<ConnectionInner>>) {
+        let Some(connection) = rest else { return };
+        contain("a connection's tasks", || {
+            if connection.local_tasks().run_ready() {
+                connection.nudge();
+            }
+            drop(connection);
+        });
         CURRENT.set(self.outer);
     }
 }

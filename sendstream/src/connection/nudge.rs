@@ -10,6 +10,7 @@ use sendstream_sys as sys;
 use crate::{
     connection::{inner::ConnectionInner, local::Turn},
     error::NativeError,
+    foreign::contain,
     native::{api::call, background, handle::Handle},
     stream::instance::IMMEDIATELY,
 };
@@ -83,7 +84,11 @@ unsafe extern "C" fn nudge_callback(
         unsafe { call!(StreamClose(handle)) };
         // SAFETY: the reference that `nudge` gave the stream, taken once: SHUTDOWN_COMPLETE comes once.
         let connection = unsafe { Arc::from_raw(context.cast::<ConnectionInner>().cast_const()) };
-        drop(Turn::begin_nudged(&connection));
+        let turn = Turn::begin_nudged(&connection);
+        let rest = turn.rest(&connection);
+        turn.end(rest);
+        // With the last reference goes what the application gave the connection, such as a verifier.
+        contain("a connection's close", || drop(connection));
     }
     0
 }

@@ -1,6 +1,10 @@
 //! What a connection does for sessions to be resumed: a client's keeping of tickets, a server's sending.
 
-use std::{fmt, sync::Arc, task::Context, task::Poll, task::Waker};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+    task::{Context, Poll, Waker},
+};
 
 use crate::{
     connection::inner::ConnectionInner,
@@ -11,7 +15,7 @@ use crate::{
     waiters::{KeyedWait, WaiterKey},
 };
 
-/// What this side of a connection does about tickets; never changes.
+/// What this side of a connection does about tickets; never changes but for the ticket that is shown.
 #[derive(Debug, Default)]
 pub(crate) enum Resuming {
     /// Nothing: resumption is off.
@@ -27,8 +31,8 @@ pub(crate) enum Resuming {
 pub(crate) struct KeepTickets {
     pub(crate) cache: Arc<dyn SessionCache>,
     pub(crate) key: SessionKey,
-    /// The certificates of the ticket that the connection began with, if with any.
-    pub(crate) shown: Option<PeerIdentity>,
+    /// The certificates of the ticket that the connection begins with, if with any. Written by: `show_ticket`.
+    pub(crate) shown: OnceLock<PeerIdentity>,
 }
 
 impl fmt::Debug for KeepTickets {
@@ -42,7 +46,7 @@ impl Resuming {
     /// clients show no certificate.
     pub(crate) fn resumed_identity(&self) -> Option<PeerIdentity> {
         match self {
-            Self::KeepTickets(keep) => keep.shown.clone(),
+            Self::KeepTickets(keep) => keep.shown.get().cloned(),
             Self::No | Self::SendTicket { .. } => None,
         }
     }
@@ -50,16 +54,20 @@ impl Resuming {
 
 impl ConnectionInner {
     /// Has the connection begin with a ticket. It blocks, and must come before the start; see [`ticket::show`].
-    pub(crate) fn show_ticket(&self, native: &[u8]) -> Result<(), NativeError> {
+    pub(crate) fn show_ticket(&self, ticket: Ticket) -> Result<(), NativeError> {
         // SAFETY: the handle is open, because `self` is alive, and a client's; nobody has started it yet.
-        unsafe { ticket::show(self.handle().raw(), native) }
+        unsafe { ticket::show(self.handle().raw(), &ticket.native)? };
+        if let Resuming::KeepTickets(keep) = self.resuming() {
+            let _ = keep.shown.set(ticket.identity);
+        }
+        Ok(())
     }
 
     /// Sends the client a ticket, inside CONNECTED.
     pub(crate) fn send_ticket(&self) {
         // SAFETY: the handle is open, because `self` is alive, and a server's.
         if let Err(error) = unsafe { ticket::send(self.handle().raw()) } {
-            tracing::debug!(%error, "the client gets no ticket");
+            tracing::debug!(parent: self.span(), %error, "the client gets no ticket");
         }
     }
 
@@ -69,7 +77,7 @@ impl ConnectionInner {
         let believed = self.lock().connected().is_some();
         let Some(identity) = self.peer_identity().filter(|_| believed) else { return };
         let Some(ticket) = Ticket::encode(keep.key.server_name(), &identity, native) else {
-            tracing::debug!("a session ticket is too large to be kept");
+            tracing::debug!(parent: self.span(), "a session ticket is too large to be kept");
             return;
         };
         let (inner, cache, key) = (self.clone(), keep.cache.clone(), keep.key.clone());
@@ -87,10 +95,6 @@ pub(crate) struct TicketKept<'a>(pub(crate) &'a ConnectionInner);
 impl KeyedWait for TicketKept<'_> {
     type Output = Result<(), ConnectionError>;
 
-    fn new_key(&self) -> WaiterKey {
-        self.0.lock().new_ticket_key()
-    }
-
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.lock().poll_ticket_kept(key, cx)
     }
@@ -106,15 +110,11 @@ pub(crate) struct Handshake<'a>(pub(crate) &'a ConnectionInner);
 impl KeyedWait for Handshake<'_> {
     type Output = Result<(), ConnectionError>;
 
-    fn new_key(&self) -> WaiterKey {
-        self.0.lock().new_connected_key()
-    }
-
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.0.lock().poll_connected_as(key, cx)
+        self.0.lock().poll_handshake(key, cx)
     }
 
     fn forget(&self, key: WaiterKey) -> Option<Waker> {
-        self.0.lock().forget_connected(key)
+        self.0.lock().forget_handshake(key)
     }
 }

@@ -10,11 +10,11 @@ use std::{
 };
 
 use crate::{
-    connection::judging::Judging,
+    connection::{judging::Judging, path::CurrentPath},
     error::ConnectionError,
     stats::HandshakeInfo,
     stream::instance::StreamInstance,
-    waiters::{Retire, WaiterKey, Waiters, Wakeups},
+    waiters::{Retire, Waiter, WaiterKey, Waiters, Wakeups},
 };
 
 /// Everything about a connection that changes, behind `ConnectionInner`'s lock.
@@ -26,13 +26,15 @@ pub(crate) struct ConnectionInnerExclusive {
     started: bool,
     /// Whether SHUTDOWN_COMPLETE was delivered.
     shutdown_complete: bool,
-    /// Whether the user has let go of the connection, so that nobody will accept a stream.
-    abandoned: bool,
+    /// Whether anybody may still accept a stream of the peer's. Written by: `stop_accepting`.
+    accepts: bool,
     /// Streams of the peer's, by kind, that wait to be accepted.
     accept_uni: AcceptQueue,
     accept_bi: AcceptQueue,
-    /// Tasks that wait for the handshake.
-    connected_waiters: Waiters,
+    /// The task that makes the connection, and waits for the handshake or for early data.
+    connected_waiter: Waiter,
+    /// Tasks that wait for the handshake on an `EarlyConnection`.
+    handshake_waiters: Waiters,
     /// Tasks in `closed`.
     closed_waiters: Waiters,
     /// Tasks in `session_ticket`.
@@ -45,6 +47,8 @@ pub(crate) struct ConnectionInnerExclusive {
     early_data_accepted: bool,
     /// A verifier that was asked about the peer; kept until the connection ends.
     judging: Option<Arc<Judging>>,
+    /// Written by: CONNECTED, LOCAL_ADDRESS_CHANGED, PEER_ADDRESS_CHANGED, `rebind`.
+    path: CurrentPath,
     /// Streams that could not start and want to know why: no event of their own will tell them.
     unstarted: Vec<Weak<StreamInstance>>,
     /// How long `unstarted` may grow before those that are gone are swept out.
@@ -67,8 +71,6 @@ pub(crate) enum ConnectionState {
 /// What the handshake settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Connected {
-    pub(crate) local_address: Option<SocketAddr>,
-    pub(crate) remote_address: Option<SocketAddr>,
     pub(crate) alpn: Vec<u8>,
     pub(crate) resumed: bool,
     pub(crate) handshake: Option<HandshakeInfo>,
@@ -85,6 +87,8 @@ struct AcceptQueue {
 #[derive(Debug, Default)]
 #[must_use]
 pub(crate) struct Ending {
+    /// MsQuic is to be told, with this code.
+    pub(crate) shut_down: Option<u64>,
     pub(crate) wakeups: Wakeups,
     /// Streams to be told.
     pub(crate) unstarted: Vec<Weak<StreamInstance>>,
@@ -94,6 +98,19 @@ pub(crate) struct Ending {
     pub(crate) unaccepted: Vec<Arc<StreamInstance>>,
 }
 
+/// What becomes of a stream that the peer started.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct PeerStream {
+    /// So many streams wait to be accepted that this one must count against the peer's limit until its handle is closed,
+    /// and not only until it is over. Otherwise streams that come and go while nobody accepts them would pile up without
+    /// bound.
+    pub(crate) accepted_slowly: bool,
+    /// The stream, if nobody will accept it.
+    pub(crate) refused: Option<Arc<StreamInstance>>,
+    pub(crate) wakeups: Wakeups,
+}
+
 impl ConnectionInnerExclusive {
     /// A connection of which MsQuic has said nothing yet; `started` when it already works on it.
     pub(crate) fn new(started: bool) -> Self {
@@ -101,16 +118,18 @@ impl ConnectionInnerExclusive {
             state: ConnectionState::Connecting,
             started,
             shutdown_complete: false,
-            abandoned: false,
+            accepts: true,
             accept_uni: AcceptQueue::default(),
             accept_bi: AcceptQueue::default(),
-            connected_waiters: Waiters::default(),
+            connected_waiter: Waiter::default(),
+            handshake_waiters: Waiters::default(),
             closed_waiters: Waiters::default(),
             ticket_waiters: Waiters::default(),
             ticket_kept: false,
             resumed: false,
             early_data_accepted: false,
             judging: None,
+            path: CurrentPath::default(),
             unstarted: Vec::new(),
             sweep_at: 64,
             retired: Vec::new(),
@@ -134,6 +153,15 @@ impl ConnectionInnerExclusive {
         }
     }
 
+    /// The addresses in use, also after the connection ended.
+    pub(crate) fn path(&self) -> &CurrentPath {
+        &self.path
+    }
+
+    pub(crate) fn path_mut(&mut self) -> &mut CurrentPath {
+        &mut self.path
+    }
+
     /// Whether telling MsQuic to shut the connection down makes sense.
     pub(crate) fn is_live(&self) -> bool {
         self.started && !self.shutdown_complete
@@ -150,24 +178,37 @@ impl ConnectionInnerExclusive {
         self.cause().is_none()
     }
 
-    /// `ConnectionStart` succeeded. The code to shut down with, if this side closed the connection meanwhile.
+    /// `ConnectionStart` succeeded. The code to shut down with, if this side ended the connection meanwhile.
     #[must_use]
     pub(crate) fn on_start_accepted(&mut self) -> Option<u64> {
         self.started = true;
         match self.cause() {
             Some(ConnectionError::LocallyClosed { code }) if self.is_live() => Some(code),
+            // The handshake's time was over, or MsQuic has ended it already and ignores this.
+            Some(_) if self.is_live() => Some(0),
             _ => None,
         }
     }
 
-    /// Nobody holds the connection any more. Says whether MsQuic must be told.
-    pub(crate) fn abandon(&mut self) -> (bool, Ending) {
-        self.abandoned = true;
+    /// This side closes the connection with `code`. MsQuic is told by whoever calls this, unless it is not started yet:
+    /// then [`Self::on_start_accepted`] says so.
+    pub(crate) fn close(&mut self, code: u64) -> Ending {
         let tell = self.is_live() && self.cause().is_none();
-        let mut ending = self.on_closed(ConnectionError::LocallyClosed { code: 0 });
-        ending.unaccepted.extend(self.accept_uni.streams.drain(..));
-        ending.unaccepted.extend(self.accept_bi.streams.drain(..));
-        (tell, ending)
+        Ending { shut_down: tell.then_some(code), ..self.on_closed(ConnectionError::LocallyClosed { code }) }
+    }
+
+    /// Nobody holds the connection any more.
+    pub(crate) fn abandon(&mut self) -> Ending {
+        let mut ending = self.close(0);
+        ending.unaccepted.extend(self.stop_accepting());
+        ending
+    }
+
+    /// Nobody can accept a stream of the peer's any more. Gives back those that wait, to be refused outside of the lock.
+    #[must_use]
+    pub(crate) fn stop_accepting(&mut self) -> Vec<Arc<StreamInstance>> {
+        self.accepts = false;
+        self.accept_uni.streams.drain(..).chain(self.accept_bi.streams.drain(..)).collect()
     }
 
     /// Registers a stream to be told what ended the connection; gives it back the cause when that is known already.
@@ -187,7 +228,11 @@ impl ConnectionInnerExclusive {
 
     /// Ready once the handshake is done, or failed: for whoever makes the connection.
     pub(crate) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
-        self.poll_connected_as(WaiterKey::OWNER, cx)
+        let settled = self.settled();
+        if settled.is_pending() {
+            self.connected_waiter.register(cx.waker(), &mut self.retired);
+        }
+        settled
     }
 
     /// [`Self::poll_connected`], or ready as soon as early data may come.
@@ -198,35 +243,26 @@ impl ConnectionInnerExclusive {
         }
     }
 
-    /// A new name for a future in [`Self::poll_connected_as`].
-    pub(crate) fn new_connected_key(&mut self) -> WaiterKey {
-        self.connected_waiters.new_key()
+    /// Forgets a future of [`Self::poll_handshake`].
+    pub(crate) fn forget_handshake(&mut self, key: WaiterKey) -> Option<Waker> {
+        self.handshake_waiters.remove(key)
     }
 
-    /// Forgets a future of [`Self::poll_connected_as`].
-    pub(crate) fn forget_connected(&mut self, key: WaiterKey) -> Option<Waker> {
-        self.connected_waiters.remove(key)
+    /// Ready once the handshake is done, or failed: for whoever goes on before.
+    pub(crate) fn poll_handshake(&mut self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Result<(), ConnectionError>> {
+        let settled = self.settled();
+        if settled.is_pending() {
+            self.handshake_waiters.register(key, cx.waker(), &mut self.retired);
+        }
+        settled
     }
 
-    /// Ready once the handshake is done, or failed.
-    pub(crate) fn poll_connected_as(
-        &mut self,
-        key: WaiterKey,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<(), ConnectionError>> {
+    fn settled(&self) -> Poll<Result<(), ConnectionError>> {
         match &self.state {
-            ConnectionState::Connecting => {
-                self.connected_waiters.register(key, cx.waker(), &mut self.retired);
-                Poll::Pending
-            }
+            ConnectionState::Connecting => Poll::Pending,
             ConnectionState::Connected(_) => Poll::Ready(Ok(())),
             ConnectionState::Closed(cause, _) => Poll::Ready(Err(cause.clone())),
         }
-    }
-
-    /// A new name for a future in [`Self::poll_ticket_kept`].
-    pub(crate) fn new_ticket_key(&mut self) -> WaiterKey {
-        self.ticket_waiters.new_key()
     }
 
     /// Forgets a future of [`Self::poll_ticket_kept`].
@@ -255,11 +291,6 @@ impl ConnectionInnerExclusive {
         self.early_data_accepted
     }
 
-    /// A new name for a future in [`Self::poll_closed`].
-    pub(crate) fn new_closed_key(&mut self) -> WaiterKey {
-        self.closed_waiters.new_key()
-    }
-
     /// Forgets a future of [`Self::poll_closed`].
     pub(crate) fn forget_closed(&mut self, key: WaiterKey) -> Option<Waker> {
         self.closed_waiters.remove(key)
@@ -274,11 +305,6 @@ impl ConnectionInnerExclusive {
                 Poll::Pending
             }
         }
-    }
-
-    /// A new name for a future in [`Self::poll_accept`].
-    pub(crate) fn new_accept_key(&mut self, bidirectional: bool) -> WaiterKey {
-        self.accept_queue(bidirectional).waiters.new_key()
     }
 
     /// Forgets a future of [`Self::poll_accept`].
@@ -305,13 +331,32 @@ impl ConnectionInnerExclusive {
         }
     }
 
+    /// Ready once the path has changed more often than `seen` says.
+    pub(crate) fn poll_path_changed(
+        &mut self,
+        seen: u64,
+        key: WaiterKey,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ConnectionError>> {
+        if self.path.changes() > seen {
+            return Poll::Ready(Ok(()));
+        }
+        match self.cause() {
+            Some(cause) => Poll::Ready(Err(cause)),
+            None => {
+                self.path.waiters.register(key, cx.waker(), &mut self.retired);
+                Poll::Pending
+            }
+        }
+    }
+
     // ---- What MsQuic says ---------------------------------------------------------------------------------------
 
     /// RESUMED: early data may come.
     pub(crate) fn on_resumed(&mut self) -> Wakeups {
         let mut wakeups = Wakeups::none();
         self.resumed = true;
-        self.connected_waiters.take_into(&mut wakeups);
+        self.connected_waiter.take_into(&mut wakeups);
         wakeups
     }
 
@@ -329,11 +374,18 @@ impl ConnectionInnerExclusive {
     }
 
     /// CONNECTED.
-    pub(crate) fn on_connected(&mut self, connected: Connected) -> Wakeups {
+    pub(crate) fn on_connected(
+        &mut self,
+        connected: Connected,
+        local: Option<SocketAddr>,
+        remote: Option<SocketAddr>,
+    ) -> Wakeups {
         let mut wakeups = Wakeups::none();
+        self.path.begin(local, remote);
         if matches!(self.state, ConnectionState::Connecting) {
             self.state = ConnectionState::Connected(Arc::new(connected));
-            self.connected_waiters.take_into(&mut wakeups);
+            self.connected_waiter.take_into(&mut wakeups);
+            self.handshake_waiters.take_into(&mut wakeups);
         }
         wakeups
     }
@@ -348,33 +400,26 @@ impl ConnectionInnerExclusive {
         wanted
     }
 
-    /// PEER_STREAM_STARTED. Gives the stream back when nobody will accept it.
-    pub(crate) fn on_peer_stream_started(
-        &mut self,
-        bidirectional: bool,
-        stream: Arc<StreamInstance>,
-    ) -> (Option<Arc<StreamInstance>>, Wakeups) {
-        if self.abandoned {
-            return (Some(stream), Wakeups::none());
+    /// PEER_STREAM_STARTED.
+    pub(crate) fn on_peer_stream_started(&mut self, bidirectional: bool, stream: Arc<StreamInstance>) -> PeerStream {
+        const WAITING_AT_EASE: usize = 64;
+        if !self.accepts {
+            return PeerStream { refused: Some(stream), ..PeerStream::default() };
         }
-        let mut wakeups = Wakeups::none();
         let queue = self.accept_queue(bidirectional);
+        let accepted_slowly = queue.streams.len() >= WAITING_AT_EASE;
+        let mut wakeups = Wakeups::none();
         queue.streams.push_back(stream);
         queue.waiters.take_into(&mut wakeups);
-        (None, wakeups)
+        PeerStream { accepted_slowly, refused: None, wakeups }
     }
 
-    /// Whether a stream that the peer starts now would be accepted by anybody.
-    pub(crate) fn takes_streams(&self) -> bool {
-        !self.abandoned
-    }
-
-    /// Whether so many streams wait to be accepted that a further one must count against the peer's limit until its
-    /// handle is closed, and not only until it is over. Otherwise streams that come and go while nobody accepts them
-    /// would pile up without bound.
-    pub(crate) fn is_accepting_slowly(&mut self, bidirectional: bool) -> bool {
-        const WAITING_AT_EASE: usize = 64;
-        self.accept_queue(bidirectional).streams.len() >= WAITING_AT_EASE
+    /// The handshake has taken as long as it may. Says whether MsQuic must be told.
+    pub(crate) fn on_handshake_timeout(&mut self) -> (bool, Ending) {
+        match self.state {
+            ConnectionState::Connecting => (self.is_live(), self.on_closed(ConnectionError::TimedOut)),
+            ConnectionState::Connected(_) | ConnectionState::Closed(..) => (false, Ending::default()),
+        }
     }
 
     /// The connection ended, or is ending, because of `cause`. The first cause is kept.
@@ -385,16 +430,19 @@ impl ConnectionInnerExclusive {
         let connected = self.connected();
         self.state = ConnectionState::Closed(cause, connected);
         let mut wakeups = Wakeups::none();
+        self.connected_waiter.take_into(&mut wakeups);
         for waiters in [
-            &mut self.connected_waiters,
             &mut self.closed_waiters,
+            &mut self.handshake_waiters,
             &mut self.ticket_waiters,
             &mut self.accept_uni.waiters,
             &mut self.accept_bi.waiters,
+            &mut self.path.waiters,
         ] {
             waiters.take_into(&mut wakeups);
         }
         Ending {
+            shut_down: None,
             wakeups,
             unstarted: std::mem::take(&mut self.unstarted),
             judging: self.judging.take(),

@@ -65,6 +65,37 @@ pub(crate) unsafe fn address_parameter(handle: sys::HQUIC, parameter: u32) -> Op
     unsafe { Address::read(place.cast_const().cast()) }
 }
 
+/// Lets a client's connection go on over the path between these two addresses (`QUIC_PARAM_CONN_ACTIVATE_PATH`), over a
+/// socket of its own. It waits until the connection's worker gets to it.
+///
+/// # Safety
+///
+/// `connection` is open and a connection.
+pub(crate) unsafe fn activate_path(
+    connection: sys::HQUIC,
+    local: SocketAddr,
+    remote: SocketAddr,
+) -> Result<(), NativeError> {
+    let (local, remote) = (Address::from(local), Address::from(remote));
+    let path = PathParameter { local: local.as_ptr(), remote: remote.as_ptr() };
+    // SAFETY: the handle is open, as the caller promises. `path` and its addresses outlive the call, which waits for the
+    // worker and keeps none of them.
+    let status = unsafe {
+        call!(SetParam(connection, PARAM_CONN_ACTIVATE_PATH, size_of_val(&path) as u32, (&raw const path).cast()))
+    };
+    NativeError::check(status)
+}
+
+/// `QUIC_PATH_PARAM` of msquic.h 2.6; the bindings are of 2.5.
+#[repr(C)]
+struct PathParameter {
+    local: *const sys::QUIC_ADDR,
+    remote: *const sys::QUIC_ADDR,
+}
+
+/// `QUIC_PARAM_CONN_ACTIVATE_PATH` of msquic.h 2.6.
+const PARAM_CONN_ACTIVATE_PATH: u32 = 0x0500_001F;
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,11 +3,11 @@
 //! MsQuic's worker threads and every handle live as long as the table is open. Closing it would have to wait for all of
 //! them, at a moment (process exit) when nobody can say which still run; the operating system does that better.
 
-use std::{ptr, sync::OnceLock};
+use std::{ptr, sync::OnceLock, time::Duration};
 
 use sendstream_sys as sys;
 
-use crate::error::NativeError;
+use crate::{error::NativeError, native::configuration::unset_settings};
 
 /// The function table that MsQuic hands out for version 2 of its API.
 pub(crate) struct Api {
@@ -40,9 +40,49 @@ impl Api {
         // SAFETY: on success MsQuic stored a pointer to its table, which stays valid until MsQuicClose, and nothing
         // here ever calls that.
         let table = unsafe { &*table.cast::<sys::QUIC_API_TABLE>() };
-        Ok(Self { table })
+        let api = Self { table };
+        if let Err(status) = api.set_patience(MAX_WORKER_QUEUE_DELAY) {
+            tracing::warn!(%status, "servers refuse connections as soon as the machine is busy");
+        }
+        api.warn_of_known_defects();
+        Ok(api)
+    }
+
+    /// Sets how late MsQuic's workers may be, on average, before servers refuse connections and drop their first packets
+    /// (`MaxWorkerQueueDelayUs`). It is a setting of the whole process.
+    fn set_patience(&self, delay: Duration) -> Result<(), NativeError> {
+        let mut settings = unset_settings();
+        settings.MaxWorkerQueueDelayUs = delay.as_micros() as u32;
+        // SAFETY: both members of the union are 64 bits of plain integer, so either may be used.
+        unsafe { &mut settings.__bindgen_anon_1.IsSet }.set_MaxWorkerQueueDelayUs(1);
+        let set_param = self.table.SetParam.expect("MsQuic's API table has SetParam");
+        let (id, length) = (sys::QUIC_PARAM_GLOBAL_SETTINGS, size_of_val(&settings) as u32);
+        // SAFETY: a null handle means the library, and MsQuic reads `length` bytes of the parameter's layout.
+        NativeError::check(unsafe { set_param(ptr::null_mut(), id, length, (&raw const settings).cast()) })
+    }
+
+    /// What is built along has the mends as edits; what is installed may be older than they are.
+    fn warn_of_known_defects(&self) {
+        let mut version = [0_u32; 4];
+        let mut length = size_of_val(&version) as u32;
+        let get = self.table.GetParam.expect("MsQuic's API table has GetParam");
+        let parameter = sys::QUIC_PARAM_GLOBAL_LIBRARY_VERSION;
+        // SAFETY: no handle is needed for a global parameter, and at most `length` bytes are written to `version`.
+        let status = unsafe { get(ptr::null_mut(), parameter, &mut length, version.as_mut_ptr().cast()) };
+        if NativeError::check(status).is_ok() && sys::lacks_fixes(version) {
+            let version = version.map(|number| number.to_string()).join(".");
+            tracing::warn!(
+                version,
+                "the installed MsQuic lacks fixes for defects that strangers can use; see SECURITY.md"
+            );
+        }
     }
 }
+
+/// MsQuic's own value is 250 ms, which one stop of two seconds makes of an idle worker: on a busy or virtual machine, and
+/// after a laptop's sleep, servers would refuse whoever comes next. As long as a client waits by default its connection is
+/// worth taking, and how many are taken is for `accept_backlog` to say.
+const MAX_WORKER_QUEUE_DELAY: Duration = Duration::from_secs(10);
 
 /// Calls a function of the API table: `call!(StreamSend(handle, ...))`.
 ///
@@ -55,3 +95,21 @@ macro_rules! call {
     };
 }
 pub(crate) use call;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn msquic_has_the_patience_that_it_was_given() {
+        let _ = Api::get().unwrap();
+        let mut settings = unset_settings();
+        let mut length = size_of_val(&settings) as u32;
+        // SAFETY: a null handle means the library, and MsQuic writes at most `length` bytes of the parameter's layout.
+        let status = unsafe {
+            call!(GetParam(ptr::null_mut(), sys::QUIC_PARAM_GLOBAL_SETTINGS, &mut length, (&raw mut settings).cast()))
+        };
+        NativeError::check(status).unwrap();
+        assert_eq!(settings.MaxWorkerQueueDelayUs, 10_000_000);
+    }
+}

@@ -2,20 +2,24 @@
 //!
 //! `ConnectionClose`, `RegistrationClose`, `ListenerStop` and most parameter calls wait until a worker has processed
 //! them. An executor's thread must not wait, and a callback of another object must not either (it may be the very worker
-//! that is waited for). Such calls go to this thread, in order; it starts with the first of them.
+//! that is waited for). Such calls go to this thread, in order; it starts with the first of them. It keeps the crate's few
+//! deadlines as well, and is late for them while a call blocks.
 
 use std::{
+    collections::BTreeMap,
     future::Future,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        mpsc::{self, Sender},
+        atomic::{AtomicU64, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     task::{Context, Poll, Waker},
     thread,
+    time::Instant,
 };
 
-use crate::error::NativeError;
+use crate::{error::NativeError, foreign::contain};
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -32,6 +36,76 @@ pub(crate) fn run(job: impl FnOnce() + Send + 'static) {
             }
         }
         None => job(),
+    }
+}
+
+/// Runs `job` on the background thread at `deadline` or soon after, unless the result is dropped before. Never without that
+/// thread.
+pub(crate) fn at(deadline: Instant, job: impl FnOnce() + Send + 'static) -> Timer {
+    static SERIAL: AtomicU64 = AtomicU64::new(0);
+    let key = (deadline, SERIAL.fetch_add(1, Ordering::Relaxed));
+    let first = {
+        let mut deadlines = deadlines();
+        deadlines.insert(key, Box::new(job));
+        deadlines.first_key_value().is_some_and(|(first, _)| *first == key)
+    };
+    if first {
+        // The thread waits for a later deadline, or for none: it is to look again.
+        run(|| ());
+    }
+    Timer(key)
+}
+
+/// A job that [`at`] will run. Dropping it drops the job, unless that runs already.
+#[derive(Debug)]
+#[must_use = "dropping it cancels the job"]
+pub(crate) struct Timer(DeadlineKey);
+
+impl Timer {
+    /// Lets the job run at its time although nobody can cancel it any more.
+    pub(crate) fn leave(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        let job = deadlines().remove(&self.0);
+        // Outside of the lock: what it holds may be the last of something.
+        drop(job);
+    }
+}
+
+/// When, and a number that makes it one of its own.
+type DeadlineKey = (Instant, u64);
+
+fn deadlines() -> MutexGuard<'static, BTreeMap<DeadlineKey, Job>> {
+    static DEADLINES: Mutex<BTreeMap<DeadlineKey, Job>> = Mutex::new(BTreeMap::new());
+    DEADLINES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The next thing to do: a deadline that has come goes first. `None` once no job can come any more.
+fn next(jobs: &Receiver<Job>) -> Option<Job> {
+    loop {
+        let waiting = {
+            let mut deadlines = deadlines();
+            match deadlines.first_entry() {
+                None => None,
+                Some(first) => {
+                    let left = first.key().0.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Some(first.remove());
+                    }
+                    Some(left)
+                }
+            }
+        };
+        let Some(left) = waiting else { return jobs.recv().ok() };
+        match jobs.recv_timeout(left) {
+            Ok(job) => return Some(job),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return None,
+        }
     }
 }
 
@@ -115,11 +189,9 @@ impl<T> Future for Answer<T> {
 fn start() -> Option<Sender<Job>> {
     let (sender, jobs) = mpsc::channel::<Job>();
     let thread = thread::Builder::new().name("sendstream".into()).spawn(move || {
-        for job in jobs {
+        while let Some(job) = next(&jobs) {
             // A panic in a job (foreign code in a waker) must not end the thread that everybody's closes run on.
-            if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-                tracing::error!("a background job panicked");
-            }
+            contain("a background job", job);
         }
     });
     match thread {
@@ -140,6 +212,28 @@ mod tests {
         assert_eq!(futures::executor::block_on(ask(|| Ok(7))), Ok(7));
         let refused = futures::executor::block_on(ask(|| Err::<(), _>(NativeError::INVALID_STATE)));
         assert_eq!(refused, Err(NativeError::INVALID_STATE));
+    }
+
+    #[test]
+    fn deadlines_are_kept_in_order_unless_they_are_dropped() {
+        use std::time::Duration;
+        let (reached, order) = mpsc::channel();
+        let now = Instant::now();
+        let timer = |milliseconds: u64| {
+            let reached = reached.clone();
+            at(now + Duration::from_millis(milliseconds), move || {
+                let early = Instant::now() < now + Duration::from_millis(milliseconds);
+                let _ = reached.send((milliseconds, early));
+            })
+        };
+        let [last, dropped, first] = [60, 40, 20].map(timer);
+        drop(dropped);
+        let far = timer(3_600_000);
+        assert_eq!(order.recv_timeout(Duration::from_secs(60)), Ok((20, false)));
+        assert_eq!(order.recv_timeout(Duration::from_secs(60)), Ok((60, false)));
+        drop((first, last, far));
+        drop(reached);
+        assert!(order.recv().is_err(), "the jobs of dropped timers are dropped");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::{
 };
 
 use crate::{
+    foreign::contain,
     native::registration::Registration,
     waiters::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups, wait_for},
 };
@@ -73,8 +74,9 @@ impl LiveHandles {
 impl Drop for LiveGuard {
     fn drop(&mut self) {
         let group = &self.0.0;
-        group.registration.count().leave();
-        group.count.leave();
+        let mut wakeups = group.registration.count().leave();
+        wakeups.merge(group.count.leave());
+        contain("a waker", || wakeups.wake());
     }
 }
 
@@ -83,16 +85,14 @@ impl HandleCount {
         self.lock().handles += 1;
     }
 
-    fn leave(&self) {
+    fn leave(&self) -> Wakeups {
         let mut wakeups = Wakeups::none();
-        {
-            let mut count = self.lock();
-            count.handles -= 1;
-            if count.handles == 0 {
-                count.waiters.take_into(&mut wakeups);
-            }
+        let mut count = self.lock();
+        count.handles -= 1;
+        if count.handles == 0 {
+            count.waiters.take_into(&mut wakeups);
         }
-        wakeups.wake();
+        wakeups
     }
 
     fn lock(&self) -> LockGuard<'_, Count> {
@@ -102,10 +102,6 @@ impl HandleCount {
 
 impl KeyedWait for &HandleCount {
     type Output = ();
-
-    fn new_key(&self) -> WaiterKey {
-        self.lock().waiters.new_key()
-    }
 
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<()> {
         let mut guard = self.lock();

@@ -36,6 +36,12 @@ unsafe impl Parameter for sys::QUIC_STREAM_STATISTICS {
     const ID: u32 = sys::QUIC_PARAM_STREAM_STATISTICS;
 }
 
+#[cfg(test)]
+// SAFETY: the binding of that parameter's struct, of integers and bit fields only.
+unsafe impl Parameter for sys::QUIC_SETTINGS {
+    const ID: u32 = sys::QUIC_PARAM_CONN_SETTINGS;
+}
+
 /// `QUIC_NETWORK_STATISTICS`, which the bindings know as an event's data only.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -61,6 +67,14 @@ pub(crate) unsafe fn get<P: Parameter>(handle: sys::HQUIC) -> Result<P, NativeEr
     let status = unsafe { call!(GetParam(handle, P::ID, &mut length, (&raw mut value).cast())) };
     NativeError::check(status)?;
     Ok(value)
+}
+
+/// Sets a parameter of the library as a whole, which was started.
+pub(crate) fn set_global<T: Copy>(parameter: u32, value: &T) -> Result<(), NativeError> {
+    let length = size_of::<T>() as u32;
+    // SAFETY: no handle is needed for a global parameter, and MsQuic copies what it needs of the `length` bytes.
+    let status = unsafe { call!(SetParam(std::ptr::null_mut(), parameter, length, std::ptr::from_ref(value).cast())) };
+    NativeError::check(status)
 }
 
 /// `QUIC_PARAM_CONN_NETWORK_STATISTICS` of msquic.h 2.6; the bindings are of 2.5.

@@ -40,28 +40,71 @@ pub struct Registration {
 
 struct RegistrationInner {
     handle: Handle,
+    profile: ExecutionProfile,
     count: HandleCount,
 }
 
+/// What a registration's worker threads are good at (`QUIC_EXECUTION_PROFILE`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ExecutionProfile {
+    /// One worker for each processor, on the threads that also receive packets: nothing is handed from thread to thread.
+    #[default]
+    LowLatency,
+    /// One worker thread for each processor beside those that receive packets, so that one connection's work is shared by
+    /// two processors.
+    MaxThroughput,
+    /// One worker for everything, for work that may wait: it leaves the other processors alone.
+    Scavenger,
+    /// For a few connections that must not be kept waiting. MsQuic 2.6 runs it as [`LowLatency`](Self::LowLatency): the
+    /// priority that it means to give is for threads that only [`MaxThroughput`](Self::MaxThroughput) has.
+    RealTime,
+}
+
+impl ExecutionProfile {
+    /// MsQuic's name for it.
+    fn native(self) -> sys::QUIC_EXECUTION_PROFILE {
+        match self {
+            Self::LowLatency => sys::QUIC_EXECUTION_PROFILE_QUIC_EXECUTION_PROFILE_LOW_LATENCY,
+            Self::MaxThroughput => sys::QUIC_EXECUTION_PROFILE_QUIC_EXECUTION_PROFILE_TYPE_MAX_THROUGHPUT,
+            Self::Scavenger => sys::QUIC_EXECUTION_PROFILE_QUIC_EXECUTION_PROFILE_TYPE_SCAVENGER,
+            Self::RealTime => sys::QUIC_EXECUTION_PROFILE_QUIC_EXECUTION_PROFILE_TYPE_REAL_TIME,
+        }
+    }
+}
+
 impl Registration {
-    /// Opens a registration (`RegistrationOpen`), with MsQuic's default profile, the one for low latency.
+    /// Opens a registration (`RegistrationOpen`) with MsQuic's default profile, [`ExecutionProfile::LowLatency`], which is
+    /// also that of the process's own.
     ///
     /// # Errors
     ///
     /// MsQuic's status when it cannot start: no memory or threads left.
     pub fn new() -> Result<Self, NativeError> {
+        Self::with_profile(ExecutionProfile::default())
+    }
+
+    /// Opens a registration (`RegistrationOpen`) whose workers do as `profile` says.
+    ///
+    /// # Errors
+    ///
+    /// MsQuic's status when it cannot start: no memory or threads left.
+    pub fn with_profile(profile: ExecutionProfile) -> Result<Self, NativeError> {
         Api::get()?;
-        let config = sys::QUIC_REGISTRATION_CONFIG {
-            AppName: c"sendstream".as_ptr(),
-            ExecutionProfile: sys::QUIC_EXECUTION_PROFILE_QUIC_EXECUTION_PROFILE_LOW_LATENCY,
-        };
+        let config =
+            sys::QUIC_REGISTRATION_CONFIG { AppName: c"sendstream".as_ptr(), ExecutionProfile: profile.native() };
         let mut handle: sys::HQUIC = ptr::null_mut();
         // SAFETY: `config` and its name outlive the call, which copies both; `handle` has room for the one pointer that
         // is written.
         let status = unsafe { call!(RegistrationOpen(&config, &mut handle)) };
         NativeError::check(status)?;
-        let inner = RegistrationInner { handle: Handle::new(handle), count: HandleCount::default() };
+        let inner = RegistrationInner { handle: Handle::new(handle), profile, count: HandleCount::default() };
         Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// What its worker threads are good at.
+    pub fn profile(&self) -> ExecutionProfile {
+        self.inner.profile
     }
 
     /// The process's registration, opened by the first caller and never closed: at process exit nobody can say which
@@ -95,7 +138,7 @@ impl Registration {
 
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Registration").finish_non_exhaustive()
+        f.debug_struct("Registration").field("profile", &self.inner.profile).finish_non_exhaustive()
     }
 }
 

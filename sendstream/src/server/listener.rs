@@ -1,26 +1,27 @@
-//! One MsQuic listener: its handle, its events, and the connections that wait to be taken.
+//! One MsQuic listener: its handle and its events.
 
 use std::{
-    collections::VecDeque,
     ffi::c_void,
     mem::ManuallyDrop,
     net::SocketAddr,
-    panic::{self, AssertUnwindSafe},
     ptr,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    task::{Context, Poll, Waker},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Instant,
 };
 
 use sendstream_sys as sys;
+use tracing::field;
 
 use crate::{
-    config::StreamScheduling,
     connection::{
-        inner::{ConnectionInner, ConnectionInnerShared, Verify},
+        inner::{ConnectionInner, bytes},
         instance::ConnectionInstance,
-        resuming::Resuming,
     },
     error::NativeError,
+    foreign::contain,
     native::{
         address::{Address, address_parameter},
         api::call,
@@ -29,17 +30,16 @@ use crate::{
         handle::Handle,
         live::{LiveGuard, LiveHandles},
     },
-    resumption::Resumption,
-    tls::ClientAuth,
-    waiters::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups},
+    server::incoming::{IncomingQueue, NewConnection, parse_alpn},
 };
 
 /// A listener. MsQuic holds a reference from the start until STOP_COMPLETE, inside which the handle is closed.
 #[derive(Debug)]
 pub(crate) struct Listener {
     handle: Handle,
-    backlog: Lock<Backlog>,
-    settings: ListenerSettings,
+    /// Where its connections wait, with those of the server's other listeners.
+    queue: Arc<IncomingQueue>,
+    stopped: AtomicBool,
     /// With the port that the system chose.
     local_address: OnceLock<SocketAddr>,
     live: LiveHandles,
@@ -47,55 +47,12 @@ pub(crate) struct Listener {
     guard: Mutex<Option<LiveGuard>>,
 }
 
-/// What accepted connections get from their server.
-#[derive(Debug)]
-pub(crate) struct ListenerSettings {
-    pub(crate) backlog: usize,
-    pub(crate) client_auth: ClientAuth,
-    pub(crate) fixed_send_window: Option<u64>,
-    pub(crate) drop_error_code: u64,
-    pub(crate) datagram_receive_buffer: Option<usize>,
-    pub(crate) scheduling: StreamScheduling,
-    /// Whether sessions can be resumed, so that clients get tickets, and begin with early data.
-    pub(crate) resumption: Resumption,
-}
-
-/// Connections that wait to be taken.
-#[derive(Debug, Default)]
-struct Backlog {
-    /// No more will come, and none is handed out.
-    closed: bool,
-    waiting: VecDeque<NewConnection>,
-    refused: u64,
-    waiters: Waiters,
-    /// Wakers that were replaced, to be dropped outside of the lock.
-    retired: Vec<Waker>,
-}
-
-impl Retire for Backlog {
-    fn has_retired(&self) -> bool {
-        !self.retired.is_empty()
-    }
-
-    fn take_retired(&mut self) -> Vec<Waker> {
-        std::mem::take(&mut self.retired)
-    }
-}
-
-/// A connection that a client wants, of which nothing but its first packet is known.
-#[derive(Debug)]
-pub(crate) struct NewConnection {
-    pub(crate) instance: Arc<ConnectionInstance>,
-    pub(crate) remote_address: SocketAddr,
-    pub(crate) server_name: String,
-}
-
 impl Listener {
     /// `ListenerOpen` and `ListenerStart` on `address`.
     pub(crate) fn start(
         alpn: &Alpn,
         address: SocketAddr,
-        settings: ListenerSettings,
+        queue: Arc<IncomingQueue>,
         live: &LiveHandles,
     ) -> Result<Arc<Self>, NativeError> {
         let registration = live.registration().handle();
@@ -106,8 +63,8 @@ impl Listener {
         NativeError::check(status)?;
         let listener = Arc::new(Self {
             handle: Handle::new(handle),
-            backlog: Lock::default(),
-            settings,
+            queue,
+            stopped: AtomicBool::new(false),
             local_address: OnceLock::new(),
             live: live.clone(),
             guard: Mutex::new(Some(live.enter())),
@@ -136,6 +93,7 @@ impl Listener {
         if let Some(address) = unsafe { address_parameter(handle, sys::QUIC_PARAM_LISTENER_LOCAL_ADDRESS) } {
             let _ = listener.local_address.set(address);
         }
+        listener.log("listening");
         Ok(listener)
     }
 
@@ -144,31 +102,29 @@ impl Listener {
         self.local_address.get().copied().ok_or(NativeError::INVALID_ADDRESS)
     }
 
-    /// Takes no more connections, lets go of those that wait, and has MsQuic stop listening.
+    /// Logs `what` has become of it. A subscriber that panics must keep nobody from stopping it later.
+    fn log(&self, what: &'static str) {
+        contain("the log", || tracing::debug!(local = self.local_address.get().map(field::display), "{what}"));
+    }
+
+    /// Has MsQuic stop listening, once.
     pub(crate) fn stop(&self) {
-        let mut wakeups = Wakeups::none();
-        let (first, waiting) = {
-            let mut backlog = self.lock();
-            backlog.waiters.take_into(&mut wakeups);
-            (!std::mem::replace(&mut backlog.closed, true), std::mem::take(&mut backlog.waiting))
-        };
-        wakeups.wake();
-        drop(waiting);
-        if first {
+        if !self.stopped.swap(true, Ordering::Relaxed) {
             let handle = self.handle;
             // STOP_COMPLETE may come inside the call, and unbinding may wait for a worker.
             // SAFETY: the handle is closed in STOP_COMPLETE only, which this call, made once, brings about.
             background::run(move || unsafe { call!(ListenerStop(handle.raw())) });
+            self.log("no longer listening");
         }
     }
 
-    /// How many connections were refused because the backlog was full.
-    pub(crate) fn refused(&self) -> u64 {
-        self.lock().refused
-    }
-
-    fn lock(&self) -> LockGuard<'_, Backlog> {
-        self.backlog.lock()
+    /// Warns of the first connection that was refused, and then each time that their number has doubled: whoever floods the
+    /// server must not flood its log.
+    fn log_refusal(&self, refused: u64) {
+        let local = self.local_address.get().map(field::display);
+        if refused.is_power_of_two() {
+            tracing::warn!(local, refused, "connections are refused: nobody accepts those that wait");
+        }
     }
 
     /// QUIC_LISTENER_EVENT_NEW_CONNECTION: a client's first packet. Taken if the backlog has room, else refused.
@@ -182,53 +138,44 @@ impl Listener {
         connection: sys::HQUIC,
     ) -> sys::QUIC_STATUS {
         // SAFETY: the event's addresses are valid during the event.
-        let remote_address = unsafe { Address::read(info.RemoteAddress) };
-        {
-            let mut backlog = self.lock();
-            if backlog.closed || backlog.waiting.len() >= self.settings.backlog || remote_address.is_none() {
-                backlog.refused += 1;
-                return NativeError::CONNECTION_REFUSED.status();
-            }
+        let addresses = unsafe { (Address::read(info.RemoteAddress), Address::read(info.LocalAddress)) };
+        // SAFETY: the event says that this many bytes are there, valid during the event.
+        let alpn = unsafe { bytes(info.ClientAlpnList, info.ClientAlpnListLength.into()) };
+        // The client's own words, so they may be anything.
+        let ((Some(remote_address), Some(local_address)), Some(alpn)) = (addresses, parse_alpn(alpn)) else {
+            return NativeError::CONNECTION_REFUSED.status();
+        };
+        if let Err(refused) = self.queue.check_room() {
+            self.log_refusal(refused);
+            return NativeError::CONNECTION_REFUSED.status();
         }
-        let server_name = if info.ServerName.is_null() {
-            String::new()
-        } else {
-            // SAFETY: the event says that this many bytes are there, valid during the event.
-            let name =
-                unsafe { std::slice::from_raw_parts(info.ServerName.cast::<u8>(), info.ServerNameLength.into()) };
-            String::from_utf8_lossy(name).into_owned()
-        };
-        let shared = ConnectionInnerShared {
-            verify: Verify::clients(&self.settings.client_auth),
-            fixed_send_window: self.settings.fixed_send_window,
-            drop_error_code: self.settings.drop_error_code,
-            datagram_receive_buffer: self.settings.datagram_receive_buffer,
-            scheduling: self.settings.scheduling,
-            key_log: None,
-            resuming: match self.settings.resumption {
-                Resumption::Off => Resuming::No,
-                Resumption::Resume => Resuming::SendTicket { early_data: false },
-                Resumption::ResumeAndZeroRtt => Resuming::SendTicket { early_data: true },
-            },
-        };
+        // SAFETY: the event says that this many bytes are there, valid during the event.
+        let server_name = unsafe { bytes(info.ServerName.cast(), info.ServerNameLength.into()) };
+        let server_name = String::from_utf8_lossy(server_name).into_owned();
         // SAFETY: the connection is the event's, and success is what this function returns from here on.
-        let inner = unsafe { ConnectionInner::take_over(connection, shared, self.live.enter()) };
-        let Some(remote_address) = remote_address else { unreachable!("refused above") };
-        let new = NewConnection { instance: ConnectionInstance::new(inner), remote_address, server_name };
-        let mut wakeups = Wakeups::none();
-        let unwanted = {
-            let mut backlog = self.lock();
-            if backlog.closed {
-                Some(new)
-            } else {
-                backlog.waiting.push_back(new);
-                backlog.waiters.take_into(&mut wakeups);
-                None
-            }
+        let inner = unsafe { ConnectionInner::take_over(connection, self.queue.key_log.clone(), self.live.enter()) };
+        inner.name_server(remote_address, Some(local_address), &server_name);
+        let arrived = Instant::now();
+        let timer = {
+            let (queue, connection) = (Arc::downgrade(&self.queue), Arc::downgrade(&inner));
+            background::at(arrived + self.queue.timeout, move || {
+                if let Some(connection) = connection.upgrade() {
+                    connection.time_out();
+                }
+                if let Some(queue) = queue.upgrade() {
+                    queue.sweep();
+                }
+            })
         };
-        wakeups.wake();
-        // Dropped outside of the lock: it shuts the connection down.
-        drop(unwanted);
+        self.queue.push(NewConnection {
+            instance: ConnectionInstance::new(inner),
+            remote_address,
+            local_address,
+            server_name,
+            alpn,
+            arrived,
+            timer,
+        });
         0
     }
 }
@@ -252,10 +199,10 @@ unsafe extern "C" fn listener_callback(
         sys::QUIC_LISTENER_EVENT_TYPE_QUIC_LISTENER_EVENT_NEW_CONNECTION => {
             // SAFETY: the type says that this member of the union is set.
             let data = unsafe { &event.__bindgen_anon_1.NEW_CONNECTION };
-            let handled = panic::catch_unwind(AssertUnwindSafe(|| {
+            let handled = contain("a listener's event", || {
                 // SAFETY: these are the event's, during the event.
                 unsafe { listener.handle_event_new_connection(&*data.Info, data.Connection) }
-            }));
+            });
             // Only a waker can panic here, after the connection was taken.
             handled.unwrap_or(0)
         }
@@ -263,39 +210,12 @@ unsafe extern "C" fn listener_callback(
             let guard = listener.guard.lock().unwrap_or_else(PoisonError::into_inner).take();
             // SAFETY: the only close of a handle that started; inside STOP_COMPLETE it does not wait.
             unsafe { call!(ListenerClose(handle)) };
-            drop(ManuallyDrop::into_inner(listener));
-            if panic::catch_unwind(AssertUnwindSafe(|| drop(guard))).is_err() {
-                tracing::error!("a waker panicked while a listener closed");
-            }
+            // With the last reference goes what the application gave the server, such as a verifier.
+            contain("a listener's close", || drop(ManuallyDrop::into_inner(listener)));
+            contain("a listener's end", || drop(guard));
             0
         }
         // Whatever a later MsQuic adds.
         _ => 0,
-    }
-}
-
-/// The wait for a connection: `None` once the listener was stopped.
-impl KeyedWait for &Listener {
-    type Output = Option<NewConnection>;
-
-    fn new_key(&self) -> WaiterKey {
-        self.lock().waiters.new_key()
-    }
-
-    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut guard = self.lock();
-        let backlog = &mut *guard;
-        match backlog.waiting.pop_front() {
-            Some(new) => Poll::Ready(Some(new)),
-            None if backlog.closed => Poll::Ready(None),
-            None => {
-                backlog.waiters.register(key, cx.waker(), &mut backlog.retired);
-                Poll::Pending
-            }
-        }
-    }
-
-    fn forget(&self, key: WaiterKey) -> Option<Waker> {
-        self.lock().waiters.remove(key)
     }
 }

@@ -202,6 +202,11 @@ impl Buffer {
         self.payload.len()
     }
 
+    /// What it was made from.
+    pub(crate) fn into_payload(self) -> Payload {
+        self.payload
+    }
+
     /// The array to pass to `StreamSend`, valid until the box is dropped.
     pub(crate) fn get_buffers(&self) -> &[sys::QUIC_BUFFER] {
         match &self.descriptors {

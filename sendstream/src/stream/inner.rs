@@ -10,6 +10,7 @@ use std::{
 };
 
 use sendstream_sys as sys;
+use tracing::{Span, field};
 
 use crate::{
     error::{ConnectionError, NativeError},
@@ -33,6 +34,8 @@ pub(crate) struct StreamInnerShared {
     /// The stream's id, `NO_ID` until it has one. Written once: by `handle_event_start_complete`, or at birth for a
     /// stream of the peer's.
     id: AtomicU64,
+    /// The stream in logs. Never written.
+    span: Span,
 }
 
 /// No stream has this id: ids have 62 bits.
@@ -65,8 +68,14 @@ const PENDING: Next = Next::Return((-2i32).cast_unsigned());
 
 impl StreamInner {
     /// A stream in `exclusive`'s state; `id` is known at birth for a stream of the peer's.
-    pub(crate) fn new(exclusive: StreamInnerExclusive, id: Option<u64>) -> Self {
-        Self { exclusive: Lock::new(exclusive), shared: StreamInnerShared { id: AtomicU64::new(id.unwrap_or(NO_ID)) } }
+    pub(crate) fn new(exclusive: StreamInnerExclusive, id: Option<u64>, span: Span) -> Self {
+        let shared = StreamInnerShared { id: AtomicU64::new(id.unwrap_or(NO_ID)), span };
+        Self { exclusive: Lock::new(exclusive), shared }
+    }
+
+    /// The stream in logs.
+    pub(crate) fn span(&self) -> &Span {
+        &self.shared.span
     }
 
     /// Locks the state.
@@ -168,14 +177,18 @@ impl StreamInner {
     ) -> Next {
         if status.is_ok() {
             self.shared.id.store(id, Ordering::Release);
+            self.span().record("id", id);
         }
         self.apply(|state| state.on_start_complete(status, peer_accepted));
+        tracing::debug!(parent: self.span(), error = status.err().map(field::display), peer_accepted, "started");
         if status.is_ok() { SUCCESS } else { Next::ShutDown }
     }
 
     /// QUIC_STREAM_EVENT_RECEIVE: MsQuic lends the next `pieces` of the stream, the last ones if `fin`.
     pub(crate) fn handle_event_receive(&self, pieces: &[sys::QUIC_BUFFER], fin: bool) -> Next {
         self.apply(|state| state.recv().on_receive(pieces.iter().map(Lent::from_descriptor), fin));
+        let bytes = || pieces.iter().map(|piece| u64::from(piece.Length)).sum::<u64>();
+        tracing::trace!(parent: self.span(), bytes = bytes(), fin, "received");
         // Never SUCCESS where there are bytes, also if nobody wants them any more: it would give back as many bytes from
         // the *front* of what is lent, which somebody may be reading. After a stop MsQuic asks for nothing back.
         if pieces.iter().any(|piece| piece.Length > 0) { PENDING } else { SUCCESS }
@@ -195,6 +208,7 @@ impl StreamInner {
             // lock, because the owner's `Drop` is foreign code.
             drop(buffer);
             self.apply(|state| state.on_send_complete(bytes, canceled));
+            tracing::trace!(parent: self.span(), bytes, canceled, "send complete");
         }
         SUCCESS
     }
@@ -202,36 +216,42 @@ impl StreamInner {
     /// QUIC_STREAM_EVENT_PEER_SEND_SHUTDOWN: the peer finished, and everything it sent was read.
     pub(crate) fn handle_event_peer_send_shutdown(&self) -> Next {
         self.apply(|state| state.recv().on_fin());
+        tracing::debug!(parent: self.span(), "the peer finished");
         SUCCESS
     }
 
     /// QUIC_STREAM_EVENT_PEER_SEND_ABORTED: the peer's RESET_STREAM.
     pub(crate) fn handle_event_peer_send_aborted(&self, code: u64) -> Next {
         self.apply(|state| state.recv().on_peer_send_aborted(code));
+        tracing::debug!(parent: self.span(), code, "reset by the peer");
         SUCCESS
     }
 
     /// QUIC_STREAM_EVENT_PEER_RECEIVE_ABORTED: the peer's STOP_SENDING.
     pub(crate) fn handle_event_peer_receive_aborted(&self, code: u64) -> Next {
         self.apply(|state| state.on_peer_receive_aborted(code));
+        tracing::debug!(parent: self.span(), code, "stopped by the peer");
         SUCCESS
     }
 
     /// QUIC_STREAM_EVENT_SEND_SHUTDOWN_COMPLETE: the send half is over; `graceful` if the peer acknowledged FIN.
     pub(crate) fn handle_event_send_shutdown_complete(&self, graceful: bool) -> Next {
         self.apply(|state| state.on_send_shutdown_complete(graceful));
+        tracing::debug!(parent: self.span(), acknowledged = graceful, "sending ended");
         SUCCESS
     }
 
     /// QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE: both halves are over; `lost` if that is because the connection is.
     pub(crate) fn handle_event_shutdown_complete(&self, lost: Option<ConnectionError>) -> Next {
         self.apply(|state| state.on_shutdown_complete(lost));
+        tracing::debug!(parent: self.span(), "over");
         Next::Release
     }
 
     /// QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE: how many bytes in flight keep the path busy.
     pub(crate) fn handle_event_ideal_send_buffer_size(&self, bytes: u64) -> Next {
         self.apply(|state| state.on_ideal_send_buffer_size(bytes));
+        tracing::trace!(parent: self.span(), bytes, "ideal send buffer");
         SUCCESS
     }
 
@@ -248,5 +268,6 @@ impl StreamInner {
     }
 }
 
-#[cfg(test)]
-mod tests;
+#[cfg(any(test, fuzzing))]
+#[cfg_attr(not(test), expect(dead_code, unused_imports, reason = "what is fuzzed is the model in `random_orders`"))]
+pub(crate) mod tests;

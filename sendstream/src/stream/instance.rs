@@ -6,7 +6,6 @@ mod sending;
 
 use std::{
     ffi::c_void,
-    panic::{self, AssertUnwindSafe},
     ptr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -15,10 +14,12 @@ use std::{
 };
 
 use sendstream_sys as sys;
+use tracing::Span;
 
 use crate::{
     connection::{inner::ConnectionInner, instance::ConnectionInstance, local::Turn},
     error::{ConnectionError, NativeError},
+    foreign::contain,
     native::{
         api::call,
         background,
@@ -30,6 +31,7 @@ use crate::{
         recv_state::StreamRecv,
         state::{Refusal, StreamInnerExclusive, StreamState},
     },
+    waiters::Wakeups,
 };
 
 pub(crate) use receiving::Loan;
@@ -88,10 +90,11 @@ impl StreamInstance {
         };
         NativeError::check(status)?;
         let recv = if bidirectional { StreamRecv::open() } else { StreamRecv::absent() };
-        let state = StreamInnerExclusive::local(recv, connection_inner.fixed_send_window());
+        let mut state = StreamInnerExclusive::local(recv, connection_inner.fixed_send_window());
+        state.set_buffered(connection_inner.send_buffering());
         let instance = Arc::new(Self {
             handle: Handle::new(handle),
-            inner: StreamInner::new(state, None),
+            inner: StreamInner::new(state, None, span(connection_inner, bidirectional, "this side", None)),
             bidirectional,
             halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
             sends_early: early,
@@ -117,12 +120,13 @@ impl StreamInstance {
         bidirectional: bool,
         early: bool,
     ) -> Arc<Self> {
-        let state = StreamInnerExclusive::remote(bidirectional, connection_inner.fixed_send_window());
+        let mut state = StreamInnerExclusive::remote(bidirectional, connection_inner.fixed_send_window());
+        state.set_buffered(connection_inner.send_buffering());
         // SAFETY: as the caller promises; on the connection's worker a parameter call runs in place.
         let id = unsafe { stream_id(handle) };
         let instance = Arc::new(Self {
             handle: Handle::new(handle),
-            inner: StreamInner::new(state, id),
+            inner: StreamInner::new(state, id, span(connection_inner, bidirectional, "the peer", id)),
             bidirectional,
             halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
             sends_early: false,
@@ -182,6 +186,12 @@ impl StreamInstance {
         self.inner.id()
     }
 
+    /// Where warnings about the stream go: to its connection's span where streams have none.
+    fn span(&self) -> &Span {
+        let span = self.inner.span();
+        if span.is_disabled() { self.connection_inner.span() } else { span }
+    }
+
     /// A number for logs that names this stream among all that are open, also before it has an id.
     pub(crate) fn debug_id(&self) -> usize {
         self.handle.raw() as usize
@@ -214,8 +224,8 @@ impl StreamInstance {
     }
 
     /// The connection ended without an event for this stream, because it never started.
-    pub(crate) fn connection_lost(&self, cause: ConnectionError) {
-        self.inner.apply(|state| state.on_lost(Some(cause)));
+    pub(crate) fn connection_lost(&self, cause: ConnectionError) -> Wakeups {
+        self.inner.lock().on_lost(Some(cause))
     }
 
     fn after_refusal(self: &Arc<Self>, refusal: Refusal) {
@@ -238,7 +248,7 @@ impl StreamInstance {
         // SAFETY: the handle is open, because `self` is alive.
         let status = unsafe { call!(StreamShutdown(self.handle.raw(), flags, code)) };
         if let Err(error) = NativeError::check(status) {
-            tracing::error!(%error, "a stream could not be shut down: closing its connection");
+            tracing::error!(parent: self.span(), %error, "a stream could not be shut down: closing its connection");
             self.connection_inner.close(code);
         }
     }
@@ -310,55 +320,62 @@ unsafe extern "C" fn stream_callback(
     let event = unsafe { &*event };
     // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, and sends events in between only.
     let instance = unsafe { &*context };
-    // Ends with this function, when whatever the event asks for has been done.
-    let _turn = Turn::begin(&instance.connection_inner);
-    let handled = panic::catch_unwind(AssertUnwindSafe(|| {
+    let turn = Turn::begin(&instance.connection_inner);
+    let handled = contain("a stream's event", || {
         // SAFETY: the event is one of this stream's.
         unsafe { instance.inner.callback_handler_impl(event, &*instance.connection_inner) }
-    }));
-    let next = handled.unwrap_or_else(|_| instance.after_panic(event.Type));
-    match next {
-        Next::Return(status) => status,
-        Next::ShutDown => {
-            // It wakes only where it has to close the connection.
-            if panic::catch_unwind(AssertUnwindSafe(|| instance.shut_down_immediately())).is_err() {
-                tracing::error!("a waker panicked while a stream was shut down");
-            }
-            0
-        }
-        Next::Release => {
-            // SAFETY: this is the reference that MsQuic was lent, and SHUTDOWN_COMPLETE is its last event.
-            let instance = unsafe { Arc::from_raw(context) };
-            let released = panic::catch_unwind(AssertUnwindSafe(|| {
-                instance.let_connection_go();
-                drop(instance);
-            }));
-            if released.is_err() {
-                tracing::error!("a waker panicked while a stream closed");
-            }
-            0
-        }
+    });
+    let next = handled.unwrap_or_else(|| {
+        // SAFETY: the context is the instance of an `Arc`, of which MsQuic's reference is still there.
+        let instance = unsafe {
+            Arc::increment_strong_count(context);
+            Arc::from_raw(context)
+        };
+        after_panic(instance, event.Type)
+    });
+    if let Next::Return(status) = next {
+        let rest = turn.rest(&instance.connection_inner);
+        turn.end(rest);
+        return status;
     }
+    // The instance may go now, and its connection is asked for what is left of the turn.
+    let connection = instance.connection_inner.clone();
+    if next == Next::ShutDown {
+        // It wakes only where it has to close the connection.
+        contain("a stream's shutdown", || instance.shut_down_immediately());
+    } else {
+        // SAFETY: this is the reference that MsQuic was lent, and SHUTDOWN_COMPLETE is its last event.
+        let instance = unsafe { Arc::from_raw(context) };
+        contain("a stream's end", || instance.let_connection_go());
+        contain("a stream's close", || drop(instance));
+    }
+    let rest = turn.rest(&connection);
+    turn.end(rest);
+    contain("a connection's close", || drop(connection));
+    0
 }
 
-impl StreamInstance {
-    /// Foreign code (a waker, a buffer's owner) panicked inside an event: the stream fails, the process lives on.
-    fn after_panic(&self, event: sys::QUIC_STREAM_EVENT_TYPE) -> Next {
-        tracing::error!(stream = ?self.id(), event, "a waker or a buffer's owner panicked in a stream's event");
-        if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
-            return Next::Release;
-        }
-        let others = panic::catch_unwind(AssertUnwindSafe(|| {
-            self.shut_down_immediately();
-            self.inner.apply(|state| state.on_lost(None));
-        }));
-        if others.is_err() {
-            tracing::error!(stream = ?self.id(), "another waker panicked");
-        }
-        // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
-        const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
-        Next::Return(if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE { PENDING } else { 0 })
+/// Foreign code (a waker, a buffer's owner) panicked inside an event: the stream fails, the process lives on.
+fn after_panic(instance: Arc<StreamInstance>, event: sys::QUIC_STREAM_EVENT_TYPE) -> Next {
+    if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
+        return Next::Release;
     }
+    contain("a stream's failure", || {
+        let lost = instance.connection_inner.cause();
+        instance.inner.apply(|state| state.on_lost(lost));
+    });
+    // Not here: it may bring SHUTDOWN_COMPLETE inside the call, and with it the end of an instance that the callbacks
+    // around this one have not done with.
+    background::run(move || instance.shut_down_immediately());
+    // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
+    const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
+    Next::Return(if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE { PENDING } else { 0 })
+}
+
+/// A stream in logs, within its connection.
+fn span(connection: &ConnectionInner, bidirectional: bool, opened_by: &str, id: Option<u64>) -> Span {
+    let kind = if bidirectional { "bidirectional" } else { "unidirectional" };
+    tracing::debug_span!(parent: connection.span(), "stream", id, kind, opened_by)
 }
 
 /// Closes a stream that never started, without waiting.
@@ -399,7 +416,9 @@ unsafe extern "C" fn unstarted_callback(
         // SAFETY: the last event of a handle that only this callback knows.
         unsafe { call!(StreamClose(handle)) };
         // SAFETY: the reference that `close_unstarted` leaked, taken once: SHUTDOWN_COMPLETE comes once.
-        drop(unsafe { Arc::from_raw(context.cast::<ConnectionInner>().cast_const()) });
+        let connection = unsafe { Arc::from_raw(context.cast::<ConnectionInner>().cast_const()) };
+        // With the last reference goes what the application gave the connection, such as a verifier.
+        contain("a connection's close", || drop(connection));
     }
     0
 }

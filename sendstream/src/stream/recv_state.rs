@@ -13,7 +13,7 @@ use crate::{
     error::{ConnectionError, NativeError},
     recv_stream::ReadError,
     stream::buffer::Lent,
-    waiters::{Retire, WaiterKey, Waiters, Wakeups},
+    waiters::{Retire, Waiter, WaiterKey, Waiters, Wakeups},
 };
 
 /// The receive half of a stream.
@@ -25,8 +25,8 @@ pub(crate) struct StreamRecv {
     /// Handed out, in stream order; the front is number `handed_base`.
     handed: VecDeque<Handed>,
     handed_base: u64,
-    /// Tasks in `read_chunk` and its kin.
-    read_waiters: Waiters,
+    /// The task in `read_chunk` and its kin.
+    read_waiter: Waiter,
     /// Tasks in `received_reset`.
     reset_waiters: Waiters,
     /// Wakers that were replaced, to be dropped outside of the lock.
@@ -81,7 +81,7 @@ impl StreamRecv {
             unread: VecDeque::new(),
             handed: VecDeque::new(),
             handed_base: 0,
-            read_waiters: Waiters::default(),
+            read_waiter: Waiter::default(),
             reset_waiters: Waiters::default(),
             retired: Vec::new(),
         }
@@ -104,7 +104,7 @@ impl StreamRecv {
             StreamRecvState::Finished => Poll::Ready(Ok(None)),
             StreamRecvState::Lost(error) => Poll::Ready(Err(error.clone())),
             _ => {
-                self.read_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
+                self.read_waiter.register(cx.waker(), &mut self.retired);
                 Poll::Pending
             }
         }
@@ -160,11 +160,6 @@ impl StreamRecv {
         }
     }
 
-    /// A new name for a future that waits in [`Self::poll_received_reset`].
-    pub(crate) fn new_reset_key(&mut self) -> WaiterKey {
-        self.reset_waiters.new_key()
-    }
-
     /// Forgets a future that waited in [`Self::poll_received_reset`].
     #[must_use = "drop the waker after the lock"]
     pub(crate) fn forget_reset(&mut self, key: WaiterKey) -> Option<Waker> {
@@ -205,7 +200,7 @@ impl StreamRecv {
             return self.on_fin();
         }
         let mut wakeups = Wakeups::none();
-        self.read_waiters.take_into(&mut wakeups);
+        self.read_waiter.take_into(&mut wakeups);
         wakeups
     }
 
@@ -250,7 +245,7 @@ impl StreamRecv {
 
     fn wake_all(&mut self) -> Wakeups {
         let mut wakeups = Wakeups::none();
-        self.read_waiters.take_into(&mut wakeups);
+        self.read_waiter.take_into(&mut wakeups);
         self.reset_waiters.take_into(&mut wakeups);
         wakeups
     }

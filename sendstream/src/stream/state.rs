@@ -13,7 +13,7 @@ use crate::{
     error::{ConnectionError, NativeError},
     send_stream::{StartError, WriteError},
     stream::recv_state::StreamRecv,
-    waiters::{Retire, WaiterKey, Waiters, Wakeups},
+    waiters::{Retire, Waiter, WaiterKey, Waiters, Wakeups},
 };
 
 /// The in-flight window before MsQuic has said what is ideal: its own first value (`QUIC_DEFAULT_IDEAL_SEND_BUFFER_SIZE`).
@@ -54,22 +54,25 @@ pub(crate) struct StreamInnerExclusive {
     window: u64,
     /// Whether the user fixed the window, so that MsQuic's advice is not followed.
     window_is_fixed: bool,
-    /// Operations acknowledged, in order: the first that is not is number `sending_seq_no`. Written by: `send_complete`.
+    /// Whether MsQuic copies what is sent, so that SEND_COMPLETE acknowledges nothing. Set before the first operation.
+    buffered: bool,
+    /// Operations acknowledged, in order: the first that is not is number `sending_seq_no`. Written by: `send_complete`;
+    /// `send_shutdown_complete` where `buffered`.
     sending_seq_no: u64,
-    /// What whoever is in `send_waiters` waits for `sending_seq_no` to reach. Written by: user (`poll_acked`).
+    /// What whoever is in `send_waiter` waits for `sending_seq_no` to reach. Written by: user (`poll_acked`).
     awaited_seq_no: u64,
     /// Operations submitted: the next gets this number. Written by: user (`begin_send`).
     next_seq_no: u64,
     /// Whether MsQuic has said that the send half is done with on the wire. Written by: `send_shutdown_complete`.
     send_shutdown_complete: bool,
-    /// Tasks in `poll_start`.
-    start_waiters: Waiters,
-    /// Tasks in `SendData` and `acked`, waiting for acknowledgements.
-    send_waiters: Waiters,
-    /// Tasks in `write_chunk` and its kin, waiting for room in the window.
-    window_waiters: Waiters,
-    /// Tasks in `poll_finish`, `finished` and `poll_abort`.
-    write_shutdown_waiters: Waiters,
+    /// The task in `poll_start`.
+    start_waiter: Waiter,
+    /// The task in `SendData` and `acked`, waiting for acknowledgements.
+    send_waiter: Waiter,
+    /// The task in `write_chunk` and its kin, waiting for room in the window.
+    window_waiter: Waiter,
+    /// The task in `poll_finish`, `finished` and `poll_abort`.
+    write_shutdown_waiter: Waiter,
     /// Tasks in `stopped`.
     stopped_waiters: Waiters,
     /// The receive half.
@@ -170,18 +173,24 @@ impl StreamInnerExclusive {
             in_flight: 0,
             window: fixed_window.unwrap_or(DEFAULT_WINDOW),
             window_is_fixed: fixed_window.is_some(),
+            buffered: false,
             sending_seq_no: 0,
             awaited_seq_no: 0,
             next_seq_no: 0,
-            start_waiters: Waiters::default(),
-            send_waiters: Waiters::default(),
-            window_waiters: Waiters::default(),
-            write_shutdown_waiters: Waiters::default(),
+            start_waiter: Waiter::default(),
+            send_waiter: Waiter::default(),
+            window_waiter: Waiter::default(),
+            write_shutdown_waiter: Waiter::default(),
             stopped_waiters: Waiters::default(),
             recv,
             retired: Vec::new(),
             asked_connection: false,
         }
+    }
+
+    /// Says whether MsQuic copies what is sent, before anything is.
+    pub(crate) fn set_buffered(&mut self, buffered: bool) {
+        self.buffered = buffered;
     }
 
     /// The receive half.
@@ -325,7 +334,7 @@ impl StreamInnerExclusive {
     pub(crate) fn set_window(&mut self, bytes: u64) -> Wakeups {
         self.window = bytes;
         self.window_is_fixed = true;
-        self.wake_window_waiters()
+        self.wake_window_waiter()
     }
 
     // ---- What the user waits for --------------------------------------------------------------------------------
@@ -338,7 +347,7 @@ impl StreamInnerExclusive {
         if let Some(error) = self.write_error() {
             return Poll::Ready(Err(StartError::from_write_error(error)));
         }
-        self.start_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
+        self.start_waiter.register(cx.waker(), &mut self.retired);
         Poll::Pending
     }
 
@@ -350,9 +359,8 @@ impl StreamInnerExclusive {
         if let Some(error) = self.write_error() {
             return Poll::Ready(Err(error));
         }
-        // There is one at most, because whoever waits has the stream to itself.
         self.awaited_seq_no = operations;
-        self.send_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
+        self.send_waiter.register(cx.waker(), &mut self.retired);
         Poll::Pending
     }
 
@@ -363,7 +371,7 @@ impl StreamInnerExclusive {
             Ok(()) | Err(Denied::CauseToCome) => {}
             Err(Denied::Because(error)) => return Poll::Ready(Err(error)),
         }
-        self.window_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
+        self.window_waiter.register(cx.waker(), &mut self.retired);
         Poll::Pending
     }
 
@@ -375,7 +383,7 @@ impl StreamInnerExclusive {
         if let Some(error) = self.write_error() {
             return Poll::Ready(Err(error));
         }
-        self.write_shutdown_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
+        self.write_shutdown_waiter.register(cx.waker(), &mut self.retired);
         Poll::Pending
     }
 
@@ -384,13 +392,8 @@ impl StreamInnerExclusive {
         if self.send_shutdown_complete || !self.is_live() {
             return Poll::Ready(());
         }
-        self.write_shutdown_waiters.register(WaiterKey::OWNER, cx.waker(), &mut self.retired);
+        self.write_shutdown_waiter.register(cx.waker(), &mut self.retired);
         Poll::Pending
-    }
-
-    /// A new name for a future that waits in [`Self::poll_stopped`].
-    pub(crate) fn new_stopped_key(&mut self) -> WaiterKey {
-        self.stopped_waiters.new_key()
     }
 
     /// Forgets a future that waited in [`Self::poll_stopped`].
@@ -434,7 +437,7 @@ impl StreamInnerExclusive {
             Err(NativeError::STREAM_LIMIT_REACHED) => {
                 self.start_status = Some(Err(StartError::LimitReached));
                 wakeups = self.fail(WriteError::Start(StartError::LimitReached));
-                self.start_waiters.take_into(&mut wakeups);
+                self.start_waiter.take_into(&mut wakeups);
                 wakeups.merge(self.recv.on_never_started());
             }
             // The connection is going; SHUTDOWN_COMPLETE follows with the cause, and the waiters wait for that.
@@ -446,7 +449,7 @@ impl StreamInnerExclusive {
             Err(status) => {
                 self.start_status = Some(Err(StartError::Native(status)));
                 wakeups = self.fail(WriteError::Start(StartError::Native(status)));
-                self.start_waiters.take_into(&mut wakeups);
+                self.start_waiter.take_into(&mut wakeups);
                 wakeups.merge(self.recv.on_never_started());
             }
         }
@@ -461,12 +464,13 @@ impl StreamInnerExclusive {
         }
         if self.start_status.is_none() {
             self.start_status = Some(Ok(()));
-            self.start_waiters.take_into(&mut wakeups);
+            self.start_waiter.take_into(&mut wakeups);
         }
         wakeups
     }
 
-    /// SEND_COMPLETE of an operation of `bytes`. Not `canceled` means acknowledged, because send buffering is off.
+    /// SEND_COMPLETE of an operation of `bytes`. Not `canceled` means acknowledged; where MsQuic buffers it means copied,
+    /// which makes room and says nothing of the peer.
     pub(crate) fn on_send_complete(&mut self, bytes: u64, canceled: bool) -> Wakeups {
         self.in_flight = self.in_flight.saturating_sub(bytes);
         if canceled {
@@ -476,16 +480,19 @@ impl StreamInnerExclusive {
             }
             return Wakeups::none();
         }
+        if self.buffered {
+            return self.wake_window_waiter();
+        }
         // MsQuic completes what the peer acknowledged in the order of submission, so a count says which.
         self.sending_seq_no += 1;
         // A start folded into a send gives no PEER_ACCEPTED; data that arrived proves as much.
         let mut wakeups = self.on_peer_accepted();
         if self.sending_seq_no >= self.awaited_seq_no {
-            self.send_waiters.take_into(&mut wakeups);
+            self.send_waiter.take_into(&mut wakeups);
         }
         // A writer that had to wait gets room for a while, lest every acknowledgement wakes it for one chunk.
         if self.window.saturating_sub(self.in_flight) >= (self.window / WINDOW_PARTS).max(1) {
-            self.window_waiters.take_into(&mut wakeups);
+            self.window_waiter.take_into(&mut wakeups);
         }
         wakeups
     }
@@ -505,6 +512,8 @@ impl StreamInnerExclusive {
         match self.send_state {
             StreamSendState::FinQueued if graceful => {
                 self.send_state = StreamSendState::FinAcked;
+                // FIN is acknowledged last, so this is everything; where MsQuic buffers nothing else says so.
+                self.sending_seq_no = self.next_seq_no;
                 let mut wakeups = self.on_peer_accepted();
                 wakeups.merge(self.wake_senders());
                 wakeups
@@ -515,7 +524,7 @@ impl StreamInnerExclusive {
             }
             _ => {
                 let mut wakeups = Wakeups::none();
-                self.write_shutdown_waiters.take_into(&mut wakeups);
+                self.write_shutdown_waiter.take_into(&mut wakeups);
                 wakeups
             }
         }
@@ -549,7 +558,7 @@ impl StreamInnerExclusive {
             return Wakeups::none();
         }
         self.window = bytes.max(1);
-        self.wake_window_waiters()
+        self.wake_window_waiter()
     }
 
     // ---- Helpers ------------------------------------------------------------------------------------------------
@@ -593,22 +602,19 @@ impl StreamInnerExclusive {
     /// Everybody who waits on the send half, because it has ended one way or the other.
     fn wake_senders(&mut self) -> Wakeups {
         let mut wakeups = Wakeups::none();
-        for waiters in [
-            &mut self.start_waiters,
-            &mut self.send_waiters,
-            &mut self.window_waiters,
-            &mut self.write_shutdown_waiters,
-            &mut self.stopped_waiters,
-        ] {
-            waiters.take_into(&mut wakeups);
+        for waiter in
+            [&mut self.start_waiter, &mut self.send_waiter, &mut self.window_waiter, &mut self.write_shutdown_waiter]
+        {
+            waiter.take_into(&mut wakeups);
         }
+        self.stopped_waiters.take_into(&mut wakeups);
         wakeups
     }
 
-    fn wake_window_waiters(&mut self) -> Wakeups {
+    fn wake_window_waiter(&mut self) -> Wakeups {
         let mut wakeups = Wakeups::none();
         if self.in_flight < self.window {
-            self.window_waiters.take_into(&mut wakeups);
+            self.window_waiter.take_into(&mut wakeups);
         }
         wakeups
     }

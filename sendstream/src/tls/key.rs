@@ -12,11 +12,13 @@ use zeroize::Zeroizing;
 
 use super::{
     IdentityError,
-    der::{BIT_STRING, CONTEXT_0, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, element},
+    der::{BIT_STRING, CONTEXT_0, Element, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, element},
 };
 
 /// A certificate's public key (RFC 5280 §4.1.2.7).
 pub(super) struct PublicKey<'a> {
+    /// The whole SubjectPublicKeyInfo.
+    pub(super) info: &'a [u8],
     algorithm: Algorithm<'a>,
     /// The key's bits: an RSAPublicKey, a point, or raw bytes, as the algorithm has it.
     bits: &'a [u8],
@@ -33,14 +35,28 @@ impl<'a> PublicKey<'a> {
         to_be_signed.take(SEQUENCE)?; // issuer
         to_be_signed.take(SEQUENCE)?; // validity
         to_be_signed.take(SEQUENCE)?; // subject
-        Self::read(to_be_signed.enter(SEQUENCE)?)
+        Self::read(to_be_signed.take(SEQUENCE)?)
     }
 
-    fn read(mut info: Reader<'a>) -> Option<Self> {
-        let algorithm = Algorithm::read(&mut info)?;
+    fn read(info: Element<'a>) -> Option<Self> {
+        let mut fields = Reader::new(info.contents);
+        let algorithm = Algorithm::read(&mut fields)?;
         // The first byte counts the unused bits at the end: always 0 for a key.
-        let (&0, bits) = info.take(BIT_STRING)?.contents.split_first()? else { return None };
-        Some(Self { algorithm, bits })
+        let (&0, bits) = fields.take(BIT_STRING)?.contents.split_first()? else { return None };
+        Some(Self { info: info.whole, algorithm, bits })
+    }
+
+    /// How many bits an RSA key has that is too short to be relied on: fewer than the 2048 of NIST SP 800-131A. Other kinds
+    /// of key that TLS 1.3 takes are strong enough. A key that cannot be read has none.
+    pub(super) fn weak_rsa_bits(&self) -> Option<usize> {
+        if ![RSA_ENCRYPTION, RSASSA_PSS].contains(&self.algorithm.identifier) {
+            return None;
+        }
+        let modulus = || Reader::new(Reader::only(self.bits, SEQUENCE)?).take(INTEGER).map(|element| element.contents);
+        let modulus = modulus().unwrap_or_default();
+        let digits = &modulus[modulus.iter().take_while(|byte| **byte == 0).count()..];
+        let bits = digits.first().map_or(0, |first| 8 * digits.len() - first.leading_zeros() as usize);
+        (bits < 2048).then_some(bits)
     }
 }
 
@@ -173,7 +189,7 @@ mod tests {
     use super::*;
 
     fn public_key(info: &[u8]) -> PublicKey<'_> {
-        PublicKey::read(Reader::new(Reader::only(info, SEQUENCE).unwrap())).unwrap()
+        PublicKey::read(Reader::new(info).take(SEQUENCE).unwrap()).unwrap()
     }
 
     fn pkcs8(pair: &KeyPair) -> PrivateKeyDer<'static> {
@@ -207,6 +223,20 @@ mod tests {
         let ((own, info), (other, _)) = (rsa(&[0x51, 7]), rsa(&[0x51, 9]));
         assert!(to_pkcs8(&own, &public_key(&info)).is_ok());
         assert!(matches!(to_pkcs8(&other, &public_key(&info)), Err(IdentityError::KeyMismatch)));
+    }
+
+    #[test]
+    fn an_rsa_key_is_weak_below_2048_bits() {
+        for (modulus, weak) in [
+            (vec![0x80; 256], None),
+            ([&[0], &[0x80; 256][..]].concat(), None),
+            (vec![0x7f; 256], Some(2047)),
+            ([&[0], &[0xff; 128][..]].concat(), Some(1024)),
+            (vec![0], Some(0)),
+        ] {
+            assert_eq!(public_key(&rsa(&modulus).1).weak_rsa_bits(), weak);
+        }
+        assert_eq!(public_key(&KeyPair::generate().unwrap().subject_public_key_info()).weak_rsa_bits(), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use rustls_pki_types::CertificateDer;
 
-use super::{CertificateHash, CertificateRefusal, Trust, pkcs7};
+use super::{CertificateHash, CertificateRefusal, PublicKeyHash, Trust, pkcs7};
 
 /// The certificates that a peer showed in the handshake, and whose key it proved to hold (RFC 8446 §4.4.3).
 ///
@@ -27,6 +27,13 @@ impl PeerIdentity {
     /// The SHA-256 hash of [`PeerIdentity::certificate`].
     pub fn certificate_sha256(&self) -> CertificateHash {
         CertificateHash::of(self.certificate())
+    }
+
+    /// The SHA-256 hash of the public key in [`PeerIdentity::certificate`], whose private half the peer proved to hold; `None`
+    /// if the certificate is not X.509 in DER, which only
+    /// [`Trust::dangerous_accept_any_certificate`] and a verifier let pass.
+    pub fn public_key_sha256(&self) -> Option<PublicKeyHash> {
+        PublicKeyHash::of(self.certificate())
     }
 
     /// From a chain that was kept, the peer's own certificate first; `None` if there is none.

@@ -122,6 +122,49 @@ mod identity {
     }
 
     #[test]
+    fn an_encrypted_key_needs_its_passphrase() {
+        for pem in [
+            include_str!("../../tests/data/encrypted_pbkdf2.pem"),
+            include_str!("../../tests/data/encrypted_scrypt.pem"),
+        ] {
+            let identity = Identity::from_pem_encrypted(pem, pem, "correct horse").unwrap();
+            // What openssl says of it.
+            let key = "2df9c25655fdc4ddb850697962adc69e7f124837df95baa94ec3dec82d8bdc1f";
+            assert_eq!(identity.public_key_sha256().to_string(), key);
+            for wrong in ["", "Correct horse", "correct horse "] {
+                let error = Identity::from_pem_encrypted(pem, pem, wrong).unwrap_err();
+                // Once in 256 times garbage has a padding, and once in a while more than that.
+                assert!(matches!(error, IdentityError::WrongPassphrase | IdentityError::UnsupportedKey), "{error}");
+            }
+            assert!(matches!(Identity::from_pem(pem, pem), Err(IdentityError::EncryptedKey)));
+            let damaged = pem.replacen("-----END ENCRYPTED", "=\n-----END ENCRYPTED", 1);
+            let error = Identity::from_pem_encrypted(pem, damaged, "correct horse").unwrap_err();
+            assert!(matches!(error, IdentityError::Pem { .. }), "{error}");
+            let mismatched = Identity::from_pem_encrypted(pem_pair().0, pem, "correct horse");
+            assert!(matches!(mismatched, Err(IdentityError::KeyMismatch)));
+        }
+    }
+
+    #[test]
+    fn an_encryption_that_is_too_old_says_how_to_renew_it() {
+        for key in
+            [include_str!("../../tests/data/encrypted_pkcs5v1.pem"), include_str!("../../tests/data/encrypted_old.pem")]
+        {
+            let error = Identity::from_pem_encrypted(pem_pair().0, key, "correct horse").unwrap_err();
+            assert!(matches!(error, IdentityError::UnsupportedEncryption), "{error}");
+            assert!(error.to_string().contains("openssl pkcs8 -topk8"), "{error}");
+        }
+        let (cert, key) = pem_pair();
+        assert!(matches!(Identity::from_pem_encrypted(cert, key, ""), Err(IdentityError::NoPrivateKey)));
+    }
+
+    #[test]
+    fn a_weak_key_makes_no_identity() {
+        let pem = include_str!("../../tests/data/weak_rsa.pem");
+        assert!(matches!(Identity::from_pem(pem, pem), Err(IdentityError::WeakKey { bits: 1024 })));
+    }
+
+    #[test]
     fn a_damaged_certificate_is_named_by_its_place() {
         let (cert, key) = pem_pair();
         let certificate = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();
@@ -198,6 +241,49 @@ mod trust {
         assert_eq!(Trust::pinned([[7; 32]]).verify_server("localhost", identity.certificate(), &[]), refusal);
         let nobody = Trust::pinned(Vec::<CertificateHash>::new());
         assert_eq!(nobody.verify_server("localhost", identity.certificate(), &[]), refusal);
+    }
+
+    #[test]
+    fn a_pinned_key_counts_whatever_certificate_is_shown_for_it() {
+        let authority = Authority::new();
+        let pair = KeyPair::generate().unwrap();
+        let issuer: &Issuer<'_, KeyPair> = &authority.0;
+        let of = |name: &str| CertificateParams::new([name.to_owned()]).unwrap();
+        let issued: CertificateDer<'_> = of("one.test").signed_by(&pair, issuer).unwrap().into();
+        let own: CertificateDer<'_> = of("two.test").self_signed(&pair).unwrap().into();
+        let hash = PublicKeyHash::of(&issued).unwrap();
+        let trust = Trust::pinned_keys([hash]);
+        for certificate in [&issued, &own] {
+            assert_eq!(trust.verify_server("not a name", certificate, &[]), Ok(()));
+            assert_eq!(trust.verify_client(certificate, &[]), Ok(()));
+        }
+        let other = authority.issue("one.test");
+        let actual = PublicKeyHash::of(&other).unwrap();
+        let refusal = Err(CertificateRefusal::KeyNotPinned { actual });
+        assert_eq!(trust.verify_server("one.test", &other, &[]), refusal);
+        assert_eq!(Trust::pinned_keys([[7; 32]; 0]).verify_server("one.test", &other, &[]), refusal);
+        // The issuer's key does not count.
+        let root = PublicKeyHash::of(&authority.certificate()).unwrap();
+        let sent = chain(&[&other, &authority.certificate()]);
+        assert_eq!(Trust::pinned_keys([root]).verify_server("one.test", &other, &sent), refusal);
+        let garbage = trust.verify_server("one.test", b"garbage", &[]).unwrap_err();
+        assert!(matches!(garbage, CertificateRefusal::Unacceptable { .. }), "{garbage}");
+    }
+
+    #[test]
+    fn a_weak_key_is_refused_also_if_it_is_pinned() {
+        let weak = CertificateDer::from_pem_slice(include_bytes!("../../tests/data/weak_rsa.pem")).unwrap();
+        let refusal = Err(CertificateRefusal::WeakKey { bits: 1024 });
+        for trust in [
+            Trust::system(),
+            Trust::ca_der([weak.clone()]).unwrap(),
+            Trust::pinned([CertificateHash::of(&weak)]),
+            Trust::pinned_keys([PublicKeyHash::of(&weak).unwrap()]),
+        ] {
+            assert_eq!(trust.verify_server("localhost", &weak, &[]), refusal);
+            assert_eq!(trust.verify_client(&weak, &[]), refusal);
+        }
+        assert_eq!(Trust::dangerous_accept_any_certificate().verify_server("localhost", &weak, &[]), Ok(()));
     }
 
     #[test]

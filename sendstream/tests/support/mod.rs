@@ -1,32 +1,53 @@
 //! What the tests share: a connected pair, and a bound on every wait.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod foreign;
 pub(crate) mod forwarder;
 pub(crate) mod memory;
 pub(crate) mod peer;
 pub(crate) mod relay;
+pub(crate) mod soak;
 
-use std::{future::Future, net::SocketAddr, sync::mpsc, thread, time::Duration};
+use std::{future::Future, io::Write as _, net::SocketAddr, sync::mpsc, thread, time::Duration};
 
 use sendstream::{Client, Connection, Identity, Server, TransportConfig, Trust};
 
-/// No wait in these tests lasts that long unless something hangs.
-pub(crate) const HANG: Duration = Duration::from_secs(60);
+/// No wait in these tests lasts that long unless something hangs, however slow the machine is: it is no test of speed.
+pub(crate) const HANG: Duration = Duration::from_secs(600);
+
+/// The timeout of a test that waits for a timeout. What must be done before it strikes has that much time, so that only a
+/// machine that stops for longer breaks the test's premise; the default timeout of a handshake, which every test is subject
+/// to, gives it no more.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs `future` to its end; panics instead of hanging.
 pub(crate) fn run<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+    run_within(HANG, future)
+}
+
+/// [`run`] with a bound of the test's own.
+pub(crate) fn run_within<T: Send + 'static>(bound: Duration, future: impl Future<Output = T> + Send + 'static) -> T {
     let (done, result) = mpsc::channel();
-    let test = thread::spawn(move || {
+    // Under the test's name, for what it prints.
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    let body = move || {
         let _ = done.send(futures::executor::block_on(future));
-    });
-    match result.recv_timeout(HANG) {
+    };
+    let test = thread::Builder::new().name(name).spawn(body).unwrap();
+    match result.recv_timeout(bound) {
         Ok(value) => value,
-        Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running after {HANG:?}"),
+        Err(mpsc::RecvTimeoutError::Timeout) => panic!("still running after {bound:?}"),
         Err(mpsc::RecvTimeoutError::Disconnected) => match test.join() {
             Err(panic) => std::panic::resume_unwind(panic),
             Ok(()) => unreachable!("the test's thread sends before it ends"),
         },
     }
+}
+
+/// Says why a test that needs something foreign does nothing, also where the output of tests that pass is not shown.
+pub(crate) fn skip(reason: &str) {
+    let test = thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
 }
 
 /// Both ends of one connection over loopback.
@@ -69,13 +90,17 @@ impl Endpoints {
 
     /// Connects to `address`, from where packets come to the server.
     pub(crate) async fn connect_through(&self, address: SocketAddr) -> (Connection, Connection) {
+        self.try_connect_through(address).await.unwrap()
+    }
+
+    pub(crate) async fn try_connect_through(&self, address: SocketAddr) -> Result<(Connection, Connection), String> {
         // Whichever side fails first ends the wait of the other.
         let client = async { self.client.connect(address, "localhost").await.map_err(|error| error.to_string()) };
         let server = async {
             let incoming = self.server.accept().await.expect("the server runs");
             incoming.accept().await.map_err(|error| error.to_string())
         };
-        futures::try_join!(client, server).unwrap()
+        futures::try_join!(client, server)
     }
 
     /// Shuts both sides down and waits until no native handle is left.
@@ -104,6 +129,15 @@ impl Pair {
         let Self { client, server, endpoints } = self;
         drop((client, server));
         endpoints.end().await;
+    }
+}
+
+/// Looks again and again until `holds`, where no event tells.
+pub(crate) fn wait_until(holds: impl Fn() -> bool) {
+    let begin = std::time::Instant::now();
+    while !holds() {
+        assert!(begin.elapsed() < HANG, "still waiting after {HANG:?}");
+        thread::sleep(Duration::from_millis(1));
     }
 }
 

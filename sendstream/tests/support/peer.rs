@@ -13,6 +13,7 @@ use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use sendstream::{CertificateHash, Client, Connection, Identity, Server, TransportConfig, Trust};
 
 const ROLE: &str = "SENDSTREAM_TEST_PEER";
+const ADDRESS: &str = "SENDSTREAM_TEST_PEER_ADDRESS";
 
 /// What the peer does with streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +34,15 @@ pub(crate) struct Peer {
 impl Peer {
     /// Starts it. `test` is the name of the test that calls [`main`].
     pub(crate) fn start(test: &str, role: Role) -> Self {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Self::start_at(test, role, Command::new(std::env::current_exe().unwrap()), "127.0.0.1:0".parse().unwrap())
+    }
+
+    /// Starts it by `command`, which ends in this executable, to listen on `address`.
+    pub(crate) fn start_at(test: &str, role: Role, mut command: Command, address: SocketAddr) -> Self {
+        let mut child = command
             .args(["--exact", test, "--nocapture"])
             .env(ROLE, format!("{role:?}"))
+            .env(ADDRESS, address.to_string())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -68,6 +75,11 @@ impl Peer {
         assert!(status.stopped(), "{status:?}");
     }
 
+    /// SIGCONT: it goes on.
+    pub(crate) fn resume(&self) {
+        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+    }
+
     /// SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
@@ -93,7 +105,7 @@ pub(crate) fn main() {
         .identity(identity)
         .alpn(["test"])
         .transport(transport)
-        .bind("127.0.0.1:0".parse().unwrap())
+        .bind(std::env::var(ADDRESS).unwrap().parse().unwrap())
         .unwrap();
     println!("\nready {} {hash}", server.local_addr().unwrap());
     std::io::stdout().flush().unwrap();

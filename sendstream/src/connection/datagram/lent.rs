@@ -11,6 +11,7 @@ use crate::{
     },
     datagram::SendDatagramError,
     error::NativeError,
+    foreign::contain,
     native::api::call,
     stream::buffer::{Buffer, Payload},
 };
@@ -81,6 +82,7 @@ impl ConnectionInner {
             drop(waker);
             self.why_refused(size, status)
         })?;
+        tracing::trace!(parent: self.span(), ?id, bytes = size, "datagram submitted");
         Ok(id)
     }
 
@@ -97,7 +99,8 @@ impl ConnectionInner {
             unsafe { call!(DatagramSend(self.handle().raw(), buffers, count, flags, context.as_ptr().cast())) };
         NativeError::check(status).inspect_err(|_| {
             // SAFETY: `context` came from `into_raw` just above, and a refused datagram brings no event.
-            drop(unsafe { LentDatagram::on_change(context, SendChange::Canceled) });
+            let (_, buffer) = unsafe { LentDatagram::on_change(context, SendChange::Canceled) };
+            contain("the owner of a buffer", || drop(buffer));
         })
     }
 

@@ -17,7 +17,7 @@ fn change(datagrams: &mut Datagrams, id: DatagramId, change: SendChange) {
 }
 
 fn read(datagrams: &mut Datagrams, task: &Task) -> Poll<Result<Bytes, ConnectionError>> {
-    task.run(|cx| datagrams.poll_read(WaiterKey::OWNER, cx))
+    task.run(|cx| datagrams.poll_read(WaiterKey::new(), cx))
 }
 
 #[test]

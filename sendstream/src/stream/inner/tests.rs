@@ -1,6 +1,6 @@
 //! Ring 2: MsQuic's events fed to `StreamInner` without a network, counting wakes.
 
-mod random_orders;
+pub(crate) mod random_orders;
 
 use std::{
     mem::MaybeUninit,
@@ -15,6 +15,7 @@ use std::{
 use bytes::Bytes;
 
 use super::*;
+use crate::waiters::WaiterKey;
 use crate::{
     recv_stream::ReadError,
     send_stream::{StartError, WriteError},
@@ -29,7 +30,7 @@ const LOST: ConnectionError = ConnectionError::TimedOut;
 
 /// A stream of this side's that can be read too.
 fn fresh() -> StreamInner {
-    StreamInner::new(StreamInnerExclusive::local(StreamRecv::open(), None), None)
+    StreamInner::new(StreamInnerExclusive::local(StreamRecv::open(), None), None, tracing::Span::none())
 }
 
 fn started() -> StreamInner {
@@ -237,7 +238,7 @@ fn a_stop_ends_everything_that_waits_to_send() {
     let (sender, watcher, reader) = (Task::new(), Task::new(), Task::new());
     let inner = started();
     let context = send(&inner, 5, &drops);
-    let key = inner.lock().new_stopped_key();
+    let key = WaiterKey::new();
     assert!(sender.run(|cx| inner.lock().poll_acked(1, cx)).is_pending());
     assert!(watcher.run(|cx| inner.lock().poll_stopped(key, cx)).is_pending());
     assert!(reader.run(|cx| inner.lock().recv().poll_take(1, cx)).is_pending());
@@ -317,7 +318,7 @@ fn the_peers_shutdown_and_its_reset_end_reading() {
     for (reset, expected) in [(None, Ok(None)), (Some(6), Err(ReadError::Reset(6)))] {
         let (reader, watcher) = (Task::new(), Task::new());
         let inner = started();
-        let key = inner.lock().recv().new_reset_key();
+        let key = WaiterKey::new();
         assert!(reader.run(|cx| inner.lock().recv().poll_take(1, cx)).is_pending());
         assert!(watcher.run(|cx| inner.lock().recv().poll_received_reset(key, cx)).is_pending());
         let next = match reset {
@@ -482,17 +483,17 @@ fn the_fin_flags_and_codes_of_the_events_are_read() {
         assert_eq!(now(|cx| inner.lock().poll_finished(cx)), answer);
     }
 
-    let key = |inner: &StreamInner| inner.lock().recv().new_reset_key();
+    let key = WaiterKey::new();
     let inner = started();
     let finished = event(sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_PEER_SEND_SHUTDOWN, |_| {});
     assert_eq!(deliver(&inner, &finished, None), SUCCESS);
-    assert_eq!(now(|cx| inner.lock().recv().poll_received_reset(key(&started()), cx)), Poll::Ready(Ok(None)));
+    assert_eq!(now(|cx| inner.lock().recv().poll_received_reset(key, cx)), Poll::Ready(Ok(None)));
     let inner = started();
     let reset = event(sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_PEER_SEND_ABORTED, |data| {
         data.PEER_SEND_ABORTED.ErrorCode = 6;
     });
     assert_eq!(deliver(&inner, &reset, None), SUCCESS);
-    assert_eq!(now(|cx| inner.lock().recv().poll_received_reset(key(&started()), cx)), Poll::Ready(Ok(Some(6))));
+    assert_eq!(now(|cx| inner.lock().recv().poll_received_reset(key, cx)), Poll::Ready(Ok(Some(6))));
 
     // A FIN of its own brings no descriptors at all.
     let inner = started();
@@ -620,7 +621,7 @@ fn a_waker_may_use_the_stream_from_inside_the_wake() {
                 if let Ok(wakeups) = wakeups {
                     wakeups.wake();
                 }
-                let key = inner.lock().new_stopped_key();
+                let key = WaiterKey::new();
                 let answer = now(|cx| inner.lock().poll_stopped(key, cx));
                 assert!(answer.is_ready());
                 woken.fetch_add(1, Ordering::Relaxed);
@@ -648,7 +649,7 @@ fn a_replaced_waker_is_dropped_without_the_lock() {
     }
     let inner = Arc::new(started());
     let was_free = Arc::new(AtomicBool::new(false));
-    let key = inner.lock().new_stopped_key();
+    let key = WaiterKey::new();
     let waker = Waker::from(Arc::new(LastOfItsTask(inner.clone(), was_free.clone())));
     assert!(inner.lock().poll_stopped(key, &mut Context::from_waker(&waker)).is_pending());
     drop(waker);
@@ -660,7 +661,7 @@ fn a_replaced_waker_is_dropped_without_the_lock() {
 fn a_waker_that_panics_leaves_nobody_else_asleep() {
     let task = Task::new();
     let inner = started();
-    let keys = [(); 2].map(|()| inner.lock().new_stopped_key());
+    let keys = [(); 2].map(|()| WaiterKey::new());
     let waker = on_wake(|| panic!("a waker of somebody else's"));
     assert!(inner.lock().poll_stopped(keys[0], &mut Context::from_waker(&waker)).is_pending());
     assert!(task.run(|cx| inner.lock().poll_stopped(keys[1], cx)).is_pending());

@@ -9,6 +9,7 @@ use std::{
 use sendstream_sys as sys;
 
 use crate::{
+    foreign::contain,
     native::api::call,
     recv_stream::ReadError,
     stream::{
@@ -72,12 +73,15 @@ impl StreamInstance {
             self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_RECEIVE, code);
         }
         wakeups.wake();
+        if tell {
+            tracing::debug!(parent: self.inner.span(), code, "stop");
+        }
         Ok(())
     }
 
     /// What dropping the receive half means: the peer need not go on.
     pub(crate) fn drop_recv(&self) {
-        self.stop_dropped();
+        contain("a waker", || self.stop_dropped());
         self.half_dropped();
     }
 

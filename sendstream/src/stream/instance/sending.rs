@@ -1,7 +1,7 @@
 //! The sending half of a [`StreamInstance`]: starting, submitting, finishing, resetting.
 
 use std::{
-    ptr,
+    mem, ptr,
     sync::{Arc, atomic::Ordering},
     task::{Context, Poll},
 };
@@ -10,6 +10,7 @@ use sendstream_sys as sys;
 
 use crate::{
     error::NativeError,
+    foreign::contain,
     native::{api::call, background},
     send_stream::{StartError, WriteError},
     stream::{
@@ -32,8 +33,8 @@ impl StreamInstance {
         }
         if let Err(status) = self.native_start(flags) {
             let (refusal, wakeups) = self.inner.lock().on_start_refused(status);
-            wakeups.wake();
             self.after_refusal(refusal);
+            wakeups.wake();
         }
         Ok(())
     }
@@ -100,14 +101,21 @@ impl StreamInstance {
     }
 
     /// `StreamSend` of one operation.
-    fn submit(self: &Arc<Self>, payload: Payload, fin: bool) -> Result<u64, WriteError> {
+    fn submit(self: &Arc<Self>, mut payload: Payload, fin: bool) -> Result<u64, WriteError> {
         /// What `poll_send_data` never sees acknowledged, so that it waits for the cause of a failure.
         const NEVER: u64 = u64::MAX;
         let bytes = payload.len();
-        let submission = match self.inner.lock().begin_send(bytes, fin) {
+        tracing::trace!(parent: self.inner.span(), bytes, fin, "send");
+        let begun = self.inner.lock().begin_send(bytes, fin);
+        let submission = match begun {
             Ok(submission) => submission,
-            Err(Denied::Because(error)) => return Err(error),
-            Err(Denied::CauseToCome) => return Ok(NEVER),
+            Err(denied) => {
+                contain("the owner of a buffer", || drop(payload));
+                return match denied {
+                    Denied::Because(error) => Err(error),
+                    Denied::CauseToCome => Ok(NEVER),
+                };
+            }
         };
         let mut flags = sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_NONE;
         if fin {
@@ -119,17 +127,20 @@ impl StreamInstance {
         if self.sends_early {
             flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_ALLOW_0_RTT;
         }
-        if let Err(status) = self.native_send(payload, flags) {
+        if let Err(status) = self.native_send(&mut payload, flags) {
             let (refusal, wakeups) = self.inner.lock().on_send_refused(bytes, submission, status);
-            wakeups.wake();
             self.after_refusal(refusal);
+            // Freed before anybody is woken, as in SEND_COMPLETE.
+            contain("the owner of a buffer", || drop(payload));
+            wakeups.wake();
         }
         // A bare FIN is no operation of its own: what it waits for is everything before it.
         Ok(if bytes == 0 { submission.seq_no } else { submission.seq_no + 1 })
     }
 
-    /// `StreamSend`. What it refuses is dropped.
-    fn native_send(self: &Arc<Self>, payload: Payload, flags: sys::QUIC_SEND_FLAGS) -> Result<(), NativeError> {
+    /// `StreamSend`. What it accepts is taken out of `payload`; what it refuses stays there, because its owner's destructor
+    /// is foreign code, which must not run before the refusal is recorded.
+    fn native_send(self: &Arc<Self>, payload: &mut Payload, flags: sys::QUIC_SEND_FLAGS) -> Result<(), NativeError> {
         let starts = flags & sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_START != 0;
         if starts {
             self.check_connection()?;
@@ -139,7 +150,7 @@ impl StreamInstance {
             // SAFETY: the handle is open, because `self` is alive; a bare FIN has no buffers.
             unsafe { call!(StreamSend(self.handle.raw(), ptr::null(), 0, flags, ptr::null_mut())) }
         } else {
-            let buffer = Buffer::new(payload);
+            let buffer = Buffer::new(mem::replace(payload, Payload::empty()));
             let (buffers, count) = (buffer.get_buffers().as_ptr(), buffer.get_buffers().len() as u32);
             let context = buffer.into_raw();
             // SAFETY: the handle is open; the descriptors and the bytes live in the buffer behind `context`, untouched
@@ -148,7 +159,7 @@ impl StreamInstance {
                 unsafe { call!(StreamSend(self.handle.raw(), buffers, count, flags, context.as_ptr().cast())) };
             if NativeError::check(status).is_err() {
                 // SAFETY: `context` came from `into_raw` just above, and a refused send brings no SEND_COMPLETE.
-                drop(unsafe { Buffer::from_raw(context) });
+                *payload = unsafe { Buffer::from_raw(context) }.into_payload();
             }
             status
         };
@@ -211,6 +222,9 @@ impl StreamInstance {
             self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_SEND, code);
         }
         wakeups.wake();
+        if tell {
+            tracing::debug!(parent: self.inner.span(), code, "reset");
+        }
         Ok(())
     }
 
@@ -225,7 +239,7 @@ impl StreamInstance {
         let unfinished = self.inner.lock().is_unfinished();
         if unfinished {
             // The state may just have become final; then there is nothing to reset.
-            let _ = self.abort(self.drop_error_code());
+            contain("a waker", || self.abort(self.drop_error_code()));
         }
         self.half_dropped();
     }
@@ -245,7 +259,7 @@ impl StreamInstance {
                 ))
             };
             if let Err(error) = NativeError::check(status) {
-                tracing::debug!(%error, "the stream's priority was not set");
+                tracing::warn!(parent: instance.span(), %error, "the stream's priority was not set");
             }
         });
     }

@@ -47,7 +47,7 @@ fn read(recv: &mut StreamRecv, limit: usize) -> Poll<Result<Option<Vec<u8>>, Rea
 }
 
 fn reset_answer(recv: &mut StreamRecv) -> Poll<Result<Option<u64>, ReadError>> {
-    let key = recv.new_reset_key();
+    let key = WaiterKey::new();
     recv.poll_received_reset(key, &mut Context::from_waker(Waker::noop()))
 }
 
@@ -116,7 +116,7 @@ fn each_end_wakes_the_reader_and_everybody_who_waits_for_a_reset() {
         let mut recv = StreamRecv::open();
         assert!(reader.run(|cx| recv.poll_take(1, cx)).is_pending());
         for waiter in &waiters {
-            let key = recv.new_reset_key();
+            let key = WaiterKey::new();
             assert!(waiter.run(|cx| recv.poll_received_reset(key, cx)).is_pending());
         }
         end(&mut recv).wake();
@@ -130,7 +130,7 @@ fn stopping_wakes_everybody_who_waits_for_a_reset() {
     let (first, second) = (Task::new(), Task::new());
     let mut recv = StreamRecv::open();
     for task in [&first, &second] {
-        let key = recv.new_reset_key();
+        let key = WaiterKey::new();
         assert!(task.run(|cx| recv.poll_received_reset(key, cx)).is_pending());
     }
     assert!(stop(&mut recv, 7));
@@ -142,7 +142,7 @@ fn stopping_wakes_everybody_who_waits_for_a_reset() {
 fn data_wakes_the_reader_and_nobody_else() {
     let (reader, waiter) = (Task::new(), Task::new());
     let mut recv = StreamRecv::open();
-    let key = recv.new_reset_key();
+    let key = WaiterKey::new();
     assert!(waiter.run(|cx| recv.poll_received_reset(key, cx)).is_pending());
     assert!(reader.run(|cx| recv.poll_take(1, cx)).is_pending());
     receive(&mut recv, &[b"x"], false).wake();
@@ -251,12 +251,12 @@ fn a_stop_is_remembered_for_when_the_stream_starts() {
 fn a_thousand_polls_store_one_waker() {
     let (reader, waiter) = (Task::new(), Task::new());
     let mut recv = StreamRecv::open();
-    let key = recv.new_reset_key();
+    let key = WaiterKey::new();
     for _ in 0..1000 {
         assert!(reader.run(|cx| recv.poll_take(1, cx)).is_pending());
         assert!(waiter.run(|cx| recv.poll_received_reset(key, cx)).is_pending());
     }
-    assert_eq!((recv.read_waiters.len(), recv.reset_waiters.len()), (1, 1));
+    assert_eq!((recv.read_waiter.len(), recv.reset_waiters.len()), (1, 1));
     assert_eq!((reader.stored(), waiter.stored()), (1, 1));
 }
 
@@ -276,7 +276,7 @@ fn a_task_that_polls_last_is_the_one_that_is_woken() {
 fn a_forgotten_waiter_is_not_woken() {
     let (forgotten, waiting) = (Task::new(), Task::new());
     let mut recv = StreamRecv::open();
-    let (key, other) = (recv.new_reset_key(), recv.new_reset_key());
+    let (key, other) = (WaiterKey::new(), WaiterKey::new());
     assert!(forgotten.run(|cx| recv.poll_received_reset(key, cx)).is_pending());
     assert!(waiting.run(|cx| recv.poll_received_reset(other, cx)).is_pending());
     assert!(recv.forget_reset(key).is_some());

@@ -64,7 +64,7 @@ fn window_answer(stream: &mut StreamInnerExclusive) -> Poll<Result<(), WriteErro
 }
 
 fn stop_answer(stream: &mut StreamInnerExclusive) -> Poll<Result<Option<u64>, ConnectionError>> {
-    let key = stream.new_stopped_key();
+    let key = WaiterKey::new();
     let answer = now(|cx| stream.poll_stopped(key, cx));
     drop(stream.forget_stopped(key));
     answer
@@ -72,16 +72,8 @@ fn stop_answer(stream: &mut StreamInnerExclusive) -> Poll<Result<Option<u64>, Co
 
 /// How many wakers are stored, of whatever kind.
 fn waiting(stream: &StreamInnerExclusive) -> usize {
-    [
-        &stream.start_waiters,
-        &stream.send_waiters,
-        &stream.window_waiters,
-        &stream.write_shutdown_waiters,
-        &stream.stopped_waiters,
-    ]
-    .into_iter()
-    .map(Waiters::len)
-    .sum()
+    let single = [&stream.start_waiter, &stream.send_waiter, &stream.window_waiter, &stream.write_shutdown_waiter];
+    single.into_iter().map(Waiter::len).sum::<usize>() + stream.stopped_waiters.len()
 }
 
 // ---- The tables ------------------------------------------------------------------------------------------------------
@@ -558,7 +550,7 @@ fn a_reset_before_the_start_tells_nobody() {
     let task = Task::new();
     let mut stream = fresh();
     assert!(task.run(|cx| stream.poll_window(cx)).is_ready());
-    let key = stream.new_stopped_key();
+    let key = WaiterKey::new();
     assert!(task.run(|cx| stream.poll_stopped(key, cx)).is_pending());
     let (tell, wakeups) = stream.begin_reset(7).expect("a fresh stream can be reset");
     assert!(!tell);
@@ -695,7 +687,7 @@ fn a_stream_that_has_not_started_asks_the_connection_once() {
     assert!(stream.must_ask_connection());
     assert!(!stream.must_ask_connection());
     assert!(!started().must_ask_connection(), "events will tell");
-    let key = stream.new_stopped_key();
+    let key = WaiterKey::new();
     let task = Task::new();
     assert!(task.run(|cx| stream.poll_stopped(key, cx)).is_pending());
     stream.on_lost(Some(LOST)).wake();
@@ -732,7 +724,7 @@ fn a_thousand_polls_store_one_waker_of_each_kind() {
     let (first, task) = (Task::new(), Task::new());
     let mut stream = fresh();
     send(&mut stream, DEFAULT_WINDOW, false);
-    let keys = [stream.new_stopped_key(), stream.new_stopped_key()];
+    let keys = [WaiterKey::new(), WaiterKey::new()];
     for round in 0..1000 {
         let task = if round == 0 { &first } else { &task };
         task.run(|cx| {
@@ -766,7 +758,7 @@ fn the_last_event_leaves_nobody_asleep_and_wakes_each_task_once() {
         let mut stream = StreamInnerExclusive::local(StreamRecv::open(), None);
         send(&mut stream, DEFAULT_WINDOW, false);
         before(&mut stream);
-        let (stopped, reset) = (stream.new_stopped_key(), stream.recv().new_reset_key());
+        let (stopped, reset) = (WaiterKey::new(), WaiterKey::new());
         task.run(|cx| {
             assert!(stream.poll_started(cx).is_pending());
             assert!(stream.poll_acked(1, cx).is_pending());
@@ -785,7 +777,7 @@ fn the_last_event_leaves_nobody_asleep_and_wakes_each_task_once() {
 fn a_forgotten_waiter_is_not_woken() {
     let (forgotten, waiting) = (Task::new(), Task::new());
     let mut stream = started();
-    let (key, other) = (stream.new_stopped_key(), stream.new_stopped_key());
+    let (key, other) = (WaiterKey::new(), WaiterKey::new());
     assert!(forgotten.run(|cx| stream.poll_stopped(key, cx)).is_pending());
     assert!(waiting.run(|cx| stream.poll_stopped(other, cx)).is_pending());
     assert!(stream.forget_stopped(key).is_some());
@@ -805,4 +797,34 @@ fn a_stream_of_the_peers_is_started_and_sends_only_if_bidirectional() {
     assert_eq!(start_answer(&mut both_ways), Poll::Ready(Ok(())));
     assert!(!submit(&mut both_ways, 1, false).starts);
     assert_eq!(both_ways.window(), 5);
+}
+
+#[test]
+fn what_msquic_has_copied_is_acknowledged_only_with_fin() {
+    let mut stream = started();
+    stream.set_buffered(true);
+    stream.set_window(10).wake();
+    let task = Task::new();
+    let operation = send(&mut stream, 10, false);
+    assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
+    stream.on_send_complete(10, false).wake();
+    assert_eq!(task.wakes(), 1, "a copy makes room");
+    assert!(acked(&mut stream, operation + 1).is_pending(), "and acknowledges nothing");
+    send(&mut stream, 0, true);
+    assert!(acked(&mut stream, operation + 1).is_pending());
+    stream.on_send_shutdown_complete(true).wake();
+    assert_eq!(acked(&mut stream, operation + 1), Poll::Ready(Ok(())));
+    assert_eq!(finished(&mut stream), Poll::Ready(Ok(())));
+}
+
+#[test]
+fn what_msquic_has_copied_is_not_acknowledged_when_the_connection_is_lost() {
+    let mut stream = started();
+    stream.set_buffered(true);
+    let operation = send(&mut stream, 10, true);
+    stream.on_send_complete(10, false).wake();
+    stream.on_send_shutdown_complete(false).wake();
+    stream.on_shutdown_complete(Some(LOST)).wake();
+    assert_eq!(acked(&mut stream, operation + 1), Poll::Ready(Err(lost())));
+    assert_eq!(finished(&mut stream), Poll::Ready(Err(lost())));
 }

@@ -6,6 +6,7 @@
 
 use std::collections::VecDeque;
 
+#[cfg(test)]
 use proptest::prelude::*;
 
 use super::*;
@@ -352,7 +353,7 @@ struct World {
 impl World {
     fn new() -> Self {
         let state = StreamInnerExclusive::local(StreamRecv::absent(), None);
-        let inner = StreamInner::new(state, None);
+        let inner = StreamInner::new(state, None, tracing::Span::none());
         inner.apply(|state| state.on_ideal_send_buffer_size(FIRST_WINDOW));
         Self {
             inner,
@@ -542,7 +543,7 @@ impl World {
             }
             Step::Wait(kind) => self.wait(kind),
             Step::WaitForStop => {
-                let key = self.inner.lock().new_stopped_key();
+                let key = WaiterKey::new();
                 self.wait(Kind::Stopped(key));
             }
             Step::PollAgain { as_another_task } => {
@@ -727,6 +728,18 @@ impl World {
     }
 }
 
+/// Takes one legal step for each pair of numbers, and then lets everything come to its end.
+pub(crate) fn walk(choices: impl IntoIterator<Item = (u16, u16)>) {
+    let mut world = World::new();
+    for (choice, random) in choices {
+        let Some(step) = world.choose(choice.into()) else { break };
+        world.take(step, random.into());
+        world.check();
+    }
+    world.finish();
+}
+
+#[cfg(test)]
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(2000) })]
 
@@ -734,12 +747,6 @@ proptest! {
     fn whatever_the_order_each_wait_ends_once_with_the_answer_of_the_model(
         choices in prop::collection::vec(any::<(u16, u16)>(), 0..120),
     ) {
-        let mut world = World::new();
-        for (choice, random) in choices {
-            let Some(step) = world.choose(choice.into()) else { break };
-            world.take(step, random.into());
-            world.check();
-        }
-        world.finish();
+        walk(choices);
     }
 }

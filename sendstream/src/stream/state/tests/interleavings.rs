@@ -214,7 +214,7 @@ impl Stream {
     }
 
     fn stopped(&self) -> Result<Option<u64>, ConnectionError> {
-        let key = self.lock().new_stopped_key();
+        let key = WaiterKey::new();
         block_on(poll_fn(|cx| self.lock().poll_stopped(key, cx)))
     }
 
@@ -565,7 +565,7 @@ fn dropping_the_handle_while_another_task_waits_for_a_stop() {
     explore(|stream| {
         let mut heard = Heard::default();
         let _ = stream.send(BYTES, false);
-        let key = stream.lock().new_stopped_key();
+        let key = WaiterKey::new();
         // The other task has polled already; here it goes on after the drop.
         let first = now(|cx| stream.lock().poll_stopped(key, cx));
         heard.reset = stream.lock().is_unfinished();

@@ -1,0 +1,141 @@
+//! Sendstream as its users would have it: on a multi-threaded tokio, or with each task on its connection's own MsQuic worker.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use bench_core::{Async, Setup, Suite, Transport, limits};
+use bytes::Bytes;
+use sendstream::{
+    CipherSuite, Client, Connection, Identity, RecvChunk, RecvStream, SendStream, Server, TransportConfig, Trust,
+};
+use tokio::io::AsyncWriteExt;
+
+/// On tokio.
+pub type OnTokio = Async<Sendstream<false>>;
+
+/// On the connections' own workers.
+pub type OnWorkers = Async<Sendstream<true>>;
+
+/// `LOCAL`: whether tasks run on the connections' own workers.
+pub struct Sendstream<const LOCAL: bool> {
+    server: Server,
+    address: SocketAddr,
+    client: Client,
+    suite: std::sync::OnceLock<CipherSuite>,
+}
+
+impl<const LOCAL: bool> Transport for Sendstream<LOCAL> {
+    const NAME: &'static str = if LOCAL { "sendstream-local" } else { "sendstream" };
+    type Connection = Connection;
+    type SendStream = SendStream;
+    type RecvStream = RecvStream;
+    type Chunk = Chunk;
+
+    fn new(setup: &Setup) -> Result<Self> {
+        let identity = Identity::from_pem(&setup.identity.certificate_pem, &setup.identity.key_pem)?;
+        let server = Server::builder()
+            .identity(identity)
+            .alpn([limits::ALPN])
+            .transport(transport(setup.streams))
+            .bind("127.0.0.1:0".parse()?)?;
+        let client = Client::builder()
+            .alpn([limits::ALPN])
+            .trust(Trust::dangerous_accept_any_certificate())
+            .transport(transport(setup.streams))
+            .build()?;
+        let address = server.local_addr()?;
+        Ok(Self { server, address, client, suite: std::sync::OnceLock::new() })
+    }
+
+    async fn connect(&self) -> Result<Connection> {
+        let connection = self.client.connect(self.address, limits::HOST).await?;
+        if let (None, Some(handshake)) = (self.suite.get(), connection.handshake_info()) {
+            let _ = self.suite.set(handshake.cipher_suite);
+        }
+        Ok(connection)
+    }
+
+    async fn accept(&self) -> Result<Connection> {
+        Ok(self.server.accept().await.context("the server was shut down")?.accept().await?)
+    }
+
+    fn close(connection: Connection) {
+        let _ = connection.close(0);
+    }
+
+    fn suite(&self) -> Option<Suite> {
+        match self.suite.get()? {
+            CipherSuite::Aes128GcmSha256 => Some(Suite::Aes128),
+            CipherSuite::Aes256GcmSha384 => Some(Suite::Aes256),
+            _ => None,
+        }
+    }
+
+    fn spawn(connection: &Connection, work: impl Future<Output = ()> + Send + 'static) {
+        if LOCAL {
+            // Dropping its handle lets the task go on.
+            drop(connection.spawn_local(work));
+        } else {
+            tokio::spawn(work);
+        }
+    }
+
+    async fn open_uni(connection: &Connection) -> Result<SendStream> {
+        Ok(connection.open_uni()?)
+    }
+
+    async fn accept_uni(connection: &Connection) -> Result<RecvStream> {
+        Ok(connection.accept_uni().await?)
+    }
+
+    async fn open_bi(connection: &Connection) -> Result<(SendStream, RecvStream)> {
+        Ok(connection.open_bi()?)
+    }
+
+    async fn accept_bi(connection: &Connection) -> Result<(SendStream, RecvStream)> {
+        Ok(connection.accept_bi().await?)
+    }
+
+    async fn write(stream: &mut SendStream, chunk: Bytes) -> Result<()> {
+        Ok(stream.write_chunk(chunk).await?)
+    }
+
+    async fn write_borrowed(stream: &mut SendStream, data: &[u8]) -> Result<()> {
+        Ok(AsyncWriteExt::write_all(stream, data).await?)
+    }
+
+    async fn finish(stream: &mut SendStream) -> Result<()> {
+        Ok(stream.finished().await?)
+    }
+
+    async fn write_and_finish(stream: &mut SendStream, chunk: Bytes) -> Result<()> {
+        Ok(stream.finish_with(chunk).await?)
+    }
+
+    async fn read(stream: &mut RecvStream) -> Result<Option<Chunk>> {
+        Ok(stream.read_chunk().await?.map(Chunk))
+    }
+}
+
+/// MsQuic's own memory, given back when dropped.
+pub struct Chunk(RecvChunk);
+
+impl AsRef<[u8]> for Chunk {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+fn transport(streams: u16) -> TransportConfig {
+    TransportConfig {
+        idle_timeout: Some(limits::IDLE_TIMEOUT),
+        max_concurrent_uni_streams: streams,
+        max_concurrent_bidi_streams: streams,
+        stream_receive_window: limits::STREAM_WINDOW,
+        connection_flow_control_window: limits::CONNECTION_WINDOW,
+        initial_window_packets: limits::INITIAL_WINDOW_PACKETS,
+        max_mtu: limits::MTU,
+        datagram_receive_buffer: None,
+        ..Default::default()
+    }
+}

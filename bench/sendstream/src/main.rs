@@ -1,0 +1,5 @@
+//! Sendstream on tokio.
+
+fn main() -> ! {
+    bench_core::run::<bench_sendstream::OnTokio>()
+}

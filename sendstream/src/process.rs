@@ -1,0 +1,134 @@
+//! What MsQuic has one setting of for the whole process.
+
+use sendstream_sys as sys;
+
+use crate::{
+    config::ConfigError,
+    native::{api::Api, info, parameter},
+};
+
+/// Whether the servers of this process have clients prove their address before they do any work for them (RFC 9000 §8.1.2).
+/// A Retry packet costs such a client one round trip more; [`HandshakeStats::stateless_retry`](crate::HandshakeStats) says
+/// whether it was sent one.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum RetryPolicy {
+    /// Every client.
+    Always,
+    /// Clients that come while the handshakes under way take more than this share of the machine's memory: above 0, below 1.
+    /// MsQuic counts in steps of 1/65535, rounded up here, and begins with 65 of them, about 0.001.
+    UnderLoad(f64),
+    /// No client, short of handshakes that take all of the memory.
+    Never,
+}
+
+/// Says when clients must prove their address first (`QUIC_PARAM_GLOBAL_RETRY_MEMORY_PERCENT`). It holds for all servers of
+/// this process, from the next packet on, and may be changed at any time.
+///
+/// ```standalone_crate
+/// use sendstream::{RetryPolicy, set_retry_policy};
+///
+/// set_retry_policy(RetryPolicy::UnderLoad(0.01))?;
+/// # Ok::<(), sendstream::ConfigError>(())
+/// ```
+///
+/// # Errors
+///
+/// [`ConfigError::OutOfRange`]: the share is not between 0 and 1. [`ConfigError::Native`]: the library does not start.
+pub fn set_retry_policy(policy: RetryPolicy) -> Result<(), ConfigError> {
+    let fraction = policy.fraction()?;
+    Api::get()?;
+    Ok(parameter::set_global(sys::QUIC_PARAM_GLOBAL_RETRY_MEMORY_PERCENT, &fraction)?)
+}
+
+impl RetryPolicy {
+    /// How many 65535ths of memory handshakes may take.
+    fn fraction(self) -> Result<u16, ConfigError> {
+        match self {
+            Self::Always => Ok(0),
+            Self::Never => Ok(u16::MAX),
+            Self::UnderLoad(share) if share > 0.0 && share < 1.0 => Ok((share * f64::from(u16::MAX)).ceil() as u16),
+            Self::UnderLoad(share) => Err(ConfigError::OutOfRange {
+                field: "RetryPolicy::UnderLoad",
+                value: share.to_string(),
+                allowed: "a share above 0 and below 1",
+            }),
+        }
+    }
+}
+
+/// What a load balancer can read from the connection ids that this process's servers choose.
+///
+/// A connection id then has 14 bytes: a random one, the four of the server, and nine of MsQuic's. A client
+/// uses it in every packet but its very first ones, for which it makes up a connection id itself: those a balancer spreads as
+/// it likes, as long as one connection id goes to one server. So a client that moves to another address stays with its
+/// server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum LoadBalancing {
+    /// Nothing.
+    #[default]
+    Off,
+    /// These bytes, a number that the balancer knows the server by: one for each server behind it.
+    ServerId([u8; 4]),
+    /// The address that the client's first packet came to: all of an IPv4 address, the last four bytes of an IPv6 one.
+    ServerAddress,
+}
+
+/// Says what a load balancer can read from connection ids (`QUIC_PARAM_GLOBAL_GLOBAL_SETTINGS`). It holds for all servers of
+/// this process. Call it before the first server is bound and before any client connects.
+///
+/// ```standalone_crate
+/// use sendstream::{LoadBalancing, set_load_balancing};
+///
+/// set_load_balancing(LoadBalancing::ServerId([0, 0, 0, 7]))?;
+/// # Ok::<(), sendstream::ConfigError>(())
+/// ```
+///
+/// # Errors
+///
+/// [`ConfigError::InUse`]: a server is bound or a client has connected, so connection ids have their form; nothing was
+/// changed. [`ConfigError::Native`]: the library does not start.
+pub fn set_load_balancing(balancing: LoadBalancing) -> Result<(), ConfigError> {
+    Api::get()?;
+    let mut in_use = [0u8];
+    info::global(PARAM_GLOBAL_IN_USE, &mut in_use)?;
+    if in_use != [0] {
+        return Err(ConfigError::InUse);
+    }
+    let (mode, id) = match balancing {
+        LoadBalancing::Off => (sys::QUIC_LOAD_BALANCING_MODE_QUIC_LOAD_BALANCING_DISABLED, [0; 4]),
+        LoadBalancing::ServerAddress => (sys::QUIC_LOAD_BALANCING_MODE_QUIC_LOAD_BALANCING_SERVER_ID_IP, [0; 4]),
+        LoadBalancing::ServerId(id) => (sys::QUIC_LOAD_BALANCING_MODE_QUIC_LOAD_BALANCING_SERVER_ID_FIXED, id),
+    };
+    // Bits 1 and 2 of IsSet in `struct QUIC_GLOBAL_SETTINGS` of msquic.h.
+    const MODE_AND_ID: u64 = 0b110;
+    let settings = sys::QUIC_GLOBAL_SETTINGS {
+        __bindgen_anon_1: sys::QUIC_GLOBAL_SETTINGS__bindgen_ty_1 { IsSetFlags: MODE_AND_ID },
+        RetryMemoryLimit: 0,
+        LoadBalancingMode: mode as u16,
+        // MsQuic copies the number into connection ids as it lies in memory.
+        FixedServerID: u32::from_ne_bytes(id),
+    };
+    Ok(parameter::set_global(sys::QUIC_PARAM_GLOBAL_GLOBAL_SETTINGS, &settings)?)
+}
+
+/// `QUIC_PARAM_GLOBAL_IN_USE` of msquicp.h: whether the process has a socket of MsQuic's.
+const PARAM_GLOBAL_IN_USE: u32 = 0x8100_0004;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_of_memory_is_rounded_up_to_a_65535th() {
+        let fraction = |share| RetryPolicy::UnderLoad(share).fraction();
+        assert_eq!(fraction(0.5).unwrap(), 32768);
+        assert_eq!(fraction(f64::MIN_POSITIVE).unwrap(), 1);
+        assert_eq!(fraction(1.0 - f64::EPSILON).unwrap(), u16::MAX);
+        for share in [0.0, -0.5, 1.0, f64::NAN, f64::INFINITY] {
+            let error = fraction(share).unwrap_err();
+            assert!(matches!(error, ConfigError::OutOfRange { field: "RetryPolicy::UnderLoad", .. }), "{error}");
+        }
+    }
+}

@@ -1,0 +1,299 @@
+//! Servers before the handshake: what is known of a client, what a connection is accepted with, who waits for how long, and
+//! where a server listens.
+
+mod support;
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures::{channel::oneshot, future::poll_immediate};
+use sendstream::{
+    BindError, Client, ClientAuth, ConfigError, ConnectError, Connection, ConnectionError, Identity, Server,
+    StartError, TransportConfig, Trust,
+};
+use support::{Endpoints, HANG, run, wait_until};
+
+fn any_port() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+fn timeout(handshake_timeout: Duration) -> TransportConfig {
+    TransportConfig { handshake_timeout, ..Default::default() }
+}
+
+fn client(alpn: &[&str], trusted: &[&Identity]) -> Client {
+    let trust = Trust::pinned(trusted.iter().map(|identity| identity.certificate_sha256()));
+    Client::builder().alpn(alpn.iter().copied()).trust(trust).build().unwrap()
+}
+
+fn failure(connected: Result<Connection, ConnectError>) -> ConnectionError {
+    match connected {
+        Err(ConnectError::Connection(error)) => error,
+        other => panic!("not ended by the handshake: {other:?}"),
+    }
+}
+
+#[test]
+fn an_incoming_connection_tells_who_wants_what() {
+    run(async {
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let server = Server::builder().identity(identity.clone()).alpn(["demo", "h3"]).bind(any_port()).unwrap();
+        let address = server.local_addr().unwrap();
+        let client = client(&["other", "h3", "demo"], &[&identity]);
+        let (connected, accepted) = futures::join!(client.connect(address, "localhost"), async {
+            let incoming = server.accept().await.unwrap();
+            assert_eq!(incoming.server_name(), "localhost");
+            assert_eq!(incoming.alpn().collect::<Vec<_>>(), [&b"other"[..], b"h3", b"demo"]);
+            assert_eq!(incoming.local_address(), address);
+            let remote = incoming.remote_address();
+            (remote, incoming.accept().await.unwrap())
+        });
+        let connected = connected.unwrap();
+        assert_eq!(connected.local_address(), Some(accepted.0));
+        assert_eq!(connected.alpn(), b"demo", "the server's order counts");
+        drop((connected, accepted));
+        client.wait_idle().await;
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn the_application_may_await_before_it_accepts() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let mut connecting = Box::pin(endpoints.client.connect(endpoints.address, "localhost"));
+        assert!(poll_immediate(&mut connecting).await.is_none());
+        let incoming = endpoints.server.accept().await.unwrap();
+        let (answer, asked) = oneshot::channel();
+        let deciding = std::thread::spawn(move || answer.send(()).unwrap());
+        asked.await.unwrap();
+        deciding.join().unwrap();
+        assert!(poll_immediate(&mut connecting).await.is_none(), "nobody has accepted");
+        let (connected, accepted) = futures::join!(connecting, incoming.accept());
+        drop((connected.unwrap(), accepted.unwrap()));
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_dropped_incoming_connection_is_refused() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let (refused, ()) = futures::join!(endpoints.client.connect(endpoints.address, "localhost"), async {
+            drop(endpoints.server.accept().await.unwrap());
+        });
+        assert_eq!(failure(refused), ConnectionError::Refused);
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn one_connection_can_be_accepted_with_another_identity_protocol_and_settings() {
+    run(async {
+        let [usual, special] = [0, 1].map(|_| Identity::self_signed(["localhost"]).unwrap());
+        let server = Server::builder().identity(usual.clone()).alpn(["usual"]).bind(any_port()).unwrap();
+        let config = Server::builder()
+            .identity(special.clone())
+            .alpn(["newest", "special"])
+            .transport(TransportConfig { max_concurrent_uni_streams: 0, ..Default::default() })
+            .build()
+            .unwrap();
+        let client = client(&["usual", "special"], &[&usual, &special]);
+        let address = server.local_addr().unwrap();
+        let connect = async |identity: &Identity| {
+            let (connected, accepted) = futures::join!(client.connect(address, "localhost"), async {
+                let incoming = server.accept().await.unwrap();
+                let special = identity.certificate_sha256() == special.certificate_sha256();
+                if special { incoming.accept_with(&config.clone()).await } else { incoming.accept().await }.unwrap()
+            });
+            let connected = connected.unwrap();
+            assert_eq!(connected.peer_identity().unwrap().certificate_sha256(), identity.certificate_sha256());
+            (connected, accepted)
+        };
+        let (connected, accepted) = connect(&special).await;
+        assert_eq!((connected.alpn(), accepted.alpn()), (b"special".to_vec(), b"special".to_vec()));
+        assert_eq!(connected.open_uni().unwrap().try_start().await, Err(StartError::LimitReached));
+        drop((connected, accepted));
+        let (connected, accepted) = connect(&usual).await;
+        assert_eq!(connected.alpn(), b"usual");
+        connected.open_uni().unwrap().try_start().await.unwrap();
+        drop((connected, accepted));
+        client.wait_idle().await;
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn one_connection_can_be_asked_for_a_certificate() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let trust = Trust::pinned([identity.certificate_sha256()]);
+        let strict =
+            Server::builder().identity(identity).alpn(["test"]).client_auth(ClientAuth::Required(trust)).build();
+        let strict = strict.unwrap();
+        let anyone = Client::builder().alpn(["test"]).trust(Trust::dangerous_accept_any_certificate()).build().unwrap();
+        let (connected, accepted) = futures::join!(anyone.connect(endpoints.address, "localhost"), async {
+            endpoints.server.accept().await.unwrap().accept_with(&strict).await
+        });
+        assert!(matches!(accepted, Err(ConnectionError::CertificateRefused(_))), "{accepted:?}");
+        // The client's own handshake is done before the server has judged.
+        match connected {
+            Ok(connection) => assert!(matches!(connection.closed().await, ConnectionError::Tls { alert: 116, .. })),
+            error => assert!(matches!(failure(error), ConnectionError::Tls { alert: 116, .. })),
+        }
+        anyone.wait_idle().await;
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn accepting_with_no_common_protocol_ends_the_handshake_on_both_sides() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let other = Server::builder().identity(identity).alpn(["another", "other"]).build().unwrap();
+        let (refused, accepted) = futures::join!(endpoints.client.connect(endpoints.address, "localhost"), async {
+            endpoints.server.accept().await.unwrap().accept_with(&other).await
+        });
+        assert!(matches!(failure(refused), ConnectionError::Tls { alert: 120, .. }));
+        assert!(matches!(accepted, Err(ConnectionError::Tls { alert: 120, .. })), "{accepted:?}");
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_configuration_is_checked_when_it_is_built() {
+    let identity = Identity::self_signed(["localhost"]).unwrap();
+    assert!(matches!(Server::builder().alpn(["x"]).build(), Err(ConfigError::NoIdentity)));
+    assert!(matches!(Server::builder().identity(identity.clone()).build(), Err(ConfigError::EmptyAlpn)));
+    let zero = TransportConfig { accept_backlog: 0, ..Default::default() };
+    let error = Server::builder().identity(identity).alpn(["x"]).transport(zero).build().unwrap_err();
+    assert!(matches!(error, ConfigError::OutOfRange { field: "accept_backlog", .. }), "{error}");
+}
+
+#[test]
+fn a_client_does_not_wait_for_ever_for_a_server_that_never_accepts() {
+    run(async {
+        // Long enough for the client to ask again, and for the server's transport to answer that.
+        let endpoints = Endpoints::with(timeout(Duration::from_secs(2)), timeout(2 * HANG));
+        let error = failure(endpoints.client.connect(endpoints.address, "localhost").await);
+        assert_eq!(error, ConnectionError::TimedOut);
+        // The server hears of it: before it gives the connection out, during the handshake, or right after.
+        match poll_immediate(endpoints.server.accept()).await {
+            Some(incoming) => match incoming.unwrap().accept().await {
+                Ok(connection) => drop(connection.closed().await),
+                Err(error) => assert_eq!(error, ConnectionError::Refused),
+            },
+            None => assert_eq!(endpoints.server.stats().expired, 1),
+        }
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_connection_that_nobody_accepts_in_time_is_refused_and_counted() {
+    run(async {
+        let endpoints = Endpoints::with(timeout(2 * HANG), timeout(Duration::from_millis(300)));
+        let error = failure(endpoints.client.connect(endpoints.address, "localhost").await);
+        assert_eq!(error, ConnectionError::Refused);
+        wait_until(|| endpoints.server.stats().expired == 1);
+        assert_eq!(endpoints.server.stats().waiting, 0);
+        assert!(poll_immediate(endpoints.server.accept()).await.is_none());
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn an_incoming_connection_that_is_kept_for_too_long_times_out() {
+    run(async {
+        let endpoints = Endpoints::with(timeout(2 * HANG), timeout(Duration::from_millis(300)));
+        let (refused, incoming) =
+            futures::join!(endpoints.client.connect(endpoints.address, "localhost"), endpoints.server.accept());
+        assert_eq!(failure(refused), ConnectionError::Refused);
+        assert_eq!(incoming.unwrap().accept().await.unwrap_err(), ConnectionError::TimedOut);
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_client_that_gave_up_makes_room_for_another() {
+    run(async {
+        let server = TransportConfig { accept_backlog: 1, ..timeout(2 * HANG) };
+        let endpoints = Endpoints::with(TransportConfig::default(), server);
+        let mut given_up = Box::pin(endpoints.client.connect(endpoints.address, "localhost"));
+        assert!(poll_immediate(&mut given_up).await.is_none());
+        wait_until(|| endpoints.server.stats().waiting == 1);
+        drop(given_up);
+        endpoints.client.wait_idle().await;
+        // Its close is on the way: until it has come the next one is refused.
+        let next = loop {
+            let mut next = Box::pin(endpoints.client.connect(endpoints.address, "localhost"));
+            let refused = endpoints.server.stats().refused;
+            let came = || endpoints.server.stats();
+            assert!(poll_immediate(&mut next).await.is_none());
+            wait_until(|| came().expired == 1 || came().refused > refused);
+            if endpoints.server.stats().expired == 1 {
+                break next;
+            }
+        };
+        let (connected, accepted) =
+            futures::join!(next, async { endpoints.server.accept().await.unwrap().accept().await });
+        drop((connected.unwrap(), accepted.unwrap()));
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_server_that_stops_listening_still_gives_out_who_waits() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let mut connecting = Box::pin(endpoints.client.connect(endpoints.address, "localhost"));
+        assert!(poll_immediate(&mut connecting).await.is_none());
+        wait_until(|| endpoints.server.stats().waiting == 1);
+        endpoints.server.stop_listening();
+        let (connected, accepted) =
+            futures::join!(connecting, async { endpoints.server.accept().await.unwrap().accept().await });
+        assert!(endpoints.server.accept().await.is_none());
+        accepted.unwrap().close(3).unwrap();
+        let closed = connected.unwrap().closed().await;
+        assert!(matches!(closed, ConnectionError::ApplicationClosed { code: 3, .. }), "{closed}");
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn one_server_listens_on_several_addresses() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let further = endpoints.server.listen_also(any_port()).unwrap();
+        let v6 = endpoints.server.listen_also("[::1]:0".parse().unwrap()).unwrap();
+        let addresses = [endpoints.address, further, v6];
+        assert_eq!(endpoints.server.local_addrs().unwrap(), addresses);
+        for address in addresses {
+            let (connected, accepted) = futures::join!(endpoints.client.connect(address, "localhost"), async {
+                let incoming = endpoints.server.accept().await.unwrap();
+                // The system says over which interface an IPv6 packet came.
+                let to = incoming.local_address();
+                assert_eq!((to.ip(), to.port()), (address.ip(), address.port()));
+                incoming.accept().await
+            });
+            drop((connected.unwrap(), accepted.unwrap()));
+        }
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn an_address_that_cannot_be_listened_on_as_well_changes_nothing() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let error = endpoints.server.listen_also(endpoints.address).unwrap_err();
+        assert!(matches!(error, BindError::AddressInUse(_)), "{error}");
+        assert_eq!(endpoints.server.local_addrs().unwrap(), [endpoints.address]);
+        drop(endpoints.connect().await);
+        endpoints.server.stop_listening();
+        assert!(matches!(endpoints.server.listen_also(any_port()), Err(BindError::Stopped)));
+        assert_eq!(endpoints.server.local_addrs().unwrap(), [endpoints.address], "it is known where it has listened");
+        endpoints.end().await;
+    });
+}

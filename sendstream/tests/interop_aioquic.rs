@@ -1,0 +1,248 @@
+//! Our two ends against aioquic's, in a process of its own. Skipped, loudly, where aioquic is missing.
+
+mod support;
+
+use std::{
+    io::{BufRead, BufReader, Lines},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdout, Command, Stdio},
+    sync::Arc,
+};
+
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use sendstream::{
+    Bytes, CertificateHash, CertificateRefusal, Client, ConnectError, Connection, ConnectionError, DatagramFate,
+    Identity, PublicKeyHash, ReadError, Server, TransportConfig, Trust, WriteError,
+};
+use support::{HANG, pattern, run, skip};
+
+/// A Python with aioquic: what `make test` has made, or the system's.
+fn python() -> Option<PathBuf> {
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv-peers/bin/python");
+    let found = [made, PathBuf::from("python3")].into_iter().find(|python| {
+        let imported = Command::new(python).args(["-c", "import aioquic"]).stderr(Stdio::null()).status();
+        imported.is_ok_and(|status| status.success())
+    });
+    if found.is_none() {
+        skip("there is no aioquic; `pip install aioquic` for python3, or `sh .ci/tools tests`");
+    }
+    found
+}
+
+/// The other process.
+struct Peer {
+    child: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+}
+
+impl Peer {
+    fn start<A: AsRef<std::ffi::OsStr>>(python: &Path, arguments: impl IntoIterator<Item = A>) -> Self {
+        let mut child = Command::new(python)
+            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/aioquic_peer.py"))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Self { child, lines }
+    }
+
+    /// What follows `word` in the next line that it prints.
+    fn says(&mut self, word: &str) -> String {
+        let line = self.lines.next().expect("the peer goes on").unwrap();
+        let (first, rest) = line.split_once(' ').unwrap();
+        assert_eq!(first, word, "{line}");
+        rest.to_owned()
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A certificate for `localhost` with its key, in files and as an identity.
+struct Certified {
+    directory: tempfile::TempDir,
+    identity: Identity,
+}
+
+impl Certified {
+    fn new() -> Self {
+        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let (certificate, private) = (directory.path().join("certificate"), directory.path().join("key"));
+        std::fs::write(&certificate, key.cert.pem()).unwrap();
+        std::fs::write(&private, key.signing_key.serialize_pem()).unwrap();
+        let identity = Identity::from_files(certificate, private).unwrap();
+        Self { directory, identity }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.directory.path().join(name).to_str().unwrap().to_owned()
+    }
+}
+
+/// Has the peer do `command` with `data`, and reads the answer.
+async fn ask(connection: &Connection, command: &str, data: &[u8]) -> Vec<u8> {
+    let (mut send, mut recv) = connection.open_bi().unwrap();
+    drop(send.finish_with([command.as_bytes(), b"\n", data].concat()));
+    recv.read_to_end(usize::MAX).await.unwrap()
+}
+
+/// The next thing that the peer says on a stream of its own.
+async fn told(connection: &Connection) -> Vec<u8> {
+    connection.accept_uni().await.unwrap().read_to_end(usize::MAX).await.unwrap()
+}
+
+/// All that both sides can do, whoever connected.
+async fn conversation(connection: &Connection) {
+    // Streams both ways.
+    let data = pattern(1_000_000);
+    assert!(ask(connection, "echo", &data).await == data);
+    let (mut send, _recv) = connection.open_bi().unwrap();
+    send.finish_with("send 300000\n").await.unwrap();
+    send.finished().await.unwrap();
+    let sent = told(connection).await;
+    assert!(sent.len() == 300_000 && sent.iter().enumerate().all(|(index, byte)| usize::from(*byte) == index % 251));
+
+    // The peer's reset and stop, with their codes.
+    let (mut send, mut recv) = connection.open_bi().unwrap();
+    drop(send.send("reset 41\n"));
+    assert_eq!(recv.received_reset().await, Ok(Some(41)));
+    assert!(matches!(recv.read_chunk().await, Err(ReadError::Reset(41))));
+    let (mut send, recv) = connection.open_bi().unwrap();
+    drop(send.send("stop 42\n"));
+    assert_eq!(send.stopped().await, Ok(Some(42)));
+    assert_eq!(send.finished().await, Err(WriteError::Stopped(42)));
+    drop(recv);
+
+    // Ours, which the peer tells of.
+    let (mut send, mut recv) = connection.open_bi().unwrap();
+    drop(send.send("tell\n"));
+    assert_eq!(&*recv.read_chunk().await.unwrap().unwrap(), b"told");
+    send.reset(43).unwrap();
+    assert_eq!(told(connection).await, b"reset 43");
+    recv.stop(44).unwrap();
+    assert_eq!(told(connection).await, b"stopped 44");
+
+    // Datagrams, empty and as large as they may be.
+    let largest = Bytes::from(pattern(connection.max_datagram_size().unwrap().min(1100)));
+    for datagram in [Bytes::from_static(b"datagram"), Bytes::new(), largest] {
+        let sending = connection.send_datagram(datagram.clone());
+        assert_eq!(connection.read_datagram().await.unwrap(), datagram);
+        assert_eq!(sending.await, Ok(DatagramFate::Acknowledged));
+    }
+
+    // The peer updates the keys.
+    let before = connection.stats().await.unwrap().key_updates;
+    assert_eq!(ask(connection, "update", b"with new keys").await, b"with new keys");
+    let after = connection.stats().await.unwrap().key_updates;
+    assert!(after > before, "{before} {after}");
+}
+
+/// The peer is a slow one, and the machine may be busy.
+fn patient() -> TransportConfig {
+    TransportConfig {
+        idle_timeout: Some(2 * HANG),
+        handshake_timeout: 2 * HANG,
+        disconnect_timeout: 2 * HANG,
+        ..Default::default()
+    }
+}
+
+#[test]
+fn our_client_and_an_aioquic_server_understand_each_other() {
+    let Some(python) = python() else { return };
+    run(async move {
+        let certified = Certified::new();
+        let mut peer =
+            Peer::start(&python, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
+        let port: u16 = peer.says("ready").parse().unwrap();
+        let trust = Trust::pinned_keys([certified.identity.public_key_sha256()]);
+        let client = Client::builder().alpn(["test"]).trust(trust).transport(patient()).build().unwrap();
+        let connection = client.connect(([127, 0, 0, 1], port).into(), "localhost").await.unwrap();
+        conversation(&connection).await;
+        connection.close(45).unwrap();
+        assert_eq!(peer.says("terminated").trim(), "45");
+        drop(connection);
+        client.wait_idle().await;
+    });
+}
+
+#[test]
+fn an_aioquic_client_and_our_server_understand_each_other() {
+    let Some(python) = python() else { return };
+    run(async move {
+        let certified = Certified::new();
+        let server = Server::builder().identity(certified.identity.clone()).alpn(["test"]);
+        let server = server.transport(patient()).bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = server.local_addr().unwrap().port().to_string();
+        let _peer = Peer::start(&python, ["client".to_owned(), certified.path("certificate"), port]);
+        let connection = server.accept().await.unwrap().accept().await.unwrap();
+        conversation(&connection).await;
+        // From another port, with the same connection id, as behind a NAT that has forgotten.
+        assert_eq!(ask(&connection, "move", b"from elsewhere").await, b"from elsewhere");
+        assert_eq!(ask(&connection, "echo", b"and still there").await, b"and still there");
+        let (mut send, _recv) = connection.open_bi().unwrap();
+        drop(send.finish_with("close 46\n"));
+        let expected = ConnectionError::ApplicationClosed { code: 46, reason: Arc::from("as asked") };
+        assert_eq!(connection.closed().await, expected);
+        drop((connection, send, _recv));
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn aioquic_follows_when_we_update_the_keys() {
+    let Some(python) = python() else { return };
+    run(async move {
+        let certified = Certified::new();
+        let mut peer =
+            Peer::start(&python, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
+        let port: u16 = peer.says("ready").parse().unwrap();
+        let trust = Trust::pinned([certified.identity.certificate_sha256()]);
+        // By itself, and not together with the peer: aioquic begins an update also while another is not yet confirmed, which
+        // RFC 9001 §6.1 forbids.
+        let transport = TransportConfig { key_update_after: 300_000, ..patient() };
+        let client = Client::builder().alpn(["test"]).trust(trust).transport(transport).build().unwrap();
+        let connection = client.connect(([127, 0, 0, 1], port).into(), "localhost").await.unwrap();
+        let data = pattern(1_000_000);
+        assert!(ask(&connection, "echo", &data).await == data);
+        let stats = connection.stats().await.unwrap();
+        assert!(stats.key_updates >= 2, "{stats:?}");
+        drop(connection);
+        client.wait_idle().await;
+    });
+}
+
+#[test]
+fn a_server_with_a_weak_key_is_refused_whoever_vouches_for_it() {
+    let Some(python) = python() else { return };
+    run(async move {
+        const PEM: &str = include_str!("data/weak_rsa.pem");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/weak_rsa.pem");
+        let mut peer = Peer::start(&python, ["server", path, path]);
+        let port: u16 = peer.says("ready").parse().unwrap();
+        let certificate = CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap();
+        for trust in [
+            Trust::system(),
+            Trust::ca_pem(PEM).unwrap(),
+            Trust::pinned([CertificateHash::of(&certificate)]),
+            Trust::pinned_keys([PublicKeyHash::of(&certificate).unwrap()]),
+        ] {
+            let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+            let error = client.connect(([127, 0, 0, 1], port).into(), "localhost").await.unwrap_err();
+            let ConnectError::Connection(ConnectionError::CertificateRefused(refusal)) = error else {
+                panic!("{error}")
+            };
+            assert_eq!(refusal, CertificateRefusal::WeakKey { bits: 1024 });
+            // CRYPTO_ERROR with the alert `bad_certificate` (RFC 9000 §20.1).
+            assert_eq!(peer.says("terminated").split(' ').next(), Some("298"));
+            client.wait_idle().await;
+        }
+    });
+}
