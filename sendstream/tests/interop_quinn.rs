@@ -240,10 +240,6 @@ fn a_quinn_client_may_move_to_another_port() {
         while sendstream::counters().unwrap().paths_validated == validated {
             both_ways(&theirs, &ours, b"more").await;
         }
-        for _ in 0..5 {
-            endpoint.rebind(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
-            both_ways(&theirs, &ours, &pattern(1_000_000)).await;
-        }
         assert_eq!(ours.close_reason(), None);
         drop(ours);
         server.shutdown().await;

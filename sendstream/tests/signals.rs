@@ -29,7 +29,7 @@ fn a_connection_times_out_while_every_thread_gets_signals_all_the_time() {
     assert_eq!(installed, 0);
 
     // Without the edit the connection does not time out before the signals end, which they do not.
-    run_within(Duration::from_secs(120), async {
+    run_within(Duration::from_secs(60), async {
         let settings = TransportConfig { idle_timeout: Some(Duration::from_secs(1)), ..Default::default() };
         let pair = Pair::with(settings.clone(), settings).await;
         let go_on = Arc::new(AtomicBool::new(true));
