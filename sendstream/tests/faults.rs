@@ -34,8 +34,7 @@ struct Load {
 }
 
 const FULL: Load = Load { bytes: 64 << 20, streams: 1000 };
-/// Mostly a second, at times ten: once MsQuic has asked its peer to acknowledge only every so many packets, and losses have
-/// shrunk the congestion window to fewer than that, every window waits for the peer's acknowledgement delay.
+/// About a second.
 const LOSSY: Load = Load { bytes: 8 << 20, ..FULL };
 const CHUNK: usize = 64 << 10;
 /// Far more than any of these transfers takes, also on a machine with other things to do.
