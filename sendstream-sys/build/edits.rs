@@ -447,6 +447,98 @@ pub(crate) const FIXES: &[Edit] = &[
         }],
     },
     Edit {
+        name: "validated-path-unlimited",
+        prevents: "after a client moved to another port, a server goes on sending three times what it receives and no more: \
+                   for seconds, or until the connection times out",
+        changes: &[
+            // A path in use keeps the allowance of a validated one, UINT32_MAX, while it is challenged again. What arrives on it
+            // was added to that, in 32 bits.
+            Change {
+                file: "src/core/path.h",
+                anchor: "    QuicPathSetAllowance(Connection, Path, Path->Allowance + Amount);\n",
+                replacement: "    QuicPathSetAllowance(\n        Connection,\n        Path,\n        \
+                              Path->Allowance >= UINT32_MAX - Amount ? UINT32_MAX : (Path->Allowance + Amount));\n",
+            },
+            // The old path and the new one are challenged at once. A peer may answer the later challenge alone (quinn does), and
+            // acknowledge both, so that neither is ever sent again. An answer says that the peer is there: ask for the others.
+            Change {
+                file: "src/core/connection.c",
+                anchor: "                    QuicPathSetValid(Connection, TempPath, QUIC_PATH_VALID_PATH_RESPONSE);\n                    break;\n",
+                replacement: "                    QuicPathSetValid(Connection, TempPath, QUIC_PATH_VALID_PATH_RESPONSE);\n                    \
+                              for (uint8_t j = 0; j < Connection->PathsCount; ++j) {\n                        \
+                              if (!Connection->Paths[j].IsPeerValidated &&\n                            \
+                              Connection->Paths[j].PathValidationStartTime != 0) {\n                            \
+                              Connection->Paths[j].SendChallenge = TRUE;\n                            \
+                              QuicSendSetSendFlag(&Connection->Send, QUIC_CONN_SEND_FLAG_PATH_CHALLENGE);\n                        \
+                              }\n                    }\n                    break;\n",
+            },
+        ],
+    },
+    Edit {
+        name: "signals-do-not-stop-timers",
+        prevents: "a thread that is interrupted by signals more often than its next timer is away never comes to its timers",
+        changes: &[
+            // Waiting began again with all of the time. No event is what the caller expects when the time is over: it looks at
+            // its timers, and waits for what is left.
+            Change {
+                file: "src/inc/quic_platform_posix.h",
+                anchor: "    int result;\n    do {\n        result = epoll_wait(*queue, events, count, timeout);\n    \
+                         } while ((result == -1L) && (errno == EINTR));\n    return (uint32_t)result;\n",
+                replacement: "    const int result = epoll_wait(*queue, events, count, timeout);\n    \
+                              if (result == -1L && errno == EINTR) {\n        return 0;\n    }\n    return (uint32_t)result;\n",
+            },
+        ],
+    },
+    Edit {
+        name: "one-worker-change-at-a-time",
+        prevents: "a client whose packets come from several ports in turn, by itself or by whoever forwards them, has its \
+                   connection ids replaced faster than it can say that it gave them back, and aborts the connection",
+        changes: &[
+            // The port decides on which processor's socket packets arrive, and the connection follows to that processor, each
+            // time with all new ids. It now stays where it is until the peer has given back the ones that were replaced.
+            Change {
+                file: "src/core/connection.c",
+                anchor: "void\nQuicConnRecvDatagramBatch(\n",
+                replacement: "BOOLEAN\nQuicConnAwaitsRetiredSourceCids(\n    _In_ const QUIC_CONNECTION* Connection\n    )\n{\n    \
+                              for (CXPLAT_SLIST_ENTRY* Entry = Connection->SourceCids.Next;\n            \
+                              Entry != NULL;\n            Entry = Entry->Next) {\n        \
+                              if (CXPLAT_CONTAINING_RECORD(Entry, QUIC_CID_SLIST_ENTRY, Link)->CID.Retired) {\n            \
+                              return TRUE;\n        }\n    }\n    return FALSE;\n}\n\n\
+                              _IRQL_requires_max_(PASSIVE_LEVEL)\nvoid\nQuicConnRecvDatagramBatch(\n",
+            },
+            Change {
+                file: "src/core/connection.c",
+                anchor: "                (Packets[i]->PartitionIndex % MsQuicLib.PartitionCount) != RecvState->PartitionIndex) {\n",
+                replacement: "                (Packets[i]->PartitionIndex % MsQuicLib.PartitionCount) != RecvState->PartitionIndex &&\n                \
+                              !QuicConnAwaitsRetiredSourceCids(Connection)) {\n",
+            },
+        ],
+    },
+    Edit {
+        name: "tolerance-within-the-window",
+        prevents: "once losses have shrunk the congestion window to fewer packets than the peer was asked to acknowledge at a \
+                   time, every window waits for the peer's acknowledgement delay",
+        changes: &[
+            // The peer is asked for as many only while half of the window holds them, and for no more than by default as soon as
+            // a loss leaves less. MsQuic takes back what it asked for on persistent congestion alone.
+            Change {
+                file: "src/core/send.c",
+                anchor: "        if (Builder.TotalCountDatagrams + 1 > Connection->PeerPacketTolerance) {\n",
+                replacement: "        if (Builder.TotalCountDatagrams + 1 > Connection->PeerPacketTolerance &&\n            \
+                              QuicCongestionControlGetCongestionWindow(&Connection->CongestionControl) >=\n                \
+                              2u * (Builder.TotalCountDatagrams + 1) * Connection->Paths[0].Mtu) {\n",
+            },
+            Change {
+                file: "src/core/loss_detection.c",
+                anchor: "            QuicCongestionControlOnDataLost(&Connection->CongestionControl, &LossEvent);\n",
+                replacement: "            QuicCongestionControlOnDataLost(&Connection->CongestionControl, &LossEvent);\n            \
+                              if (QuicCongestionControlGetCongestionWindow(&Connection->CongestionControl) <\n                \
+                              2u * Connection->PeerPacketTolerance * Connection->Paths[0].Mtu) {\n                \
+                              QuicConnUpdatePeerPacketTolerance(Connection, QUIC_MIN_ACK_SEND_NUMBER);\n            }\n",
+            },
+        ],
+    },
+    Edit {
         name: "c-only",
         prevents: "the build asks for a C++ compiler and standard although the library is C",
         changes: &[

@@ -9,7 +9,7 @@ use std::{net::UdpSocket, thread, time::Duration};
 use sendstream::{Client, ConnectError, ConnectionError, Identity, Server, Trust};
 use support::{Endpoints, Pair, forwarder::Forwarder, run};
 
-/// The edits `removed-path-*`: whoever forwards a client's packets may give each another port to come from.
+/// The edits `removed-path` and `one-worker-change-at-a-time`: whoever forwards a client's packets may give each another port to come from.
 #[test]
 fn a_client_whose_packets_come_from_many_ports_does_no_harm() {
     run(async {
