@@ -12,7 +12,8 @@ use std::{
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use sendstream::{
     Bytes, CertificateHash, CertificateRefusal, Client, ConnectError, Connection, ConnectionError, DatagramFate,
-    Identity, PublicKeyHash, ReadError, Server, TransportConfig, Trust, WriteError,
+    Identity, MemorySessionCache, PublicKeyHash, ReadError, Resumption, Server, TicketKey, TransportConfig, Trust,
+    WriteError,
 };
 use support::{HANG, pattern, run, skip};
 
@@ -149,7 +150,8 @@ fn patient() -> TransportConfig {
     TransportConfig {
         idle_timeout: Some(2 * HANG),
         handshake_timeout: 2 * HANG,
-        disconnect_timeout: 2 * HANG,
+        // The longest that there is.
+        disconnect_timeout: HANG,
         ..Default::default()
     }
 }
@@ -216,6 +218,67 @@ fn aioquic_follows_when_we_update_the_keys() {
         assert!(stats.key_updates >= 2, "{stats:?}");
         drop(connection);
         client.wait_idle().await;
+    });
+}
+
+/// Whether the session was resumed, on which both sides agree; and that the connection carries data.
+async fn resumed(connection: &Connection) -> bool {
+    let data = pattern(100_000);
+    assert!(ask(connection, "echo", &data).await == data);
+    let ours = connection.session_resumed();
+    assert_eq!(ask(connection, "resumed", b"").await, if ours { &b"yes"[..] } else { b"no" });
+    ours
+}
+
+#[test]
+fn we_resume_with_an_aioquic_server_until_it_has_forgotten_its_tickets() {
+    let Some(python) = python() else { return };
+    run(async move {
+        let certified = Certified::new();
+        let mut peer =
+            Peer::start(&python, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
+        let port: u16 = peer.says("ready").parse().unwrap();
+        let trust = Trust::pinned_keys([certified.identity.public_key_sha256()]);
+        let client = Client::builder().alpn(["test"]).trust(trust).transport(patient());
+        let client = client.session_cache(Arc::<MemorySessionCache>::default()).build().unwrap();
+        // The third resumes with the ticket that the resumed second one got.
+        for (index, resumes) in [false, true, true, false].into_iter().enumerate() {
+            let connection = client.connect(([127, 0, 0, 1], port).into(), "localhost").await.unwrap();
+            assert_eq!(resumed(&connection).await, resumes);
+            let hash = connection.peer_identity().unwrap().certificate_sha256();
+            assert_eq!(hash, certified.identity.certificate_sha256());
+            connection.session_ticket().await.unwrap();
+            if index == 2 {
+                assert_eq!(ask(&connection, "forget", b"forgotten").await, b"forgotten");
+            }
+        }
+        client.wait_idle().await;
+    });
+}
+
+#[test]
+fn an_aioquic_client_resumes_with_us_until_the_ticket_key_is_gone() {
+    let Some(python) = python() else { return };
+    run(async move {
+        let certified = Certified::new();
+        let server = Server::builder().identity(certified.identity.clone()).alpn(["test"]).transport(patient());
+        let server = server.resumption(Resumption::Resume).bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = server.local_addr().unwrap().port().to_string();
+        let expected = [false, true, true, false];
+        let arguments = ["client".to_owned(), certified.path("certificate")];
+        let mut peer = Peer::start(&python, arguments.into_iter().chain(expected.map(|_| port.clone())));
+        for (index, resumes) in expected.into_iter().enumerate() {
+            let connection = server.accept().await.unwrap().accept().await.unwrap();
+            assert_eq!(resumed(&connection).await, resumes);
+            assert_ne!(peer.says("ticket"), "0");
+            if index == 2 {
+                server.set_ticket_keys([TicketKey::generate().unwrap()]).unwrap();
+            }
+            // The peer connects again when this has ended.
+            connection.close(47).unwrap();
+            assert_eq!(peer.says("terminated").trim(), "47");
+        }
+        server.shutdown().await;
     });
 }
 

@@ -1,7 +1,10 @@
 """A peer on aioquic for tests/interop_aioquic.rs, which tells it on each bidirectional stream what to do.
 
     aioquic_peer.py server CERTIFICATE KEY      listens, and prints "ready PORT"
-    aioquic_peer.py client CERTIFICATE PORT     connects to that port of 127.0.0.1
+    aioquic_peer.py client CERTIFICATE PORT...  connects to those ports of 127.0.0.1, one after the other
+
+The server takes each of its session tickets once. The client connects anew when its connection has ended, with the last
+ticket that it got; it prints "ticket LENGTH" when it gets one.
 
 A command is the first line of a stream; what follows belongs to it. Commands:
 
@@ -12,6 +15,8 @@ A command is the first line of a stream; what follows belongs to it. Commands:
     tell            answer with the code that this stream is reset or its answer stopped with, on a stream of its own
     update          update the keys, then answer with the rest of the stream
     move            go on from another port (clients only), then answer with the rest of the stream
+    resumed         answer with whether the session was resumed, "yes" or "no"
+    forget          forget all tickets that were issued (servers only), then answer with the rest of the stream
     close CODE      close the connection
 
 Datagrams are echoed. The process ends when its standard input does.
@@ -31,6 +36,10 @@ from aioquic.quic.events import (
     StreamDataReceived,
     StreamReset,
 )
+
+
+# The tickets that the server has issued and not yet taken.
+issued = {}
 
 
 class Forward(asyncio.DatagramProtocol):
@@ -96,6 +105,12 @@ class Peer(QuicConnectionProtocol):
             self._quic.send_stream_data(stream_id, rest, end_stream=True)
         elif command == "move":
             asyncio.ensure_future(self.move(stream_id, rest))
+        elif command == "resumed":
+            answer = b"yes" if self._quic.tls.session_resumed else b"no"
+            self._quic.send_stream_data(stream_id, answer, end_stream=True)
+        elif command == "forget":
+            issued.clear()
+            self._quic.send_stream_data(stream_id, rest, end_stream=True)
         elif command == "close":
             self._quic.close(error_code=int(arguments[0]), reason_phrase="as asked")
 
@@ -131,18 +146,37 @@ async def parent_is_gone():
 async def server(certificate, key):
     config = configuration(False)
     config.load_cert_chain(certificate, key)
-    listening = await serve("127.0.0.1", 0, configuration=config, create_protocol=Peer)
+    listening = await serve(
+        "127.0.0.1",
+        0,
+        configuration=config,
+        create_protocol=Peer,
+        session_ticket_handler=lambda ticket: issued.update({ticket.ticket: ticket}),
+        session_ticket_fetcher=lambda name: issued.pop(name, None),
+    )
     print("ready", listening._transport.get_extra_info("sockname")[1], flush=True)
     await parent_is_gone()
 
 
-async def client(certificate, port):
+async def client(certificate, *ports):
     config = configuration(True)
     config.load_verify_locations(certificate)
     config.verify_mode = ssl.CERT_REQUIRED
-    async with connect("127.0.0.1", int(port), configuration=config, create_protocol=Peer) as connection:
-        await connection.ended.wait()
-        await parent_is_gone()
+
+    def keep(ticket):
+        config.session_ticket = ticket
+        print(f"ticket {len(ticket.ticket)}", flush=True)
+
+    for port in ports:
+        async with connect(
+            "127.0.0.1",
+            int(port),
+            configuration=config,
+            create_protocol=Peer,
+            session_ticket_handler=keep,
+        ) as connection:
+            await connection.ended.wait()
+    await parent_is_gone()
 
 
 asyncio.run({"server": server, "client": client}[sys.argv[1]](*sys.argv[2:]))
