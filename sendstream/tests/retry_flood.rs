@@ -1,0 +1,45 @@
+//! A flood of clients that must prove their addresses first. One test, as the policy is the whole process's.
+
+mod support;
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream::FuturesUnordered};
+use sendstream::{ConnectError, ConnectionError, RetryPolicy, TransportConfig, counters, set_retry_policy};
+use support::{Endpoints, run};
+
+#[test]
+fn a_thousand_clients_that_prove_their_addresses_are_refused_but_for_a_backlog_of_ten() {
+    run(async {
+        set_retry_policy(RetryPolicy::Always).unwrap();
+        // Many packets are lost where a thousand come at once. However slow that is, nobody gives up.
+        let patient = TransportConfig {
+            handshake_timeout: Duration::from_secs(300),
+            disconnect_timeout: Duration::from_secs(300),
+            ..Default::default()
+        };
+        let settings = TransportConfig { accept_backlog: 10, ..patient.clone() };
+        let endpoints = Endpoints::with(patient, settings);
+        let before = counters().unwrap().stateless_retries_sent;
+        let mut connecting: FuturesUnordered<_> =
+            (0..1000).map(|_| endpoints.client.connect(endpoints.address, "localhost")).collect();
+        for _ in 0..990 {
+            let refused = connecting.next().await.unwrap().unwrap_err();
+            assert!(matches!(refused, ConnectError::Connection(ConnectionError::Refused)), "{refused:?}");
+        }
+        let retries = counters().unwrap().stateless_retries_sent - before;
+        assert!(retries >= 1000, "{retries} Retry packets");
+        let accepting = async {
+            let mut accepted = Vec::new();
+            for _ in 0..10 {
+                accepted.push(endpoints.server.accept().await.unwrap().accept().await.unwrap());
+            }
+            accepted
+        };
+        let (connected, accepted) = futures::join!(connecting.collect::<Vec<_>>(), accepting);
+        assert!(connected.iter().all(Result::is_ok));
+        println!("1,000 clients: {retries} Retry packets, 990 refused, 10 served");
+        drop((connected, accepted));
+        endpoints.end().await;
+    });
+}
