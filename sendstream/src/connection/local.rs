@@ -121,8 +121,18 @@ impl LocalTasks {
         }
     }
 
-    /// The connection is over: drops the future of every task that is left.
+    /// The connection is over: polls every task a last time, and drops the future of each that is not done then.
     pub(crate) fn close(&self) {
+        // Whoever ended the connection from another thread may not have come to wake those that wait for its end.
+        let tasks: Vec<Waker> = self.lock().active.iter().map(|(_, waker)| waker.clone()).collect();
+        self.attended.store(true, Ordering::SeqCst);
+        for waker in &tasks {
+            contain("a local task", || waker.wake_by_ref());
+        }
+        for _ in 0..tasks.len().max(POLLS_PER_TURN) {
+            let Some(task) = self.pop() else { break };
+            contain("a local task", || task.run());
+        }
         let (ready, active) = {
             let mut queue = self.lock();
             queue.closed = true;
