@@ -2,90 +2,20 @@
 
 mod support;
 
-use std::{
-    io::{BufRead, BufReader, Lines},
-    path::{Path, PathBuf},
-    process::{Child, ChildStdout, Command, Stdio},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use sendstream::{
     Bytes, CertificateHash, CertificateRefusal, Client, ConnectError, Connection, ConnectionError, DatagramFate,
-    Identity, MemorySessionCache, PublicKeyHash, ReadError, Resumption, Server, TicketKey, TransportConfig, Trust,
-    WriteError,
+    MemorySessionCache, PublicKeyHash, ReadError, Resumption, Server, TicketKey, TransportConfig, Trust, WriteError,
 };
-use support::{HANG, pattern, run, skip};
+use support::{
+    HANG,
+    aioquic::{Certified, Peer, python},
+    pattern, run,
+};
 
-/// A Python with aioquic: what `make test` has made, or the system's.
-fn python() -> Option<PathBuf> {
-    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv-peers/bin/python");
-    let found = [made, PathBuf::from("python3")].into_iter().find(|python| {
-        let imported = Command::new(python).args(["-c", "import aioquic"]).stderr(Stdio::null()).status();
-        imported.is_ok_and(|status| status.success())
-    });
-    if found.is_none() {
-        skip("there is no aioquic; `pip install aioquic` for python3, or `sh .ci/tools tests`");
-    }
-    found
-}
-
-/// The other process.
-struct Peer {
-    child: Child,
-    lines: Lines<BufReader<ChildStdout>>,
-}
-
-impl Peer {
-    fn start<A: AsRef<std::ffi::OsStr>>(python: &Path, arguments: impl IntoIterator<Item = A>) -> Self {
-        let mut child = Command::new(python)
-            .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/aioquic_peer.py"))
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        Self { child, lines }
-    }
-
-    /// What follows `word` in the next line that it prints.
-    fn says(&mut self, word: &str) -> String {
-        let line = self.lines.next().expect("the peer goes on").unwrap();
-        let (first, rest) = line.split_once(' ').unwrap();
-        assert_eq!(first, word, "{line}");
-        rest.to_owned()
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A certificate for `localhost` with its key, in files and as an identity.
-struct Certified {
-    directory: tempfile::TempDir,
-    identity: Identity,
-}
-
-impl Certified {
-    fn new() -> Self {
-        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let directory = tempfile::tempdir().unwrap();
-        let (certificate, private) = (directory.path().join("certificate"), directory.path().join("key"));
-        std::fs::write(&certificate, key.cert.pem()).unwrap();
-        std::fs::write(&private, key.signing_key.serialize_pem()).unwrap();
-        let identity = Identity::from_files(certificate, private).unwrap();
-        Self { directory, identity }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.directory.path().join(name).to_str().unwrap().to_owned()
-    }
-}
+const SCRIPT: &str = "aioquic_peer.py";
 
 /// Has the peer do `command` with `data`, and reads the answer.
 async fn ask(connection: &Connection, command: &str, data: &[u8]) -> Vec<u8> {
@@ -162,7 +92,7 @@ fn our_client_and_an_aioquic_server_understand_each_other() {
     run(async move {
         let certified = Certified::new();
         let mut peer =
-            Peer::start(&python, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
+            Peer::start(&python, SCRIPT, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
         let port: u16 = peer.says("ready").parse().unwrap();
         let trust = Trust::pinned_keys([certified.identity.public_key_sha256()]);
         let client = Client::builder().alpn(["test"]).trust(trust).transport(patient()).build().unwrap();
@@ -183,7 +113,7 @@ fn an_aioquic_client_and_our_server_understand_each_other() {
         let server = Server::builder().identity(certified.identity.clone()).alpn(["test"]);
         let server = server.transport(patient()).bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = server.local_addr().unwrap().port().to_string();
-        let _peer = Peer::start(&python, ["client".to_owned(), certified.path("certificate"), port]);
+        let _peer = Peer::start(&python, SCRIPT, ["client".to_owned(), certified.path("certificate"), port]);
         let connection = server.accept().await.unwrap().accept().await.unwrap();
         conversation(&connection).await;
         // From another port, with the same connection id, as behind a NAT that has forgotten.
@@ -204,7 +134,7 @@ fn aioquic_follows_when_we_update_the_keys() {
     run(async move {
         let certified = Certified::new();
         let mut peer =
-            Peer::start(&python, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
+            Peer::start(&python, SCRIPT, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
         let port: u16 = peer.says("ready").parse().unwrap();
         let trust = Trust::pinned([certified.identity.certificate_sha256()]);
         // By itself, and not together with the peer: aioquic begins an update also while another is not yet confirmed, which
@@ -236,7 +166,7 @@ fn we_resume_with_an_aioquic_server_until_it_has_forgotten_its_tickets() {
     run(async move {
         let certified = Certified::new();
         let mut peer =
-            Peer::start(&python, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
+            Peer::start(&python, SCRIPT, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
         let port: u16 = peer.says("ready").parse().unwrap();
         let trust = Trust::pinned_keys([certified.identity.public_key_sha256()]);
         let client = Client::builder().alpn(["test"]).trust(trust).transport(patient());
@@ -266,7 +196,7 @@ fn an_aioquic_client_resumes_with_us_until_the_ticket_key_is_gone() {
         let port = server.local_addr().unwrap().port().to_string();
         let expected = [false, true, true, false];
         let arguments = ["client".to_owned(), certified.path("certificate")];
-        let mut peer = Peer::start(&python, arguments.into_iter().chain(expected.map(|_| port.clone())));
+        let mut peer = Peer::start(&python, SCRIPT, arguments.into_iter().chain(expected.map(|_| port.clone())));
         for (index, resumes) in expected.into_iter().enumerate() {
             let connection = server.accept().await.unwrap().accept().await.unwrap();
             assert_eq!(resumed(&connection).await, resumes);
@@ -288,7 +218,7 @@ fn a_server_with_a_weak_key_is_refused_whoever_vouches_for_it() {
     run(async move {
         const PEM: &str = include_str!("data/weak_rsa.pem");
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/weak_rsa.pem");
-        let mut peer = Peer::start(&python, ["server", path, path]);
+        let mut peer = Peer::start(&python, SCRIPT, ["server", path, path]);
         let port: u16 = peer.says("ready").parse().unwrap();
         let certificate = CertificateDer::from_pem_slice(PEM.as_bytes()).unwrap();
         for trust in [

@@ -1,6 +1,7 @@
 //! What the tests share: a connected pair, and a bound on every wait.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod aioquic;
 pub(crate) mod foreign;
 pub(crate) mod forwarder;
 pub(crate) mod memory;
