@@ -447,6 +447,35 @@ pub(crate) const FIXES: &[Edit] = &[
         }],
     },
     Edit {
+        name: "end-not-before-what-was-sent",
+        prevents: "a stream whose end a peer puts before data that has come is not refused, and never ends",
+        changes: &[
+            // RFC 9000 section 4.5. Data behind an end that is known is refused already, and so is a reset before data.
+            Change {
+                file: "src/core/stream_recv.c",
+                anchor: "        // FIN disagrees with previous FIN.\n        //\n        \
+                         Status = QUIC_STATUS_INVALID_PARAMETER;\n        goto Error;\n    }\n",
+                replacement: "        // FIN disagrees with previous FIN.\n        //\n        \
+                              Status = QUIC_STATUS_INVALID_PARAMETER;\n        goto Error;\n    }\n\n    \
+                              if (Frame->Fin && EndOffset < QuicRecvBufferGetTotalLength(&Stream->RecvBuffer)) {\n        \
+                              Status = QUIC_STATUS_INVALID_PARAMETER;\n        goto Error;\n    }\n",
+            },
+        ],
+    },
+    Edit {
+        name: "no-addresses-from-servers",
+        prevents: "any server makes a client send packets to addresses that the server names, which was never agreed upon",
+        changes: &[
+            // ADD_ADDRESS and its like, of a draft. MsQuic has a setting for servers that take them and none for clients that
+            // do not. Nothing here sends them.
+            Change {
+                file: "src/core/frame.h",
+                anchor: "X == QUIC_FRAME_OBSERVED_ADDRESS_V6 || \\\n     (X >= QUIC_FRAME_ADD_ADDRESS_V4 && X <= QUIC_FRAME_REMOVE_ADDRESS) \\\n",
+                replacement: "X == QUIC_FRAME_OBSERVED_ADDRESS_V6 \\\n",
+            },
+        ],
+    },
+    Edit {
         name: "validated-path-unlimited",
         prevents: "after a client moved to another port, a server goes on sending three times what it receives and no more: \
                    for seconds, or until the connection times out",

@@ -1,0 +1,167 @@
+"""A peer on aioquic for tests/forbidden_frames.rs, which sends whatever bytes it is told to as the frames of a packet.
+
+    forbidden_peer.py server CERTIFICATE KEY    listens, and prints "ready PORT"
+    forbidden_peer.py client CERTIFICATE PORT   connects to that port of 127.0.0.1 once for each order
+
+An order is a line on standard input, for one connection: "SPACE RESERVED FRAMES". SPACE says in which packets the bytes
+FRAMES go, in hexadecimal: `initial`, `handshake` or `application`. RESERVED is what the reserved bits of a packet's first
+byte are set to, for `application` alone. A server prints "set " when the next connection is to be that one.
+
+In the spaces of the handshake the frames come before the handshake's own. Those of the application come alone in a
+packet, once the other side has asked on a stream that it opened; the answer on that stream is "acknowledged" or "lost",
+whichever became of the packet. When the other side closes, "closed transport CODE" or "closed application CODE" is printed.
+
+The process ends when its standard input does.
+"""
+
+import asyncio
+import ssl
+import sys
+
+import aioquic.asyncio.server
+from aioquic.asyncio import QuicConnectionProtocol, serve
+from aioquic.quic.configuration import QuicConfiguration
+from aioquic.quic.connection import QuicConnection, stream_is_client_initiated
+from aioquic.quic.events import StreamDataReceived
+from aioquic.quic.packet import QuicPacketType
+from aioquic.quic.packet_builder import QuicDeliveryState, QuicSentPacket
+from aioquic.tls import Epoch
+
+SPACES = {"initial": Epoch.INITIAL, "handshake": Epoch.HANDSHAKE, "application": Epoch.ONE_RTT}
+PACKETS = {Epoch.INITIAL: QuicPacketType.INITIAL, Epoch.HANDSHAKE: QuicPacketType.HANDSHAKE}
+
+
+class Order:
+    def __init__(self, line):
+        space, reserved, frames = line.split(" ")
+        self.space = SPACES[space]
+        self.reserved = int(reserved)
+        self.frames = bytes.fromhex(frames)
+
+    # What the next connection of a server does.
+    next = None
+
+
+class Forbidden(QuicConnection):
+    """A connection that says what it should not, and keeps quiet about what it hears."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.order = Order.next
+        self.on_closed = lambda: None
+
+    def _handle_connection_close_frame(self, context, frame_type, buf):
+        first = self._close_event is None
+        super()._handle_connection_close_frame(context, frame_type, buf)
+        if first:
+            who = "application" if self._close_event.frame_type is None else "transport"
+            print(f"closed {who} {self._close_event.error_code}", flush=True)
+            self.on_closed()
+
+    def _get_or_create_stream(self, frame_type, stream_id):
+        # The other side may speak of a stream that this one has opened by force.
+        if stream_is_client_initiated(stream_id) == self._is_client:
+            return self._get_or_create_stream_for_send(stream_id)
+        return super()._get_or_create_stream(frame_type, stream_id)
+
+    def _write_handshake(self, builder, epoch, now):
+        if self.order.space == epoch and self._cryptos[epoch].send.is_valid():
+            builder.start_packet(PACKETS[epoch], self._cryptos[epoch])
+            builder._buffer.push_bytes(self.order.frames)
+            builder._packet.is_ack_eliciting = True
+            builder._packet.in_flight = True
+            self.order.space = None
+        super()._write_handshake(builder, epoch, now)
+
+    def forbidden_packet(self, now, on_delivery):
+        """The packet with the order's frames and nothing else; `on_delivery` is told what becomes of it."""
+        # By hand: the builder pads what is too short. Four bytes of packet number make padding needless.
+        crypto = self._cryptos[Epoch.ONE_RTT]
+        first = 0x40 | self.order.reserved << 3 | crypto.key_phase << 2 | 3
+        number = self._packet_number
+        header = bytes([first]) + self._peer_cid.cid + number.to_bytes(4, "big")
+        packet = crypto.encrypt_packet(header, self.order.frames, number)
+        self._packet_number += 1
+        sent = QuicSentPacket(
+            epoch=Epoch.ONE_RTT,
+            in_flight=True,
+            is_ack_eliciting=True,
+            is_crypto_packet=False,
+            packet_number=number,
+            packet_type=QuicPacketType.ONE_RTT,
+            sent_time=now,
+            sent_bytes=len(packet),
+            delivery_handlers=[(on_delivery, ())],
+        )
+        self._loss.on_packet_sent(packet=sent, space=self._spaces[Epoch.ONE_RTT])
+        return packet
+
+
+class Peer(QuicConnectionProtocol):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.closed = asyncio.Event()
+        self._quic.on_closed = self.closed.set
+
+    def quic_event_received(self, event):
+        # Bidirectional; on the other one there is nothing to be answered.
+        if isinstance(event, StreamDataReceived) and event.stream_id % 4 < 2 and event.end_stream:
+            self.forbid(event.stream_id)
+
+    def forbid(self, stream_id):
+        def delivered(state):
+            answer = b"acknowledged" if state == QuicDeliveryState.ACKED else b"lost"
+            self._quic.send_stream_data(stream_id, answer, end_stream=True)
+
+        # What is due goes first: connection ids, for one.
+        self.transmit()
+        packet = self._quic.forbidden_packet(self._loop.time(), delivered)
+        self._transport.sendto(packet, self._quic._network_paths[0].addr)
+        # The acknowledgement of what comes after tells what became of it.
+        self._quic.send_ping(0)
+        self.transmit()
+
+
+def configuration(is_client):
+    return QuicConfiguration(
+        is_client=is_client,
+        alpn_protocols=["test"],
+        max_datagram_frame_size=65536,
+        server_name="localhost",
+    )
+
+
+async def orders():
+    loop = asyncio.get_running_loop()
+    while line := await loop.run_in_executor(None, sys.stdin.readline):
+        yield Order(line.rstrip("\n"))
+
+
+async def server(certificate, key):
+    config = configuration(False)
+    config.load_cert_chain(certificate, key)
+    aioquic.asyncio.server.QuicConnection = Forbidden
+    listening = await serve("127.0.0.1", 0, configuration=config, create_protocol=Peer)
+    print("ready", listening._transport.get_extra_info("sockname")[1], flush=True)
+    async for order in orders():
+        Order.next = order
+        print("set ", flush=True)
+
+
+async def client(certificate, port):
+    config = configuration(True)
+    config.load_verify_locations(certificate)
+    config.verify_mode = ssl.CERT_REQUIRED
+    loop = asyncio.get_running_loop()
+    async for order in orders():
+        Order.next = order
+        address = ("127.0.0.1", int(port))
+        transport, peer = await loop.create_datagram_endpoint(
+            lambda: Peer(Forbidden(configuration=config)), local_addr=("127.0.0.1", 0)
+        )
+        peer.connect(address)
+        await peer.closed.wait()
+        transport.close()
+
+
+asyncio.run({"server": server, "client": client}[sys.argv[1]](*sys.argv[2:]))
