@@ -437,13 +437,13 @@ fn kinds(role: Role) -> Vec<Kind> {
         kind("STREAMS_BLOCKED beyond 2^60, unidirectional", FRAME_ENCODING, numbers(&[0x17, (1 << 60) + 1]))
             .but(Answer::GoesOn),
         // CRYPTO (§7.5, which allows to pass it over after the handshake; RFC 9001 §6). MsQuic's servers do: TLS is put away.
-        // Its clients give TLS every message and do not ask what it thinks of it.
+        // Its clients pass over a KeyUpdate, which means nothing in QUIC.
         kind("CRYPTO beyond what is kept", CRYPTO_BUFFER_EXCEEDED, crypto(1 << 20, b"x"))
             .but_from_client(Answer::GoesOn),
-        kind("CRYPTO that ends beyond 2^62 - 1", FRAME_ENCODING, crypto(MOST, b"xy"))
-            .but_from_client(Answer::GoesOn)
-            .but_from_server(Answer::Closes(CRYPTO_BUFFER_EXCEEDED)),
+        kind("CRYPTO that ends beyond 2^62 - 1", CRYPTO_BUFFER_EXCEEDED, crypto(MOST, b"xy"))
+            .but_from_client(Answer::GoesOn),
         kind("a KeyUpdate of TLS", UNEXPECTED_MESSAGE, crypto(0, &[24, 0, 0, 1, 0])).but(Answer::GoesOn),
+        kind("a session ticket that is none", DECODE_ERROR, crypto(0, &[4, 0, 0, 4, 1, 2, 3, 4])).of_servers(),
         // Acknowledgements (§13.1, §19.3.1).
         kind("an acknowledgement of what was not sent", PROTOCOL_VIOLATION, numbers(&[0x02, 1 << 40, 0, 0, 0]))
             .but(Answer::Closes(FRAME_ENCODING)),
@@ -604,8 +604,9 @@ const TRANSPORT_PARAMETER: u64 = 0x8;
 const CONNECTION_ID_LIMIT: u64 = 0x9;
 const PROTOCOL_VIOLATION: u64 = 0xa;
 const CRYPTO_BUFFER_EXCEEDED: u64 = 0xd;
-/// CRYPTO_ERROR with TLS's alert `unexpected_message`.
+// CRYPTO_ERRORs, with TLS's alerts `unexpected_message` and `decode_error` (RFC 8446 §6).
 const UNEXPECTED_MESSAGE: u64 = 0x10a;
+const DECODE_ERROR: u64 = 0x132;
 
 /// The largest number that there is in a frame.
 const MOST: u64 = (1 << 62) - 1;
