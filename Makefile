@@ -49,6 +49,7 @@ test-asan: tools
 	    $(cargo) test -p sendstream --all-features --lib --test reentrancy --test drop_orders --test cancel_safety \
 	    --test send_stream --test recv_stream --test connection --test tls --test datagrams --test local_tasks --test panics --test races \
 	    --test accept --test paths --test config --test retry --test registration --test resumption --test zero_rtt \
+	    --test spinner --test hostile --test native_fixes \
 	    --target $(host) --target-dir $(target)/asan -- --skip interleavings
 
 # Coverage and AddressSanitizer, which stable Rust has behind a switch. What is found to reach new code is kept in the target

@@ -18,7 +18,7 @@ use sendstream::{
 use support::{
     Endpoints, figure,
     foreign::{self, on_tokio},
-    memory::resident,
+    memory::{assert_within, resident},
     pattern,
     relay::{Direction, Faults, Relay},
     run, soak,
@@ -300,7 +300,7 @@ fn a_peer_that_asks_on_many_streams_and_reads_nothing_costs_its_windows() {
         figure(format_args!("{STREAMS} streams with windows of {} KiB: {} KiB more", windows >> 10, grown >> 10));
         assert!(writing.iter().all(|writing| !writing.is_finished()));
         // Beside the windows, what quinn holds for its application that does not read: 1.25 MB for each stream at most.
-        assert!(grown < windows + STREAMS * (1_250_000 + (64 << 10)) + (32 << 20), "{grown}");
+        assert_within(grown, windows + STREAMS * (1_250_000 + (64 << 10)) + (32 << 20));
         theirs.close(9u32.into(), b"");
         for writing in writing {
             let error = writing.await.unwrap();
@@ -367,7 +367,7 @@ fn a_peer_that_sends_and_resets_for_ever_leaves_nothing_behind() {
         let rounds = ROUNDS + ROUNDS / 5;
         figure(format_args!("{resets} resets and {data} bytes in {rounds} rounds: {} KiB more", grown >> 10));
         assert!(resets > ROUNDS / 2, "{resets}");
-        assert!(grown < 32 << 20, "{grown}");
+        assert_within(grown, 32 << 20);
         honest_at(&target).await;
         drop((theirs, ours));
         target.server.shutdown().await;

@@ -25,7 +25,11 @@ use sendstream::{
     Bytes, Client, Connection, Identity, RecvChunk, RecvStream, SendDatagram, SendStream, Server, TransportConfig,
     Trust, counters,
 };
-use support::{HANG, figure, memory::resident, soak};
+use support::{
+    HANG, figure,
+    memory::{assert_within, resident},
+    soak,
+};
 
 const THREADS: usize = 4;
 /// After each round everything is taken down and looked at.
@@ -60,7 +64,7 @@ fn random_calls_neither_hang_nor_leave_anything() {
         begin.elapsed(),
         grown >> 10
     ));
-    assert!(grown < 64 << 20, "resident memory grew by {grown} bytes");
+    assert_within(grown, 64 << 20);
 }
 
 /// One server, one client, and everything that the threads do with them until `end`.
