@@ -6,7 +6,7 @@ mod support;
 use bytes::Bytes;
 use ring::digest::{Context, SHA256};
 use sendstream::TransportConfig;
-use support::{Pair, memory::resident, pattern, run};
+use support::{Pair, figure, memory::resident, pattern, run};
 
 const WINDOW: usize = 4 << 20;
 const CHUNK: usize = 64 << 10;
@@ -70,7 +70,7 @@ fn a_gibibyte_against_a_reader_that_does_not_read_stays_in_the_window() {
                 assert_eq!(other.read_to_end(8).await.unwrap(), number.to_le_bytes());
             }
             let grown = resident().saturating_sub(before);
-            println!("resident memory grew by {} KiB with a window of {} KiB", grown >> 10, WINDOW >> 10);
+            figure(format_args!("resident memory grew by {} KiB with a window of {} KiB", grown >> 10, WINDOW >> 10));
             assert!(grown <= WINDOW + (8 << 20), "resident memory grew by {grown} bytes");
 
             let mut digest = Context::new(&SHA256);
@@ -82,7 +82,7 @@ fn a_gibibyte_against_a_reader_that_does_not_read_stays_in_the_window() {
         let ((), digest) = futures::join!(writing, reading);
         assert_eq!(digest.as_ref(), expected.as_ref());
         let grown = resident().saturating_sub(before);
-        println!("resident memory grew by {} KiB over 1 GiB", grown >> 10);
+        figure(format_args!("resident memory grew by {} KiB over 1 GiB", grown >> 10));
         drop(send);
         pair.end().await;
     });

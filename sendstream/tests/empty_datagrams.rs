@@ -5,7 +5,7 @@ mod support;
 
 use std::{net::UdpSocket, sync::Mutex};
 
-use support::{Endpoints, forwarder::Forwarder, memory::resident, run};
+use support::{Endpoints, figure, forwarder::Forwarder, memory::resident, run};
 
 /// The leak was 70 KiB for each: 7 GB.
 const FLOOD: usize = 100_000;
@@ -82,6 +82,6 @@ fn datagram(number: usize) -> &'static [u8] {
 
 fn assert_flat(before: usize) {
     let grown = resident().saturating_sub(before);
-    println!("resident memory grew by {} KiB over {FLOOD} datagrams", grown / 1024);
+    figure(format_args!("resident memory grew by {} KiB over {FLOOD} datagrams", grown / 1024));
     assert!(grown < ALLOWED_GROWTH, "resident memory grew by {grown} bytes");
 }

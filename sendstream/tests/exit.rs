@@ -67,6 +67,7 @@ fn exits_with(role: &str, expected: u8) -> Result<(), Failed> {
             return Err(format!("round {round}: {status}, not {expected}; it said: {said}").into());
         }
     }
+    support::figure_of(role, format_args!("{ROUNDS} processes ended with status {expected}"));
     Ok(())
 }
 

@@ -20,10 +20,10 @@ use sendstream::{
     CongestionControl, Connection, ConnectionError, ReadError, RecvStream, SendStream, TransportConfig, WriteError,
 };
 use support::{
-    Endpoints, pattern,
+    Endpoints, figure, pattern,
     peer::{self, Peer, Role},
     relay::{Direction, Faults, Relay},
-    run_within, soak,
+    run_within, skip, soak,
 };
 
 /// A stream of this many bytes, beside as many small ones.
@@ -124,9 +124,9 @@ mod transfers {
             };
             // MsQuic has places for four paths, and connection ids for as many; at times it runs out of them and gives up.
             match carry(Faults::none().rebind(1000, 30), settings, FULL).await {
-                (Ok(()), Ok(())) => println!("arrived"),
+                (Ok(()), Ok(())) => figure("arrived"),
                 // The server had read everything when only the last acknowledgements were lost.
-                (Err(sent), received) => println!("sending: {sent}; receiving: {received:?}"),
+                (Err(sent), received) => figure(format_args!("sending: {sent}; receiving: {received:?}")),
                 (Ok(()), Err(received)) => panic!("finished without having arrived: {received}"),
             }
         });
@@ -147,7 +147,7 @@ fn a_window_that_losses_have_shrunk_does_not_wait_for_the_acknowledgement_delay(
         let (sent, received) = futures::join!(send_all(&client, load), receive_all(&server, load));
         sent.unwrap();
         received.unwrap();
-        println!("{:.2?}", begin.elapsed());
+        figure(format_args!("{} KiB in {:.2?}", load.bytes >> 10, begin.elapsed()));
         drop((client, server));
         endpoints.end().await;
     });
@@ -190,6 +190,7 @@ fn a_network_that_never_comes_back_is_an_error_on_both_sides() {
         let sent: WriteError = Result::<(), _>::unwrap_err(sent);
         assert_eq!(sent, WriteError::ConnectionLost(ConnectionError::TimedOut));
         assert_eq!(received, ReadError::ConnectionLost(ConnectionError::TimedOut));
+        figure(format_args!("sending: {sent}; receiving: {received}"));
         drop((send, client, server));
         endpoints.end().await;
     });
@@ -215,6 +216,7 @@ fn a_peer_that_stands_still_for_two_seconds_in_the_middle_gets_everything() {
         });
         write(&mut send, 32 << 20).await.unwrap();
         send.finished().await.unwrap();
+        figure("64 MiB arrived, with a stop of two seconds in the middle");
         let peer = pause.join().unwrap();
         drop((send, connection, peer));
         client.wait_idle().await;
@@ -248,7 +250,7 @@ fn an_interface_that_goes_down_for_a_while_costs_time_and_for_good_is_an_error()
                 break lost;
             }
         };
-        println!("with the interface down: {lost}");
+        figure(format_args!("16 MiB arrived with a second's loss in between; then, with the interface down: {lost}"));
         assert!(
             matches!(lost, WriteError::ConnectionLost(ConnectionError::TimedOut | ConnectionError::Unreachable)),
             "{lost}"
@@ -276,7 +278,7 @@ impl Link {
             && ip(&["-n", name, "address", "add", &Self::address(2), "dev", &far])
             && ip(&["-n", name, "link", "set", &far, "up"]);
         if !made {
-            eprintln!("SKIPPED: only root, with `ip`, can make a network namespace");
+            skip("only root, with `ip`, can make a network namespace");
             return None;
         }
         Some(link)
@@ -343,11 +345,15 @@ async fn carry(
     let connected = begin.elapsed();
     let outcome = futures::join!(send_all(&client, load), receive_all(&server, load));
     let all = begin.elapsed();
-    println!(
-        "{} KiB and {} streams in {all:.2?}, {connected:.2?} of them for the handshake",
+    let what = match &outcome {
+        (Ok(()), Ok(())) => "arrived",
+        _ => "were tried",
+    };
+    figure(format_args!(
+        "{} KiB and {} streams {what} in {all:.2?}, {connected:.2?} of them for the handshake",
         load.bytes >> 10,
         load.streams,
-    );
+    ));
     drop((client, server));
     endpoints.end().await;
     outcome

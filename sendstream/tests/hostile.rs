@@ -16,9 +16,9 @@ use sendstream::{
     counters,
 };
 use support::{
-    Endpoints,
+    Endpoints, figure,
     foreign::{self, on_tokio},
-    memory::resident,
+    memory::{assert_within, resident},
     pattern,
     relay::{Direction, Faults, Relay},
     run, soak,
@@ -53,7 +53,7 @@ fn garbage_is_not_answered_with_more_than_it_brought() {
                 honest(&endpoints).await;
             }
         }
-        println!("{tried} packets of {sent} bytes; {answers} answers of {answered} bytes");
+        figure(format_args!("{tried} packets of {sent} bytes; {answers} answers of {answered} bytes"));
         assert!(answers > 0, "the unknown versions are answered");
         assert!(answered < 3 * sent, "the server amplifies");
         honest(&endpoints).await;
@@ -134,7 +134,7 @@ fn forged_resets_and_version_negotiations_do_not_end_a_connection() {
         let relay = Relay::start(endpoints.address, faults);
         let (client, server) = endpoints.connect_through(relay.address()).await;
         exchange(&client, &server, 8 << 20).await;
-        println!("{} forged packets", relay.done().injected.get());
+        figure(format_args!("{} forged packets", relay.done().injected.get()));
         assert!(relay.done().injected.get() > 500);
         drop((client, server));
         endpoints.end().await;
@@ -190,7 +190,7 @@ fn a_thousand_clients_at_a_backlog_of_ten_are_refused_but_for_ten() {
         assert!(connected.iter().all(Result::is_ok));
         honest(&endpoints).await;
         drop((connected, accepted));
-        println!("1,000 clients: 990 refused, 10 served");
+        figure("1,000 clients: 990 refused, 10 served");
         endpoints.end().await;
         nothing_is_left().await;
     });
@@ -224,7 +224,7 @@ fn handshakes_that_never_go_on_time_out_while_honest_peers_are_served() {
         for ended in ended {
             assert_eq!(ended.unwrap_err(), ConnectionError::TimedOut);
         }
-        println!("{HANDSHAKES} handshakes that never went on");
+        figure(format_args!("{HANDSHAKES} handshakes that never went on, 20 honest clients served meanwhile"));
         drop(strangers);
         endpoints.end().await;
         nothing_is_left().await;
@@ -251,7 +251,7 @@ fn streams_that_nobody_accepts_stop_at_the_limit() {
             honest(&endpoints).await;
         }
         let held = counters().unwrap().streams_active - before - TRIED as u64;
-        println!("{TRIED} streams tried, {held} of them known to the server");
+        figure(format_args!("{TRIED} streams tried, {held} of them known to the server"));
         // Up to 64 that are over already wait beside those that count as open.
         assert!(held <= u64::from(LIMIT) + 64, "{held}");
         // None of them is lost, either.
@@ -297,10 +297,10 @@ fn a_peer_that_asks_on_many_streams_and_reads_nothing_costs_its_windows() {
         }
         let grown = resident().saturating_sub(before);
         let windows = STREAMS * WINDOW as usize;
-        println!("{STREAMS} streams with windows of {} KiB: {} KiB more", windows >> 10, grown >> 10);
+        figure(format_args!("{STREAMS} streams with windows of {} KiB: {} KiB more", windows >> 10, grown >> 10));
         assert!(writing.iter().all(|writing| !writing.is_finished()));
         // Beside the windows, what quinn holds for its application that does not read: 1.25 MB for each stream at most.
-        assert!(grown < windows + STREAMS * (1_250_000 + (64 << 10)) + (32 << 20), "{grown}");
+        assert_within(grown, windows + STREAMS * (1_250_000 + (64 << 10)) + (32 << 20));
         theirs.close(9u32.into(), b"");
         for writing in writing {
             let error = writing.await.unwrap();
@@ -364,9 +364,10 @@ fn a_peer_that_sends_and_resets_for_ever_leaves_nothing_behind() {
             receiving()
         );
         let grown = resident().saturating_sub(before);
-        println!("{resets} resets and {data} bytes in {} rounds: {} KiB more", ROUNDS + ROUNDS / 5, grown >> 10);
+        let rounds = ROUNDS + ROUNDS / 5;
+        figure(format_args!("{resets} resets and {data} bytes in {rounds} rounds: {} KiB more", grown >> 10));
         assert!(resets > ROUNDS / 2, "{resets}");
-        assert!(grown < 32 << 20, "{grown}");
+        assert_within(grown, 32 << 20);
         honest_at(&target).await;
         drop((theirs, ours));
         target.server.shutdown().await;

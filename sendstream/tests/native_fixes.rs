@@ -7,7 +7,7 @@ mod support;
 use std::{net::UdpSocket, thread, time::Duration};
 
 use sendstream::{Client, ConnectError, ConnectionError, Identity, Server, Trust};
-use support::{Endpoints, Pair, forwarder::Forwarder, run};
+use support::{Endpoints, Pair, figure, forwarder::Forwarder, run};
 
 /// The edits `removed-path` and `one-worker-change-at-a-time`: whoever forwards a client's packets may give each another port to come from.
 #[test]
@@ -90,7 +90,7 @@ fn a_certificate_of_any_size_ends_in_a_connection_or_an_error() {
             let (connected, accepted) =
                 futures::join!(client.connect(server.local_addr().unwrap(), "localhost"), accepting);
             let outcome = (connected.as_ref().err(), accepted.as_ref().err());
-            println!("{kibibytes} KiB: {outcome:?}");
+            figure(format_args!("{kibibytes} KiB: {outcome:?}"));
             assert_eq!(connected.is_ok(), kibibytes < 32, "{kibibytes} KiB: {outcome:?}");
             assert_eq!(accepted.is_ok(), connected.is_ok(), "{kibibytes} KiB: {outcome:?}");
             drop((connected, accepted));
@@ -113,7 +113,7 @@ fn a_stream_that_waits_for_its_reader_does_not_fill_the_network() {
         let before = pair.client.stats().await.unwrap().sent.packets;
         thread::sleep(Duration::from_secs(1));
         let said = pair.client.stats().await.unwrap().sent.packets - before;
-        println!("{said} packets in a second in which nothing is read");
+        figure(format_args!("{said} packets in a second in which nothing is read"));
         // It was 10,000 and more, on a busy machine. One for each acknowledgement, which comes after its delay, is 40.
         assert!(said < 1000, "{said}");
         assert_eq!(recv.read_to_end(3 << 20).await.unwrap().len(), 3 << 20);

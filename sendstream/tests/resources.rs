@@ -5,6 +5,7 @@ mod support;
 
 use std::{
     collections::BTreeMap,
+    io::Write as _,
     os::unix::process::CommandExt,
     process::{Command, Output},
     time::Duration,
@@ -12,7 +13,7 @@ use std::{
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sendstream::{Bytes, Client, Connection, Identity, Server, TransportConfig, Trust, native_info};
-use support::{Endpoints, memory::holdings, pattern, run};
+use support::{Endpoints, figure, memory::holdings, pattern, run, skip};
 
 const CHILD: &str = "SENDSTREAM_TEST_LIMITED";
 
@@ -25,9 +26,20 @@ fn parent(test: &str, prepare: impl FnOnce(&mut Command)) -> Option<Output> {
     command.args(["--exact", test, "--nocapture", "--test-threads", "1"]).env(CHILD, "1");
     prepare(&mut command);
     let output = command.output().unwrap();
-    print!("{}", String::from_utf8_lossy(&output.stdout));
+    pass_on(&output.stdout);
     assert!(output.status.success(), "{output:#?}");
     Some(output)
+}
+
+/// Prints what a process of [`parent`] printed, its figures also where the output of tests that pass is not shown.
+fn pass_on(output: &[u8]) {
+    for line in String::from_utf8_lossy(output).lines() {
+        if line.starts_with("FIGURE ") {
+            let _ = writeln!(std::io::stdout(), "\n{line}");
+        } else {
+            println!("{line}");
+        }
+    }
 }
 
 fn limit(resource: Resource, current: u64) {
@@ -57,11 +69,11 @@ fn without_descriptors_connections_fail_and_later_ones_do_not() {
                 Err(refused) => break refused,
             }
         };
-        println!("{} more connections, then: {refused}", held.len());
+        figure(format_args!("{} more connections, then: {refused}", held.len()));
         assert!(held.len() < 11);
         let identity = Identity::self_signed(["localhost"]).unwrap();
         let no_server = Server::builder().identity(identity).alpn(["test"]).bind("127.0.0.1:0".parse().unwrap());
-        println!("a server: {}", no_server.unwrap_err());
+        figure(format_args!("a server: {}", no_server.unwrap_err()));
         echo(&client, &server).await;
         drop(held);
         unlimit(Resource::Nofile);
@@ -81,7 +93,7 @@ fn without_descriptors_the_first_client_of_a_process_is_an_error() {
     let trust = Trust::pinned([Identity::self_signed(["localhost"]).unwrap().certificate_sha256()]);
     limit(Resource::Nofile, holdings().descriptors as u64);
     let error = Client::builder().alpn(["test"]).trust(trust.clone()).build().unwrap_err();
-    println!("{error}");
+    figure(&error);
     unlimit(Resource::Nofile);
     let again = Client::builder().alpn(["test"]).trust(trust).build().unwrap_err();
     assert_eq!(again.to_string(), error.to_string(), "MsQuic starts once");
@@ -97,7 +109,7 @@ fn without_threads_the_first_client_of_a_process_is_an_error() {
     let trust = Trust::pinned([Identity::self_signed(["localhost"]).unwrap().certificate_sha256()]);
     limit(Resource::Nproc, 1);
     let error = Client::builder().alpn(["test"]).trust(trust).build().unwrap_err();
-    println!("{error}");
+    figure(error);
 }
 
 #[test]
@@ -142,11 +154,11 @@ fn as_nobody(test: &str) {
     let output = match command.output() {
         Ok(output) => output,
         Err(error) => {
-            eprintln!("SKIPPED {test}: no process of another user: {error}");
+            skip(&format!("no process of another user: {error}"));
             return;
         }
     };
-    print!("{}", String::from_utf8_lossy(&output.stdout));
+    pass_on(&output.stdout);
     assert!(output.status.success(), "{output:#?}");
 }
 
@@ -181,7 +193,7 @@ fn a_gibibyte_passes_through_a_process_with_little_memory() {
         };
         let ((), length) = futures::join!(sending, receiving);
         assert_eq!(length, 1 << 30);
-        println!("1 GiB in {} MiB of new address space", MORE >> 20);
+        figure(format_args!("1 GiB in {} MiB of new address space", MORE >> 20));
         drop((client, server));
         endpoints.end().await;
     });
@@ -194,7 +206,7 @@ fn allocations_that_fail_in_msquic_are_errors() {
         return;
     }
     if native_info().unwrap().profile != "Debug" {
-        eprintln!("SKIPPED: only MsQuic's Debug profile can make allocations fail");
+        skip("only MsQuic's Debug profile can make allocations fail");
         return;
     }
     run(async {
@@ -212,7 +224,7 @@ fn allocations_that_fail_in_msquic_are_errors() {
                 Err(error) => *failed.entry(error).or_insert(0) += 1,
             }
         }
-        println!("{went_well} connections went well; {failed:#?}");
+        figure(format_args!("{went_well} connections went well; {failed:?}"));
         drop((client, server));
         // What is left of those that failed may wait to be accepted before the one that does not.
         let (client, server) = loop {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use sendstream::{ConnectError, ConnectionError, RetryPolicy, TransportConfig, counters, set_retry_policy};
-use support::{Endpoints, run};
+use support::{Endpoints, figure, run};
 
 #[test]
 fn a_thousand_clients_that_prove_their_addresses_are_refused_but_for_a_backlog_of_ten() {
@@ -38,7 +38,7 @@ fn a_thousand_clients_that_prove_their_addresses_are_refused_but_for_a_backlog_o
         };
         let (connected, accepted) = futures::join!(connecting.collect::<Vec<_>>(), accepting);
         assert!(connected.iter().all(Result::is_ok));
-        println!("1,000 clients: {retries} Retry packets, 990 refused, 10 served");
+        figure(format_args!("1,000 clients: {retries} Retry packets, 990 refused, 10 served"));
         drop((connected, accepted));
         endpoints.end().await;
     });

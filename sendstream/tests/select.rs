@@ -5,7 +5,7 @@ mod support;
 use std::future::{poll_fn, ready};
 
 use futures::{FutureExt, select_biased};
-use support::{Pair, memory::resident, run};
+use support::{Pair, figure, memory::resident, run};
 
 #[test]
 #[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
@@ -47,7 +47,7 @@ fn a_hundred_thousand_select_rounds_do_not_grow_memory() {
             round().await;
         }
         let grown = resident().saturating_sub(before);
-        println!("resident memory grew by {} KiB over 100,000 rounds", grown >> 10);
+        figure(format_args!("resident memory grew by {} KiB over 100,000 rounds", grown >> 10));
         // One waker left behind in each round would be 1.6 MB; by each of the seven futures, 11 MB.
         assert!(grown < 1 << 20, "resident memory grew by {grown} bytes");
         // Whatever was dropped has left the stream usable.

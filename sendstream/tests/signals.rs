@@ -15,7 +15,7 @@ use std::{
 };
 
 use sendstream::{ConnectionError, TransportConfig};
-use support::{Pair, run_within};
+use support::{Pair, figure, run_within};
 
 #[test]
 fn a_connection_times_out_while_every_thread_gets_signals_all_the_time() {
@@ -36,19 +36,23 @@ fn a_connection_times_out_while_every_thread_gets_signals_all_the_time() {
         let storm = thread::spawn({
             let go_on = Arc::clone(&go_on);
             move || {
+                let mut sent = 0;
                 while go_on.load(Ordering::Relaxed) {
                     for task in fs::read_dir("/proc/self/task").unwrap() {
                         let thread: libc::pid_t = task.unwrap().file_name().to_str().unwrap().parse().unwrap();
                         // SAFETY: the call takes three numbers, and fails where the thread has ended.
                         unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), thread, libc::SIGUSR1) };
+                        sent += 1;
                     }
                     thread::sleep(Duration::from_millis(1));
                 }
+                sent
             }
         });
         let closed = futures::join!(pair.client.closed(), pair.server.closed());
         go_on.store(false, Ordering::Relaxed);
-        storm.join().unwrap();
+        let sent = storm.join().unwrap();
+        figure(format_args!("{sent} signals until both sides timed out"));
         assert_eq!(closed, (ConnectionError::TimedOut, ConnectionError::TimedOut));
         pair.end().await;
     });

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, stream};
 use sendstream::{Connection, counters};
 use support::{
-    Endpoints,
+    Endpoints, figure,
     memory::{Holdings, holdings},
     run_within, soak,
 };
@@ -39,7 +39,11 @@ fn connections_and_streams_that_come_and_go_leave_nothing() {
             }
         }
         let after = settled(Some(before)).await;
-        println!("{connections} connections and {} streams: {before:?} became {after:?}", connections * STREAMS);
+        figure(format_args!(
+            "{connections} connections and {} streams in {:.0?}: {before:?} became {after:?}",
+            connections * STREAMS,
+            begin.elapsed()
+        ));
         let grown = after.resident.saturating_sub(before.resident);
         assert!(grown < 32 << 20, "resident memory grew by {grown} bytes");
         endpoints.end().await;

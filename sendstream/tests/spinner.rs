@@ -25,7 +25,11 @@ use sendstream::{
     Bytes, Client, Connection, Identity, RecvChunk, RecvStream, SendDatagram, SendStream, Server, TransportConfig,
     Trust, counters,
 };
-use support::{HANG, memory::resident, soak};
+use support::{
+    HANG, figure,
+    memory::{assert_within, resident},
+    soak,
+};
 
 const THREADS: usize = 4;
 /// After each round everything is taken down and looked at.
@@ -54,8 +58,13 @@ fn random_calls_neither_hang_nor_leave_anything() {
     }
     progress.over.store(true, Ordering::SeqCst);
     let grown = settled.map_or(0, |settled| resident().saturating_sub(settled));
-    println!("{} calls in {rounds} rounds of {THREADS} threads; {} KiB more", progress.calls(), grown >> 10);
-    assert!(grown < 64 << 20, "resident memory grew by {grown} bytes");
+    figure(format_args!(
+        "{} calls in {:.0?} and {rounds} rounds of {THREADS} threads; {} KiB more",
+        progress.calls(),
+        begin.elapsed(),
+        grown >> 10
+    ));
+    assert_within(grown, 64 << 20);
 }
 
 /// One server, one client, and everything that the threads do with them until `end`.
@@ -86,12 +95,9 @@ fn round(progress: &Arc<Progress>, seed: u64, end: Instant) {
     let World { server, client, shared, .. } = world;
     drop(shared);
     progress.threads[0].at("the end of a round");
-    let t = Instant::now();
     block_on(async {
         server.shutdown().await;
-        eprintln!("shutdown {:?}", t.elapsed());
         client.wait_idle().await;
-        eprintln!("idle {:?}", t.elapsed());
     });
 }
 

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod aioquic;
+#[cfg(target_os = "linux")]
+pub(crate) mod control_group;
 pub(crate) mod foreign;
 pub(crate) mod forwarder;
 pub(crate) mod memory;
@@ -9,7 +11,7 @@ pub(crate) mod peer;
 pub(crate) mod relay;
 pub(crate) mod soak;
 
-use std::{future::Future, io::Write as _, net::SocketAddr, sync::mpsc, thread, time::Duration};
+use std::{fmt::Display, future::Future, io::Write as _, net::SocketAddr, sync::mpsc, thread, time::Duration};
 
 use sendstream::{Client, Connection, Identity, Server, TransportConfig, Trust};
 
@@ -49,6 +51,18 @@ pub(crate) fn run_within<T: Send + 'static>(bound: Duration, future: impl Future
 pub(crate) fn skip(reason: &str) {
     let test = thread::current().name().unwrap_or_default().to_owned();
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
+}
+
+/// Prints what a test held, survived or tried, one line each, also where the output of tests that pass is not shown:
+/// `FIGURE <file>::<test>: <what>`.
+pub(crate) fn figure(what: impl Display) {
+    figure_of(thread::current().name().unwrap_or_default(), what);
+}
+
+/// [`figure`] on a thread that has not the test's name.
+pub(crate) fn figure_of(test: &str, what: impl Display) {
+    // The test runner may be in the middle of a line.
+    let _ = writeln!(std::io::stdout(), "\nFIGURE {}::{test}: {what}", env!("CARGO_CRATE_NAME"));
 }
 
 /// Both ends of one connection over loopback.

@@ -9,8 +9,11 @@ use std::{
     time::Duration,
 };
 
+use futures::{StreamExt, stream};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
-use sendstream::{CertificateHash, Client, Connection, Identity, Server, TransportConfig, Trust};
+use sendstream::{
+    CertificateHash, Client, Connection, Identity, RecvStream, SendStream, Server, TransportConfig, Trust,
+};
 
 const ROLE: &str = "SENDSTREAM_TEST_PEER";
 const ADDRESS: &str = "SENDSTREAM_TEST_PEER_ADDRESS";
@@ -22,6 +25,8 @@ pub(crate) enum Role {
     Hold,
     /// Reads them to their ends.
     Read,
+    /// Sends back what comes, on streams of both directions.
+    Echo,
 }
 
 /// The process.
@@ -66,18 +71,14 @@ impl Peer {
         (client, connection)
     }
 
-    /// SIGSTOP: once this returns, none of its threads does anything more, and its socket stays.
+    /// [`pause`].
     pub(crate) fn pause(&self) {
-        let id = Pid::from_child(&self.child);
-        kill_process(id, Signal::STOP).unwrap();
-        // The signal is only sent by now, and its threads go on until each has looked: the kernel tells when all have.
-        let (_, status) = waitpid(Some(id), WaitOptions::UNTRACED).unwrap().unwrap();
-        assert!(status.stopped(), "{status:?}");
+        pause(&self.child);
     }
 
-    /// SIGCONT: it goes on.
+    /// [`resume`].
     pub(crate) fn resume(&self) {
-        kill_process(Pid::from_child(&self.child), Signal::CONT).unwrap();
+        resume(&self.child);
     }
 
     /// SIGKILL.
@@ -92,6 +93,20 @@ impl Drop for Peer {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// SIGSTOP: once this returns, none of its threads does anything more, and its socket stays.
+pub(crate) fn pause(child: &Child) {
+    let id = Pid::from_child(child);
+    kill_process(id, Signal::STOP).unwrap();
+    // The signal is only sent by now, and its threads go on until each has looked: the kernel tells when all have.
+    let (_, status) = waitpid(Some(id), WaitOptions::UNTRACED).unwrap().unwrap();
+    assert!(status.stopped(), "{status:?}");
+}
+
+/// SIGCONT: it goes on.
+pub(crate) fn resume(child: &Child) {
+    kill_process(Pid::from_child(child), Signal::CONT).unwrap();
 }
 
 /// What the process runs, in the test that [`Peer::start`] names; in the test run itself it does nothing.
@@ -114,17 +129,34 @@ pub(crate) fn main() {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
         std::process::exit(0);
     });
-    futures::executor::block_on(async {
-        let mut held = Vec::new();
-        while let Some(incoming) = server.accept().await {
-            let connection = incoming.accept().await.unwrap();
-            while let Ok(mut stream) = connection.accept_uni().await {
-                if role == "Read" {
+    let incoming = stream::unfold(server, async |server| Some((server.accept().await?, server)));
+    futures::executor::block_on(incoming.for_each_concurrent(None, async |incoming| {
+        // A client may have given up.
+        let Ok(connection) = incoming.accept().await else { return };
+        match role.as_str() {
+            "Echo" => echo(connection).await,
+            "Read" => {
+                while let Ok(mut stream) = connection.accept_uni().await {
                     while let Ok(Some(_)) = stream.read_chunk().await {}
-                } else {
+                }
+            }
+            _ => {
+                let mut held = Vec::new();
+                while let Ok(stream) = connection.accept_uni().await {
                     held.push(stream);
                 }
             }
         }
-    });
+    }));
+}
+
+async fn echo(connection: Connection) {
+    let streams = stream::unfold(connection, async |connection| Some((connection.accept_bi().await.ok()?, connection)));
+    let answer = async |(mut send, mut recv): (SendStream, RecvStream)| {
+        if let Ok(question) = recv.read_to_end(1 << 20).await {
+            drop(send.finish_with(question));
+            let _ = send.finished().await;
+        }
+    };
+    streams.for_each_concurrent(None, answer).await;
 }

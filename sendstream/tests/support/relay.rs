@@ -19,7 +19,7 @@ use std::{
 
 use fastrand::Rng;
 
-use super::soak;
+use super::{figure, soak};
 
 /// Which way a packet goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -255,7 +255,7 @@ impl Drop for Relay {
         for thread in self.shared.backs.lock().unwrap().drain(..) {
             let _ = thread.join();
         }
-        println!("the relay (seed {}) {}", self.shared.faults.seed, self.shared.done);
+        figure(format_args!("the relay (seed {}) {}", self.shared.faults.seed, self.shared.done));
     }
 }
 
