@@ -617,6 +617,28 @@ pub(crate) const FIXES: &[Edit] = &[
             },
         ],
     },
+    Edit {
+        name: "confirmed-handshake-frees-its-address",
+        prevents: "a client from the address of another that a server still has, or had some milliseconds ago, is not answered; \
+                   and every connection counts as a handshake under way for as long as it lives",
+        changes: &[
+            // A server finds the connection of a long header's packet by the client's address, and forgets that when the client
+            // acknowledges HANDSHAKE_DONE. But the handshake counts as confirmed from the moment that it was sent, and whoever
+            // comes later was sent back before it came to that. Path 0 may have another binding by then, or none.
+            Change {
+                file: "src/core/crypto.c",
+                anchor: "    if (Connection->State.HandshakeConfirmed) {\n        return;\n    }\n    \
+                         Connection->State.HandshakeConfirmed = TRUE;\n\n    if (SignalBinding) {\n        \
+                         QUIC_PATH* Path = &Connection->Paths[0];\n        CXPLAT_DBG_ASSERT(Path->Binding != NULL);\n        \
+                         QuicBindingOnConnectionHandshakeConfirmed(Path->Binding, Connection);\n    }\n",
+                replacement: "    if (SignalBinding && Connection->RemoteHashEntry != NULL) {\n        \
+                              QuicBindingOnConnectionHandshakeConfirmed(\n            \
+                              Connection->RemoteHashEntry->Binding, Connection);\n    }\n\n    \
+                              if (Connection->State.HandshakeConfirmed) {\n        return;\n    }\n    \
+                              Connection->State.HandshakeConfirmed = TRUE;\n",
+            },
+        ],
+    },
 ];
 
 /// The edits that only save time. They are made after the others, unless `SENDSTREAM_MSQUIC_SPEED_EDITS` is `off`.
