@@ -809,4 +809,184 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
             },
         ],
     },
+    Edit {
+        name: "workers-poll-while-busy",
+        prevents: "a worker without work for some microseconds sleeps, and takes tens of them to wake; or, where it is told to poll, \
+                   polls after everything it does, however long it will have nothing to do",
+        changes: &[
+            // The average counts no pause as longer than four times the timeout, so that a few short ones are enough to begin to poll
+            // with, and one long one in four to stop.
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "    CXPLAT_EXECUTION_STATE State;\n",
+                replacement: "    CXPLAT_EXECUTION_STATE State;\n\
+                              \n    \
+                              uint32_t PollingIdleTimeoutUs;\n    \
+                              uint32_t PausesTimesEight;\n    \
+                              uint64_t PauseStart;\n",
+            },
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "CXPLAT_THREAD_CALLBACK(CxPlatWorkerThread, Context)\n\
+                         {\n",
+                replacement: "void\n\
+                              CxPlatWorkerPoolSetPollingIdleTimeout(\n    \
+                              _In_ CXPLAT_WORKER_POOL* WorkerPool,\n    \
+                              _In_ uint32_t PollingIdleTimeoutUs\n    \
+                              )\n\
+                              {\n    \
+                              for (uint32_t i = 0; i < WorkerPool->WorkerCount; ++i) {\n        \
+                              WorkerPool->Workers[i].PollingIdleTimeoutUs = PollingIdleTimeoutUs;\n    \
+                              }\n\
+                              }\n\
+                              \n\
+                              static\n\
+                              BOOLEAN\n\
+                              CxPlatWorkerKeepsPolling(\n    \
+                              _Inout_ CXPLAT_WORKER* Worker\n    \
+                              )\n\
+                              {\n    \
+                              if (Worker->PauseStart == 0) {\n        \
+                              Worker->PauseStart = Worker->State.TimeNow;\n    \
+                              }\n    \
+                              return\n        \
+                              Worker->PausesTimesEight / 8 < Worker->PollingIdleTimeoutUs &&\n        \
+                              Worker->State.TimeNow - Worker->PauseStart < Worker->PollingIdleTimeoutUs;\n\
+                              }\n\
+                              \n\
+                              static\n\
+                              void\n\
+                              CxPlatWorkerEndPause(\n    \
+                              _Inout_ CXPLAT_WORKER* Worker\n    \
+                              )\n\
+                              {\n    \
+                              if (Worker->PauseStart != 0) {\n        \
+                              const uint64_t Pause = Worker->State.TimeNow - Worker->PauseStart;\n        \
+                              Worker->PausesTimesEight +=\n            \
+                              (uint32_t)CXPLAT_MIN(Pause, 4ull * Worker->PollingIdleTimeoutUs) -\n            \
+                              Worker->PausesTimesEight / 8;\n        \
+                              Worker->PauseStart = 0;\n    \
+                              }\n\
+                              }\n\
+                              \n\
+                              CXPLAT_THREAD_CALLBACK(CxPlatWorkerThread, Context)\n\
+                              {\n",
+            },
+            // A worker that polls still counts as running, so whoever has work for it need not wake it. Where others wait for its
+            // processor, they get it.
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "        Worker->State.TimeNow = CxPlatTimeUs64();\n\
+                         \n        \
+                         CxPlatRunExecutionContexts(Worker);\n        \
+                         if (Worker->State.WaitTime && InterlockedFetchAndClearBoolean(&Worker->Running)) {\n            \
+                         Worker->State.TimeNow = CxPlatTimeUs64();\n            \
+                         CxPlatRunExecutionContexts(Worker); // Run once more to handle race conditions\n        \
+                         }\n\
+                         \n        \
+                         CxPlatProcessEvents(Worker);\n\
+                         \n        \
+                         if (Worker->State.NoWorkCount == 0) {\n            \
+                         Worker->State.LastWorkTime = Worker->State.TimeNow;\n        \
+                         } else",
+                replacement: "        Worker->State.TimeNow = CxPlatTimeUs64();\n\
+                              \n        \
+                              CxPlatRunExecutionContexts(Worker);\n        \
+                              if (Worker->State.WaitTime && CxPlatWorkerKeepsPolling(Worker)) {\n            \
+                              Worker->State.WaitTime = 0;\n        \
+                              } else if (Worker->State.WaitTime && InterlockedFetchAndClearBoolean(&Worker->Running)) {\n            \
+                              Worker->State.TimeNow = CxPlatTimeUs64();\n            \
+                              CxPlatRunExecutionContexts(Worker); // Run once more to handle race conditions\n        \
+                              }\n\
+                              \n        \
+                              CxPlatProcessEvents(Worker);\n\
+                              \n        \
+                              if (Worker->State.NoWorkCount == 0) {\n            \
+                              Worker->State.LastWorkTime = Worker->State.TimeNow;\n            \
+                              CxPlatWorkerEndPause(Worker);\n        \
+                              } else if (Worker->PauseStart != 0 && Worker->State.WaitTime == 0) {\n            \
+                              CxPlatSchedulerYield();\n        \
+                              } else",
+            },
+            // The end of a pause is when it ended, not when the worker lay down.
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "            Worker->State.WaitTime);\n    \
+                         uint32_t CurrentCqeCount = CqeCount;\n",
+                replacement: "            Worker->State.WaitTime);\n    \
+                              if (Worker->State.WaitTime != 0) {\n        \
+                              Worker->State.TimeNow = CxPlatTimeUs64();\n    \
+                              }\n    \
+                              uint32_t CurrentCqeCount = CqeCount;\n",
+            },
+            Change {
+                file: "src/inc/quic_platform.h",
+                anchor: "uint32_t\n\
+                         CxPlatWorkerPoolWorkerPoll(\n    \
+                         _In_ QUIC_EXECUTION* Execution\n    \
+                         );\n",
+                replacement: "uint32_t\n\
+                              CxPlatWorkerPoolWorkerPoll(\n    \
+                              _In_ QUIC_EXECUTION* Execution\n    \
+                              );\n\
+                              \n\
+                              void\n\
+                              CxPlatWorkerPoolSetPollingIdleTimeout(\n    \
+                              _In_ CXPLAT_WORKER_POOL* WorkerPool,\n    \
+                              _In_ uint32_t PollingIdleTimeoutUs\n    \
+                              );\n",
+            },
+            // MsQuic calls this when it starts and for every later change, and does nothing here on Linux.
+            Change {
+                file: "src/platform/datapath_linux.c",
+                anchor: "    UNREFERENCED_PARAMETER(Datapath);\n    \
+                         UNREFERENCED_PARAMETER(PollingIdleTimeoutUs);\n",
+                replacement: "    CxPlatWorkerPoolSetPollingIdleTimeout(Datapath->WorkerPool, PollingIdleTimeoutUs);\n",
+            },
+            Change {
+                file: "src/core/library.c",
+                anchor: "            CxPlatDataPathUpdatePollingIdleTimeout(\n                \
+                         MsQuicLib.Datapath, Config->PollingIdleTimeoutUs);\n            \
+                         Status = QUIC_STATUS_SUCCESS;\n",
+                replacement: "            CxPlatDataPathUpdatePollingIdleTimeout(\n                \
+                              MsQuicLib.Datapath, Config->PollingIdleTimeoutUs);\n            \
+                              if (MsQuicLib.ExecutionConfig != NULL) {\n                \
+                              MsQuicLib.ExecutionConfig->PollingIdleTimeoutUs = Config->PollingIdleTimeoutUs;\n            \
+                              }\n            \
+                              Status = QUIC_STATUS_SUCCESS;\n",
+            },
+            // MsQuic's own way: every worker, after each bit of work, however long its pauses are. Peers are told, and acknowledgements
+            // made, as if it were so; these two say what they say without polling.
+            Change {
+                file: "src/core/worker.c",
+                anchor: "    if (MsQuicLib.ExecutionConfig &&\n        \
+                         (uint64_t)MsQuicLib.ExecutionConfig->PollingIdleTimeoutUs >\n            \
+                         CxPlatTimeDiff64(State->LastWorkTime, State->TimeNow)) {\n        \
+                         //\n        \
+                         // Busy loop for a while to keep the thread hot in case new work comes\n        \
+                         // in.\n        \
+                         //\n        \
+                         Worker->ExecutionContext.Ready = TRUE;\n        \
+                         return TRUE;\n    \
+                         }\n\
+                         \n",
+                replacement: "",
+            },
+            Change {
+                file: "src/core/connection.c",
+                anchor: "    LocalTP->MinAckDelay =\n        \
+                         MsQuicLib.ExecutionConfig != NULL &&\n        \
+                         MsQuicLib.ExecutionConfig->PollingIdleTimeoutUs != 0 ?\n            \
+                         0 : MS_TO_US(MsQuicLib.TimerResolutionMs);\n",
+                replacement: "    LocalTP->MinAckDelay = MS_TO_US(MsQuicLib.TimerResolutionMs);\n",
+            },
+            Change {
+                file: "src/core/connection.h",
+                anchor: "    if (Connection->Settings.MaxAckDelayMs &&\n        \
+                         (MsQuicLib.ExecutionConfig == NULL ||\n         \
+                         Connection->Settings.MaxAckDelayMs > US_TO_MS(MsQuicLib.ExecutionConfig->PollingIdleTimeoutUs))) {\n",
+                replacement: "    if (Connection->Settings.MaxAckDelayMs) {\n",
+            },
+        ],
+    },
 ];
