@@ -989,4 +989,124 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
             },
         ],
     },
+    Edit {
+        name: "pools-without-recursion",
+        prevents: "every piece of memory that a pool gives or takes goes through a mutex that counts how often its owner has it",
+        changes: &[
+            // Nothing is called under it. In the Debug profile it would be an error to take it twice.
+            Change {
+                file: "src/inc/quic_platform_posix.h",
+                anchor: "    Pool->Tag = Tag;\n    \
+                         CxPlatLockInitialize(&Pool->Lock);\n",
+                replacement: "    Pool->Tag = Tag;\n\
+                              #if DEBUG\n    \
+                              pthread_mutexattr_t Attr;\n    \
+                              CXPLAT_FRE_ASSERT(pthread_mutexattr_init(&Attr) == 0);\n    \
+                              CXPLAT_FRE_ASSERT(pthread_mutexattr_settype(&Attr, PTHREAD_MUTEX_ERRORCHECK) == 0);\n    \
+                              CXPLAT_FRE_ASSERT(pthread_mutex_init(&Pool->Lock.Mutex, &Attr) == 0);\n    \
+                              CXPLAT_FRE_ASSERT(pthread_mutexattr_destroy(&Attr) == 0);\n\
+                              #else\n    \
+                              CXPLAT_FRE_ASSERT(pthread_mutex_init(&Pool->Lock.Mutex, NULL) == 0);\n\
+                              #endif\n",
+            },
+        ],
+    },
+    Edit {
+        name: "no-clock-for-nobody",
+        prevents: "the clock is read twice for each operation, though the delays of two kinds alone are added up, and for each stream \
+                   to tell times that nobody waits for",
+        changes: &[
+            Change {
+                file: "src/core/operation.h",
+                anchor: "typedef struct QUIC_OPERATION {\n",
+                replacement: "#define QuicOperationIsTimed(Oper) \\\n    \
+                              ((Oper)->Type == QUIC_OPER_TYPE_FLUSH_RECV || (Oper)->Type == QUIC_OPER_TYPE_FLUSH_SEND)\n\
+                              \n\
+                              typedef struct QUIC_OPERATION {\n",
+            },
+            Change {
+                file: "src/core/operation.c",
+                anchor: "    BOOLEAN StartProcessing;\n    \
+                         Oper->QueueTimeUs = CxPlatTimeUs32();\n    \
+                         CxPlatDispatchLockAcquire(&OperQ->Lock);\n\
+                         #if DEBUG\n    \
+                         CXPLAT_DBG_ASSERT(Oper->Link.Flink == NULL);\n\
+                         #endif\n    \
+                         StartProcessing = CxPlatListIsEmpty(&OperQ->List) && !OperQ->ActivelyProcessing;\n    \
+                         CxPlatListInsertTail(&OperQ->List, &Oper->Link);\n",
+                replacement: "    BOOLEAN StartProcessing;\n    \
+                              if (QuicOperationIsTimed(Oper)) {\n        \
+                              Oper->QueueTimeUs = CxPlatTimeUs32();\n    \
+                              }\n    \
+                              CxPlatDispatchLockAcquire(&OperQ->Lock);\n\
+                              #if DEBUG\n    \
+                              CXPLAT_DBG_ASSERT(Oper->Link.Flink == NULL);\n\
+                              #endif\n    \
+                              StartProcessing = CxPlatListIsEmpty(&OperQ->List) && !OperQ->ActivelyProcessing;\n    \
+                              CxPlatListInsertTail(&OperQ->List, &Oper->Link);\n",
+            },
+            Change {
+                file: "src/core/connection.c",
+                anchor: "    uint32_t DelayUs = CxPlatTimeDiff32(Oper->QueueTimeUs, CxPlatTimeUs32());\n",
+                replacement: "    if (!QuicOperationIsTimed(Oper)) {\n        \
+                              return;\n    \
+                              }\n    \
+                              uint32_t DelayUs = CxPlatTimeDiff32(Oper->QueueTimeUs, CxPlatTimeUs32());\n",
+            },
+            // How long the connection has been blocked already, which it mostly is not.
+            Change {
+                file: "src/core/stream.c",
+                anchor: "    uint64_t Now = CxPlatTimeUs64();\n    \
+                         Stream->BlockedTimings.CachedConnSchedulingUs =\n",
+                replacement: "    const uint64_t Now =\n        \
+                              Stream->Connection->BlockedTimings.Scheduling.LastStartTimeUs != 0 ||\n        \
+                              Stream->Connection->BlockedTimings.Pacing.LastStartTimeUs != 0 ||\n        \
+                              Stream->Connection->BlockedTimings.AmplificationProt.LastStartTimeUs != 0 ||\n        \
+                              Stream->Connection->BlockedTimings.CongestionControl.LastStartTimeUs != 0 ||\n        \
+                              Stream->Connection->BlockedTimings.FlowControl.LastStartTimeUs != 0 ?\n            \
+                              CxPlatTimeUs64() : 0;\n    \
+                              Stream->BlockedTimings.CachedConnSchedulingUs =\n",
+            },
+            // The beginning of measuring how fast the application reads.
+            Change {
+                file: "src/core/stream.c",
+                anchor: "    Stream->RecvWindowLastUpdate = CxPlatTimeUs64();\n",
+                replacement: "    if (Stream->Flags.ReceiveEnabled) {\n        \
+                              Stream->RecvWindowLastUpdate = CxPlatTimeUs64();\n    \
+                              }\n",
+            },
+        ],
+    },
+    Edit {
+        name: "memory-cleared-once",
+        prevents: "every stream is cleared twice, and its first receive buffer, which what arrives is about to be written to, once for nothing",
+        changes: &[
+            // It is cleared right below.
+            Change {
+                file: "src/core/stream.c",
+                anchor: "    Stream = CxPlatPoolAlloc(&Connection->Partition->StreamPool);\n",
+                replacement: "    Stream = CxPlatPoolAllocUninitialized(&Connection->Partition->StreamPool);\n",
+            },
+            // Nothing of the buffer is read but what was written, as with the larger ones that come after it, which are never cleared.
+            Change {
+                file: "src/core/stream.c",
+                anchor: "            CxPlatPoolAlloc(&Connection->Partition->DefaultReceiveBufferPool);\n        \
+                         if (PreallocatedRecvChunk == NULL) {\n            \
+                         Status = QUIC_STATUS_OUT_OF_MEMORY;\n            \
+                         goto Exit;\n        \
+                         }\n",
+                replacement: "            CxPlatPoolAllocUninitialized(&Connection->Partition->DefaultReceiveBufferPool);\n        \
+                              if (PreallocatedRecvChunk == NULL) {\n            \
+                              Status = QUIC_STATUS_OUT_OF_MEMORY;\n            \
+                              goto Exit;\n        \
+                              }\n        \
+                              CxPlatZeroMemory(PreallocatedRecvChunk, sizeof(QUIC_RECV_CHUNK));\n",
+            },
+            Change {
+                file: "src/core/connection.c",
+                anchor: "    QUIC_CONNECTION* Connection = CxPlatPoolAlloc(&Partition->ConnectionPool);\n",
+                replacement: "    QUIC_CONNECTION* Connection = CxPlatPoolAllocUninitialized(&Partition->ConnectionPool);\n",
+            },
+        ],
+    },
 ];
