@@ -646,6 +646,28 @@ pub(crate) const FIXES: &[Edit] = &[
             },
         ],
     },
+    Edit {
+        name: "confirmed-handshake-frees-its-address",
+        prevents: "a client from the address of another that a server still has, or had some milliseconds ago, is not answered; \
+                   and every connection counts as a handshake under way for as long as it lives",
+        changes: &[
+            // A server finds the connection of a long header's packet by the client's address, and forgets that when the client
+            // acknowledges HANDSHAKE_DONE. But the handshake counts as confirmed from the moment that it was sent, and whoever
+            // comes later was sent back before it came to that. Path 0 may have another binding by then, or none.
+            Change {
+                file: "src/core/crypto.c",
+                anchor: "    if (Connection->State.HandshakeConfirmed) {\n        return;\n    }\n    \
+                         Connection->State.HandshakeConfirmed = TRUE;\n\n    if (SignalBinding) {\n        \
+                         QUIC_PATH* Path = &Connection->Paths[0];\n        CXPLAT_DBG_ASSERT(Path->Binding != NULL);\n        \
+                         QuicBindingOnConnectionHandshakeConfirmed(Path->Binding, Connection);\n    }\n",
+                replacement: "    if (SignalBinding && Connection->RemoteHashEntry != NULL) {\n        \
+                              QuicBindingOnConnectionHandshakeConfirmed(\n            \
+                              Connection->RemoteHashEntry->Binding, Connection);\n    }\n\n    \
+                              if (Connection->State.HandshakeConfirmed) {\n        return;\n    }\n    \
+                              Connection->State.HandshakeConfirmed = TRUE;\n",
+            },
+        ],
+    },
 ];
 
 /// The edits that only save time. They are made after the others, unless `SENDSTREAM_MSQUIC_SPEED_EDITS` is `off`.
@@ -813,6 +835,306 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
                 file: "src/core/crypto.c",
                 anchor: "            QUIC_MAX_TLS_CLIENT_SEND_BUFFER : QUIC_DEFAULT_STREAM_RECV_BUFFER_SIZE;",
                 replacement: "            QUIC_MAX_TLS_CLIENT_SEND_BUFFER : 0x1000;",
+            },
+        ],
+    },
+    Edit {
+        name: "workers-poll-while-busy",
+        prevents: "a worker without work for some microseconds sleeps, and takes tens of them to wake; or, where it is told to poll, \
+                   polls after everything it does, however long it will have nothing to do",
+        changes: &[
+            // The average counts no pause as longer than four times the timeout, so that a few short ones are enough to begin to poll
+            // with, and one long one in four to stop.
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "    CXPLAT_EXECUTION_STATE State;\n",
+                replacement: "    CXPLAT_EXECUTION_STATE State;\n\
+                              \n    \
+                              uint32_t PollingIdleTimeoutUs;\n    \
+                              uint32_t PausesTimesEight;\n    \
+                              uint64_t PauseStart;\n",
+            },
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "CXPLAT_THREAD_CALLBACK(CxPlatWorkerThread, Context)\n\
+                         {\n",
+                replacement: "void\n\
+                              CxPlatWorkerPoolSetPollingIdleTimeout(\n    \
+                              _In_ CXPLAT_WORKER_POOL* WorkerPool,\n    \
+                              _In_ uint32_t PollingIdleTimeoutUs\n    \
+                              )\n\
+                              {\n    \
+                              for (uint32_t i = 0; i < WorkerPool->WorkerCount; ++i) {\n        \
+                              WorkerPool->Workers[i].PollingIdleTimeoutUs = PollingIdleTimeoutUs;\n    \
+                              }\n\
+                              }\n\
+                              \n\
+                              static\n\
+                              BOOLEAN\n\
+                              CxPlatWorkerKeepsPolling(\n    \
+                              _Inout_ CXPLAT_WORKER* Worker\n    \
+                              )\n\
+                              {\n    \
+                              if (Worker->PauseStart == 0) {\n        \
+                              Worker->PauseStart = Worker->State.TimeNow;\n    \
+                              }\n    \
+                              return\n        \
+                              Worker->PausesTimesEight / 8 < Worker->PollingIdleTimeoutUs &&\n        \
+                              Worker->State.TimeNow - Worker->PauseStart < Worker->PollingIdleTimeoutUs;\n\
+                              }\n\
+                              \n\
+                              static\n\
+                              void\n\
+                              CxPlatWorkerEndPause(\n    \
+                              _Inout_ CXPLAT_WORKER* Worker\n    \
+                              )\n\
+                              {\n    \
+                              if (Worker->PauseStart != 0) {\n        \
+                              const uint64_t Pause = Worker->State.TimeNow - Worker->PauseStart;\n        \
+                              Worker->PausesTimesEight +=\n            \
+                              (uint32_t)CXPLAT_MIN(Pause, 4ull * Worker->PollingIdleTimeoutUs) -\n            \
+                              Worker->PausesTimesEight / 8;\n        \
+                              Worker->PauseStart = 0;\n    \
+                              }\n\
+                              }\n\
+                              \n\
+                              CXPLAT_THREAD_CALLBACK(CxPlatWorkerThread, Context)\n\
+                              {\n",
+            },
+            // A worker that polls still counts as running, so whoever has work for it need not wake it. Where others wait for its
+            // processor, they get it.
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "        Worker->State.TimeNow = CxPlatTimeUs64();\n\
+                         \n        \
+                         CxPlatRunExecutionContexts(Worker);\n        \
+                         if (Worker->State.WaitTime && InterlockedFetchAndClearBoolean(&Worker->Running)) {\n            \
+                         Worker->State.TimeNow = CxPlatTimeUs64();\n            \
+                         CxPlatRunExecutionContexts(Worker); // Run once more to handle race conditions\n        \
+                         }\n\
+                         \n        \
+                         CxPlatProcessEvents(Worker);\n\
+                         \n        \
+                         if (Worker->State.NoWorkCount == 0) {\n            \
+                         Worker->State.LastWorkTime = Worker->State.TimeNow;\n        \
+                         } else",
+                replacement: "        Worker->State.TimeNow = CxPlatTimeUs64();\n\
+                              \n        \
+                              CxPlatRunExecutionContexts(Worker);\n        \
+                              if (Worker->State.WaitTime && CxPlatWorkerKeepsPolling(Worker)) {\n            \
+                              Worker->State.WaitTime = 0;\n        \
+                              } else if (Worker->State.WaitTime && InterlockedFetchAndClearBoolean(&Worker->Running)) {\n            \
+                              Worker->State.TimeNow = CxPlatTimeUs64();\n            \
+                              CxPlatRunExecutionContexts(Worker); // Run once more to handle race conditions\n        \
+                              }\n\
+                              \n        \
+                              CxPlatProcessEvents(Worker);\n\
+                              \n        \
+                              if (Worker->State.NoWorkCount == 0) {\n            \
+                              Worker->State.LastWorkTime = Worker->State.TimeNow;\n            \
+                              CxPlatWorkerEndPause(Worker);\n        \
+                              } else if (Worker->PauseStart != 0 && Worker->State.WaitTime == 0) {\n            \
+                              CxPlatSchedulerYield();\n        \
+                              } else",
+            },
+            // The end of a pause is when it ended, not when the worker lay down.
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "            Worker->State.WaitTime);\n    \
+                         uint32_t CurrentCqeCount = CqeCount;\n",
+                replacement: "            Worker->State.WaitTime);\n    \
+                              if (Worker->State.WaitTime != 0) {\n        \
+                              Worker->State.TimeNow = CxPlatTimeUs64();\n    \
+                              }\n    \
+                              uint32_t CurrentCqeCount = CqeCount;\n",
+            },
+            Change {
+                file: "src/inc/quic_platform.h",
+                anchor: "uint32_t\n\
+                         CxPlatWorkerPoolWorkerPoll(\n    \
+                         _In_ QUIC_EXECUTION* Execution\n    \
+                         );\n",
+                replacement: "uint32_t\n\
+                              CxPlatWorkerPoolWorkerPoll(\n    \
+                              _In_ QUIC_EXECUTION* Execution\n    \
+                              );\n\
+                              \n\
+                              void\n\
+                              CxPlatWorkerPoolSetPollingIdleTimeout(\n    \
+                              _In_ CXPLAT_WORKER_POOL* WorkerPool,\n    \
+                              _In_ uint32_t PollingIdleTimeoutUs\n    \
+                              );\n",
+            },
+            // MsQuic calls this when it starts and for every later change, and does nothing here on Linux.
+            Change {
+                file: "src/platform/datapath_linux.c",
+                anchor: "    UNREFERENCED_PARAMETER(Datapath);\n    \
+                         UNREFERENCED_PARAMETER(PollingIdleTimeoutUs);\n",
+                replacement: "    CxPlatWorkerPoolSetPollingIdleTimeout(Datapath->WorkerPool, PollingIdleTimeoutUs);\n",
+            },
+            Change {
+                file: "src/core/library.c",
+                anchor: "            CxPlatDataPathUpdatePollingIdleTimeout(\n                \
+                         MsQuicLib.Datapath, Config->PollingIdleTimeoutUs);\n            \
+                         Status = QUIC_STATUS_SUCCESS;\n",
+                replacement: "            CxPlatDataPathUpdatePollingIdleTimeout(\n                \
+                              MsQuicLib.Datapath, Config->PollingIdleTimeoutUs);\n            \
+                              if (MsQuicLib.ExecutionConfig != NULL) {\n                \
+                              MsQuicLib.ExecutionConfig->PollingIdleTimeoutUs = Config->PollingIdleTimeoutUs;\n            \
+                              }\n            \
+                              Status = QUIC_STATUS_SUCCESS;\n",
+            },
+            // MsQuic's own way: every worker, after each bit of work, however long its pauses are. Peers are told, and acknowledgements
+            // made, as if it were so; these two say what they say without polling.
+            Change {
+                file: "src/core/worker.c",
+                anchor: "    if (MsQuicLib.ExecutionConfig &&\n        \
+                         (uint64_t)MsQuicLib.ExecutionConfig->PollingIdleTimeoutUs >\n            \
+                         CxPlatTimeDiff64(State->LastWorkTime, State->TimeNow)) {\n        \
+                         //\n        \
+                         // Busy loop for a while to keep the thread hot in case new work comes\n        \
+                         // in.\n        \
+                         //\n        \
+                         Worker->ExecutionContext.Ready = TRUE;\n        \
+                         return TRUE;\n    \
+                         }\n\
+                         \n",
+                replacement: "",
+            },
+            Change {
+                file: "src/core/connection.c",
+                anchor: "    LocalTP->MinAckDelay =\n        \
+                         MsQuicLib.ExecutionConfig != NULL &&\n        \
+                         MsQuicLib.ExecutionConfig->PollingIdleTimeoutUs != 0 ?\n            \
+                         0 : MS_TO_US(MsQuicLib.TimerResolutionMs);\n",
+                replacement: "    LocalTP->MinAckDelay = MS_TO_US(MsQuicLib.TimerResolutionMs);\n",
+            },
+            Change {
+                file: "src/core/connection.h",
+                anchor: "    if (Connection->Settings.MaxAckDelayMs &&\n        \
+                         (MsQuicLib.ExecutionConfig == NULL ||\n         \
+                         Connection->Settings.MaxAckDelayMs > US_TO_MS(MsQuicLib.ExecutionConfig->PollingIdleTimeoutUs))) {\n",
+                replacement: "    if (Connection->Settings.MaxAckDelayMs) {\n",
+            },
+        ],
+    },
+    Edit {
+        name: "pools-without-recursion",
+        prevents: "every piece of memory that a pool gives or takes goes through a mutex that counts how often its owner has it",
+        changes: &[
+            // Nothing is called under it. In the Debug profile it would be an error to take it twice.
+            Change {
+                file: "src/inc/quic_platform_posix.h",
+                anchor: "    Pool->Tag = Tag;\n    \
+                         CxPlatLockInitialize(&Pool->Lock);\n",
+                replacement: "    Pool->Tag = Tag;\n\
+                              #if DEBUG\n    \
+                              pthread_mutexattr_t Attr;\n    \
+                              CXPLAT_FRE_ASSERT(pthread_mutexattr_init(&Attr) == 0);\n    \
+                              CXPLAT_FRE_ASSERT(pthread_mutexattr_settype(&Attr, PTHREAD_MUTEX_ERRORCHECK) == 0);\n    \
+                              CXPLAT_FRE_ASSERT(pthread_mutex_init(&Pool->Lock.Mutex, &Attr) == 0);\n    \
+                              CXPLAT_FRE_ASSERT(pthread_mutexattr_destroy(&Attr) == 0);\n\
+                              #else\n    \
+                              CXPLAT_FRE_ASSERT(pthread_mutex_init(&Pool->Lock.Mutex, NULL) == 0);\n\
+                              #endif\n",
+            },
+        ],
+    },
+    Edit {
+        name: "no-clock-for-nobody",
+        prevents: "the clock is read twice for each operation, though the delays of two kinds alone are added up, and for each stream \
+                   to tell times that nobody waits for",
+        changes: &[
+            Change {
+                file: "src/core/operation.h",
+                anchor: "typedef struct QUIC_OPERATION {\n",
+                replacement: "#define QuicOperationIsTimed(Oper) \\\n    \
+                              ((Oper)->Type == QUIC_OPER_TYPE_FLUSH_RECV || (Oper)->Type == QUIC_OPER_TYPE_FLUSH_SEND)\n\
+                              \n\
+                              typedef struct QUIC_OPERATION {\n",
+            },
+            Change {
+                file: "src/core/operation.c",
+                anchor: "    BOOLEAN StartProcessing;\n    \
+                         Oper->QueueTimeUs = CxPlatTimeUs32();\n    \
+                         CxPlatDispatchLockAcquire(&OperQ->Lock);\n\
+                         #if DEBUG\n    \
+                         CXPLAT_DBG_ASSERT(Oper->Link.Flink == NULL);\n\
+                         #endif\n    \
+                         StartProcessing = CxPlatListIsEmpty(&OperQ->List) && !OperQ->ActivelyProcessing;\n    \
+                         CxPlatListInsertTail(&OperQ->List, &Oper->Link);\n",
+                replacement: "    BOOLEAN StartProcessing;\n    \
+                              if (QuicOperationIsTimed(Oper)) {\n        \
+                              Oper->QueueTimeUs = CxPlatTimeUs32();\n    \
+                              }\n    \
+                              CxPlatDispatchLockAcquire(&OperQ->Lock);\n\
+                              #if DEBUG\n    \
+                              CXPLAT_DBG_ASSERT(Oper->Link.Flink == NULL);\n\
+                              #endif\n    \
+                              StartProcessing = CxPlatListIsEmpty(&OperQ->List) && !OperQ->ActivelyProcessing;\n    \
+                              CxPlatListInsertTail(&OperQ->List, &Oper->Link);\n",
+            },
+            Change {
+                file: "src/core/connection.c",
+                anchor: "    uint32_t DelayUs = CxPlatTimeDiff32(Oper->QueueTimeUs, CxPlatTimeUs32());\n",
+                replacement: "    if (!QuicOperationIsTimed(Oper)) {\n        \
+                              return;\n    \
+                              }\n    \
+                              uint32_t DelayUs = CxPlatTimeDiff32(Oper->QueueTimeUs, CxPlatTimeUs32());\n",
+            },
+            // How long the connection has been blocked already, which it mostly is not.
+            Change {
+                file: "src/core/stream.c",
+                anchor: "    uint64_t Now = CxPlatTimeUs64();\n    \
+                         Stream->BlockedTimings.CachedConnSchedulingUs =\n",
+                replacement: "    const uint64_t Now =\n        \
+                              Stream->Connection->BlockedTimings.Scheduling.LastStartTimeUs != 0 ||\n        \
+                              Stream->Connection->BlockedTimings.Pacing.LastStartTimeUs != 0 ||\n        \
+                              Stream->Connection->BlockedTimings.AmplificationProt.LastStartTimeUs != 0 ||\n        \
+                              Stream->Connection->BlockedTimings.CongestionControl.LastStartTimeUs != 0 ||\n        \
+                              Stream->Connection->BlockedTimings.FlowControl.LastStartTimeUs != 0 ?\n            \
+                              CxPlatTimeUs64() : 0;\n    \
+                              Stream->BlockedTimings.CachedConnSchedulingUs =\n",
+            },
+            // The beginning of measuring how fast the application reads.
+            Change {
+                file: "src/core/stream.c",
+                anchor: "    Stream->RecvWindowLastUpdate = CxPlatTimeUs64();\n",
+                replacement: "    if (Stream->Flags.ReceiveEnabled) {\n        \
+                              Stream->RecvWindowLastUpdate = CxPlatTimeUs64();\n    \
+                              }\n",
+            },
+        ],
+    },
+    Edit {
+        name: "memory-cleared-once",
+        prevents: "every stream is cleared twice, and its first receive buffer, which what arrives is about to be written to, once for nothing",
+        changes: &[
+            // It is cleared right below.
+            Change {
+                file: "src/core/stream.c",
+                anchor: "    Stream = CxPlatPoolAlloc(&Connection->Partition->StreamPool);\n",
+                replacement: "    Stream = CxPlatPoolAllocUninitialized(&Connection->Partition->StreamPool);\n",
+            },
+            // Nothing of the buffer is read but what was written, as with the larger ones that come after it, which are never cleared.
+            Change {
+                file: "src/core/stream.c",
+                anchor: "            CxPlatPoolAlloc(&Connection->Partition->DefaultReceiveBufferPool);\n        \
+                         if (PreallocatedRecvChunk == NULL) {\n            \
+                         Status = QUIC_STATUS_OUT_OF_MEMORY;\n            \
+                         goto Exit;\n        \
+                         }\n",
+                replacement: "            CxPlatPoolAllocUninitialized(&Connection->Partition->DefaultReceiveBufferPool);\n        \
+                              if (PreallocatedRecvChunk == NULL) {\n            \
+                              Status = QUIC_STATUS_OUT_OF_MEMORY;\n            \
+                              goto Exit;\n        \
+                              }\n        \
+                              CxPlatZeroMemory(PreallocatedRecvChunk, sizeof(QUIC_RECV_CHUNK));\n",
+            },
+            Change {
+                file: "src/core/connection.c",
+                anchor: "    QUIC_CONNECTION* Connection = CxPlatPoolAlloc(&Partition->ConnectionPool);\n",
+                replacement: "    QUIC_CONNECTION* Connection = CxPlatPoolAllocUninitialized(&Partition->ConnectionPool);\n",
             },
         ],
     },

@@ -413,6 +413,9 @@ pub enum ConfigError {
     /// What is to be set must be set before the process's first server is bound and before a client connects.
     #[error("too late: set it before the first server is bound and before any client connects")]
     InUse,
+    /// The linked MsQuic is an installed one, or was built without speed edits, and would poll whether it pays or not.
+    #[error("this MsQuic cannot poll only while it is busy; use the one that is built along, with its speed edits")]
+    CannotPoll,
     /// MsQuic could not start or refused the settings.
     #[error("the QUIC library refused the configuration: {0}; if it ran out of memory or threads, free some and retry")]
     Native(#[from] NativeError),

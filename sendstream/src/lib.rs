@@ -112,7 +112,7 @@ pub use native::{
     info::{NativeInfo, native_info},
     registration::{ExecutionProfile, Registration},
 };
-pub use process::{LoadBalancing, RetryPolicy, set_load_balancing, set_retry_policy};
+pub use process::{LoadBalancing, RetryPolicy, set_load_balancing, set_polling_idle_timeout, set_retry_policy};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};

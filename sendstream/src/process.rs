@@ -1,10 +1,15 @@
 //! What MsQuic has one setting of for the whole process.
 
+use std::time::Duration;
+
 use sendstream_sys as sys;
 
 use crate::{
     config::ConfigError,
-    native::{api::Api, info, parameter},
+    native::{
+        api::{self, Api},
+        info, parameter,
+    },
 };
 
 /// Whether the servers of this process have clients prove their address before they do any work for them (RFC 9000 §8.1.2).
@@ -113,12 +118,71 @@ pub fn set_load_balancing(balancing: LoadBalancing) -> Result<(), ConfigError> {
     Ok(parameter::set_global(sys::QUIC_PARAM_GLOBAL_GLOBAL_SETTINGS, &settings)?)
 }
 
+/// Says how long MsQuic's worker threads look for more work before they sleep, 50 microseconds at first and at most a second
+/// (`QUIC_PARAM_GLOBAL_EXECUTION_CONFIG`, `PollingIdleTimeoutUs`, which counts in whole microseconds). It holds for all workers
+/// of this process but those of [`MaxThroughput`](crate::ExecutionProfile::MaxThroughput), and may be changed at any time.
+///
+/// A thread that sleeps takes some 30 microseconds to wake on an idle processor, and each answer to a message waits for two or
+/// more of them. So a worker looks again, for that long, while the pauses between its pieces of work are shorter than that on
+/// average; a longer one counts at most four times as much. What it costs is processor time in pauses that turn out to
+/// be longer. A process without traffic, or with a little every now and then, sleeps as ever. Other threads that wait for the
+/// worker's processor get it.
+///
+/// [`Duration::ZERO`] has every worker sleep as soon as it has nothing to do.
+///
+/// ```standalone_crate
+/// use std::time::Duration;
+///
+/// sendstream::set_polling_idle_timeout(Duration::ZERO)?;
+/// # Ok::<(), sendstream::ConfigError>(())
+/// ```
+///
+/// # Errors
+///
+/// [`ConfigError::OutOfRange`]: more than a second. [`ConfigError::CannotPoll`]: the linked MsQuic lacks what this takes.
+/// [`ConfigError::Native`]: the library does not start.
+pub fn set_polling_idle_timeout(timeout: Duration) -> Result<(), ConfigError> {
+    if timeout > Duration::from_secs(1) {
+        return Err(ConfigError::OutOfRange {
+            field: "polling_idle_timeout",
+            value: format!("{timeout:?}"),
+            allowed: "at most a second",
+        });
+    }
+    Api::get()?;
+    if !api::polls_while_busy() {
+        return Err(ConfigError::CannotPoll);
+    }
+    let config = api::execution_config(timeout);
+    Ok(parameter::set_global(sys::QUIC_PARAM_GLOBAL_EXECUTION_CONFIG, &config)?)
+}
+
 /// `QUIC_PARAM_GLOBAL_IN_USE` of msquicp.h: whether the process has a socket of MsQuic's.
 const PARAM_GLOBAL_IN_USE: u32 = 0x8100_0004;
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_polling_timeout_is_what_msquic_has_from_then_on() {
+        let polling = || {
+            let mut config = [api::execution_config(Duration::MAX)];
+            info::global(sys::QUIC_PARAM_GLOBAL_EXECUTION_CONFIG, &mut config).unwrap();
+            config[0].PollingIdleTimeoutUs
+        };
+        Api::get().unwrap();
+        if !api::polls_while_busy() {
+            let error = set_polling_idle_timeout(Duration::ZERO).unwrap_err();
+            assert!(matches!(error, ConfigError::CannotPoll), "{error}");
+            return;
+        }
+        assert_eq!(polling(), 50);
+        set_polling_idle_timeout(Duration::from_secs(1)).unwrap();
+        assert_eq!(polling(), 1_000_000);
+        set_polling_idle_timeout(Duration::ZERO).unwrap();
+        assert_eq!(polling(), 0);
+    }
 
     #[test]
     fn a_share_of_memory_is_rounded_up_to_a_65535th() {

@@ -123,6 +123,27 @@ fn a_stream_that_waits_for_its_reader_does_not_fill_the_network() {
     });
 }
 
+/// The edit `confirmed-handshake-frees-its-address`.
+#[test]
+fn a_client_at_an_address_that_another_had_is_answered() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let forwarder = Forwarder::start(endpoints.address, |_| None);
+        let mut pairs = Vec::new();
+        // The server has all the earlier connections from the same address still.
+        for _ in 0..CLIENTS {
+            let (client, server) = endpoints.connect_through(forwarder.address()).await;
+            // Acknowledged along with HANDSHAKE_DONE, which went before it.
+            server.open_uni().unwrap().finish_with("hello").await.unwrap();
+            pairs.push((client, server));
+            forwarder.change_clients();
+        }
+        println!("{CLIENTS} clients from one address");
+        drop(pairs);
+        endpoints.end().await;
+    });
+}
+
 fn client(trust: Trust) -> Client {
     Client::builder().alpn(["test"]).trust(trust).build().unwrap()
 }
@@ -154,3 +175,6 @@ fn version_negotiation(destination: &[u8], source: &[u8]) -> Vec<u8> {
     packet.extend_from_slice(&0x1a2a_3a4a_u32.to_be_bytes());
     packet
 }
+
+/// How many clients have one address after the other.
+const CLIENTS: usize = 8;

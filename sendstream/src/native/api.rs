@@ -3,7 +3,11 @@
 //! MsQuic's worker threads and every handle live as long as the table is open. Closing it would have to wait for all of
 //! them, at a moment (process exit) when nobody can say which still run; the operating system does that better.
 
-use std::{ptr, sync::OnceLock, time::Duration};
+use std::{
+    ptr,
+    sync::{LazyLock, OnceLock},
+    time::Duration,
+};
 
 use sendstream_sys as sys;
 
@@ -44,6 +48,12 @@ impl Api {
         if let Err(status) = api.set_patience(MAX_WORKER_QUEUE_DELAY) {
             tracing::warn!(%status, "servers refuse connections as soon as the machine is busy");
         }
+        if polls_while_busy()
+            && let Err(status) =
+                api.set(sys::QUIC_PARAM_GLOBAL_EXECUTION_CONFIG, &execution_config(POLLING_IDLE_TIMEOUT))
+        {
+            tracing::warn!(%status, "MsQuic's workers sleep whenever they have nothing to do");
+        }
         api.warn_of_known_defects();
         Ok(api)
     }
@@ -55,10 +65,15 @@ impl Api {
         settings.MaxWorkerQueueDelayUs = delay.as_micros() as u32;
         // SAFETY: both members of the union are 64 bits of plain integer, so either may be used.
         unsafe { &mut settings.__bindgen_anon_1.IsSet }.set_MaxWorkerQueueDelayUs(1);
+        self.set(sys::QUIC_PARAM_GLOBAL_SETTINGS, &settings)
+    }
+
+    /// Sets a parameter of the library before anybody can have the table.
+    fn set<T>(&self, parameter: u32, value: &T) -> Result<(), NativeError> {
         let set_param = self.table.SetParam.expect("MsQuic's API table has SetParam");
-        let (id, length) = (sys::QUIC_PARAM_GLOBAL_SETTINGS, size_of_val(&settings) as u32);
-        // SAFETY: a null handle means the library, and MsQuic reads `length` bytes of the parameter's layout.
-        NativeError::check(unsafe { set_param(ptr::null_mut(), id, length, (&raw const settings).cast()) })
+        let length = size_of::<T>() as u32;
+        // SAFETY: a null handle means the library, and MsQuic reads at most `length` bytes, which are those of `value`.
+        NativeError::check(unsafe { set_param(ptr::null_mut(), parameter, length, ptr::from_ref(value).cast()) })
     }
 
     /// What is built along has the mends as edits; what is installed may be older than they are.
@@ -78,6 +93,27 @@ impl Api {
         }
     }
 }
+
+/// Whether the linked MsQuic polls only while that pays, which is an edit of ours. Without it polling is left alone: every worker
+/// would poll after all that it does.
+pub(crate) fn polls_while_busy() -> bool {
+    static POLLS: LazyLock<bool> =
+        LazyLock::new(|| sys::edits().iter().any(|edit| edit.name == "workers-poll-while-busy"));
+    *POLLS
+}
+
+/// What has MsQuic's workers poll for `timeout` before they sleep, and leaves everything else as it is.
+pub(crate) fn execution_config(timeout: Duration) -> sys::QUIC_GLOBAL_EXECUTION_CONFIG {
+    sys::QUIC_GLOBAL_EXECUTION_CONFIG {
+        Flags: sys::QUIC_GLOBAL_EXECUTION_CONFIG_FLAGS_QUIC_GLOBAL_EXECUTION_CONFIG_FLAG_NONE,
+        PollingIdleTimeoutUs: timeout.as_micros() as u32,
+        ProcessorCount: 0,
+        ProcessorList: [0],
+    }
+}
+
+/// What a thread takes to wake on an idle processor, and as much again.
+const POLLING_IDLE_TIMEOUT: Duration = Duration::from_micros(50);
 
 /// MsQuic's own value is 250 ms, which one stop of two seconds makes of an idle worker: on a busy or virtual machine, and
 /// after a laptop's sleep, servers would refuse whoever comes next. As long as a client waits by default its connection is

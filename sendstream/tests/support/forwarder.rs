@@ -3,20 +3,29 @@
 use std::{
     net::{SocketAddr, UdpSocket},
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
     time::Duration,
 };
 
-/// Stands between one client and a server, and passes their packets on.
+/// Stands between one client at a time and a server, and passes their packets on.
 pub(crate) struct Forwarder {
     front: Arc<UdpSocket>,
-    client: Arc<OnceLock<SocketAddr>>,
+    clients: Arc<Mutex<Clients>>,
     scatter: Arc<AtomicBool>,
     stop: Arc<AtomicBool>,
     ways: Vec<JoinHandle<()>>,
+}
+
+/// Whose packets are passed on.
+#[derive(Default)]
+struct Clients {
+    /// Who has sent something since the last change.
+    present: Option<SocketAddr>,
+    /// Those whose packets are passed on no more.
+    former: Vec<SocketAddr>,
 }
 
 impl Forwarder {
@@ -30,23 +39,23 @@ impl Forwarder {
         let front = Arc::new(socket());
         let backs: Vec<_> = (0..Self::PORTS).map(|_| Arc::new(socket())).collect();
         let (stop, scatter) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
-        let client: Arc<OnceLock<SocketAddr>> = Arc::default();
+        let clients: Arc<Mutex<Clients>> = Arc::default();
 
         let mut ways = Vec::new();
         for back in &backs {
-            let (front, client) = (Arc::clone(&front), Arc::clone(&client));
+            let (front, clients) = (Arc::clone(&front), Arc::clone(&clients));
             ways.push(pass(Arc::clone(back), Arc::clone(&stop), move |packet| {
-                if let (Some((packet, _)), Some(client)) = (packet, client.get()) {
+                if let (Some((packet, _)), Some(client)) = (packet, clients.lock().unwrap().present) {
                     let _ = front.send_to(packet, client);
                 }
             }));
         }
         let mut held: Vec<Vec<u8>> = Vec::new();
         let scatter_now = Arc::clone(&scatter);
-        let (front_now, client_now) = (Arc::clone(&front), Arc::clone(&client));
+        let (front_now, clients_now) = (Arc::clone(&front), Arc::clone(&clients));
         ways.push(pass(Arc::clone(&front), Arc::clone(&stop), move |packet| {
+            let packet = packet.filter(|(_, from)| clients_now.lock().unwrap().admit(*from));
             if let Some((packet, from)) = packet {
-                client_now.get_or_init(|| from);
                 if let Some(answer) = forge(packet) {
                     let _ = front_now.send_to(&answer, from);
                 }
@@ -60,7 +69,7 @@ impl Forwarder {
                 }
             }
         }));
-        Self { front, client, scatter, stop, ways }
+        Self { front, clients, scatter, stop, ways }
     }
 
     /// Where the client connects to.
@@ -73,10 +82,24 @@ impl Forwarder {
         self.scatter.store(true, Ordering::Relaxed);
     }
 
+    /// From now on passes nothing of the present client's on, and gives its port to whoever comes next.
+    pub(crate) fn change_clients(&self) {
+        let mut clients = self.clients.lock().unwrap();
+        let present = clients.present.take();
+        clients.former.extend(present);
+    }
+
     /// Sends `datagram` to the client from where it believes the server to be.
     pub(crate) fn send_to_client(&self, datagram: &[u8]) {
-        let client = self.client.get().expect("the client has sent something");
+        let client = self.clients.lock().unwrap().present.expect("the client has sent something");
         self.front.send_to(datagram, client).unwrap();
+    }
+}
+
+impl Clients {
+    /// Whether `client` is the present one, or becomes it.
+    fn admit(&mut self, client: SocketAddr) -> bool {
+        !self.former.contains(&client) && *self.present.get_or_insert(client) == client
     }
 }
 
