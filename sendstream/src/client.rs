@@ -306,7 +306,13 @@ impl ClientBuilder {
         let key_log = self.key_log.map(KeyLog::open).transpose()?;
         let credential = Credential::Client { trust: &self.trust, identity: self.identity.as_ref() };
         let registration = self.endpoint.registration()?;
-        let configuration = Configuration::open(&registration, &alpn, &self.endpoint.transport, credential)?;
+        let configuration = Configuration::open(
+            &registration,
+            &alpn,
+            &self.endpoint.transport,
+            self.endpoint.cipher_suites.as_deref(),
+            credential,
+        )?;
         Ok(Client {
             configuration: Arc::new(configuration),
             trust: self.trust,

@@ -365,6 +365,9 @@ pub enum ConfigError {
         /// The length of the list as TLS encodes it, in bytes.
         length: usize,
     },
+    /// An endpoint was given an empty set of cipher suites.
+    #[error("no cipher suite given; name at least one with `.cipher_suites(..)`, or leave that out for all of them")]
+    NoCipherSuite,
     /// A transport setting is outside its range.
     #[error("`{field}` is {value}; give {allowed}")]
     OutOfRange {

@@ -1,6 +1,6 @@
 //! What servers and clients are described with alike.
 
-use crate::{config::TransportConfig, error::NativeError, native::registration::Registration};
+use crate::{config::TransportConfig, error::NativeError, native::registration::Registration, stats::CipherSuite};
 
 /// The settings that [`ServerBuilder`](crate::ServerBuilder) and [`ClientBuilder`](crate::ClientBuilder) have in common.
 /// Their setters are in [`endpoint_setters`].
@@ -9,6 +9,8 @@ pub(crate) struct EndpointSettings {
     pub(crate) registration: Option<Registration>,
     pub(crate) alpn: Vec<Vec<u8>>,
     pub(crate) transport: TransportConfig,
+    /// Those it is kept to, if it is.
+    pub(crate) cipher_suites: Option<Vec<CipherSuite>>,
 }
 
 impl EndpointSettings {
@@ -31,6 +33,18 @@ macro_rules! endpoint_setters {
         /// Transport settings for its connections.
         pub fn transport(mut self, transport: TransportConfig) -> Self {
             self.endpoint.transport = transport;
+            self
+        }
+
+        /// The cipher suites that it may use; all of [`CipherSuite`](crate::CipherSuite)'s unless said otherwise. At least one.
+        ///
+        /// It is a set: what stands first in it is not liked best. Of the suites that both sides have, the server takes the one
+        /// that it likes best itself; [`CipherSuite`](crate::CipherSuite) has the order. Where they have none in common the
+        /// handshake fails, with TLS alert 40 (`AllowedCipherSuites` of `QUIC_CREDENTIAL_CONFIG`, RFC 8446 §4.1.1).
+        ///
+        /// A session is resumed only under a suite with the same hash (RFC 8446 §4.2.11).
+        pub fn cipher_suites(mut self, suites: impl IntoIterator<Item = crate::CipherSuite>) -> Self {
+            self.endpoint.cipher_suites = Some(suites.into_iter().collect());
             self
         }
 

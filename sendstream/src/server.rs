@@ -280,6 +280,7 @@ impl ServerBuilder {
             alpn,
             client_auth: self.client_auth,
             transport: self.endpoint.transport,
+            cipher_suites: self.endpoint.cipher_suites,
             resumption: self.resumption,
             ticket_keys,
         })

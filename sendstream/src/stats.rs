@@ -231,6 +231,10 @@ pub enum TlsVersion {
 }
 
 /// A cipher suite of TLS 1.3 (RFC 8446 §B.4).
+///
+/// Both sides like AES-256 best, then ChaCha20, then AES-128, as MsQuic has it. AES-128 is what every peer has (RFC 8446 §9.1), and
+/// what costs the least where the processor has instructions for AES. [`ClientBuilder::cipher_suites`](crate::ClientBuilder::cipher_suites) and
+/// [`ServerBuilder::cipher_suites`](crate::ServerBuilder::cipher_suites) keep a side to some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CipherSuite {
@@ -240,6 +244,19 @@ pub enum CipherSuite {
     Aes256GcmSha384,
     /// TLS_CHACHA20_POLY1305_SHA256
     ChaCha20Poly1305Sha256,
+}
+
+impl CipherSuite {
+    /// It as one of `QUIC_ALLOWED_CIPHER_SUITE_FLAGS`.
+    pub(crate) fn allowed_flag(self) -> sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS {
+        match self {
+            Self::Aes128GcmSha256 => sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS_QUIC_ALLOWED_CIPHER_SUITE_AES_128_GCM_SHA256,
+            Self::Aes256GcmSha384 => sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS_QUIC_ALLOWED_CIPHER_SUITE_AES_256_GCM_SHA384,
+            Self::ChaCha20Poly1305Sha256 => {
+                sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS_QUIC_ALLOWED_CIPHER_SUITE_CHACHA20_POLY1305_SHA256
+            }
+        }
+    }
 }
 
 impl HandshakeInfo {

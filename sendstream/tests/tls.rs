@@ -13,8 +13,8 @@ use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
 };
 use sendstream::{
-    CertificateRefusal, Client, ClientAuth, ConnectError, Connection, ConnectionError, Identity, PeerCertificate,
-    Server, TransportConfig, Trust,
+    BindError, CertificateRefusal, CipherSuite, Client, ClientAuth, ConfigError, ConnectError, Connection,
+    ConnectionError, Identity, PeerCertificate, Server, TransportConfig, Trust,
 };
 use support::{Endpoints, TIMEOUT, run};
 
@@ -77,6 +77,15 @@ impl Meeting {
     /// The server asks for no certificate.
     async fn with_server(identity: Identity, trust: Trust, name: &str) -> Self {
         Self::of(server(identity, ClientAuth::None), client(trust), name).await
+    }
+
+    /// Each side may use these suites.
+    async fn with_suites(servers: &[CipherSuite], clients: &[CipherSuite]) -> Self {
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let trust = Trust::pinned([identity.certificate_sha256()]);
+        let server = Server::builder().identity(identity).alpn(["test"]).cipher_suites(servers.iter().copied());
+        let client = Client::builder().alpn(["test"]).trust(trust).cipher_suites(clients.iter().copied());
+        Self::of(server.bind("127.0.0.1:0".parse().unwrap()).unwrap(), client.build().unwrap(), "localhost").await
     }
 
     async fn accepted(self) {
@@ -206,6 +215,45 @@ async fn others_come_and_go() {
 
 fn no() -> CertificateRefusal {
     CertificateRefusal::by_verifier("not today")
+}
+
+#[test]
+fn either_side_chooses_the_cipher_suites_that_it_may_use() {
+    use CipherSuite::{Aes128GcmSha256, Aes256GcmSha384, ChaCha20Poly1305Sha256};
+    let all = [Aes128GcmSha256, Aes256GcmSha384, ChaCha20Poly1305Sha256];
+    run(async {
+        for only in all {
+            for (servers, clients) in [(&all[..], &[only][..]), (&[only], &all), (&[only], &[only])] {
+                let meeting = Meeting::with_suites(servers, clients).await;
+                let (client, server) = (meeting.connected.as_ref().unwrap(), meeting.accepted.as_ref().unwrap());
+                assert_eq!(client.handshake_info().unwrap().cipher_suite, only, "{servers:?} {clients:?}");
+                assert_eq!(server.handshake_info().unwrap().cipher_suite, only, "{servers:?} {clients:?}");
+                meeting.accepted().await;
+            }
+        }
+    });
+}
+
+#[test]
+fn sides_without_a_common_cipher_suite_do_not_meet() {
+    run(async {
+        let meeting =
+            Meeting::with_suites(&[CipherSuite::Aes256GcmSha384], &[CipherSuite::ChaCha20Poly1305Sha256]).await;
+        let error = meeting.connected.unwrap_err();
+        assert!(matches!(error, ConnectError::Connection(ConnectionError::Tls { alert: 40, .. })), "{error:?}");
+        assert!(meeting.accepted.is_err());
+        end(meeting.server, meeting.client).await;
+    });
+}
+
+#[test]
+fn an_empty_set_of_cipher_suites_is_refused() {
+    let identity = Identity::self_signed(["localhost"]).unwrap();
+    let server = Server::builder().identity(identity).alpn(["test"]).cipher_suites([]);
+    let error = server.bind("127.0.0.1:0".parse().unwrap()).unwrap_err();
+    assert!(matches!(error, BindError::Config(ConfigError::NoCipherSuite)), "{error}");
+    let error = Client::builder().alpn(["test"]).cipher_suites([]).build().unwrap_err();
+    assert!(matches!(error, ConfigError::NoCipherSuite), "{error}");
 }
 
 #[test]

@@ -57,6 +57,15 @@ impl Workload {
         };
         u16::try_from(needed).unwrap_or(u16::MAX).max(limits::STREAMS)
     }
+
+    /// How many connections are open at once.
+    pub fn connections(&self) -> u64 {
+        match self {
+            Self::Bulk(bulk) => bulk.connections,
+            Self::Memory { connections, .. } => *connections as u64,
+            Self::Messages(_) | Self::PingPong { .. } | Self::Connect { .. } => 1,
+        }
+    }
 }
 
 fn streams_up_to_10_000(text: &str) -> Result<usize, String> {
@@ -104,6 +113,10 @@ pub struct Messages {
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub in_flight: u64,
 }
+
+/// How many messages every stack sends over another connection before those that are measured, so that a short run is no
+/// slower than a long one by what happens once.
+pub const WARM_UP_MESSAGES: u64 = 10_000;
 
 /// A cipher suite of TLS 1.3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

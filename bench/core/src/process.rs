@@ -73,15 +73,15 @@ pub fn peak_resident_kib() -> Result<u64> {
     kib_field("/proc/self/status", "VmHWM:")
 }
 
-/// Lets the process have as many files open as the system allows: each connection may have a socket.
-pub fn raise_file_limit() -> Result<()> {
+/// Lets the process have as many files open as the system allows, and gives their number: each connection may have a socket.
+pub fn raise_file_limit() -> Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the place is valid for the write.
     ensure!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0, "cannot read the limit of open files");
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: the value is only read.
     ensure!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } == 0, "cannot raise the limit of open files");
-    Ok(())
+    Ok(limit.rlim_max)
 }
 
 /// User and system time of all threads.

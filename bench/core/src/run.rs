@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     identity::Identity,
-    plan::{Plan, Workload},
+    plan::{self, Messages, Plan, Workload},
     process as measure,
     stack::{Cost, Setup, Stack},
 };
@@ -33,7 +33,11 @@ pub fn run<S: Stack>() -> ! {
 }
 
 fn measured<S: Stack>(plan: &Plan) -> Result<Value> {
-    measure::raise_file_limit()?;
+    let (needed, allowed) = (descriptors::<S>(&plan.workload), measure::raise_file_limit()?);
+    if needed > allowed {
+        let reason = format!("needs {needed} descriptors, the system allows {allowed}");
+        return Ok(json!({ "stack": S::NAME, "not_possible_here": reason }));
+    }
     if let Some(cpu) = plan.cpu {
         measure::move_threads_to(cpu)?;
     }
@@ -53,6 +57,8 @@ fn measured<S: Stack>(plan: &Plan) -> Result<Value> {
             )
         }
         Workload::Messages(messages) => {
+            // Connections of their own, so what the other is warmed by is the process: code, allocators, pools.
+            stack.messages(&Messages { count: plan::WARM_UP_MESSAGES, ..messages.clone() })?;
             let cost = stack.messages(messages)?;
             let count = messages.count as f64;
             report(
@@ -99,6 +105,13 @@ fn measured<S: Stack>(plan: &Plan) -> Result<Value> {
     report.insert("peak_resident_kib".into(), json!(measure::peak_resident_kib()?));
     report.insert("process".into(), json!(process::id()));
     Ok(Value::Object(report))
+}
+
+/// How many files a workload has open at once, at most.
+fn descriptors<S: Stack>(workload: &Workload) -> u64 {
+    // Those of the runtime, of both endpoints, and of connections made before the measurement.
+    const BESIDES: u64 = 200;
+    BESIDES + S::DESCRIPTORS_PER_CONNECTION * workload.connections()
 }
 
 fn report<const N: usize>(cost: Cost, figures: [(&str, Value); N]) -> Map<String, Value> {

@@ -18,6 +18,9 @@ pub trait Stack: Sized {
     /// The stack's name in reports.
     const NAME: &'static str;
 
+    /// How many files a connection has open, both sides together.
+    const DESCRIPTORS_PER_CONNECTION: u64;
+
     /// Starts the server and prepares the client.
     fn new(setup: &Setup) -> Result<Self>;
 

@@ -1,6 +1,14 @@
 //! [`Transport`]: an async QUIC interface, and the workloads written against it.
 
-use std::{any::Any, future::Future, sync::Arc, time::Instant};
+use std::{
+    any::Any,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Instant,
+};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
@@ -21,6 +29,8 @@ use crate::{
 pub trait Transport: Sized + Send + Sync + 'static {
     /// The stack's name in reports.
     const NAME: &'static str;
+    /// How many files a connection has open, both sides together; stacks with one socket for all have none.
+    const DESCRIPTORS_PER_CONNECTION: u64 = 0;
     type Connection: Clone + Send + Sync + 'static;
     type SendStream: Send + 'static;
     type RecvStream: Send + 'static;
@@ -90,6 +100,7 @@ pub struct Async<T> {
 
 impl<T: Transport> Stack for Async<T> {
     const NAME: &'static str = T::NAME;
+    const DESCRIPTORS_PER_CONNECTION: u64 = T::DESCRIPTORS_PER_CONNECTION;
 
     fn new(setup: &Setup) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
@@ -128,12 +139,15 @@ impl<T: Transport> Stack for Async<T> {
             let (client, server) = connection(&self.transport).await?;
             let meter = Meter::start(self.cpu)?;
             let reader = task::<T, _>(&server, read_messages::<T>(server.clone(), plan.clone()));
-            let writer = task::<T, _>(&client, write_messages::<T>(client.clone(), plan.clone()));
+            let next = Arc::new(AtomicU64::new(0));
+            let writers: Vec<_> = (0..plan.in_flight.min(plan.count))
+                .map(|_| task::<T, _>(&client, write_messages::<T>(client.clone(), next.clone(), plan.count)))
+                .collect();
             let received = async {
                 reader.await?;
                 meter.stop()
             };
-            let (cost, _) = tokio::try_join!(received, writer)?;
+            let (cost, _) = tokio::try_join!(received, try_join_all(writers))?;
             Ok(cost)
         })
     }
@@ -250,30 +264,23 @@ async fn read_stream<T: Transport>(mut stream: T::RecvStream, length: u64) -> Re
     check.finish()
 }
 
-async fn write_messages<T: Transport>(connection: T::Connection, plan: Messages) -> Result<()> {
-    stream::iter(0..plan.count)
-        .map(|number| write_message::<T>(connection.clone(), number))
-        .buffer_unordered(plan.in_flight as usize)
-        .try_for_each(|()| async { Ok(()) })
-        .await
-}
-
-async fn write_message<T: Transport>(connection: T::Connection, number: u64) -> Result<()> {
-    let mut stream = T::open_uni(&connection).await?;
-    T::write_and_finish(&mut stream, payload::message(number)).await
+/// One of the messages that may be under way at once, and after it the next that nobody has taken.
+async fn write_messages<T: Transport>(connection: T::Connection, next: Arc<AtomicU64>, count: u64) -> Result<()> {
+    loop {
+        let number = next.fetch_add(1, Relaxed);
+        if number >= count {
+            return Ok(());
+        }
+        let mut stream = T::open_uni(&connection).await?;
+        T::write_and_finish(&mut stream, payload::message(number)).await?;
+    }
 }
 
 async fn read_messages<T: Transport>(connection: T::Connection, plan: Messages) -> Result<()> {
-    let incoming = stream::unfold(connection, |connection| async move {
-        let stream = T::accept_uni(&connection).await;
-        Some((stream, connection))
-    });
-    let sum = incoming
-        .take(plan.count as usize)
-        .map(|stream| async { read_message::<T>(stream?).await })
-        .buffer_unordered(plan.in_flight as usize)
-        .try_fold(0, |sum, number| async move { Ok(sum + number) })
-        .await?;
+    let mut sum = 0;
+    for _ in 0..plan.count {
+        sum += read_message::<T>(T::accept_uni(&connection).await?).await?;
+    }
     check_sum(plan.count, sum)
 }
 

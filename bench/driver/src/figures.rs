@@ -11,6 +11,10 @@ use crate::cases::Case;
 pub(crate) struct Figures {
     reports: BTreeMap<(String, &'static str), Vec<Value>>,
     failures: BTreeMap<(String, &'static str), Vec<String>>,
+    /// What the system does not allow, and why.
+    not_possible: BTreeMap<(String, &'static str), String>,
+    /// Whether something failed that makes the run worth nothing, or is a defect of ours.
+    serious: bool,
 }
 
 /// A figure's median and range over the rounds.
@@ -26,13 +30,27 @@ impl Figures {
         self.reports.entry((case.name(), stack)).or_default().push(report);
     }
 
+    /// A run failed. That counts as serious for Sendstream in every case, and for the others where it is not their scaling
+    /// that is looked at: what ours is judged by is then missing.
     pub(crate) fn fail(&mut self, case: &Case, stack: &'static str, problem: String) {
         eprintln!("FAILED: {}, {stack}: {problem}", case.name());
         self.failures.entry((case.name(), stack)).or_default().push(problem);
+        self.serious |= stack.starts_with("sendstream") || !case.scale;
     }
 
-    pub(crate) fn has_failures(&self) -> bool {
-        !self.failures.is_empty()
+    /// The system does not allow a case.
+    pub(crate) fn rule_out(&mut self, case: &Case, stack: &'static str, reason: String) {
+        eprintln!("NOT POSSIBLE HERE: {}, {stack}: {reason}", case.name());
+        self.not_possible.insert((case.name(), stack), reason);
+    }
+
+    pub(crate) fn has_serious_failures(&self) -> bool {
+        self.serious
+    }
+
+    /// Why the system does not allow a case.
+    pub(crate) fn ruled_out(&self, case: &str, stack: &'static str) -> Option<&str> {
+        self.not_possible.get(&(case.to_owned(), stack)).map(String::as_str)
     }
 
     /// How often a stack failed in a case.
@@ -40,9 +58,10 @@ impl Figures {
         self.failures.get(&(case.to_owned(), stack)).map_or(0, Vec::len)
     }
 
-    /// The stacks that have reports or failures, in the order of their names.
+    /// The stacks that were run, in the order of their names.
     pub(crate) fn stacks(&self) -> Vec<&'static str> {
-        let mut stacks: Vec<_> = self.reports.keys().chain(self.failures.keys()).map(|(_, stack)| *stack).collect();
+        let keys = self.reports.keys().chain(self.failures.keys()).chain(self.not_possible.keys());
+        let mut stacks: Vec<_> = keys.map(|(_, stack)| *stack).collect();
         stacks.sort_unstable();
         stacks.dedup();
         stacks
@@ -69,7 +88,11 @@ impl Figures {
             .failures
             .iter()
             .map(|((case, stack), problems)| json!({ "case": case, "stack": stack, "failures": problems }));
-        runs.chain(failures).collect()
+        let not_possible = self
+            .not_possible
+            .iter()
+            .map(|((case, stack), reason)| json!({ "case": case, "stack": stack, "not_possible_here": reason }));
+        runs.chain(failures).chain(not_possible).collect()
     }
 }
 

@@ -12,7 +12,7 @@ use crate::{
 pub(crate) fn markdown(cases: &[Case], figures: &Figures, verdicts: &[Verdict]) -> String {
     let mut page = String::from("# Bench\n\nMedians, with the lowest and the highest of all rounds in brackets.\n");
     for case in cases {
-        let second = case.second.map_or("", |(_, unit)| unit);
+        let second = case.second.1;
         let _ = write!(
             page,
             "\n## {}\n\n| stack | suite | {} | x raw | {second} | x raw | peak MiB |\n|---|---|---|---|---|---|---|\n",
@@ -23,35 +23,44 @@ pub(crate) fn markdown(cases: &[Case], figures: &Figures, verdicts: &[Verdict]) 
             let get = |figure: &str| figures.get(&case.name(), stack, figure);
             let failed = figures.failed(&case.name(), stack);
             let Some(first) = get(case.figure) else {
-                if failed > 0 {
-                    let _ = writeln!(page, "| {stack} | | failed {failed} times | | | | |");
-                }
+                let _ = match figures.ruled_out(&case.name(), stack) {
+                    Some(reason) => writeln!(page, "| {stack} | | not possible here: {reason} | | | | |"),
+                    None if failed > 0 => writeln!(page, "| {stack} | | FAILED {failed} times | | | | |"),
+                    None => Ok(()),
+                };
                 continue;
             };
-            let second = case.second.map(|(figure, _)| figure);
-            let failed = if failed > 0 { format!(" (failed {failed} times)") } else { String::new() };
+            let second = get(case.second.0);
+            let failed = if failed > 0 { format!(" (FAILED {failed} times)") } else { String::new() };
             let _ = writeln!(
                 page,
                 "| {stack}{failed} | {} | {} | {} | {} | {} | {} |",
                 figures.suite(stack).unwrap_or("unknown"),
                 spread(Some(first)),
                 ratio(figures, case, case.figure, first),
-                spread(second.and_then(get)),
-                second
-                    .zip(second.and_then(get))
-                    .map_or(String::new(), |(figure, value)| ratio(figures, case, figure, value)),
+                spread(second),
+                second.map_or(String::new(), |value| ratio(figures, case, case.second.0, value)),
                 get("peak_resident_kib").map_or(String::new(), |peak| format!("{:.1}", peak.median / 1024.0)),
             );
         }
     }
-    page.push_str("\n## Verdicts\n\n| workload | floor | | goal | |\n|---|---|---|---|---|\n");
+    page.push_str("\n## Verdicts\n\n| workload | | wanted | is | |\n|---|---|---|---|---|\n");
     for verdict in verdicts {
-        let side = |judged: &[Judged]| {
-            let texts: Vec<_> = judged.iter().map(judged_text).collect();
-            (texts.join("; "), outcome(judged))
-        };
-        let ((floor, held), (goal, reached)) = (side(&verdict.floor), side(&verdict.goal));
-        let _ = writeln!(page, "| {} | {floor} | {held} | {goal} | {reached} |", verdict.workload);
+        let sides = [("floor", &verdict.floor), ("goal", &verdict.goal)];
+        for (side, judged) in sides.into_iter().flat_map(|(side, all)| all.iter().map(move |judged| (side, judged))) {
+            let found = judged.found.map_or("not measured".to_owned(), number);
+            let (workload, wanted, outcome) = (&verdict.workload, &judged.wanted, outcome(judged));
+            let _ = writeln!(page, "| {workload} | {side} | {wanted} | {found} | {outcome} |");
+        }
+    }
+    page.push('\n');
+    for (side, judged) in [
+        ("Floors", verdicts.iter().flat_map(|verdict| &verdict.floor).collect::<Vec<_>>()),
+        ("Goals", verdicts.iter().flat_map(|verdict| &verdict.goal).collect()),
+    ] {
+        let count = |what| judged.iter().filter(|judged| judged.reached == what).count();
+        let (reached, missed, open) = (count(Some(true)), count(Some(false)), count(None));
+        let _ = writeln!(page, "{side}: {reached} reached, {missed} NOT REACHED, {open} open.");
     }
     page
 }
@@ -114,22 +123,10 @@ fn number(value: f64) -> String {
     }
 }
 
-fn judged_text(judged: &Judged) -> String {
-    match judged.found {
-        Some(found) => format!("{} (is {})", judged.wanted, number(found)),
-        None => format!("{} (not measured)", judged.wanted),
-    }
-}
-
-/// Whether all comparisons were reached; one that was missed decides.
-fn outcome(judged: &[Judged]) -> &'static str {
-    if judged.is_empty() {
-        ""
-    } else if judged.iter().any(|judged| judged.reached == Some(false)) {
-        "NOT REACHED"
-    } else if judged.iter().any(|judged| judged.reached.is_none()) {
-        "open"
-    } else {
-        "reached"
+fn outcome(judged: &Judged) -> &'static str {
+    match judged.reached {
+        Some(true) => "reached",
+        Some(false) => "NOT REACHED",
+        None => "open",
     }
 }

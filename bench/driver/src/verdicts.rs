@@ -50,13 +50,39 @@ use Wanted::{AtLeast, AtMost, AtMostAbove, LessThan, MoreThan};
 
 /// Judges every row, as far as its cases were measured.
 pub(crate) fn judge(figures: &Figures) -> Vec<Verdict> {
-    rows().into_iter().map(|row| row.judge(figures)).collect()
+    let rows = rows().into_iter().map(|row| row.judge(figures));
+    rows.chain([TOKIO, LOCAL].map(|stack| judge_flatness(figures, stack))).collect()
 }
+
+/// Whether a message takes the same time, however many there are: the longest over the shortest of the medians.
+fn judge_flatness(figures: &Figures, stack: &'static str) -> Verdict {
+    let medians: Option<Vec<f64>> = cases::MESSAGE_COUNTS
+        .iter()
+        .map(|count| {
+            let case = cases::name(&cases::message_count(*count), true);
+            Some(figures.get(&case, stack, "us_per_message")?.median)
+        })
+        .collect();
+    Verdict {
+        workload: format!("1000 to 1000000 messages, one CPU: us/message, longest over shortest ({stack})"),
+        floor: vec![judged_flatness(medians.as_deref())],
+        goal: Vec::new(),
+    }
+}
+
+fn judged_flatness(medians: Option<&[f64]>) -> Judged {
+    let found = medians.map(|medians| {
+        medians.iter().copied().fold(0.0, f64::max) / medians.iter().copied().fold(f64::INFINITY, f64::min)
+    });
+    Judged { wanted: format!("<= {FLAT}"), found, reached: found.map(|found| found <= FLAT) }
+}
+
+/// How much longer than the shortest time the longest may be.
+const FLAT: f64 = 1.2;
 
 impl Row {
     fn judge(&self, figures: &Figures) -> Verdict {
-        let place = if self.one_cpu { "one CPU" } else { "all CPUs" };
-        let case = format!("{}, {place}", self.workload);
+        let case = cases::name(self.workload, self.one_cpu);
         let own = figures.get(&case, self.stack, self.figure).map(|spread| spread.median);
         let compare = |wanted: &Wanted| {
             let other = figures.get(&case, wanted.other(), self.figure).map(|spread| spread.median);
@@ -248,11 +274,23 @@ mod tests {
     }
 
     #[test]
+    fn times_are_flat_within_a_fifth_of_the_shortest() {
+        assert_eq!(judged_flatness(Some(&[4.0, 4.5, 4.75, 4.25])).reached, Some(true));
+        assert_eq!(judged_flatness(Some(&[4.0, 5.0, 4.5, 4.5])).found, Some(1.25));
+        assert_eq!(judged_flatness(Some(&[4.0, 5.0, 4.5, 4.5])).reached, Some(false));
+        assert_eq!(judged_flatness(None).reached, None);
+    }
+
+    #[test]
     fn every_row_names_a_case_and_a_figure_that_exist() {
         let cases: Vec<String> = cases::all(false, false).iter().map(cases::Case::name).collect();
         for row in rows() {
-            let case = format!("{}, {}", row.workload, if row.one_cpu { "one CPU" } else { "all CPUs" });
+            let case = cases::name(row.workload, row.one_cpu);
             assert!(cases.contains(&case), "{case}");
+        }
+        let cases: Vec<String> = cases::all(false, true).iter().map(cases::Case::name).collect();
+        for count in cases::MESSAGE_COUNTS {
+            assert!(cases.contains(&cases::name(&cases::message_count(count), true)), "{count}");
         }
     }
 }

@@ -33,6 +33,8 @@ struct MsquicAsync {
 
 impl Transport for MsquicAsync {
     const NAME: &'static str = "msquic-async";
+    /// A client's socket, and three events of its.
+    const DESCRIPTORS_PER_CONNECTION: u64 = 4;
     type Connection = Connection;
     type SendStream = WriteStream;
     type RecvStream = ReadStream;

@@ -36,6 +36,8 @@ struct Raw {
 
 impl Stack for Raw {
     const NAME: &'static str = "raw";
+    /// A client's socket, and three events of its.
+    const DESCRIPTORS_PER_CONNECTION: u64 = 4;
 
     fn new(setup: &Setup) -> Result<Self> {
         Ok(Self { native: Native::open(setup)?, suite: setup.suite, cpu: setup.cpu })

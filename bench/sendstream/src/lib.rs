@@ -26,22 +26,30 @@ pub struct Sendstream<const LOCAL: bool> {
 
 impl<const LOCAL: bool> Transport for Sendstream<LOCAL> {
     const NAME: &'static str = if LOCAL { "sendstream-local" } else { "sendstream" };
+    /// A client's socket, and three events of its.
+    const DESCRIPTORS_PER_CONNECTION: u64 = 4;
     type Connection = Connection;
     type SendStream = SendStream;
     type RecvStream = RecvStream;
     type Chunk = Chunk;
 
     fn new(setup: &Setup) -> Result<Self> {
+        let suite = match setup.suite {
+            Suite::Aes128 => CipherSuite::Aes128GcmSha256,
+            Suite::Aes256 => CipherSuite::Aes256GcmSha384,
+        };
         let identity = Identity::from_pem(&setup.identity.certificate_pem, &setup.identity.key_pem)?;
         let server = Server::builder()
             .identity(identity)
             .alpn([limits::ALPN])
             .transport(transport(setup.streams))
+            .cipher_suites([suite])
             .bind("127.0.0.1:0".parse()?)?;
         let client = Client::builder()
             .alpn([limits::ALPN])
             .trust(Trust::dangerous_accept_any_certificate())
             .transport(transport(setup.streams))
+            .cipher_suites([suite])
             .build()?;
         let address = server.local_addr()?;
         Ok(Self { server, address, client, suite: std::sync::OnceLock::new() })

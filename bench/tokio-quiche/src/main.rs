@@ -48,6 +48,8 @@ struct Client {
 
 impl Stack for TokioQuiche {
     const NAME: &'static str = "tokio-quiche";
+    /// Its socket.
+    const DESCRIPTORS_PER_CONNECTION: u64 = 1;
 
     fn new(setup: &Setup) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;

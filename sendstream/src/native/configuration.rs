@@ -9,6 +9,7 @@ use crate::{
     config::{ConfigError, TransportConfig},
     error::NativeError,
     resumption::{Resumption, TicketKey},
+    stats::CipherSuite,
     tls::{ClientAuth, Identity, IdentityError, Trust},
 };
 
@@ -41,8 +42,10 @@ impl Configuration {
         registration: &Registration,
         alpn: &Alpn,
         transport: &TransportConfig,
+        cipher_suites: Option<&[CipherSuite]>,
         credential: Credential<'_>,
     ) -> Result<Self, ConfigError> {
+        let suites = cipher_suites.map(allowed_suites).transpose()?;
         let mut settings = transport.to_settings()?;
         credential.set_resumption(&mut settings);
         credential.trust().map_or(Ok(()), Trust::load)?;
@@ -64,7 +67,7 @@ impl Configuration {
         });
         NativeError::check(status)?;
         let configuration = Self { handle, _registration: registration.clone() };
-        configuration.load_credential(&credential)?;
+        configuration.load_credential(&credential, suites)?;
         if let Some(keys) = credential.ticket_keys() {
             // SAFETY: the handle was opened above, has its credential, and nobody else knows it yet.
             unsafe { ticket::set_keys(handle, keys)? };
@@ -77,7 +80,11 @@ impl Configuration {
         self.handle
     }
 
-    fn load_credential(&self, credential: &Credential<'_>) -> Result<(), ConfigError> {
+    fn load_credential(
+        &self,
+        credential: &Credential<'_>,
+        suites: Option<sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS>,
+    ) -> Result<(), ConfigError> {
         let identity = credential.identity();
         let mut pkcs12 = sys::QUIC_CERTIFICATE_PKCS12 {
             Asn1Blob: identity.map_or(ptr::null(), |identity| identity.pkcs12().as_ptr()),
@@ -90,12 +97,13 @@ impl Configuration {
                 Some(_) => sys::QUIC_CREDENTIAL_TYPE_QUIC_CREDENTIAL_TYPE_CERTIFICATE_PKCS12,
                 None => sys::QUIC_CREDENTIAL_TYPE_QUIC_CREDENTIAL_TYPE_NONE,
             },
-            Flags: credential.flags(),
+            Flags: credential.flags()
+                | suites.map_or(0, |_| sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_SET_ALLOWED_CIPHER_SUITES),
             __bindgen_anon_1: sys::QUIC_CREDENTIAL_CONFIG__bindgen_ty_1 { CertificatePkcs12: &mut pkcs12 },
             Principal: ptr::null(),
             Reserved: ptr::null_mut(),
             AsyncHandler: None,
-            AllowedCipherSuites: 0,
+            AllowedCipherSuites: suites.unwrap_or_default(),
             CaCertificateFile: ptr::null(),
         };
         // SAFETY: `config`, `pkcs12` and the identity's bytes outlive the call, which is synchronous without
@@ -115,6 +123,14 @@ impl Drop for Configuration {
         // does not wait for those of connections.
         unsafe { call!(ConfigurationClose(self.handle)) };
     }
+}
+
+/// The suites as MsQuic takes them: a set.
+fn allowed_suites(suites: &[CipherSuite]) -> Result<sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS, ConfigError> {
+    if suites.is_empty() {
+        return Err(ConfigError::NoCipherSuite);
+    }
+    Ok(suites.iter().fold(0, |flags, suite| flags | suite.allowed_flag()))
 }
 
 /// Who this side is, and whom it believes.
@@ -323,6 +339,7 @@ mod tests {
             &Registration::shared().unwrap(),
             &Alpn::new(["demo"]).unwrap(),
             &transport,
+            None,
             credential,
         )
         .map(drop)
@@ -339,6 +356,7 @@ mod tests {
             &Registration::shared().unwrap(),
             &Alpn::new(["demo"]).unwrap(),
             &TransportConfig::default(),
+            None,
             credential,
         )
     }

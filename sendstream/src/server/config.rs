@@ -13,6 +13,7 @@ use crate::{
         registration::Registration,
     },
     resumption::{Resumption, TicketKey},
+    stats::CipherSuite,
     tls::{ClientAuth, Identity},
 };
 
@@ -38,6 +39,8 @@ pub(crate) struct Recipe {
     pub(crate) alpn: Alpn,
     pub(crate) client_auth: ClientAuth,
     pub(crate) transport: TransportConfig,
+    /// Those it is kept to, if it is.
+    pub(crate) cipher_suites: Option<Vec<CipherSuite>>,
     pub(crate) resumption: Resumption,
     /// None where sessions are not resumed.
     pub(crate) ticket_keys: Vec<TicketKey>,
@@ -57,9 +60,11 @@ impl Recipe {
 impl ServerConfig {
     pub(crate) fn open(recipe: Recipe) -> Result<Self, ConfigError> {
         recipe.check()?;
-        let Recipe { registration, identity, alpn, client_auth, transport, resumption, ticket_keys } = &recipe;
+        let Recipe { registration, identity, alpn, client_auth, transport, cipher_suites, resumption, ticket_keys } =
+            &recipe;
         let credential = Credential::Server { identity, clients: client_auth, resumption: *resumption, ticket_keys };
-        let configuration = Arc::new(Configuration::open(registration, alpn, transport, credential)?);
+        let configuration =
+            Arc::new(Configuration::open(registration, alpn, transport, cipher_suites.as_deref(), credential)?);
         Ok(Self(Arc::new(Checked { configuration, recipe })))
     }
 
