@@ -43,16 +43,20 @@ use crate::{
 /// peer's that nobody has accepted are refused: reset and stopped with
 /// [`drop_error_code`](crate::TransportConfig::drop_error_code).
 #[derive(Debug, Clone)]
-pub struct Connection {
+pub struct Connection(Arc<Shared>);
+
+/// What the clones of a `Connection` share.
+#[derive(Debug)]
+struct Shared {
     instance: Arc<ConnectionInstance>,
-    /// Dropped second: where the connection ends with this handle, that ends its streams.
-    _acceptance: Arc<Acceptance>,
+    /// Dropped second: where the connection ends with its last handle, that ends its streams.
+    _acceptance: Acceptance,
 }
 
 impl Connection {
     pub(crate) fn new(instance: Arc<ConnectionInstance>) -> Self {
         let acceptance = Acceptance::new(instance.inner().clone());
-        Self { instance, _acceptance: acceptance }
+        Self(Arc::new(Shared { instance, _acceptance: acceptance }))
     }
 
     /// Opens a stream on which only this side sends (`StreamOpen`). Nothing goes on the wire before the first
@@ -125,7 +129,7 @@ impl Connection {
     ///
     /// Dropping the future, polled or not, changes nothing for the datagram.
     pub fn send_datagram(&self, datagram: impl Into<Payload>) -> SendDatagram {
-        SendDatagram::submit(&self.instance, datagram.into())
+        SendDatagram::submit(&self.0.instance, datagram.into())
     }
 
     /// How many bytes a datagram may have now (`QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED`): what a packet on this path,
@@ -134,7 +138,7 @@ impl Connection {
     ///
     /// `None` while none can be sent: the peer does not take datagrams, or the connection has ended.
     pub fn max_datagram_size(&self) -> Option<usize> {
-        self.instance.inner().datagrams().max_size()
+        self.inner().datagrams().max_size()
     }
 
     /// The next datagram of the peer's, in the order of arrival (`QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED`).
@@ -152,13 +156,13 @@ impl Connection {
     ///
     /// Dropping the future loses no datagram.
     pub async fn read_datagram(&self) -> Result<Bytes, ConnectionError> {
-        wait_for(ReadDatagram(self.instance.inner())).await
+        wait_for(ReadDatagram(self.inner())).await
     }
 
     /// How many datagrams of the peer's arrived and were dropped, because nobody read them before newer ones needed
     /// their place in the [`datagram_receive_buffer`](crate::TransportConfig::datagram_receive_buffer).
     pub fn dropped_datagrams(&self) -> u64 {
-        self.instance.inner().datagrams().dropped()
+        self.inner().datagrams().dropped()
     }
 
     /// Closes the connection now, with `code` for the peer's application (`ConnectionShutdown`; CONNECTION_CLOSE of RFC
@@ -170,7 +174,7 @@ impl Connection {
     /// [`CodeOutOfRange`]: `code` has more than 62 bits; nothing was closed.
     pub fn close(&self, code: u64) -> Result<(), CodeOutOfRange> {
         check_code(code)?;
-        self.instance.inner().close(code);
+        self.inner().close(code);
         Ok(())
     }
 
@@ -184,7 +188,7 @@ impl Connection {
     ///
     /// Dropping the future only ends the wait; the connection goes on to its end by itself.
     pub async fn drain(self) -> ConnectionError {
-        let inner = self.instance.inner().clone();
+        let inner = self.inner().clone();
         drop(self);
         wait_for(Closed(&inner)).await
     }
@@ -195,12 +199,12 @@ impl Connection {
     ///
     /// Dropping the future only ends the wait.
     pub async fn closed(&self) -> ConnectionError {
-        wait_for(Closed(self.instance.inner())).await
+        wait_for(Closed(self.inner())).await
     }
 
     /// What ended the connection, if anything has.
     pub fn close_reason(&self) -> Option<ConnectionError> {
-        self.instance.inner().cause()
+        self.inner().cause()
     }
 
     /// The peer's address, as of now or of the connection's end; `None` if MsQuic did not tell.
@@ -209,12 +213,12 @@ impl Connection {
     /// soon as a packet has come from there, before the client is known to be reachable there (RFC 9000 §9.3).
     /// [`path_changed`](Self::path_changed) waits for that.
     pub fn remote_address(&self) -> Option<SocketAddr> {
-        self.instance.inner().lock().path().remote()
+        self.inner().lock().path().remote()
     }
 
     /// This side's address, as of now or of the connection's end; `None` if MsQuic did not tell.
     pub fn local_address(&self) -> Option<SocketAddr> {
-        self.instance.inner().lock().path().local()
+        self.inner().lock().path().local()
     }
 
     /// Resolves when an address has changed since this was called: the peer's
@@ -229,7 +233,7 @@ impl Connection {
     ///
     /// Dropping the future only ends the wait.
     pub fn path_changed(&self) -> impl Future<Output = Result<(), ConnectionError>> + Send + Sync + use<'_> {
-        let inner = self.instance.inner();
+        let inner = self.inner();
         let seen = inner.lock().path().changes();
         wait_for(PathChanged { inner, seen })
     }
@@ -253,7 +257,7 @@ impl Connection {
         &self,
         local: SocketAddr,
     ) -> impl Future<Output = Result<SocketAddr, RebindError>> + Send + Sync + use<> {
-        let inner = self.instance.inner().clone();
+        let inner = self.inner().clone();
         let moved = background::ask(move || Ok(inner.rebind(local)));
         async move { moved.await.map_err(RebindError::Native)? }
     }
@@ -267,7 +271,7 @@ impl Connection {
     /// ([`ClientAuth`](crate::ClientAuth)) and the client has some. They were believed before there was a connection. In a
     /// [resumed](Self::session_resumed) session they are those of the full handshake before.
     pub fn peer_identity(&self) -> Option<PeerIdentity> {
-        self.instance.inner().peer_identity()
+        self.inner().peer_identity()
     }
 
     /// What the TLS handshake settled, taken when it was done (`QUIC_PARAM_TLS_HANDSHAKE_INFO`); `None` if MsQuic did not
@@ -313,7 +317,7 @@ impl Connection {
     ///
     /// Dropping the future only ends the wait.
     pub fn stats(&self) -> impl Future<Output = Result<ConnectionStats, NativeError>> + Send + Sync + use<> {
-        let inner = self.instance.inner().clone();
+        let inner = self.inner().clone();
         background::ask(move || Ok(ConnectionStats::new(&inner.parameter()?, &inner.parameter()?)))
     }
 
@@ -353,31 +357,31 @@ impl Connection {
     ///
     /// Dropping the [`LocalTask`] lets the task go on; [`LocalTask::abort`] cancels it.
     pub fn spawn_local<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> LocalTask<T> {
-        local::spawn(self.instance.inner(), future)
+        local::spawn(self.inner(), future)
     }
 
     fn connected<T>(&self, get: impl FnOnce(&state::Connected) -> Option<T>) -> Option<T> {
-        let connected = self.instance.inner().lock().connected()?;
+        let connected = self.inner().lock().connected()?;
         get(&connected)
     }
 
     fn open(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, OpenError> {
-        open_stream(&self.instance, bidirectional, false)
+        open_stream(&self.0.instance, bidirectional, false)
     }
 
     /// Opens a stream whose data may go out before the handshake is done.
     pub(crate) fn open_early(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, OpenError> {
-        open_stream(&self.instance, bidirectional, true)
+        open_stream(&self.0.instance, bidirectional, true)
     }
 
     /// What the connection's parts share.
     pub(crate) fn inner(&self) -> &Arc<ConnectionInner> {
-        self.instance.inner()
+        self.0.instance.inner()
     }
 
     async fn accept(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, ConnectionError> {
-        let stream = wait_for(Accept { inner: self.instance.inner(), bidirectional }).await?;
-        stream.accepted_by(&self.instance);
+        let stream = wait_for(Accept { inner: self.inner(), bidirectional }).await?;
+        stream.accepted_by(&self.0.instance);
         Ok(stream)
     }
 }

@@ -327,13 +327,13 @@ impl SendStream {
         self.instance.id()
     }
 
-    /// A number for logs that names this stream among all that are open, also before it has an [`id`](Self::id).
+    /// A number for logs that names this stream among all that are held, also before it has an [`id`](Self::id).
     pub fn debug_id(&self) -> usize {
         self.instance.debug_id()
     }
 
-    /// What has kept this stream's data from going out, as of now (`QUIC_PARAM_STREAM_STATISTICS`); `None` before it has
-    /// started.
+    /// What has kept this stream's data from going out, as of now or of the stream's end (`QUIC_PARAM_STREAM_STATISTICS`);
+    /// `None` before it has started.
     ///
     /// MsQuic answers on the connection's worker and blocks whoever asks until then, so Sendstream's background thread
     /// asks, at once, and the future waits. That thread has one question at a time: ask once in a while, not per send.
@@ -347,7 +347,7 @@ impl SendStream {
     /// Dropping the future only ends the wait.
     pub fn stats(&self) -> impl Future<Output = Result<Option<SendStreamStats>, NativeError>> + Send + Sync + use<> {
         let instance = self.instance.clone();
-        background::ask(move || match instance.parameter() {
+        background::ask(move || match instance.stats() {
             Ok(stats) => Ok(Some(SendStreamStats::new(&stats))),
             Err(NativeError::INVALID_STATE) => Ok(None),
             Err(status) => Err(status),

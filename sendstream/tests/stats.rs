@@ -121,6 +121,26 @@ fn a_stream_tells_what_blocks_it_once_it_has_started() {
 }
 
 #[test]
+fn a_stream_tells_what_blocked_it_also_when_it_is_over() {
+    run(async {
+        let none = TransportConfig { max_concurrent_uni_streams: 1, ..Default::default() };
+        let pair = Pair::with(TransportConfig::default(), none).await;
+        let mut first = pair.client.open_uni().unwrap();
+        first.send("x").await.unwrap();
+        let mut second = pair.client.open_uni().unwrap();
+        drop(second.finish_with("y"));
+        while second.stats().await.unwrap().expect("it has started").blocked_by_stream_limit == Duration::ZERO {}
+        first.finished().await.unwrap();
+        drop(pair.server.accept_uni().await.unwrap().read_to_end(1).await.unwrap());
+        second.finished().await.unwrap();
+        let stats = second.stats().await.unwrap().expect("it has started");
+        assert!(stats.blocked_by_stream_limit > Duration::ZERO, "{stats:?}");
+        drop((first, second));
+        pair.end().await;
+    });
+}
+
+#[test]
 fn the_process_counts_its_connections() {
     run(async {
         let before = counters().unwrap();

@@ -38,8 +38,8 @@ pub(crate) struct Acceptance {
 }
 
 impl Acceptance {
-    pub(crate) fn new(inner: Arc<ConnectionInner>) -> Arc<Self> {
-        Arc::new(Self { inner })
+    pub(crate) fn new(inner: Arc<ConnectionInner>) -> Self {
+        Self { inner }
     }
 }
 

@@ -36,6 +36,8 @@ use crate::{
 #[derive(Default)]
 pub(crate) struct LocalTasks {
     queue: Mutex<Queue>,
+    /// Whether there has ever been one: without, a callback has no turn to take. Written under the lock.
+    in_use: AtomicBool,
     /// Whether `Queue::ready` has any. Written under the lock, and read without it once per event.
     any_ready: AtomicBool,
     /// Whether a turn is under way, which will look at `any_ready` after it took this back. Written by the worker only, so
@@ -182,6 +184,7 @@ pub(crate) fn spawn<T: Send + 'static>(
     let over = Over { connection: weak, key: entry.key() };
     let (runnable, task) = async_task::spawn(guarded(Contained::new(Box::pin(future)), over), schedule);
     entry.insert(runnable.waker());
+    tasks.in_use.store(true, Ordering::Relaxed);
     drop(queue);
     runnable.schedule();
     LocalTask::new(task)
@@ -239,12 +242,16 @@ thread_local! {
 impl Turn {
     /// Begins one, at the beginning of a callback.
     pub(crate) fn begin(connection: &Arc<ConnectionInner>) -> Self {
-        let attended = &connection.local_tasks().attended;
-        let attends = !attended.load(Ordering::Relaxed);
+        let tasks = connection.local_tasks();
+        let outer = CURRENT.replace(Arc::as_ptr(connection));
+        // The first task of all may have been spawned inside of the callback that this one is inside of.
+        let attends = tasks.in_use.load(Ordering::Relaxed)
+            && outer != Arc::as_ptr(connection)
+            && !tasks.attended.load(Ordering::Relaxed);
         if attends {
-            attended.store(true, Ordering::Relaxed);
+            tasks.attended.store(true, Ordering::Relaxed);
         }
-        Self { outer: CURRENT.replace(Arc::as_ptr(connection)), attends }
+        Self { outer, attends }
     }
 
     /// Begins the one that the worker was nudged for.
@@ -258,25 +265,28 @@ impl Turn {
         CURRENT.get() == Arc::as_ptr(connection)
     }
 
-    /// What [`Self::end`] needs, if there is anything to poll; otherwise this was the end.
+    /// Whether its end may poll tasks.
+    pub(crate) fn attends(&self) -> bool {
+        self.attends
+    }
+
+    /// What [`Self::end`] needs, if there is anything to poll.
     pub(crate) fn rest(&self, connection: &Arc<ConnectionInner>) -> Option<Arc<ConnectionInner>> {
         let tasks = connection.local_tasks();
-        if !self.attends || (!tasks.any_ready.load(Ordering::Relaxed) && tasks.leave()) {
-            CURRENT.set(self.outer);
-            return None;
-        }
-        Some(connection.clone())
+        let over = !self.attends || (!tasks.any_ready.load(Ordering::Relaxed) && tasks.leave());
+        (!over).then(|| connection.clone())
     }
 
     /// Polls the tasks that were woken. Nothing that they may let go of may be borrowed meanwhile.
     pub(crate) fn end(self, rest: Option<Arc<ConnectionInner>>) {
-        let Some(connection) = rest else { return };
-        contain("a connection's tasks", || {
-            if connection.local_tasks().run_ready() {
-                connection.nudge();
-            }
-            drop(connection);
-        });
+        if let Some(connection) = rest {
+            contain("a connection's tasks", || {
+                if connection.local_tasks().run_ready() {
+                    connection.nudge();
+                }
+                drop(connection);
+            });
+        }
         CURRENT.set(self.outer);
     }
 }

@@ -408,6 +408,9 @@ impl ConnectionInnerExclusive {
         }
         let queue = self.accept_queue(bidirectional);
         let accepted_slowly = queue.streams.len() >= WAITING_AT_EASE;
+        if accepted_slowly {
+            stream.keep_handle();
+        }
         let mut wakeups = Wakeups::none();
         queue.streams.push_back(stream);
         queue.waiters.take_into(&mut wakeups);

@@ -5,7 +5,7 @@ use std::{
     ffi::c_void,
     ptr::NonNull,
     slice,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -34,12 +34,21 @@ pub(crate) struct StreamInnerShared {
     /// The stream's id, `NO_ID` until it has one. Written once: by `handle_event_start_complete`, or at birth for a
     /// stream of the peer's.
     id: AtomicU64,
+    /// Whether MsQuic is done with the stream. Written by: `handle_event_shutdown_complete`.
+    over: AtomicU8,
     /// The stream in logs. Never written.
     span: Span,
 }
 
 /// No stream has this id: ids have 62 bits.
 const NO_ID: u64 = u64::MAX;
+
+/// MsQuic has more to say about the stream.
+const NOT_OVER: u8 = 0;
+/// The stream is over, and something that MsQuic lent is out, or may still be read.
+const OVER_AND_LENT: u8 = 1;
+/// The stream is over, and MsQuic has lent nothing.
+const OVER: u8 = 2;
 
 /// What a stream's events ask about its connection, on the worker.
 pub(crate) trait Surroundings {
@@ -69,7 +78,7 @@ const PENDING: Next = Next::Return((-2i32).cast_unsigned());
 impl StreamInner {
     /// A stream in `exclusive`'s state; `id` is known at birth for a stream of the peer's.
     pub(crate) fn new(exclusive: StreamInnerExclusive, id: Option<u64>, span: Span) -> Self {
-        let shared = StreamInnerShared { id: AtomicU64::new(id.unwrap_or(NO_ID)), span };
+        let shared = StreamInnerShared { id: AtomicU64::new(id.unwrap_or(NO_ID)), over: AtomicU8::new(NOT_OVER), span };
         Self { exclusive: Lock::new(exclusive), shared }
     }
 
@@ -86,6 +95,16 @@ impl StreamInner {
     /// How far the stream has come, when nobody else can look.
     pub(crate) fn state(&mut self) -> StreamState {
         self.exclusive.get_mut().state()
+    }
+
+    /// Whether MsQuic is done with the stream, so that there is nothing left to tell it.
+    pub(crate) fn is_over(&self) -> bool {
+        self.shared.over.load(Ordering::Acquire) != NOT_OVER
+    }
+
+    /// Whether the stream was over when nothing was lent, so that nothing ever will be.
+    pub(crate) fn is_over_and_unlent(&self) -> bool {
+        self.shared.over.load(Ordering::Acquire) == OVER
     }
 
     /// The stream's id, once it has one.
@@ -243,7 +262,12 @@ impl StreamInner {
 
     /// QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE: both halves are over; `lost` if that is because the connection is.
     pub(crate) fn handle_event_shutdown_complete(&self, lost: Option<ConnectionError>) -> Next {
-        self.apply(|state| state.on_shutdown_complete(lost));
+        let (wakeups, lent) = {
+            let mut state = self.lock();
+            (state.on_shutdown_complete(lost), state.recv().has_lent())
+        };
+        self.shared.over.store(if lent { OVER_AND_LENT } else { OVER }, Ordering::Release);
+        wakeups.wake();
         tracing::debug!(parent: self.span(), "over");
         Next::Release
     }

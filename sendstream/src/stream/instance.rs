@@ -1,6 +1,7 @@
 //! [`StreamInstance`]: the owner of one open MsQuic stream handle, and the only place that calls MsQuic's stream API: its
 //! life and its callback here, what each half does in `sending` and `receiving`.
 
+mod handle;
 mod receiving;
 mod sending;
 
@@ -8,8 +9,8 @@ use std::{
     ffi::c_void,
     ptr,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, AtomicU16, Ordering},
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering},
     },
 };
 
@@ -20,14 +21,10 @@ use crate::{
     connection::{inner::ConnectionInner, instance::ConnectionInstance, local::Turn},
     error::{ConnectionError, NativeError},
     foreign::contain,
-    native::{
-        api::call,
-        background,
-        handle::Handle,
-        parameter::{self, Parameter},
-    },
+    native::{api::call, background, handle::Handle, parameter},
     stream::{
         inner::{Next, StreamInner},
+        instance::handle::StreamHandle,
         recv_state::StreamRecv,
         state::{Refusal, StreamInnerExclusive, StreamState},
     },
@@ -36,17 +33,19 @@ use crate::{
 
 pub(crate) use receiving::Loan;
 
-/// One open stream. The user's halves share it, and so does MsQuic from the start until SHUTDOWN_COMPLETE; whoever lets
-/// go last closes the handle.
+/// One open stream. The user's halves share it, and so does MsQuic from the start until SHUTDOWN_COMPLETE.
 ///
-/// That makes closing cheap and safe wherever it happens: after SHUTDOWN_COMPLETE `StreamClose` only queues (or runs in
-/// place, on the worker), and a stream that never started closes through [`close_unstarted`].
+/// The handle is closed in SHUTDOWN_COMPLETE, unless somebody has yet to read what MsQuic lent: then by whoever lets go last.
+/// Either is cheap: after SHUTDOWN_COMPLETE `StreamClose` only queues (or runs in place, on the worker), and a stream that
+/// never started closes through [`close_unstarted`].
 #[derive(Debug)]
 pub(crate) struct StreamInstance {
-    handle: Handle,
+    handle: StreamHandle,
     inner: StreamInner,
     /// Whether there are two halves.
     bidirectional: bool,
+    /// Whether this side sends on it.
+    sends: bool,
     /// How many of the user's halves are left. Written by the user only.
     halves: AtomicU8,
     /// Whether what is sent on it may go out in 0-RTT packets.
@@ -55,6 +54,10 @@ pub(crate) struct StreamInstance {
     began_early: bool,
     /// The priority that was last asked for. Written by the user only.
     priority: AtomicU16,
+    /// Whether the handle stays open until nobody holds the stream any more. Written by PEER_STREAM_STARTED.
+    keeps_handle: AtomicBool,
+    /// Its numbers when its handle was closed. Written by SHUTDOWN_COMPLETE.
+    final_stats: OnceLock<sys::QUIC_STREAM_STATISTICS>,
     /// Keeps the connection up until the stream is over, so that finished data is still delivered after the last
     /// `Connection` value was dropped. Empty for a stream of the peer's that nobody accepted, and after
     /// SHUTDOWN_COMPLETE.
@@ -93,13 +96,16 @@ impl StreamInstance {
         let mut state = StreamInnerExclusive::local(recv, connection_inner.fixed_send_window());
         state.set_buffered(connection_inner.send_buffering());
         let instance = Arc::new(Self {
-            handle: Handle::new(handle),
+            handle: StreamHandle::new(handle),
             inner: StreamInner::new(state, None, span(connection_inner, bidirectional, "this side", None)),
             bidirectional,
+            sends: true,
             halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
             sends_early: early,
             began_early: false,
             priority: AtomicU16::new(DEFAULT_PRIORITY),
+            keeps_handle: AtomicBool::new(false),
+            final_stats: OnceLock::new(),
             connection: Mutex::new(Some(connection.clone())),
             connection_inner: connection_inner.clone(),
         });
@@ -125,13 +131,16 @@ impl StreamInstance {
         // SAFETY: as the caller promises; on the connection's worker a parameter call runs in place.
         let id = unsafe { stream_id(handle) };
         let instance = Arc::new(Self {
-            handle: Handle::new(handle),
+            handle: StreamHandle::new(handle),
             inner: StreamInner::new(state, id, span(connection_inner, bidirectional, "the peer", id)),
             bidirectional,
+            sends: bidirectional,
             halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
             sends_early: false,
             began_early: early,
             priority: AtomicU16::new(DEFAULT_PRIORITY),
+            keeps_handle: AtomicBool::new(false),
+            final_stats: OnceLock::new(),
             connection: Mutex::default(),
             connection_inner: connection_inner.clone(),
         });
@@ -144,6 +153,12 @@ impl StreamInstance {
     /// Whether the peer began it in a 0-RTT packet.
     pub(crate) fn began_early(&self) -> bool {
         self.began_early
+    }
+
+    /// Keeps the handle open until nobody holds the stream any more, for a stream that counts against the peer's limit until
+    /// then.
+    pub(crate) fn keep_handle(&self) {
+        self.keeps_handle.store(true, Ordering::Relaxed);
     }
 
     /// Ties a stream of the peer's to the connection whose user accepted it.
@@ -174,9 +189,9 @@ impl StreamInstance {
 
     /// Nobody needs the connection for a stream of which no half is left and nothing is being delivered: what is to be
     /// told to the peer about it may go down with the connection.
-    fn half_dropped(&self) {
+    fn half_dropped(&self, delivering: bool) {
         let last = self.halves.fetch_sub(1, Ordering::AcqRel) == 1;
-        if last && !self.inner.lock().is_delivering() {
+        if last && !delivering {
             self.let_connection_go();
         }
     }
@@ -192,15 +207,18 @@ impl StreamInstance {
         if span.is_disabled() { self.connection_inner.span() } else { span }
     }
 
-    /// A number for logs that names this stream among all that are open, also before it has an id.
+    /// A number for logs that names this stream among all that somebody holds, also before it has an id.
     pub(crate) fn debug_id(&self) -> usize {
-        self.handle.raw() as usize
+        ptr::from_ref(self).addr()
     }
 
-    /// Asks for a parameter, which blocks but on the worker.
-    pub(crate) fn parameter<P: Parameter>(&self) -> Result<P, NativeError> {
-        // SAFETY: the handle is a stream's and open, because `self` is alive.
-        unsafe { parameter::get(self.handle.raw()) }
+    /// The stream's numbers (`QUIC_PARAM_STREAM_STATISTICS`), as of now or of its end. Asking blocks but on the worker.
+    pub(crate) fn stats(&self) -> Result<sys::QUIC_STREAM_STATISTICS, NativeError> {
+        match self.handle.enter() {
+            // SAFETY: the handle is a stream's, and open while it is in use.
+            Some(handle) => unsafe { parameter::get(handle.raw()) },
+            None => self.final_stats.get().copied().ok_or(NativeError::INVALID_STATE),
+        }
     }
 
     /// The code for whatever is given up by dropping it.
@@ -245,8 +263,9 @@ impl StreamInstance {
     /// `StreamShutdown`. It fails only when memory is out; then the connection goes, which MsQuic can always do: a
     /// stream that should have been reset must not stay open, nor look complete.
     fn shut_down(&self, flags: sys::QUIC_STREAM_SHUTDOWN_FLAGS, code: u64) {
-        // SAFETY: the handle is open, because `self` is alive.
-        let status = unsafe { call!(StreamShutdown(self.handle.raw(), flags, code)) };
+        let Some(handle) = self.handle.enter() else { return };
+        // SAFETY: the handle is open while it is in use.
+        let status = unsafe { call!(StreamShutdown(handle.raw(), flags, code)) };
         if let Err(error) = NativeError::check(status) {
             tracing::error!(parent: self.span(), %error, "a stream could not be shut down: closing its connection");
             self.connection_inner.close(code);
@@ -256,6 +275,20 @@ impl StreamInstance {
     /// Ends both halves now, whatever they were doing: SHUTDOWN_COMPLETE follows at once.
     fn shut_down_immediately(&self) {
         self.shut_down(IMMEDIATELY, self.drop_error_code());
+    }
+
+    /// Closes the handle in SHUTDOWN_COMPLETE, unless something that was lent is out, or may still be read.
+    fn close_handle(&self) {
+        if self.keeps_handle.load(Ordering::Relaxed) || !self.inner.is_over_and_unlent() {
+            return;
+        }
+        if self.sends
+            && let Ok(stats) = self.stats()
+        {
+            let _ = self.final_stats.set(stats);
+        }
+        // SAFETY: this is SHUTDOWN_COMPLETE, after which nothing more is lent, and nothing that was is left.
+        unsafe { self.handle.close() };
     }
 
     /// Gives MsQuic the reference that SHUTDOWN_COMPLETE brings back.
@@ -276,12 +309,14 @@ impl Drop for StreamInstance {
     fn drop(&mut self) {
         let state = self.inner.state();
         match state {
-            StreamState::Open | StreamState::Refused => close_unstarted(self.handle, self.connection_inner.clone()),
+            StreamState::Open | StreamState::Refused => {
+                close_unstarted(self.handle.unstarted(), self.connection_inner.clone());
+            }
             // MsQuic's own reference is gone, so SHUTDOWN_COMPLETE was delivered.
             StreamState::Starting | StreamState::Blocked | StreamState::Started | StreamState::ShutdownComplete => {
                 debug_assert_eq!(state, StreamState::ShutdownComplete);
-                // SAFETY: this is the only close of this handle, and nobody else can hold the instance any more.
-                unsafe { call!(StreamClose(self.handle.raw())) };
+                // SAFETY: nobody else can hold the instance any more, and whoever has something that was lent holds it.
+                unsafe { self.handle.close() };
             }
         }
     }
@@ -338,18 +373,19 @@ unsafe extern "C" fn stream_callback(
         turn.end(rest);
         return status;
     }
-    // The instance may go now, and its connection is asked for what is left of the turn.
-    let connection = instance.connection_inner.clone();
+    // The instance may go now, and its connection is asked for what is left of the turn, if anything can be.
+    let connection = turn.attends().then(|| instance.connection_inner.clone());
     if next == Next::ShutDown {
         // It wakes only where it has to close the connection.
         contain("a stream's shutdown", || instance.shut_down_immediately());
     } else {
         // SAFETY: this is the reference that MsQuic was lent, and SHUTDOWN_COMPLETE is its last event.
         let instance = unsafe { Arc::from_raw(context) };
+        contain("a stream's end", || instance.close_handle());
         contain("a stream's end", || instance.let_connection_go());
         contain("a stream's close", || drop(instance));
     }
-    let rest = turn.rest(&connection);
+    let rest = connection.as_ref().and_then(|connection| turn.rest(connection));
     turn.end(rest);
     contain("a connection's close", || drop(connection));
     0

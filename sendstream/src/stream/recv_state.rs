@@ -21,9 +21,9 @@ use crate::{
 pub(crate) struct StreamRecv {
     state: StreamRecvState,
     /// Received and not handed out, in stream order.
-    unread: VecDeque<Lent>,
+    unread: Queue<Lent>,
     /// Handed out, in stream order; the front is number `handed_base`.
-    handed: VecDeque<Handed>,
+    handed: Queue<Handed>,
     handed_base: u64,
     /// The task in `read_chunk` and its kin.
     read_waiter: Waiter,
@@ -78,8 +78,8 @@ impl StreamRecv {
     fn new(state: StreamRecvState) -> Self {
         Self {
             state,
-            unread: VecDeque::new(),
-            handed: VecDeque::new(),
+            unread: Queue::default(),
+            handed: Queue::default(),
             handed_base: 0,
             read_waiter: Waiter::default(),
             reset_waiters: Waiters::default(),
@@ -126,13 +126,18 @@ impl StreamRecv {
     #[must_use]
     pub(crate) fn give_back(&mut self, number: u64) -> u64 {
         let index = (number - self.handed_base) as usize;
-        self.handed[index].returned = true;
+        self.handed.get_mut(index).expect("what is given back was handed out").returned = true;
         let mut bytes = 0;
         while self.handed.front().is_some_and(|handed| handed.returned) {
             bytes += self.handed.pop_front().map_or(0, |handed| handed.bytes);
             self.handed_base += 1;
         }
         bytes
+    }
+
+    /// Whether anything that MsQuic lent is out, or may still be handed out.
+    pub(crate) fn has_lent(&self) -> bool {
+        !self.unread.is_empty() || !self.handed.is_empty()
     }
 
     /// Stops reading with `code`. The first result is true when the peer must be told, or MsQuic be given back what was not
@@ -195,7 +200,7 @@ impl StreamRecv {
         if !self.is_open() {
             return Wakeups::none();
         }
-        self.unread.extend(pieces.filter(|piece| piece.len() > 0));
+        pieces.filter(|piece| piece.len() > 0).for_each(|piece| self.unread.push_back(piece));
         if fin {
             return self.on_fin();
         }
@@ -248,6 +253,63 @@ impl StreamRecv {
         self.read_waiter.take_into(&mut wakeups);
         self.reset_waiters.take_into(&mut wakeups);
         wakeups
+    }
+}
+
+/// A queue that needs no allocation while it holds at most one: all that a stream of one message ever has.
+#[derive(Debug)]
+struct Queue<T> {
+    /// The front; where there is none, `rest` is empty.
+    first: Option<T>,
+    rest: VecDeque<T>,
+}
+
+impl<T> Default for Queue<T> {
+    fn default() -> Self {
+        Self { first: None, rest: VecDeque::new() }
+    }
+}
+
+impl<T> Queue<T> {
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.rest.len()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn front(&self) -> Option<&T> {
+        self.first.as_ref()
+    }
+
+    fn front_mut(&mut self) -> Option<&mut T> {
+        self.first.as_mut()
+    }
+
+    fn get_mut(&mut self, index: usize) -> Option<&mut T> {
+        match index.checked_sub(1) {
+            None => self.first.as_mut(),
+            Some(index) => self.rest.get_mut(index),
+        }
+    }
+
+    fn push_back(&mut self, item: T) {
+        if self.first.is_none() {
+            self.first = Some(item);
+        } else {
+            self.rest.push_back(item);
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<T> {
+        let next = self.rest.pop_front();
+        std::mem::replace(&mut self.first, next)
+    }
+
+    fn clear(&mut self) {
+        self.first = None;
+        self.rest.clear();
     }
 }
 

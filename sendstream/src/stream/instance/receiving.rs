@@ -54,20 +54,29 @@ impl StreamInstance {
             let mut state = self.inner.lock();
             (state.recv().give_back(number), state.is_live())
         };
-        if bytes > 0 && live {
-            // SAFETY: the handle is open, because `self` is alive; these bytes were lent, are the first of those that
-            // were, and no piece of them is still out.
-            unsafe { call!(StreamReceiveComplete(self.handle.raw(), bytes)) };
+        if bytes > 0
+            && live
+            && let Some(handle) = self.handle.enter()
+        {
+            // SAFETY: the handle is open while it is in use; these bytes were lent, are the first of those that were, and no
+            // piece of them is still out.
+            unsafe { call!(StreamReceiveComplete(handle.raw(), bytes)) };
         }
     }
 
     /// STOP_SENDING with `code`; what was not read is given up.
     pub(crate) fn stop(&self, code: u64) -> Result<(), CodeOutOfRange> {
         check_code(code)?;
-        let (tell, wakeups) = {
+        self.stop_checked(code);
+        Ok(())
+    }
+
+    /// [`Self::stop`] with a code that fits. Whether the other half has something under way that must arrive.
+    fn stop_checked(&self, code: u64) -> bool {
+        let (tell, delivering, wakeups) = {
             let mut state = self.inner.lock();
             let (tell, wakeups) = state.recv().begin_stop(code);
-            (tell && state.is_live(), wakeups)
+            (tell && state.is_live(), state.is_delivering(), wakeups)
         };
         if tell {
             self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_RECEIVE, code);
@@ -76,19 +85,21 @@ impl StreamInstance {
         if tell {
             tracing::debug!(parent: self.inner.span(), code, "stop");
         }
-        Ok(())
+        delivering
     }
 
     /// What dropping the receive half means: the peer need not go on.
     pub(crate) fn drop_recv(&self) {
-        contain("a waker", || self.stop_dropped());
-        self.half_dropped();
+        if self.inner.is_over() {
+            return;
+        }
+        let stopped = contain("a waker", || self.stop_checked(self.drop_error_code()));
+        self.half_dropped(stopped.unwrap_or_else(|| self.inner.lock().is_delivering()));
     }
 
-    /// [`Self::stop`] with the code for what is given up.
+    /// [`Self::stop`] with the code for what is given up, which the configuration has checked.
     pub(crate) fn stop_dropped(&self) {
-        // The configuration has checked the code.
-        let _ = self.stop(self.drop_error_code());
+        self.stop_checked(self.drop_error_code());
     }
 }
 
@@ -104,7 +115,7 @@ impl Deref for Loan {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: this piece is given back by `drop` only, and the instance in `self` keeps the stream's handle open.
+        // SAFETY: this piece is given back by `drop` only, and until then the instance in `self` keeps the handle open.
         unsafe { self.lent.as_slice() }
     }
 }

@@ -42,9 +42,10 @@ impl StreamInstance {
     /// `StreamStart`.
     fn native_start(self: &Arc<Self>, flags: sys::QUIC_STREAM_START_FLAGS) -> Result<(), NativeError> {
         self.check_connection()?;
+        let handle = self.handle.enter().ok_or(NativeError::INVALID_STATE)?;
         self.lend_reference();
-        // SAFETY: the handle is open, because `self` is alive.
-        let status = unsafe { call!(StreamStart(self.handle.raw(), flags)) };
+        // SAFETY: the handle is open while it is in use.
+        let status = unsafe { call!(StreamStart(handle.raw(), flags)) };
         NativeError::check(status).inspect_err(|_| {
             // SAFETY: lent just above; MsQuic refused, so it will not bring an event that gives it back.
             unsafe { self.take_reference_back() };
@@ -141,22 +142,22 @@ impl StreamInstance {
     /// `StreamSend`. What it accepts is taken out of `payload`; what it refuses stays there, because its owner's destructor
     /// is foreign code, which must not run before the refusal is recorded.
     fn native_send(self: &Arc<Self>, payload: &mut Payload, flags: sys::QUIC_SEND_FLAGS) -> Result<(), NativeError> {
+        let handle = self.handle.enter().ok_or(NativeError::INVALID_STATE)?;
         let starts = flags & sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_START != 0;
         if starts {
             self.check_connection()?;
             self.lend_reference();
         }
         let status = if payload.is_empty() {
-            // SAFETY: the handle is open, because `self` is alive; a bare FIN has no buffers.
-            unsafe { call!(StreamSend(self.handle.raw(), ptr::null(), 0, flags, ptr::null_mut())) }
+            // SAFETY: the handle is open while it is in use; a bare FIN has no buffers.
+            unsafe { call!(StreamSend(handle.raw(), ptr::null(), 0, flags, ptr::null_mut())) }
         } else {
             let buffer = Buffer::new(mem::replace(payload, Payload::empty()));
             let (buffers, count) = (buffer.get_buffers().as_ptr(), buffer.get_buffers().len() as u32);
             let context = buffer.into_raw();
             // SAFETY: the handle is open; the descriptors and the bytes live in the buffer behind `context`, untouched
             // until SEND_COMPLETE brings it back, or until the failure below.
-            let status =
-                unsafe { call!(StreamSend(self.handle.raw(), buffers, count, flags, context.as_ptr().cast())) };
+            let status = unsafe { call!(StreamSend(handle.raw(), buffers, count, flags, context.as_ptr().cast())) };
             if NativeError::check(status).is_err() {
                 // SAFETY: `context` came from `into_raw` just above, and a refused send brings no SEND_COMPLETE.
                 *payload = unsafe { Buffer::from_raw(context) }.into_payload();
@@ -236,12 +237,18 @@ impl StreamInstance {
 
     /// What dropping the send half means: a truncated stream must not look complete.
     pub(crate) fn drop_send(&self) {
-        let unfinished = self.inner.lock().is_unfinished();
+        if self.inner.is_over() {
+            return;
+        }
+        let (unfinished, delivering) = {
+            let state = self.inner.lock();
+            (state.is_unfinished(), state.is_delivering())
+        };
         if unfinished {
             // The state may just have become final; then there is nothing to reset.
             contain("a waker", || self.abort(self.drop_error_code()));
         }
-        self.half_dropped();
+        self.half_dropped(delivering);
     }
 
     /// `SetParam(QUIC_PARAM_STREAM_PRIORITY)`, which blocks until the worker has run it: on the background thread.
@@ -249,10 +256,11 @@ impl StreamInstance {
         self.priority.store(priority, Ordering::Relaxed);
         let instance = self.clone();
         background::run(move || {
-            // SAFETY: the handle is open, because `instance` is alive; the parameter is a `uint16_t`.
+            let Some(handle) = instance.handle.enter() else { return };
+            // SAFETY: the handle is open while it is in use; the parameter is a `uint16_t`.
             let status = unsafe {
                 call!(SetParam(
-                    instance.handle.raw(),
+                    handle.raw(),
                     sys::QUIC_PARAM_STREAM_PRIORITY,
                     size_of::<u16>() as u32,
                     (&raw const priority).cast(),

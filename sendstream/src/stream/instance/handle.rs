@@ -1,0 +1,74 @@
+//! [`StreamHandle`]: the handle of one stream, which is closed on the connection's worker as soon as MsQuic is done with the
+//! stream, where that is possible: closing elsewhere hands an operation over to the worker, and keeps the native stream's
+//! memory until then.
+//!
+//! Whoever calls MsQuic with the handle holds an [`InUse`] meanwhile. A close that finds one leaves it to the last.
+
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use sendstream_sys as sys;
+
+use crate::native::{api::call, handle::Handle};
+
+/// A stream's handle.
+#[derive(Debug)]
+pub(super) struct StreamHandle {
+    handle: Handle,
+    /// How many use it, and `CLOSED` once it is closed to those who come.
+    uses: AtomicU32,
+}
+
+/// The right to call MsQuic with the handle.
+#[derive(Debug)]
+pub(super) struct InUse<'a>(&'a StreamHandle);
+
+const CLOSED: u32 = 1 << 31;
+
+impl StreamHandle {
+    /// Takes over an open handle.
+    pub(super) fn new(handle: sys::HQUIC) -> Self {
+        Self { handle: Handle::new(handle), uses: AtomicU32::new(0) }
+    }
+
+    /// Keeps the handle open for as long as the result lives; `None` once it is closed.
+    pub(super) fn enter(&self) -> Option<InUse<'_>> {
+        let count = |uses| (uses & CLOSED == 0).then(|| uses + 1);
+        self.uses.fetch_update(Ordering::Acquire, Ordering::Relaxed, count).ok().map(|_| InUse(self))
+    }
+
+    /// `StreamClose`, now or when the last use ends. It does not wait: MsQuic closes such a stream in place on the worker,
+    /// and queues it elsewhere.
+    ///
+    /// # Safety
+    ///
+    /// The stream's SHUTDOWN_COMPLETE has come, and nothing that RECEIVE lent will be looked at any more.
+    pub(super) unsafe fn close(&self) {
+        let before = self.uses.fetch_or(CLOSED, Ordering::AcqRel);
+        if before == 0 {
+            // SAFETY: the flag was not set, so nobody has closed it, and nobody uses it nor will.
+            unsafe { call!(StreamClose(self.handle.raw())) };
+        }
+    }
+
+    /// The handle of a stream that never started, for whoever closes it in another way.
+    pub(super) fn unstarted(&mut self) -> Handle {
+        debug_assert_eq!(*self.uses.get_mut(), 0);
+        self.handle
+    }
+}
+
+impl InUse<'_> {
+    pub(super) fn raw(&self) -> sys::HQUIC {
+        self.0.handle.raw()
+    }
+}
+
+impl Drop for InUse<'_> {
+    fn drop(&mut self) {
+        if self.0.uses.fetch_sub(1, Ordering::Release) == CLOSED | 1 {
+            fence(Ordering::Acquire);
+            // SAFETY: `close` was called, found this use, and left the close to it; as the last one, nobody uses the handle.
+            unsafe { call!(StreamClose(self.0.handle.raw())) };
+        }
+    }
+}
