@@ -85,7 +85,7 @@ async fn answer(connection: Connection) -> Answer {
     drop(send.finish_with("go"));
     match recv.read_to_end(100).await.as_deref() {
         Ok(b"acknowledged") => Answer::GoesOn,
-        Ok(b"lost") => Answer::Dropped,
+        Ok(b"dropped") => Answer::Dropped,
         Ok(said) => panic!("{said:?}"),
         Err(_) => Answer::of(&connection.closed().await),
     }

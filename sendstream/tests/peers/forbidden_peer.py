@@ -8,7 +8,7 @@ FRAMES go, in hexadecimal: `initial`, `handshake` or `application`. RESERVED is 
 byte are set to, for `application` alone. A server prints "set " when the next connection is to be that one.
 
 In the spaces of the handshake the frames come before the handshake's own. Those of the application come alone in a
-packet, once the other side has asked on a stream that it opened; the answer on that stream is "acknowledged" or "lost",
+packet, once the other side has asked on a stream that it opened; the answer on that stream is "acknowledged" or "dropped",
 whichever became of the packet. When the other side closes, "closed transport CODE" or "closed application CODE" is printed.
 
 The process ends when its standard input does.
@@ -23,8 +23,7 @@ from aioquic.asyncio import QuicConnectionProtocol, serve
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection, stream_is_client_initiated
 from aioquic.quic.events import StreamDataReceived
-from aioquic.quic.packet import QuicPacketType
-from aioquic.quic.packet_builder import QuicDeliveryState, QuicSentPacket
+from aioquic.quic.packet import QuicPacketType, pull_ack_frame
 from aioquic.tls import Epoch
 
 SPACES = {"initial": Epoch.INITIAL, "handshake": Epoch.HANDSHAKE, "application": Epoch.ONE_RTT}
@@ -49,6 +48,18 @@ class Forbidden(QuicConnection):
         super().__init__(*args, **kwargs)
         self.order = Order.next
         self.on_closed = lambda: None
+        # The number of the packet that is sent by hand, and whether it was acknowledged.
+        self.number = None
+        self.acknowledged = False
+
+    def _handle_ack_frame(self, context, frame_type, buf):
+        # Not left to loss detection: packets that come in another order are lost to it, for a while.
+        begin = buf.tell()
+        ranges, _ = pull_ack_frame(buf)
+        buf.seek(begin)
+        if context.epoch == Epoch.ONE_RTT and self.number is not None and self.number in ranges:
+            self.acknowledged = True
+        super()._handle_ack_frame(context, frame_type, buf)
 
     def _handle_connection_close_frame(self, context, frame_type, buf):
         first = self._close_event is None
@@ -73,52 +84,45 @@ class Forbidden(QuicConnection):
             self.order.space = None
         super()._write_handshake(builder, epoch, now)
 
-    def forbidden_packet(self, now, on_delivery):
-        """The packet with the order's frames and nothing else; `on_delivery` is told what becomes of it."""
+    def forbidden_packet(self):
+        """The packet with the order's frames and nothing else."""
         # By hand: the builder pads what is too short. Four bytes of packet number make padding needless.
         crypto = self._cryptos[Epoch.ONE_RTT]
         first = 0x40 | self.order.reserved << 3 | crypto.key_phase << 2 | 3
-        number = self._packet_number
-        header = bytes([first]) + self._peer_cid.cid + number.to_bytes(4, "big")
-        packet = crypto.encrypt_packet(header, self.order.frames, number)
+        self.number = self._packet_number
         self._packet_number += 1
-        sent = QuicSentPacket(
-            epoch=Epoch.ONE_RTT,
-            in_flight=True,
-            is_ack_eliciting=True,
-            is_crypto_packet=False,
-            packet_number=number,
-            packet_type=QuicPacketType.ONE_RTT,
-            sent_time=now,
-            sent_bytes=len(packet),
-            delivery_handlers=[(on_delivery, ())],
-        )
-        self._loss.on_packet_sent(packet=sent, space=self._spaces[Epoch.ONE_RTT])
-        return packet
+        header = bytes([first]) + self._peer_cid.cid + self.number.to_bytes(4, "big")
+        return crypto.encrypt_packet(header, self.order.frames, self.number)
 
 
 class Peer(QuicConnectionProtocol):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.closed = asyncio.Event()
-        self._quic.on_closed = self.closed.set
+        self.forbidding = None
+        self._quic.on_closed = self.on_closed
+
+    def on_closed(self):
+        self.closed.set()
+        if self.forbidding is not None:
+            # Nobody is told any more that no ping comes back.
+            self._ping_waiters.clear()
+            self.forbidding.cancel()
 
     def quic_event_received(self, event):
         # Bidirectional; on the other one there is nothing to be answered.
         if isinstance(event, StreamDataReceived) and event.stream_id % 4 < 2 and event.end_stream:
-            self.forbid(event.stream_id)
+            self.forbidding = asyncio.ensure_future(self.forbid(event.stream_id))
 
-    def forbid(self, stream_id):
-        def delivered(state):
-            answer = b"acknowledged" if state == QuicDeliveryState.ACKED else b"lost"
-            self._quic.send_stream_data(stream_id, answer, end_stream=True)
-
+    async def forbid(self, stream_id):
         # What is due goes first: connection ids, for one.
         self.transmit()
-        packet = self._quic.forbidden_packet(self._loop.time(), delivered)
-        self._transport.sendto(packet, self._quic._network_paths[0].addr)
-        # The acknowledgement of what comes after tells what became of it.
-        self._quic.send_ping(0)
+        self._transport.sendto(self._quic.forbidden_packet(), self._quic._network_paths[0].addr)
+        # Who acknowledges a packet acknowledges those that came before it. The first may have overtaken the forbidden one.
+        for _ in range(3):
+            await self.ping()
+        answer = b"acknowledged" if self._quic.acknowledged else b"dropped"
+        self._quic.send_stream_data(stream_id, answer, end_stream=True)
         self.transmit()
 
 
