@@ -220,8 +220,8 @@ fn no() -> CertificateRefusal {
 #[test]
 fn either_side_chooses_the_cipher_suites_that_it_may_use() {
     use CipherSuite::{Aes128GcmSha256, Aes256GcmSha384, ChaCha20Poly1305Sha256};
-    let all = [Aes128GcmSha256, Aes256GcmSha384, ChaCha20Poly1305Sha256];
     run(async {
+        let all = [Aes128GcmSha256, Aes256GcmSha384, ChaCha20Poly1305Sha256];
         for only in all {
             for (servers, clients) in [(&all[..], &[only][..]), (&[only], &all), (&[only], &[only])] {
                 let meeting = Meeting::with_suites(servers, clients).await;
