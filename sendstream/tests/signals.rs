@@ -6,54 +6,78 @@ mod support;
 
 use std::{
     fs, ptr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
 use sendstream::{ConnectionError, TransportConfig};
 use support::{Pair, figure, run_within};
 
+/// How many signals came.
+static CAME: AtomicUsize = AtomicUsize::new(0);
+
 #[test]
 fn a_connection_times_out_while_every_thread_gets_signals_all_the_time() {
-    extern "C" fn nothing(_: libc::c_int) {}
-    // SAFETY: all-zero is a valid `sigaction`, and the handler that is put into it does nothing, which every signal may.
+    extern "C" fn count(_: libc::c_int) {
+        CAME.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: all-zero is a valid `sigaction`, and the handler that is put into it only adds to an atomic, which every signal's
+    // may.
     let installed = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+        action.sa_sigaction = count as extern "C" fn(libc::c_int) as libc::sighandler_t;
         libc::sigaction(libc::SIGUSR1, &action, ptr::null_mut())
     };
     assert_eq!(installed, 0);
 
     // Without the edit the connection does not time out before the signals end, which they do not.
-    run_within(Duration::from_secs(60), async {
-        let settings = TransportConfig { idle_timeout: Some(Duration::from_secs(1)), ..Default::default() };
+    run_within(Duration::from_secs(30), async {
+        let settings = TransportConfig { idle_timeout: Some(Duration::from_secs(2)), ..Default::default() };
         let pair = Pair::with(settings.clone(), settings).await;
-        let go_on = Arc::new(AtomicBool::new(true));
-        let storm = thread::spawn({
-            let go_on = Arc::clone(&go_on);
-            move || {
-                let mut sent = 0;
-                while go_on.load(Ordering::Relaxed) {
-                    for task in fs::read_dir("/proc/self/task").unwrap() {
-                        let thread: libc::pid_t = task.unwrap().file_name().to_str().unwrap().parse().unwrap();
-                        // SAFETY: the call takes three numbers, and fails where the thread has ended.
-                        unsafe { libc::syscall(libc::SYS_tgkill, std::process::id(), thread, libc::SIGUSR1) };
-                        sent += 1;
-                    }
-                    thread::sleep(Duration::from_millis(1));
-                }
-                sent
-            }
-        });
+        let threads = fs::read_dir("/proc/self/task").unwrap();
+        let storm: Vec<_> =
+            threads.map(|thread| Signals::to(thread.unwrap().file_name().to_str().unwrap().parse().unwrap())).collect();
         let closed = futures::join!(pair.client.closed(), pair.server.closed());
-        go_on.store(false, Ordering::Relaxed);
-        let sent = storm.join().unwrap();
-        figure(format_args!("{sent} signals until both sides timed out"));
         assert_eq!(closed, (ConnectionError::TimedOut, ConnectionError::TimedOut));
+        figure(format_args!(
+            "{} signals to {} threads until both sides timed out",
+            CAME.load(Ordering::Relaxed),
+            storm.len()
+        ));
+        drop(storm);
         pair.end().await;
     });
+}
+
+/// Has the kernel send SIGUSR1 to a thread every few milliseconds. However busy the machine is, no pause is long.
+struct Signals(libc::timer_t);
+
+// SAFETY: a timer's name is the whole process's.
+unsafe impl Send for Signals {}
+
+impl Signals {
+    fn to(thread: libc::pid_t) -> Self {
+        let mut timer = ptr::null_mut();
+        // SAFETY: all-zero is a valid `sigevent`, and `timer` has room for the name.
+        let made = unsafe {
+            let mut event: libc::sigevent = std::mem::zeroed();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = libc::SIGUSR1;
+            event.sigev_notify_thread_id = thread;
+            libc::timer_create(libc::CLOCK_MONOTONIC, &mut event, &mut timer)
+        };
+        assert_eq!(made, 0);
+        let every = libc::timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+        let times = libc::itimerspec { it_interval: every, it_value: every };
+        // SAFETY: the kernel has just named the timer, and the old times need not be told.
+        assert_eq!(unsafe { libc::timer_settime(timer, 0, &times, ptr::null_mut()) }, 0);
+        Self(timer)
+    }
+}
+
+impl Drop for Signals {
+    fn drop(&mut self) {
+        // SAFETY: the timer is deleted here only.
+        unsafe { libc::timer_delete(self.0) };
+    }
 }
