@@ -23,7 +23,7 @@ target = $(or $(CARGO_TARGET_DIR),target)
 host = $(shell rustc -vV | sed -n 's/^host: //p')
 
 # The tests of bad days: hostile peers, broken networks, scarce resources, and whoever uses the library wrongly.
-bad_days = empty_datagrams native_fixes signals hostile retry_flood faults stopped clock_jump resources memory_limit panics \
+bad_days = empty_datagrams native_fixes signals hostile forbidden_frames retry_flood faults stopped clock_jump resources memory_limit panics \
     exit spinner soak
 
 build: tools
@@ -49,7 +49,7 @@ test-asan: tools
 	    $(cargo) test -p sendstream --all-features --lib --test reentrancy --test drop_orders --test cancel_safety \
 	    --test send_stream --test recv_stream --test connection --test tls --test datagrams --test local_tasks --test panics --test races \
 	    --test accept --test paths --test config --test retry --test registration --test resumption --test zero_rtt \
-	    --test spinner --test hostile --test native_fixes \
+	    --test spinner --test hostile --test native_fixes --test forbidden_frames \
 	    --target $(host) --target-dir $(target)/asan -- --skip interleavings
 
 # Coverage and AddressSanitizer, which stable Rust has behind a switch. What is found to reach new code is kept in the target

@@ -9,6 +9,8 @@
 //! MsQuic ──────┘  (its context pointer, from the start until SHUTDOWN_COMPLETE)
 //! ```
 //!
+//! The handle is closed in SHUTDOWN_COMPLETE, or by the last of them where something that MsQuic lent is still out.
+//!
 //! - **`instance.rs`** calls MsQuic. A call is made without any lock: the state admits it first (`begin_*`), and hears of a
 //!   refusal afterwards (`on_*_refused`).
 //! - **`inner.rs`** is called by MsQuic. Each `handle_event_*` makes one transition of the state under the lock, drops the
