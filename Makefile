@@ -43,7 +43,8 @@ test-debug: tools
 	    --skip 4_gib --skip transfers:: --skip come_and_go
 
 # Rust and MsQuic's C under AddressSanitizer, which stable Rust has behind a switch. Documentation tests link without it,
-# and loom's own coroutines leak.
+# and loom's own coroutines leak. What is no leak .ci/lsan.supp says, also to the processes that tests start.
+test-asan: export LSAN_OPTIONS = suppressions=$(CURDIR)/.ci/lsan.supp:print_suppressions=0
 test-asan: tools
 	SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
 	    $(cargo) test -p sendstream --all-features --lib --test reentrancy --test drop_orders --test cancel_safety \
