@@ -2,8 +2,9 @@
 # make test        every test; then the library's on a MsQuic with its assertions on; then under AddressSanitizer
 # make build       the tool, as target/release/sendstream
 # make lint        formatting, clippy and the documentation; warnings are errors
-# make bench       builds the bench's programs and runs it in full: Sendstream side by side with other stacks; hours
+# make bench       builds the bench's programs and runs it in full: Sendstream side by side with other stacks; 25 minutes
 # make bench-quick the same with little data and few rounds
+# make bench-micro the library's short paths: how long they take, and how many instructions (needs valgrind)
 # make test-debug  the second third of `make test`
 # make test-asan   the last third of `make test`
 # make fuzz        every fuzz target for FUZZ_SECONDS, 60 unless set; FUZZ_TARGETS chooses some
@@ -109,6 +110,8 @@ lint:
 	for features in "" tokio futures-io metrics; do \
 	    $(cargo) clippy -p sendstream --features "$$features" --target-dir $(target)/lint -- -D warnings || exit 1; \
 	done
+	RUSTFLAGS="--cfg benching" $(cargo) clippy --locked --manifest-path bench/Cargo.toml -p bench-micro --all-targets \
+	    --target-dir $(abspath $(target))/lint/benching -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(cargo) doc --workspace --no-deps --all-features --target-dir $(target)/lint
 
 # One program per stack, in workspaces of their own below `bench`. The tables are printed, and written to target/bench/results.
@@ -117,6 +120,21 @@ bench: bench-programs
 
 bench-quick: bench-programs
 	$(bench)/main/release/bench-driver --programs $(bench) --output $(bench)/results --quick
+
+# Criterion's times, then Callgrind's counts. The latter are run by a program of exactly the version that the lock file has of the
+# library; it is built once into the target directory.
+bench-micro: export RUSTFLAGS = --cfg benching
+bench-micro: tools
+	$(cargo) bench --locked --manifest-path bench/Cargo.toml -p bench-micro --bench time --target-dir $(bench)/micro
+	if ! command -v valgrind >/dev/null; then echo "SKIPPED: the instruction counts, since there is no valgrind" >&2; \
+	elif ! test -x $(runner)/bin/gungraun-runner && \
+	    ! RUSTFLAGS= $(cargo) install --locked gungraun-runner --version $(runner_version) --root $(runner) --target-dir $(runner)/build; then \
+	    echo "SKIPPED: the instruction counts, since gungraun-runner $(runner_version) cannot be installed" >&2; \
+	else GUNGRAUN_RUNNER=$(runner)/bin/gungraun-runner \
+	    $(cargo) bench --locked --manifest-path bench/Cargo.toml -p bench-micro --bench instructions --target-dir $(bench)/micro; \
+	fi
+runner_version = $(shell sed -n '/^name = "gungraun-runner"/{n;s/^version = "\(.*\)"/\1/p}' bench/Cargo.lock)
+runner = $(bench)/gungraun-runner-$(runner_version)
 
 bench = $(abspath $(target))/bench
 bench-programs: tools
@@ -128,5 +146,5 @@ tools:
 test-tools:
 	@sh .ci/tools tests
 
-.PHONY: build demo test test-debug test-asan test-ubsan soak fuzz bench bench-quick bench-programs deny lint tools test-tools
+.PHONY: build demo test test-debug test-asan test-ubsan soak fuzz bench bench-quick bench-micro bench-programs deny lint tools test-tools
 

@@ -42,6 +42,8 @@ macro_rules! endpoint_setters {
         /// that it likes best itself; [`CipherSuite`](crate::CipherSuite) has the order. Where they have none in common the
         /// handshake fails, with TLS alert 40 (`AllowedCipherSuites` of `QUIC_CREDENTIAL_CONFIG`, RFC 8446 §4.1.1).
         ///
+        /// AES-128 comes last in that order. A side that wants it gives it alone: every peer has it (RFC 8446 §9.1).
+        ///
         /// A session is resumed only under a suite with the same hash (RFC 8446 §4.2.11).
         pub fn cipher_suites(mut self, suites: impl IntoIterator<Item = crate::CipherSuite>) -> Self {
             self.endpoint.cipher_suites = Some(suites.into_iter().collect());

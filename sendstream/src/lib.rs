@@ -96,6 +96,9 @@ mod stream;
 mod tls;
 mod waiters;
 
+#[cfg(benching)]
+#[doc(hidden)]
+pub mod benching;
 #[cfg(fuzzing)]
 #[doc(hidden)]
 pub mod fuzzing;

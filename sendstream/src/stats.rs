@@ -232,8 +232,8 @@ pub enum TlsVersion {
 
 /// A cipher suite of TLS 1.3 (RFC 8446 §B.4).
 ///
-/// Both sides like AES-256 best, then ChaCha20, then AES-128, as MsQuic has it. AES-128 is what every peer has (RFC 8446 §9.1), and
-/// what costs the least where the processor has instructions for AES. [`ClientBuilder::cipher_suites`](crate::ClientBuilder::cipher_suites) and
+/// Both sides like AES-256 best, then ChaCha20, then AES-128, as MsQuic has it. AES-128 costs the least where the processor has
+/// instructions for AES, ChaCha20 where it has none. [`ClientBuilder::cipher_suites`](crate::ClientBuilder::cipher_suites) and
 /// [`ServerBuilder::cipher_suites`](crate::ServerBuilder::cipher_suites) keep a side to some of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
