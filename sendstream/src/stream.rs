@@ -9,7 +9,8 @@
 //! MsQuic ──────┘  (its context pointer, from the start until SHUTDOWN_COMPLETE)
 //! ```
 //!
-//! The handle is closed in SHUTDOWN_COMPLETE, or by the last of them where something that MsQuic lent is still out.
+//! The handle is closed in SHUTDOWN_COMPLETE. Where something that MsQuic lent is out or unread, or the stream counts against the
+//! peer's limit for as long as it is held, it is closed by the last of them; where a native call is under way, when that ends.
 //!
 //! - **`instance.rs`** calls MsQuic. A call is made without any lock: the state admits it first (`begin_*`), and hears of a
 //!   refusal afterwards (`on_*_refused`).
@@ -75,8 +76,8 @@
 //! 2. **The cause is recorded before anybody is woken.** A canceled send wakes nobody; what named the cause does.
 //! 3. **Lent memory has one way back.** A `Buffer` comes back in SEND_COMPLETE or from a refused send. A `Lent` is given back
 //!    in stream order by `StreamRecv::give_back`, at the latest by closing the handle.
-//! 4. **The last reference closes.** SHUTDOWN_COMPLETE gives MsQuic's reference back, on the worker, where closing is done in
-//!    place. A handle of the user's that lives longer closes where it is dropped, which then only queues.
+//! 4. **The handle closes once.** In SHUTDOWN_COMPLETE, on the worker, in place; else when the last native call or the last
+//!    reference ends, which then only queues. A stream that never started closes through `close_unstarted`.
 
 pub(crate) mod buffer;
 pub(crate) mod inner;

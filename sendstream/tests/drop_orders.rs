@@ -2,11 +2,15 @@
 
 mod support;
 
-use std::any::Any;
+use std::{
+    any::Any,
+    sync::{Arc, Barrier},
+    thread,
+};
 
 use futures::FutureExt;
 use sendstream::{Client, Identity, Registration, Server, Trust};
-use support::{Pair, run};
+use support::{Endpoints, Pair, run};
 
 /// One of everything, alive: registration handle, endpoints, both ends of a connection, both halves of a busy stream, a
 /// chunk that was read, and a stream that never started.
@@ -105,3 +109,37 @@ fn two_ends_that_finished_streams_which_nobody_accepts_do_not_wait_for_each_othe
         endpoints.end().await;
     });
 }
+
+#[test]
+fn halves_that_are_dropped_at_once_on_two_threads_lose_nothing_that_was_finished() {
+    run(async {
+        let endpoints = Endpoints::new();
+        for _ in 0..ROUNDS {
+            let (client, server) = endpoints.connect().await;
+            let (mut send, recv) = client.open_bi().unwrap();
+            send.send("begun").await.unwrap();
+            let mut received = server.accept_bi().await.unwrap().1;
+            // Now the stream's halves are all that holds the client's side.
+            drop(client);
+            let together = Arc::new(Barrier::new(2));
+            let receiving = {
+                let together = together.clone();
+                thread::spawn(move || {
+                    together.wait();
+                    drop(recv);
+                })
+            };
+            let sending = thread::spawn(move || {
+                together.wait();
+                drop(send.finish_with(" and finished"));
+            });
+            assert_eq!(received.read_to_end(100).await.unwrap(), b"begun and finished");
+            receiving.join().unwrap();
+            sending.join().unwrap();
+        }
+        endpoints.end().await;
+    });
+}
+
+/// How often two threads meet.
+const ROUNDS: usize = 100;

@@ -48,8 +48,9 @@ use crate::{
 
 /// What MsQuic, the user and the streams share of one connection; the owner of its handle.
 ///
-/// MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, each stream one until its own handle is closed, and
-/// the user one through `ConnectionInstance`. The handle is closed when the last goes.
+/// MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, each stream one for as long as somebody holds it, which is
+/// at least until its own handle is closed, and the user one through `ConnectionInstance`. The handle is closed when the last
+/// goes.
 #[derive(Debug)]
 pub(crate) struct ConnectionInner {
     /// `None` only while it is being closed.

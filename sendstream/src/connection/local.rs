@@ -3,9 +3,10 @@
 //! MsQuic calls back on the worker, and a callback's wakes make tasks ready. Whoever enters a callback begins a [`Turn`],
 //! which ends after the event was handled, with no lock held, by polling what is ready. There MsQuic takes the calls that a
 //! task makes without a hand-over to another thread. Events that MsQuic delivers inside such a call belong to the turn
-//! that is under way.
+//! that is under way. On a connection that has never had a task, a turn polls nothing.
 //!
-//! A wake from elsewhere finds no turn. It [nudges](ConnectionInner::nudge) the worker, which begins one.
+//! A wake from elsewhere finds no turn, and so does one inside of the callback in which the first task of all was spawned. It
+//! [nudges](ConnectionInner::nudge) the worker, which begins one.
 //!
 //! The future of a task is foreign code: it is polled and dropped without a lock, and its panic is its own.
 

@@ -240,7 +240,8 @@ fn describe(bytes: &[u8]) -> sys::QUIC_BUFFER {
 /// A piece of a stream in MsQuic's own memory, lent by RECEIVE.
 ///
 /// The memory stays valid, and nobody writes to it, until the piece is given back in `StreamReceiveComplete` or the
-/// stream's handle is closed. Who holds a `Lent` therefore holds the `StreamInstance` too, which owns the handle.
+/// stream's handle is closed. Who holds a `Lent` therefore holds the `StreamInstance` too, whose receive half counts it as unread
+/// or handed out: while it counts any, SHUTDOWN_COMPLETE leaves the handle open.
 #[derive(Debug)]
 pub(crate) struct Lent {
     start: NonNull<u8>,

@@ -35,9 +35,10 @@ pub(crate) use receiving::Loan;
 
 /// One open stream. The user's halves share it, and so does MsQuic from the start until SHUTDOWN_COMPLETE.
 ///
-/// The handle is closed in SHUTDOWN_COMPLETE, unless somebody has yet to read what MsQuic lent: then by whoever lets go last.
-/// Either is cheap: after SHUTDOWN_COMPLETE `StreamClose` only queues (or runs in place, on the worker), and a stream that
-/// never started closes through [`close_unstarted`].
+/// The handle is closed in SHUTDOWN_COMPLETE. Where something that MsQuic lent is out or unread, or `keeps_handle`, whoever lets
+/// go last closes it; where a native call is under way, that call when it ends. Each is cheap: after SHUTDOWN_COMPLETE
+/// `StreamClose` only queues (or runs in place, on the worker), and a stream that never started closes through
+/// [`close_unstarted`].
 #[derive(Debug)]
 pub(crate) struct StreamInstance {
     handle: StreamHandle,
@@ -46,7 +47,7 @@ pub(crate) struct StreamInstance {
     bidirectional: bool,
     /// Whether this side sends on it.
     sends: bool,
-    /// How many of the user's halves are left. Written by the user only.
+    /// How many of the user's halves are left. Written by the user only, and not any more once the stream is over.
     halves: AtomicU8,
     /// Whether what is sent on it may go out in 0-RTT packets.
     sends_early: bool,
@@ -62,7 +63,8 @@ pub(crate) struct StreamInstance {
     /// `Connection` value was dropped. Empty for a stream of the peer's that nobody accepted, and after
     /// SHUTDOWN_COMPLETE.
     connection: Mutex<Option<Arc<ConnectionInstance>>>,
-    /// Keeps the connection's handle open until the stream's is closed. Declared last: dropped last.
+    /// Keeps the connection's handle open for as long as anybody holds the stream, and so until the stream's is closed. Declared
+    /// last: dropped last.
     connection_inner: Arc<ConnectionInner>,
 }
 
@@ -187,10 +189,15 @@ impl StreamInstance {
         drop(connection);
     }
 
+    /// Counts a half that is being dropped. Whether it is the last, which then sees what was done with the other: so this comes
+    /// before it looks at the state.
+    fn is_last_half(&self) -> bool {
+        self.halves.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
     /// Nobody needs the connection for a stream of which no half is left and nothing is being delivered: what is to be
     /// told to the peer about it may go down with the connection.
-    fn half_dropped(&self, delivering: bool) {
-        let last = self.halves.fetch_sub(1, Ordering::AcqRel) == 1;
+    fn after_half(&self, last: bool, delivering: bool) {
         if last && !delivering {
             self.let_connection_go();
         }
@@ -381,6 +388,8 @@ unsafe extern "C" fn stream_callback(
     } else {
         // SAFETY: this is the reference that MsQuic was lent, and SHUTDOWN_COMPLETE is its last event.
         let instance = unsafe { Arc::from_raw(context) };
+        // SAFETY: this is SHUTDOWN_COMPLETE, and nobody closes the handle before `close_handle` below.
+        unsafe { instance.handle.silence() };
         contain("a stream's end", || instance.close_handle());
         contain("a stream's end", || instance.let_connection_go());
         contain("a stream's close", || drop(instance));

@@ -4,7 +4,10 @@
 //!
 //! Whoever calls MsQuic with the handle holds an [`InUse`] meanwhile. A close that finds one leaves it to the last.
 
-use std::sync::atomic::{AtomicU32, Ordering, fence};
+use std::{
+    ptr,
+    sync::atomic::{AtomicU32, Ordering, fence},
+};
 
 use sendstream_sys as sys;
 
@@ -33,15 +36,27 @@ impl StreamHandle {
     /// Keeps the handle open for as long as the result lives; `None` once it is closed.
     pub(super) fn enter(&self) -> Option<InUse<'_>> {
         let count = |uses| (uses & CLOSED == 0).then(|| uses + 1);
-        self.uses.fetch_update(Ordering::Acquire, Ordering::Relaxed, count).ok().map(|_| InUse(self))
+        // Who finds it closed sees what was written before that.
+        self.uses.fetch_update(Ordering::Acquire, Ordering::Acquire, count).ok().map(|_| InUse(self))
     }
 
-    /// `StreamClose`, now or when the last use ends. It does not wait: MsQuic closes such a stream in place on the worker,
-    /// and queues it elsewhere.
+    /// Takes the callback away in SHUTDOWN_COMPLETE, as MsQuic does when that returns. MsQuic takes a stream without one for over,
+    /// and lets whoever closes it elsewhere go without waiting for the worker, which may be inside of that callback for a while.
     ///
     /// # Safety
     ///
-    /// The stream's SHUTDOWN_COMPLETE has come, and nothing that RECEIVE lent will be looked at any more.
+    /// The handle is open, and this is the stream's SHUTDOWN_COMPLETE.
+    pub(super) unsafe fn silence(&self) {
+        // SAFETY: the handle is open, as the caller promises, and no event will come that the callback could miss.
+        unsafe { call!(SetCallbackHandler(self.handle.raw(), ptr::null_mut(), ptr::null_mut())) };
+    }
+
+    /// `StreamClose`, now or when the last use ends. It does not wait: MsQuic closes such a stream in place on the worker,
+    /// and queues that elsewhere.
+    ///
+    /// # Safety
+    ///
+    /// The stream was [silenced](Self::silence), and nothing that RECEIVE lent will be looked at any more.
     pub(super) unsafe fn close(&self) {
         let before = self.uses.fetch_or(CLOSED, Ordering::AcqRel);
         if before == 0 {
@@ -52,7 +67,7 @@ impl StreamHandle {
 
     /// The handle of a stream that never started, for whoever closes it in another way.
     pub(super) fn unstarted(&mut self) -> Handle {
-        debug_assert_eq!(*self.uses.get_mut(), 0);
+        assert_eq!(*self.uses.get_mut(), 0, "a stream without SHUTDOWN_COMPLETE is not closed");
         self.handle
     }
 }

@@ -93,8 +93,10 @@ impl StreamInstance {
         if self.inner.is_over() {
             return;
         }
+        let last = self.is_last_half();
         let stopped = contain("a waker", || self.stop_checked(self.drop_error_code()));
-        self.half_dropped(stopped.unwrap_or_else(|| self.inner.lock().is_delivering()));
+        let delivering = stopped.unwrap_or_else(|| self.inner.lock().is_delivering());
+        self.after_half(last, delivering);
     }
 
     /// [`Self::stop`] with the code for what is given up, which the configuration has checked.
@@ -115,7 +117,8 @@ impl Deref for Loan {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: this piece is given back by `drop` only, and until then the instance in `self` keeps the handle open.
+        // SAFETY: this piece is given back by `drop` only; until then it counts as handed out, so that the handle is left to
+        // the last reference to the instance, of which `self` has one.
         unsafe { self.lent.as_slice() }
     }
 }

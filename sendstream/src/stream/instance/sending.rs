@@ -240,6 +240,7 @@ impl StreamInstance {
         if self.inner.is_over() {
             return;
         }
+        let last = self.is_last_half();
         let (unfinished, delivering) = {
             let state = self.inner.lock();
             (state.is_unfinished(), state.is_delivering())
@@ -248,7 +249,7 @@ impl StreamInstance {
             // The state may just have become final; then there is nothing to reset.
             contain("a waker", || self.abort(self.drop_error_code()));
         }
-        self.half_dropped(delivering);
+        self.after_half(last, delivering);
     }
 
     /// `SetParam(QUIC_PARAM_STREAM_PRIORITY)`, which blocks until the worker has run it: on the background thread.
