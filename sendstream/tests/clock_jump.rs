@@ -19,7 +19,7 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt, stream};
 use ring::digest::{Context, Digest, SHA256};
-use sendstream::{Connection, ReadError, RecvStream, TransportConfig, WriteError, counters};
+use sendstream::{Connection, OpenError, ReadError, RecvStream, SendStream, TransportConfig, WriteError, counters};
 use support::{Endpoints, figure, pattern, run};
 
 /// By how many seconds this process's clocks are ahead.
@@ -151,17 +151,28 @@ fn told(outcome: Result<(), (WriteError, String)>) -> String {
 
 async fn send(connection: &Connection, data: &[u8]) -> Result<(), WriteError> {
     let large = async {
-        let mut stream = connection.open_uni().unwrap();
+        let mut stream = open(connection).await?;
         stream.write_all(data).await?;
         stream.finished().await
     };
     let small = stream::iter(0..STREAMS).map(|number| async move {
-        let mut stream = connection.open_uni().unwrap();
+        let mut stream = open(connection).await?;
         drop(stream.finish_with(data[..number].to_vec()));
         stream.finished().await
     });
     let small = small.buffer_unordered(STREAMS).try_collect::<Vec<()>>();
     futures::try_join!(large, small).map(|_| ())
+}
+
+/// A stream, or what ended the connection: it may be over before all streams are open.
+async fn open(connection: &Connection) -> Result<SendStream, WriteError> {
+    match connection.open_uni() {
+        Ok(stream) => Ok(stream),
+        Err(OpenError::ConnectionLost(_) | OpenError::ConnectionEnding) => {
+            Err(WriteError::ConnectionLost(connection.closed().await))
+        }
+        Err(error) => panic!("{error}"),
+    }
 }
 
 /// Has the clock jump once a quarter of the large stream is there.
