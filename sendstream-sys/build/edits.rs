@@ -1138,4 +1138,130 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
             },
         ],
     },
+    Edit {
+        name: "whole-messages-in-place",
+        prevents: "a stream whose last missing byte has come waits in a queue, with an operation of its own, before it is given to the application",
+        changes: &[
+            // As for a FIN that comes alone. What is delivered later is delivered once for several packets; here nothing more can come.
+            Change {
+                file: "src/core/stream_recv.c",
+                anchor: "            Stream->RecvBuffer.BaseOffset == Stream->RecvMaxLength);\n",
+                replacement: "            Stream->RecvBuffer.BaseOffset == Stream->RecvMaxLength ||\n            \
+                              QuicRecvBufferIsWhole(&Stream->RecvBuffer, Stream->RecvMaxLength));\n",
+            },
+            Change {
+                file: "src/core/recv_buffer.h",
+                anchor: "//\n\
+                         // Returns TRUE there is any unread data in the receive buffer.\n\
+                         //\n",
+                replacement: "//\n\
+                              // Returns TRUE if every byte up to Length is there, or was.\n\
+                              //\n\
+                              _IRQL_requires_max_(DISPATCH_LEVEL)\n\
+                              BOOLEAN\n\
+                              QuicRecvBufferIsWhole(\n    \
+                              _In_ QUIC_RECV_BUFFER* RecvBuffer,\n    \
+                              _In_ uint64_t Length\n    \
+                              );\n\
+                              \n\
+                              //\n\
+                              // Returns TRUE there is any unread data in the receive buffer.\n\
+                              //\n",
+            },
+            Change {
+                file: "src/core/recv_buffer.c",
+                anchor: "_IRQL_requires_max_(DISPATCH_LEVEL)\n\
+                         BOOLEAN\n\
+                         QuicRecvBufferHasUnreadData(\n",
+                replacement: "_IRQL_requires_max_(DISPATCH_LEVEL)\n\
+                              BOOLEAN\n\
+                              QuicRecvBufferIsWhole(\n    \
+                              _In_ QUIC_RECV_BUFFER* RecvBuffer,\n    \
+                              _In_ uint64_t Length\n    \
+                              )\n\
+                              {\n    \
+                              const QUIC_SUBRANGE* FirstRange = QuicRangeGetSafe(&RecvBuffer->WrittenRanges, 0);\n    \
+                              return FirstRange != NULL && FirstRange->Low == 0 && FirstRange->Count == Length;\n\
+                              }\n\
+                              \n\
+                              _IRQL_requires_max_(DISPATCH_LEVEL)\n\
+                              BOOLEAN\n\
+                              QuicRecvBufferHasUnreadData(\n",
+            },
+        ],
+    },
+    Edit {
+        name: "receives-are-announced",
+        prevents: "an application cannot tell which events come of packets that were received together, and so wakes its tasks, on other \
+                   processors, one by one and while the rest is being worked at",
+        changes: &[
+            Change {
+                file: "src/core/library.h",
+                anchor: "    BOOLEAN SendRetryEnabled;\n",
+                replacement: "    BOOLEAN SendRetryEnabled;\n\
+                              \n    \
+                              //\n    \
+                              // Called with TRUE before a connection works at what it has received, and with\n    \
+                              // FALSE after that, on the same thread.\n    \
+                              //\n    \
+                              void (*ReceiveBracket)(BOOLEAN Begins);\n",
+            },
+            // Beyond the numbers that MsQuic has, and known to this library only: others refuse it. Set before anything else is.
+            Change {
+                file: "src/core/library.c",
+                anchor: "    QUIC_SETTINGS_INTERNAL InternalSettings = {0};\n\
+                         \n    \
+                         CXPLAT_DBG_ASSERT(MsQuicLib.Loaded);\n\
+                         \n    \
+                         switch (Param) {\n    \
+                         case QUIC_PARAM_GLOBAL_RETRY_MEMORY_PERCENT:\n",
+                replacement: "    QUIC_SETTINGS_INTERNAL InternalSettings = {0};\n\
+                              \n    \
+                              CXPLAT_DBG_ASSERT(MsQuicLib.Loaded);\n\
+                              \n    \
+                              switch (Param) {\n    \
+                              case 0x01005353: // QUIC_PARAM_GLOBAL_RECEIVE_BRACKET\n\
+                              \n        \
+                              if (BufferLength != sizeof(MsQuicLib.ReceiveBracket)) {\n            \
+                              Status = QUIC_STATUS_INVALID_PARAMETER;\n            \
+                              break;\n        \
+                              }\n\
+                              \n        \
+                              CxPlatCopyMemory(&MsQuicLib.ReceiveBracket, Buffer, BufferLength);\n        \
+                              break;\n\
+                              \n    \
+                              case QUIC_PARAM_GLOBAL_RETRY_MEMORY_PERCENT:\n",
+            },
+            Change {
+                file: "src/core/connection.c",
+                anchor: "            if (!QuicConnFlushRecv(Connection)) {\n",
+                replacement: "            if (MsQuicLib.ReceiveBracket != NULL) {\n                \
+                              MsQuicLib.ReceiveBracket(TRUE);\n            \
+                              }\n            \
+                              const BOOLEAN ReceivedAll = QuicConnFlushRecv(Connection);\n            \
+                              if (MsQuicLib.ReceiveBracket != NULL) {\n                \
+                              MsQuicLib.ReceiveBracket(FALSE);\n            \
+                              }\n            \
+                              if (!ReceivedAll) {\n",
+            },
+        ],
+    },
+    Edit {
+        name: "no-second-receive-for-a-short-first",
+        prevents: "every packet that comes alone is followed by a system call, and memory for 64 KiB, to find that nothing follows it",
+        changes: &[
+            // What comes in the meantime is reported by the next poll: sockets are watched by level.
+            Change {
+                file: "src/platform/datapath_epoll.c",
+                anchor: "        CXPLAT_DBG_ASSERT(Ret == 1);\n        \
+                         CxPlatSocketContextRecvComplete(SocketContext, &IoBlock, &RecvMsgHdr, Ret);\n\
+                         \n    \
+                         } while (TRUE);\n",
+                replacement: "        CXPLAT_DBG_ASSERT(Ret == 1);\n        \
+                              CxPlatSocketContextRecvComplete(SocketContext, &IoBlock, &RecvMsgHdr, Ret);\n\
+                              \n    \
+                              } while (RecvMsgHdr.msg_len >= CXPLAT_LARGE_IO_BUFFER_SIZE / 8);\n",
+            },
+        ],
+    },
 ];

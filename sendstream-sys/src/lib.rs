@@ -58,6 +58,13 @@ unsafe extern "C" {
     pub fn MsQuicClose(table: *const c_void);
 }
 
+/// Names the function that MsQuic calls around its work at what a connection has received: with 1 before it, with 0 after it, on
+/// the same thread (an `extern "C" fn(u8)`, for `SetParam` without a handle, before the library is in use). What came of packets
+/// that were received together lies in between.
+///
+/// The edit `receives-are-announced` knows it; a library without refuses it.
+pub const QUIC_PARAM_GLOBAL_RECEIVE_BRACKET: u32 = 0x0100_5353;
+
 /// A change that was made to MsQuic's sources before they were compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

@@ -72,6 +72,7 @@
 //! What is switched off costs a comparison: nothing is formatted and nothing allocated for it. Events are logged after they
 //! have woken whoever waits for them.
 
+mod batch;
 mod client;
 mod config;
 mod connection;

@@ -6,17 +6,19 @@
 
 use std::{
     future::poll_fn,
+    iter,
     ops::{Deref, DerefMut},
+    option,
     panic::{self, AssertUnwindSafe},
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     task::{Context, Poll, Waker},
-    thread,
+    thread, vec,
 };
 
-use crate::foreign::discard;
+use crate::{batch, foreign::discard};
 
 /// The tasks that wait for one kind of event that any number may wait for.
 ///
@@ -137,7 +139,8 @@ impl Wakeups {
         Self::default()
     }
 
-    /// Wakes everybody, each task once. No lock may be held.
+    /// Wakes everybody, each task once: now, or at the end of the [batch](crate::batch) of events that is under way on this
+    /// thread. No lock may be held.
     ///
     /// # Panics
     ///
@@ -146,8 +149,9 @@ impl Wakeups {
         if self.first.is_none() && self.rest.is_empty() {
             return;
         }
+        let Some(now) = batch::keep(self) else { return };
         let mut panicked = None;
-        for waker in self.first.into_iter().chain(self.rest) {
+        for waker in now {
             match panic::catch_unwind(AssertUnwindSafe(|| waker.wake())) {
                 Ok(()) => {}
                 Err(panic) if panicked.is_none() => panicked = Some(panic),
@@ -164,12 +168,12 @@ impl Wakeups {
 
     /// Adds those of `other`.
     pub(crate) fn merge(&mut self, other: Self) {
-        other.first.into_iter().chain(other.rest).for_each(|waker| self.add(waker));
+        other.into_iter().for_each(|waker| self.add(waker));
     }
 
     /// Adds those of `other`, as [`Waiter::append_to`] does.
     pub(crate) fn append(&mut self, other: Self) {
-        self.rest.extend(other.first.into_iter().chain(other.rest));
+        self.rest.extend(other);
     }
 
     fn add(&mut self, waker: Waker) {
@@ -184,6 +188,15 @@ impl Wakeups {
     #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         usize::from(self.first.is_some()) + self.rest.len()
+    }
+}
+
+impl IntoIterator for Wakeups {
+    type Item = Waker;
+    type IntoIter = iter::Chain<option::IntoIter<Waker>, vec::IntoIter<Waker>>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.first.into_iter().chain(self.rest)
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     slice,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -62,6 +62,8 @@ pub(crate) struct ConnectionInner {
     peer: OnceLock<PeerIdentity>,
     datagrams: Lock<Datagrams>,
     local_tasks: LocalTasks,
+    /// How many streams that somebody holds were copied whole. Written by: `may_copy`, and whoever lets go of one.
+    copies: AtomicUsize,
     /// The connection in logs. Written by: `name_client`, `name_server`, before MsQuic can send an event.
     span: OnceLock<Span>,
     /// Where the TLS secrets go, if anywhere.
@@ -223,6 +225,7 @@ impl ConnectionInner {
             peer: OnceLock::new(),
             datagrams: Lock::default(),
             local_tasks: LocalTasks::default(),
+            copies: AtomicUsize::new(0),
             span: OnceLock::new(),
             key_log,
             is_server,
@@ -284,6 +287,11 @@ impl ConnectionInner {
     /// The tasks that run on the connection's worker.
     pub(crate) fn local_tasks(&self) -> &LocalTasks {
         &self.local_tasks
+    }
+
+    /// Nobody holds a stream any more that was copied whole.
+    pub(crate) fn copy_gone(&self) {
+        self.copies.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// What ended the connection, if anything has.
@@ -915,6 +923,17 @@ impl Surroundings for ConnectionInner {
     fn min_rtt(&self) -> Option<Duration> {
         let stats: sys::QUIC_STATISTICS_V2 = self.parameter().ok()?;
         ConnectionStats::min_rtt(&stats)
+    }
+
+    /// Streams that were copied are over for MsQuic, so that the peer may open others before anybody has read them. This is what
+    /// bounds them; of the rest each counts against the peer's limit, and in its flow control, until it is read.
+    fn may_copy(&self) -> bool {
+        const COPIES: usize = 128;
+        let may = self.copies.load(Ordering::Relaxed) < COPIES;
+        if may {
+            self.copies.fetch_add(1, Ordering::Relaxed);
+        }
+        may
     }
 }
 

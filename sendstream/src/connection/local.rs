@@ -28,6 +28,7 @@ use async_task::Runnable;
 use slab::Slab;
 
 use crate::{
+    batch,
     connection::inner::ConnectionInner,
     foreign::{Contained, contain, discard},
     local_task::{LocalTask, LocalTaskError, Outcome},
@@ -252,7 +253,13 @@ impl Turn {
         if attends {
             tasks.attended.store(true, Ordering::Relaxed);
         }
-        Self { outer, attends }
+        let later = batch::take_turn(connection, attends);
+        Self { outer, attends: attends && !later }
+    }
+
+    /// Goes on, at the end of a batch of events, with the turn that one of its callbacks began, if `attends`.
+    pub(crate) fn resume(connection: &Arc<ConnectionInner>, attends: bool) -> Self {
+        Self { outer: CURRENT.replace(Arc::as_ptr(connection)), attends }
     }
 
     /// Begins the one that the worker was nudged for.

@@ -11,7 +11,7 @@ use std::{
 
 use sendstream_sys as sys;
 
-use crate::{error::NativeError, native::configuration::unset_settings};
+use crate::{batch::bracket, error::NativeError, native::configuration::unset_settings};
 
 /// The function table that MsQuic hands out for version 2 of its API.
 pub(crate) struct Api {
@@ -53,6 +53,11 @@ impl Api {
                 api.set(sys::QUIC_PARAM_GLOBAL_EXECUTION_CONFIG, &execution_config(POLLING_IDLE_TIMEOUT))
         {
             tracing::warn!(%status, "MsQuic's workers sleep whenever they have nothing to do");
+        }
+        if has_edit("receives-are-announced")
+            && let Err(status) = api.set(sys::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET, &(bracket as extern "C" fn(u8)))
+        {
+            tracing::warn!(%status, "tasks are woken one by one");
         }
         api.warn_of_known_defects();
         Ok(api)
@@ -97,9 +102,13 @@ impl Api {
 /// Whether the linked MsQuic polls only while that pays, which is an edit of ours. Without it polling is left alone: every worker
 /// would poll after all that it does.
 pub(crate) fn polls_while_busy() -> bool {
-    static POLLS: LazyLock<bool> =
-        LazyLock::new(|| sys::edits().iter().any(|edit| edit.name == "workers-poll-while-busy"));
+    static POLLS: LazyLock<bool> = LazyLock::new(|| has_edit("workers-poll-while-busy"));
     *POLLS
+}
+
+/// Whether the linked MsQuic has the edit of that name.
+fn has_edit(name: &str) -> bool {
+    sys::edits().iter().any(|edit| edit.name == name)
 }
 
 /// What has MsQuic's workers poll for `timeout` before they sleep, and leaves everything else as it is.

@@ -5,10 +5,11 @@ use std::{
     ffi::c_void,
     ptr::NonNull,
     slice,
-    sync::atomic::{AtomicU8, AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
     time::Duration,
 };
 
+use bytes::Bytes;
 use sendstream_sys as sys;
 use tracing::{Span, field};
 
@@ -36,6 +37,8 @@ pub(crate) struct StreamInnerShared {
     id: AtomicU64,
     /// Whether MsQuic is done with the stream. Written by: `handle_event_shutdown_complete`.
     over: AtomicU8,
+    /// Whether what was received is a copy, see [`Surroundings::may_copy`]. Written by: `handle_event_receive_whole`.
+    copied: AtomicBool,
     /// The stream in logs. Never written.
     span: Span,
 }
@@ -50,6 +53,9 @@ const OVER_AND_LENT: u8 = 1;
 /// The stream is over, and MsQuic has lent nothing.
 const OVER: u8 = 2;
 
+/// What a stream may have, in bytes, to be copied when it comes in one piece: what MsQuic has for the beginning of one.
+const COPIED_WHOLE: u64 = 2048;
+
 /// What a stream's events ask about its connection, on the worker.
 pub(crate) trait Surroundings {
     /// What is recorded as the connection's end.
@@ -57,6 +63,9 @@ pub(crate) trait Surroundings {
 
     /// The smallest round-trip time of the path so far.
     fn min_rtt(&self) -> Option<Duration>;
+
+    /// Whether one more stream may be copied whole, which then counts until nobody holds it.
+    fn may_copy(&self) -> bool;
 }
 
 /// What an event asks of whoever holds the handle, once the handler has returned.
@@ -78,7 +87,12 @@ const PENDING: Next = Next::Return((-2i32).cast_unsigned());
 impl StreamInner {
     /// A stream in `exclusive`'s state; `id` is known at birth for a stream of the peer's.
     pub(crate) fn new(exclusive: StreamInnerExclusive, id: Option<u64>, span: Span) -> Self {
-        let shared = StreamInnerShared { id: AtomicU64::new(id.unwrap_or(NO_ID)), over: AtomicU8::new(NOT_OVER), span };
+        let shared = StreamInnerShared {
+            id: AtomicU64::new(id.unwrap_or(NO_ID)),
+            over: AtomicU8::new(NOT_OVER),
+            copied: AtomicBool::new(false),
+            span,
+        };
         Self { exclusive: Lock::new(exclusive), shared }
     }
 
@@ -105,6 +119,11 @@ impl StreamInner {
     /// Whether the stream was over when nothing was lent, so that nothing ever will be.
     pub(crate) fn is_over_and_unlent(&self) -> bool {
         self.shared.over.load(Ordering::Acquire) == OVER
+    }
+
+    /// Whether what was received is a copy.
+    pub(crate) fn is_copied(&self) -> bool {
+        self.shared.copied.load(Ordering::Relaxed)
     }
 
     /// The stream's id, once it has one.
@@ -138,7 +157,17 @@ impl StreamInner {
                     // SAFETY: the event says that this many descriptors are at `Buffers`, valid during the callback.
                     unsafe { slice::from_raw_parts(event.Buffers, event.BufferCount as usize) }
                 };
-                self.handle_event_receive(pieces, event.Flags & sys::QUIC_RECEIVE_FLAGS_QUIC_RECEIVE_FLAG_FIN != 0)
+                let fin = event.Flags & sys::QUIC_RECEIVE_FLAGS_QUIC_RECEIVE_FLAG_FIN != 0;
+                let is_whole = fin && event.AbsoluteOffset == 0 && event.TotalBufferLength <= COPIED_WHOLE;
+                if let [piece] = pieces
+                    && is_whole
+                    && connection.may_copy()
+                {
+                    let piece = Lent::from_descriptor(piece);
+                    // SAFETY: MsQuic lends the piece for the callback at least, which this is.
+                    return self.handle_event_receive_whole(unsafe { piece.as_slice() });
+                }
+                self.handle_event_receive(pieces, fin)
             }
             sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SEND_COMPLETE => {
                 // SAFETY: the type says that this member of the union is set.
@@ -211,6 +240,16 @@ impl StreamInner {
         // Never SUCCESS where there are bytes, also if nobody wants them any more: it would give back as many bytes from
         // the *front* of what is lent, which somebody may be reading. After a stop MsQuic asks for nothing back.
         if pieces.iter().any(|piece| piece.Length > 0) { PENDING } else { SUCCESS }
+    }
+
+    /// QUIC_STREAM_EVENT_RECEIVE of all that a short stream has. It is copied, so that the stream is over at once, in place: to give it
+    /// back later takes an operation of MsQuic's, handed over from another thread.
+    pub(crate) fn handle_event_receive_whole(&self, piece: &[u8]) -> Next {
+        self.shared.copied.store(true, Ordering::Relaxed);
+        let copy = Bytes::copy_from_slice(piece);
+        self.apply(|state| state.recv().on_receive_whole(copy));
+        tracing::trace!(parent: self.span(), bytes = piece.len(), fin = true, "received");
+        SUCCESS
     }
 
     /// QUIC_STREAM_EVENT_SEND_COMPLETE: MsQuic gives a buffer back, acknowledged unless `canceled`.

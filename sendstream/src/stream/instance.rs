@@ -18,6 +18,7 @@ use sendstream_sys as sys;
 use tracing::Span;
 
 use crate::{
+    batch::{self, Blame},
     connection::{inner::ConnectionInner, instance::ConnectionInstance, local::Turn},
     error::{ConnectionError, NativeError},
     foreign::contain,
@@ -284,6 +285,16 @@ impl StreamInstance {
         self.shut_down(IMMEDIATELY, self.drop_error_code());
     }
 
+    /// Foreign code panicked where the stream called it.
+    pub(crate) fn fail(self: Arc<Self>) {
+        // Not here: it may bring SHUTDOWN_COMPLETE inside the call, and with it the end of an instance that the callbacks around
+        // this one have not done with.
+        let instance = self.clone();
+        background::run(move || instance.shut_down_immediately());
+        let lost = self.connection_inner.cause();
+        self.inner.apply(|state| state.on_lost(lost));
+    }
+
     /// Closes the handle in SHUTDOWN_COMPLETE, unless something that was lent is out, or may still be read.
     fn close_handle(&self) {
         if self.keeps_handle.load(Ordering::Relaxed) || !self.inner.is_over_and_unlent() {
@@ -314,6 +325,9 @@ impl StreamInstance {
 
 impl Drop for StreamInstance {
     fn drop(&mut self) {
+        if self.inner.is_copied() {
+            self.connection_inner.copy_gone();
+        }
         let state = self.inner.state();
         match state {
             StreamState::Open | StreamState::Refused => {
@@ -363,18 +377,23 @@ unsafe extern "C" fn stream_callback(
     // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, and sends events in between only.
     let instance = unsafe { &*context };
     let turn = Turn::begin(&instance.connection_inner);
+    let kept = batch::kept();
     let handled = contain("a stream's event", || {
         // SAFETY: the event is one of this stream's.
         unsafe { instance.inner.callback_handler_impl(event, &*instance.connection_inner) }
     });
-    let next = handled.unwrap_or_else(|| {
+    let another_reference = || {
         // SAFETY: the context is the instance of an `Arc`, of which MsQuic's reference is still there.
-        let instance = unsafe {
+        unsafe {
             Arc::increment_strong_count(context);
             Arc::from_raw(context)
-        };
-        after_panic(instance, event.Type)
-    });
+        }
+    };
+    let next = handled.unwrap_or_else(|| after_panic(another_reference(), event.Type));
+    if batch::kept() > kept {
+        let over = next == Next::Release;
+        batch::blame(kept, if over { Blame::Nothing } else { Blame::Stream(another_reference()) });
+    }
     if let Next::Return(status) = next {
         let rest = turn.rest(&instance.connection_inner);
         turn.end(rest);
@@ -405,13 +424,7 @@ fn after_panic(instance: Arc<StreamInstance>, event: sys::QUIC_STREAM_EVENT_TYPE
     if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
         return Next::Release;
     }
-    contain("a stream's failure", || {
-        let lost = instance.connection_inner.cause();
-        instance.inner.apply(|state| state.on_lost(lost));
-    });
-    // Not here: it may bring SHUTDOWN_COMPLETE inside the call, and with it the end of an instance that the callbacks
-    // around this one have not done with.
-    background::run(move || instance.shut_down_immediately());
+    contain("a stream's failure", || instance.fail());
     // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
     const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
     Next::Return(if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE { PENDING } else { 0 })

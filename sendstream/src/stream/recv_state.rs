@@ -9,6 +9,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use bytes::Bytes;
+
 use crate::{
     error::{ConnectionError, NativeError},
     recv_stream::ReadError,
@@ -22,6 +24,8 @@ pub(crate) struct StreamRecv {
     state: StreamRecvState,
     /// Received and not handed out, in stream order.
     unread: Queue<Lent>,
+    /// What was not handed out of a stream that was copied; empty for every other.
+    copied: Bytes,
     /// Handed out, in stream order; the front is number `handed_base`.
     handed: Queue<Handed>,
     handed_base: u64,
@@ -57,11 +61,26 @@ struct Handed {
     returned: bool,
 }
 
-/// A piece of the stream on its way to the user, and its number for [`StreamRecv::give_back`].
+/// A piece of the stream on its way to the user.
 #[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) lent: Lent,
-    pub(crate) number: u64,
+pub(crate) enum Taken {
+    /// In MsQuic's memory, and its number for [`StreamRecv::give_back`].
+    Lent { lent: Lent, number: u64 },
+    /// In memory of its own.
+    Copied(Bytes),
+}
+
+#[cfg(test)]
+impl Taken {
+    pub(crate) fn lent(&self) -> &Lent {
+        let Self::Lent { lent, .. } = self else { panic!("a copy is not lent") };
+        lent
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        let Self::Lent { number, .. } = self else { panic!("a copy is not to be given back") };
+        *number
+    }
 }
 
 impl StreamRecv {
@@ -79,6 +98,7 @@ impl StreamRecv {
         Self {
             state,
             unread: Queue::default(),
+            copied: Bytes::new(),
             handed: Queue::default(),
             handed_base: 0,
             read_waiter: Waiter::default(),
@@ -115,11 +135,14 @@ impl StreamRecv {
         if limit == 0 || matches!(self.state, StreamRecvState::Reset(_) | StreamRecvState::Stopped(_)) {
             return None;
         }
+        if !self.copied.is_empty() {
+            return Some(Taken::Copied(self.copied.split_to(limit.min(self.copied.len()))));
+        }
         let front = self.unread.front_mut()?;
         let lent = if front.len() <= limit { self.unread.pop_front()? } else { front.split_to(limit) };
         let number = self.handed_base + self.handed.len() as u64;
         self.handed.push_back(Handed { bytes: lent.len() as u64, returned: false });
-        Some(Taken { lent, number })
+        Some(Taken::Lent { lent, number })
     }
 
     /// A piece came back. Returns how many bytes MsQuic may now have back: those before the first piece still out.
@@ -143,18 +166,19 @@ impl StreamRecv {
     /// Stops reading with `code`. The first result is true when the peer must be told, or MsQuic be given back what was not
     /// read.
     pub(crate) fn begin_stop(&mut self, code: u64) -> (bool, Wakeups) {
-        let must_tell = match self.state {
-            StreamRecvState::Open => true,
-            // Everything that was received and FIN itself: MsQuic waits for the rest to be read or given up.
-            StreamRecvState::Finished => !self.unread.is_empty(),
-            _ => false,
+        let (stops, must_tell) = match self.state {
+            StreamRecvState::Open => (true, true),
+            // Everything that was received and FIN itself: MsQuic waits for what it lent to be read or given up.
+            StreamRecvState::Finished => (!self.unread.is_empty() || !self.copied.is_empty(), !self.unread.is_empty()),
+            _ => (false, false),
         };
-        if !must_tell {
+        if !stops {
             return (false, Wakeups::none());
         }
         self.state = StreamRecvState::Stopped(code);
         self.unread.clear();
-        (true, self.wake_all())
+        self.copied = Bytes::new();
+        (must_tell, self.wake_all())
     }
 
     /// The code of a stop that was asked for, so that it can be told once the stream has started.
@@ -207,6 +231,14 @@ impl StreamRecv {
         let mut wakeups = Wakeups::none();
         self.read_waiter.take_into(&mut wakeups);
         wakeups
+    }
+
+    /// RECEIVE of a whole stream, FIN and all, of which this is a copy.
+    pub(crate) fn on_receive_whole(&mut self, copy: Bytes) -> Wakeups {
+        if self.is_open() {
+            self.copied = copy;
+        }
+        self.on_fin()
     }
 
     /// PEER_SEND_SHUTDOWN, or the FIN flag of RECEIVE: the peer finished.

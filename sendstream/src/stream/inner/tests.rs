@@ -21,7 +21,7 @@ use crate::{
     send_stream::{StartError, WriteError},
     stream::{
         buffer::Payload,
-        recv_state::StreamRecv,
+        recv_state::{StreamRecv, Taken},
         testing::{Task, describe},
     },
 };
@@ -296,10 +296,10 @@ fn received_bytes_stay_msquics_until_they_are_given_back() {
     assert_eq!(inner.handle_event_receive(&[describe(b"ab"), describe(b"c")], false), PENDING);
     assert_eq!(task.wakes(), 1);
     let first = inner.lock().recv().take(9).expect("two bytes");
-    assert_eq!((first.lent.len(), inner.lock().recv().give_back(first.number)), (2, 2));
+    assert_eq!((first.lent().len(), inner.lock().recv().give_back(first.number())), (2, 2));
     assert_eq!(inner.handle_event_receive(&[describe(b"d")], true), PENDING);
-    assert_eq!(inner.lock().recv().take(9).map(|taken| taken.lent.len()), Some(1));
-    assert_eq!(inner.lock().recv().take(9).map(|taken| taken.lent.len()), Some(1));
+    assert_eq!(inner.lock().recv().take(9).map(|taken| taken.lent().len()), Some(1));
+    assert_eq!(inner.lock().recv().take(9).map(|taken| taken.lent().len()), Some(1));
     assert!(matches!(now(|cx| inner.lock().recv().poll_take(9, cx)), Poll::Ready(Ok(None))));
 }
 
@@ -328,7 +328,7 @@ fn the_peers_shutdown_and_its_reset_end_reading() {
         assert_eq!(next, SUCCESS);
         assert_eq!((reader.wakes(), watcher.wakes()), (1, 1));
         let read = now(|cx| inner.lock().recv().poll_take(1, cx));
-        assert_eq!(read.map_ok(|taken| taken.map(|taken| taken.number)), Poll::Ready(expected));
+        assert_eq!(read.map_ok(|taken| taken.map(|taken| taken.number())), Poll::Ready(expected));
         assert_eq!(now(|cx| inner.lock().recv().poll_received_reset(key, cx)), Poll::Ready(Ok(reset)));
     }
 }
@@ -349,7 +349,7 @@ fn what_comes_after_a_stop_does_not_give_back_a_piece_that_is_out() {
     stop(&inner, 7);
     // SUCCESS means "done with the first two bytes of what you hold": those are `out`'s, not the new ones.
     assert_eq!(inner.handle_event_receive(&[describe(b"cd")], false), PENDING);
-    assert!(inner.lock().recv().give_back(out.number) >= 2);
+    assert!(inner.lock().recv().give_back(out.number()) >= 2);
 }
 
 // ---- The events as C ---------------------------------------------------------------------------------------------------
@@ -370,7 +370,7 @@ fn deliver(inner: &StreamInner, event: &sys::QUIC_STREAM_EVENT, cause: Option<Co
     unsafe { inner.callback_handler_impl(event, &Alone(cause)) }
 }
 
-/// A connection that knows no more than its end.
+/// A connection that knows no more than its end, and has room for a copy.
 struct Alone(Option<ConnectionError>);
 
 impl Surroundings for Alone {
@@ -380,6 +380,10 @@ impl Surroundings for Alone {
 
     fn min_rtt(&self) -> Option<Duration> {
         None
+    }
+
+    fn may_copy(&self) -> bool {
+        true
     }
 }
 
@@ -458,8 +462,27 @@ fn each_event_reaches_its_handler() {
     assert!(inner.lock().recv().is_open());
     assert_eq!(deliver(&inner, &received(sys::QUIC_RECEIVE_FLAGS_QUIC_RECEIVE_FLAG_FIN), None), PENDING);
     assert!(!inner.lock().recv().is_open());
-    let lengths: Vec<_> = std::iter::from_fn(|| inner.lock().recv().take(9).map(|taken| taken.lent.len())).collect();
+    let lengths: Vec<_> = std::iter::from_fn(|| inner.lock().recv().take(9).map(|taken| taken.lent().len())).collect();
     assert_eq!(lengths, [2, 3, 2, 3]);
+
+    let whole = StreamInner::new(StreamInnerExclusive::remote(false, None), Some(3), tracing::Span::none());
+    let mut message = event(sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE, |data| {
+        // SAFETY: all zeros, as the union is here, are a value of each of its members.
+        let data = unsafe { &mut data.RECEIVE };
+        data.Buffers = descriptors.as_ptr();
+        data.BufferCount = 1;
+        data.TotalBufferLength = 2;
+        data.Flags = sys::QUIC_RECEIVE_FLAGS_QUIC_RECEIVE_FLAG_FIN;
+    });
+    assert_eq!(deliver(&whole, &message, None), SUCCESS, "MsQuic may have it back at once");
+    assert!(whole.is_copied() && !whole.lock().recv().has_lent());
+    assert!(matches!(whole.lock().recv().take(1), Some(Taken::Copied(bytes)) if bytes == "a"));
+    assert!(matches!(whole.lock().recv().take(9), Some(Taken::Copied(bytes)) if bytes == "b"));
+    assert!(matches!(now(|cx| whole.lock().recv().poll_take(9, cx)), Poll::Ready(Ok(None))));
+    let rest = StreamInner::new(StreamInnerExclusive::remote(false, None), Some(7), tracing::Span::none());
+    // SAFETY: this member of the union was set above.
+    unsafe { &mut message.__bindgen_anon_1.RECEIVE }.AbsoluteOffset = 1;
+    assert_eq!(deliver(&rest, &message, None), PENDING, "what comes after something else is lent as that was");
 
     let over = event(sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SEND_SHUTDOWN_COMPLETE, |_| {});
     assert_eq!(deliver(&inner, &over, None), SUCCESS);

@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use sendstream_sys as sys;
 
 use crate::{
@@ -44,8 +45,11 @@ impl StreamInstance {
         Some(self.loan(taken))
     }
 
-    fn loan(self: &Arc<Self>, Taken { lent, number }: Taken) -> Loan {
-        Loan { lent, number, instance: self.clone() }
+    fn loan(self: &Arc<Self>, taken: Taken) -> Loan {
+        match taken {
+            Taken::Lent { lent, number } => Loan::Native(NativeLoan { lent, number, instance: self.clone() }),
+            Taken::Copied(bytes) => Loan::Copied(bytes),
+        }
     }
 
     /// `StreamReceiveComplete` for what came back with piece `number`.
@@ -105,15 +109,49 @@ impl StreamInstance {
     }
 }
 
-/// Bytes of a stream in MsQuic's memory, given back when dropped.
+/// Bytes of a stream.
 #[derive(Debug)]
-pub(crate) struct Loan {
+pub(crate) enum Loan {
+    Native(NativeLoan),
+    /// Of a short stream, all of which came at once.
+    Copied(Bytes),
+}
+
+impl Deref for Loan {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            Self::Native(loan) => loan,
+            Self::Copied(bytes) => bytes,
+        }
+    }
+}
+
+impl From<Loan> for Bytes {
+    fn from(loan: Loan) -> Self {
+        match loan {
+            Loan::Native(loan) => Self::from_owner(loan),
+            Loan::Copied(bytes) => bytes,
+        }
+    }
+}
+
+/// Bytes in MsQuic's memory, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct NativeLoan {
     lent: Lent,
     number: u64,
     instance: Arc<StreamInstance>,
 }
 
-impl Deref for Loan {
+impl AsRef<[u8]> for NativeLoan {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Deref for NativeLoan {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
@@ -123,7 +161,7 @@ impl Deref for Loan {
     }
 }
 
-impl Drop for Loan {
+impl Drop for NativeLoan {
     fn drop(&mut self) {
         self.instance.give_back(self.number);
     }

@@ -36,8 +36,11 @@ fn stop(recv: &mut StreamRecv, code: u64) -> bool {
 }
 
 fn bytes(taken: &Taken) -> &[u8] {
-    // SAFETY: the tests lend `'static` memory.
-    unsafe { taken.lent.as_slice() }
+    match taken {
+        // SAFETY: the tests lend `'static` memory.
+        Taken::Lent { lent, .. } => unsafe { lent.as_slice() },
+        Taken::Copied(bytes) => bytes,
+    }
 }
 
 /// What is read next, without waiting.
@@ -164,7 +167,7 @@ fn pieces_are_handed_out_in_order_and_cut_at_the_limit() {
 #[test]
 fn pieces_dropped_out_of_order_are_given_back_in_order() {
     let mut recv = received(&[b"a", b"bb", b"ccc", b"dddd"], false);
-    let numbers: Vec<_> = (0..4).map(|_| recv.take(10).expect("four pieces").number).collect();
+    let numbers: Vec<_> = (0..4).map(|_| recv.take(10).expect("four pieces").number()).collect();
     assert_eq!(recv.give_back(numbers[2]), 0, "a and b are still out");
     assert_eq!(recv.give_back(numbers[1]), 0);
     assert_eq!(recv.give_back(numbers[0]), 1 + 2 + 3);
@@ -184,7 +187,7 @@ fn a_piece_that_is_out_comes_back_however_the_stream_ended() {
         let out = recv.take(10).expect("a piece");
         end(&mut recv);
         assert_eq!(bytes(&out), b"ab");
-        assert_eq!(recv.give_back(out.number), 2);
+        assert_eq!(recv.give_back(out.number()), 2);
     }
 }
 
@@ -236,6 +239,29 @@ fn a_stop_is_told_when_something_is_left_to_give_up() {
     assert!(read_to_the_end.take(9).is_some());
     assert!(!stop(&mut read_to_the_end, 7));
     assert_eq!(read(&mut read_to_the_end, 9), Poll::Ready(Ok(None)), "the end stays the end");
+}
+
+#[test]
+fn a_stream_that_was_copied_is_read_or_given_up_without_a_word_to_msquic() {
+    let whole = || {
+        let mut recv = StreamRecv::open();
+        recv.on_receive_whole(Bytes::from_static(b"abc")).wake();
+        recv
+    };
+    let mut read_in_parts = whole();
+    assert!(!read_in_parts.has_lent());
+    assert_eq!(read(&mut read_in_parts, 2), Poll::Ready(Ok(Some(b"ab".to_vec()))));
+    assert_eq!(read(&mut read_in_parts, 2), Poll::Ready(Ok(Some(b"c".to_vec()))));
+    assert_eq!(read(&mut read_in_parts, 2), Poll::Ready(Ok(None)));
+
+    let mut stopped = whole();
+    assert!(!stop(&mut stopped, 7), "the peer has finished, and nothing was lent");
+    assert_eq!(read(&mut stopped, 9), Poll::Ready(Err(ReadError::Stopped(7))));
+
+    let mut stopped_before = StreamRecv::open();
+    assert!(stop(&mut stopped_before, 7));
+    stopped_before.on_receive_whole(Bytes::from_static(b"late")).wake();
+    assert_eq!(read(&mut stopped_before, 9), Poll::Ready(Err(ReadError::Stopped(7))));
 }
 
 #[test]
@@ -329,10 +355,10 @@ proptest! {
                 }
                 Step::Take(limit) => match recv.poll_take(limit, &mut Context::from_waker(Waker::noop())) {
                     Poll::Ready(Ok(Some(taken))) => {
-                        let length = taken.lent.len();
+                        let length = taken.lent().len();
                         prop_assert!(length > 0 && length <= limit);
                         // SAFETY: the piece points into `source`, which lives to the end.
-                        prop_assert_eq!(unsafe { taken.lent.as_slice() }, &source[read..read + length]);
+                        prop_assert_eq!(unsafe { taken.lent().as_slice() }, &source[read..read + length]);
                         out.push((read, taken));
                         read += length;
                     }
@@ -346,7 +372,7 @@ proptest! {
                         continue;
                     }
                     let (_, taken) = out.swap_remove(index.index(out.len()));
-                    returned += recv.give_back(taken.number) as usize;
+                    returned += recv.give_back(taken.number()) as usize;
                     let first_out = out.iter().map(|(place, _)| *place).min();
                     prop_assert_eq!(returned, first_out.unwrap_or(read));
                 }
