@@ -61,8 +61,8 @@ impl RecvStream {
         &self.instance
     }
 
-    /// The next piece of the stream, in MsQuic's own memory; `None` at the end, when the peer finished and everything
-    /// was read.
+    /// The next piece of the stream, in MsQuic's own memory but for [short ones](RecvChunk); `None` at the end, when the peer
+    /// finished and everything was read.
     ///
     /// Several chunks may be held at once and dropped in any order; what they hold counts as not read, so a reader that
     /// holds a whole [`stream_receive_window`](crate::TransportConfig::stream_receive_window) gets nothing more.
@@ -214,8 +214,8 @@ impl Drop for RecvStream {
 /// A piece of a stream, in MsQuic's own memory, which gets it back when the chunk is dropped (`StreamReceiveComplete`).
 ///
 /// It may outlive its stream, its connection and its server. While it lives its bytes count against the stream's receive
-/// window, and the stream's native handle stays open. A stream of at most 2 KiB that came in one piece, FIN with it, may be
-/// copied instead, which costs less than to give it back: such a chunk holds nothing of MsQuic's.
+/// window, and the stream's native handle stays open. A piece of at most 2 KiB that comes when everything before it was read may
+/// be copied instead, which costs less than to give it back: such a chunk holds nothing of MsQuic's, and counts as read.
 #[derive(Debug)]
 pub struct RecvChunk(Loan);
 

@@ -319,7 +319,10 @@ async fn echo<T: Transport>(connection: T::Connection, count: u64) -> Result<()>
         let ping = read_ping::<T>(&mut recv).await?;
         T::write(&mut send, Bytes::copy_from_slice(&ping)).await?;
     }
-    T::finish(&mut send).await
+    T::finish(&mut send).await?;
+    // Whoever drops a stream before its end stops the peer, who may not have finished yet.
+    ensure!(T::read(&mut recv).await?.is_none(), "more than the last ping");
+    Ok(())
 }
 
 async fn read_ping<T: Transport>(stream: &mut T::RecvStream) -> Result<[u8; PING]> {

@@ -62,8 +62,8 @@ pub(crate) struct ConnectionInner {
     peer: OnceLock<PeerIdentity>,
     datagrams: Lock<Datagrams>,
     local_tasks: LocalTasks,
-    /// How many streams that somebody holds were copied whole. Written by: `may_copy`, and whoever lets go of one.
-    copies: AtomicUsize,
+    /// How many streams somebody holds whose end was copied. Written by: `may_copy_end`, and whoever lets go of one.
+    copied_ends: AtomicUsize,
     /// The connection in logs. Written by: `name_client`, `name_server`, before MsQuic can send an event.
     span: OnceLock<Span>,
     /// Where the TLS secrets go, if anywhere.
@@ -225,7 +225,7 @@ impl ConnectionInner {
             peer: OnceLock::new(),
             datagrams: Lock::default(),
             local_tasks: LocalTasks::default(),
-            copies: AtomicUsize::new(0),
+            copied_ends: AtomicUsize::new(0),
             span: OnceLock::new(),
             key_log,
             is_server,
@@ -289,9 +289,9 @@ impl ConnectionInner {
         &self.local_tasks
     }
 
-    /// Nobody holds a stream any more that was copied whole.
-    pub(crate) fn copy_gone(&self) {
-        self.copies.fetch_sub(1, Ordering::Relaxed);
+    /// Nobody holds a stream any more whose end was copied.
+    pub(crate) fn copied_end_gone(&self) {
+        self.copied_ends.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// What ended the connection, if anything has.
@@ -925,13 +925,13 @@ impl Surroundings for ConnectionInner {
         ConnectionStats::min_rtt(&stats)
     }
 
-    /// Streams that were copied are over for MsQuic, so that the peer may open others before anybody has read them. This is what
-    /// bounds them; of the rest each counts against the peer's limit, and in its flow control, until it is read.
-    fn may_copy(&self) -> bool {
-        const COPIES: usize = 128;
-        let may = self.copies.load(Ordering::Relaxed) < COPIES;
+    /// A stream whose end was copied is over for MsQuic, so that the peer may open another before anybody has read it. This is what
+    /// bounds those; of the rest each counts against the peer's limit, and in its flow control, until it is read.
+    fn may_copy_end(&self) -> bool {
+        const COPIED_ENDS: usize = 128;
+        let may = self.copied_ends.load(Ordering::Relaxed) < COPIED_ENDS;
         if may {
-            self.copies.fetch_add(1, Ordering::Relaxed);
+            self.copied_ends.fetch_add(1, Ordering::Relaxed);
         }
         may
     }

@@ -37,8 +37,8 @@ pub(crate) struct StreamInnerShared {
     id: AtomicU64,
     /// Whether MsQuic is done with the stream. Written by: `handle_event_shutdown_complete`.
     over: AtomicU8,
-    /// Whether what was received is a copy, see [`Surroundings::may_copy`]. Written by: `handle_event_receive_whole`.
-    copied: AtomicBool,
+    /// Whether the end of what was received is a copy, see [`Surroundings::may_copy_end`]. Written by: `handle_event_receive_short`.
+    end_is_copied: AtomicBool,
     /// The stream in logs. Never written.
     span: Span,
 }
@@ -53,8 +53,8 @@ const OVER_AND_LENT: u8 = 1;
 /// The stream is over, and MsQuic has lent nothing.
 const OVER: u8 = 2;
 
-/// What a stream may have, in bytes, to be copied when it comes in one piece: what MsQuic has for the beginning of one.
-const COPIED_WHOLE: u64 = 2048;
+/// How many bytes a piece may have to be copied: what MsQuic has for the beginning of a stream.
+const COPIED: u32 = 2048;
 
 /// What a stream's events ask about its connection, on the worker.
 pub(crate) trait Surroundings {
@@ -64,8 +64,8 @@ pub(crate) trait Surroundings {
     /// The smallest round-trip time of the path so far.
     fn min_rtt(&self) -> Option<Duration>;
 
-    /// Whether one more stream may be copied whole, which then counts until nobody holds it.
-    fn may_copy(&self) -> bool;
+    /// Whether one more stream may be over before it is read, as its end is copied; it then counts until nobody holds it.
+    fn may_copy_end(&self) -> bool;
 }
 
 /// What an event asks of whoever holds the handle, once the handler has returned.
@@ -90,7 +90,7 @@ impl StreamInner {
         let shared = StreamInnerShared {
             id: AtomicU64::new(id.unwrap_or(NO_ID)),
             over: AtomicU8::new(NOT_OVER),
-            copied: AtomicBool::new(false),
+            end_is_copied: AtomicBool::new(false),
             span,
         };
         Self { exclusive: Lock::new(exclusive), shared }
@@ -121,9 +121,9 @@ impl StreamInner {
         self.shared.over.load(Ordering::Acquire) == OVER
     }
 
-    /// Whether what was received is a copy.
-    pub(crate) fn is_copied(&self) -> bool {
-        self.shared.copied.load(Ordering::Relaxed)
+    /// Whether the end of what was received is a copy.
+    pub(crate) fn end_is_copied(&self) -> bool {
+        self.shared.end_is_copied.load(Ordering::Relaxed)
     }
 
     /// The stream's id, once it has one.
@@ -158,14 +158,15 @@ impl StreamInner {
                     unsafe { slice::from_raw_parts(event.Buffers, event.BufferCount as usize) }
                 };
                 let fin = event.Flags & sys::QUIC_RECEIVE_FLAGS_QUIC_RECEIVE_FLAG_FIN != 0;
-                let is_whole = fin && event.AbsoluteOffset == 0 && event.TotalBufferLength <= COPIED_WHOLE;
                 if let [piece] = pieces
-                    && is_whole
-                    && connection.may_copy()
+                    && piece.Length <= COPIED
                 {
-                    let piece = Lent::from_descriptor(piece);
+                    let lent = Lent::from_descriptor(piece);
                     // SAFETY: MsQuic lends the piece for the callback at least, which this is.
-                    return self.handle_event_receive_whole(unsafe { piece.as_slice() });
+                    let bytes = unsafe { lent.as_slice() };
+                    if self.handle_event_receive_short(bytes, fin, connection) {
+                        return SUCCESS;
+                    }
                 }
                 self.handle_event_receive(pieces, fin)
             }
@@ -242,14 +243,23 @@ impl StreamInner {
         if pieces.iter().any(|piece| piece.Length > 0) { PENDING } else { SUCCESS }
     }
 
-    /// QUIC_STREAM_EVENT_RECEIVE of all that a short stream has. It is copied, so that the stream is over at once, in place: to give it
-    /// back later takes an operation of MsQuic's, handed over from another thread.
-    pub(crate) fn handle_event_receive_whole(&self, piece: &[u8]) -> Next {
-        self.shared.copied.store(true, Ordering::Relaxed);
-        let copy = Bytes::copy_from_slice(piece);
-        self.apply(|state| state.recv().on_receive_whole(copy));
-        tracing::trace!(parent: self.span(), bytes = piece.len(), fin = true, "received");
-        SUCCESS
+    /// QUIC_STREAM_EVENT_RECEIVE of one short piece, the last one if `fin`. Whether it was taken as a copy, so that MsQuic may have it
+    /// back at once: to give it back later takes an operation of MsQuic's, handed over from another thread.
+    pub(crate) fn handle_event_receive_short(&self, piece: &[u8], fin: bool, connection: &impl Surroundings) -> bool {
+        let wakeups = {
+            let mut state = self.lock();
+            let recv = state.recv();
+            if !recv.is_caught_up() || (fin && !connection.may_copy_end()) {
+                return false;
+            }
+            recv.on_receive_copy(Bytes::copy_from_slice(piece), fin)
+        };
+        if fin {
+            self.shared.end_is_copied.store(true, Ordering::Relaxed);
+        }
+        wakeups.wake();
+        tracing::trace!(parent: self.span(), bytes = piece.len(), fin, "received");
+        true
     }
 
     /// QUIC_STREAM_EVENT_SEND_COMPLETE: MsQuic gives a buffer back, acknowledged unless `canceled`.

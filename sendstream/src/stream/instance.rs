@@ -325,8 +325,8 @@ impl StreamInstance {
 
 impl Drop for StreamInstance {
     fn drop(&mut self) {
-        if self.inner.is_copied() {
-            self.connection_inner.copy_gone();
+        if self.inner.end_is_copied() {
+            self.connection_inner.copied_end_gone();
         }
         let state = self.inner.state();
         match state {

@@ -24,7 +24,7 @@ pub(crate) struct StreamRecv {
     state: StreamRecvState,
     /// Received and not handed out, in stream order.
     unread: Queue<Lent>,
-    /// What was not handed out of a stream that was copied; empty for every other.
+    /// Received before all that is in `unread`, copied, and not handed out. MsQuic has its memory back.
     copied: Bytes,
     /// Handed out, in stream order; the front is number `handed_base`.
     handed: Queue<Handed>,
@@ -233,12 +233,20 @@ impl StreamRecv {
         wakeups
     }
 
-    /// RECEIVE of a whole stream, FIN and all, of which this is a copy.
-    pub(crate) fn on_receive_whole(&mut self, copy: Bytes) -> Wakeups {
-        if self.is_open() {
-            self.copied = copy;
+    /// Whether everything that came was read and given back.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.is_open() && self.copied.is_empty() && !self.has_lent()
+    }
+
+    /// RECEIVE, once the reader [has caught up](Self::is_caught_up), of what this is a copy of.
+    pub(crate) fn on_receive_copy(&mut self, copy: Bytes, fin: bool) -> Wakeups {
+        self.copied = copy;
+        if fin {
+            return self.on_fin();
         }
-        self.on_fin()
+        let mut wakeups = Wakeups::none();
+        self.read_waiter.take_into(&mut wakeups);
+        wakeups
     }
 
     /// PEER_SEND_SHUTDOWN, or the FIN flag of RECEIVE: the peer finished.

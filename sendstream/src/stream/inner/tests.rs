@@ -382,7 +382,7 @@ impl Surroundings for Alone {
         None
     }
 
-    fn may_copy(&self) -> bool {
+    fn may_copy_end(&self) -> bool {
         true
     }
 }
@@ -465,24 +465,29 @@ fn each_event_reaches_its_handler() {
     let lengths: Vec<_> = std::iter::from_fn(|| inner.lock().recv().take(9).map(|taken| taken.lent().len())).collect();
     assert_eq!(lengths, [2, 3, 2, 3]);
 
-    let whole = StreamInner::new(StreamInnerExclusive::remote(false, None), Some(3), tracing::Span::none());
-    let mut message = event(sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE, |data| {
-        // SAFETY: all zeros, as the union is here, are a value of each of its members.
-        let data = unsafe { &mut data.RECEIVE };
-        data.Buffers = descriptors.as_ptr();
-        data.BufferCount = 1;
-        data.TotalBufferLength = 2;
-        data.Flags = sys::QUIC_RECEIVE_FLAGS_QUIC_RECEIVE_FLAG_FIN;
-    });
-    assert_eq!(deliver(&whole, &message, None), SUCCESS, "MsQuic may have it back at once");
-    assert!(whole.is_copied() && !whole.lock().recv().has_lent());
-    assert!(matches!(whole.lock().recv().take(1), Some(Taken::Copied(bytes)) if bytes == "a"));
-    assert!(matches!(whole.lock().recv().take(9), Some(Taken::Copied(bytes)) if bytes == "b"));
-    assert!(matches!(now(|cx| whole.lock().recv().poll_take(9, cx)), Poll::Ready(Ok(None))));
-    let rest = StreamInner::new(StreamInnerExclusive::remote(false, None), Some(7), tracing::Span::none());
-    // SAFETY: this member of the union was set above.
-    unsafe { &mut message.__bindgen_anon_1.RECEIVE }.AbsoluteOffset = 1;
-    assert_eq!(deliver(&rest, &message, None), PENDING, "what comes after something else is lent as that was");
+    let short = StreamInner::new(StreamInnerExclusive::remote(false, None), Some(3), tracing::Span::none());
+    let piece = |flags| {
+        event(sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE, |data| {
+            // SAFETY: all zeros, as the union is here, are a value of each of its members.
+            let data = unsafe { &mut data.RECEIVE };
+            data.Buffers = descriptors.as_ptr();
+            data.BufferCount = 1;
+            data.Flags = flags;
+        })
+    };
+    let middle = piece(sys::QUIC_RECEIVE_FLAGS_QUIC_RECEIVE_FLAG_NONE);
+    let last = piece(sys::QUIC_RECEIVE_FLAGS_QUIC_RECEIVE_FLAG_FIN);
+    assert_eq!(deliver(&short, &middle, None), SUCCESS, "MsQuic may have it back at once");
+    assert_eq!(deliver(&short, &middle, None), PENDING, "what comes while something waits to be read is lent");
+    assert!(matches!(short.lock().recv().take(1), Some(Taken::Copied(bytes)) if bytes == "a"));
+    assert!(matches!(short.lock().recv().take(9), Some(Taken::Copied(bytes)) if bytes == "b"));
+    let number = short.lock().recv().take(9).expect("the second piece").number();
+    assert_eq!(short.lock().recv().give_back(number), 2);
+    assert!(!short.end_is_copied());
+    assert_eq!(deliver(&short, &last, None), SUCCESS);
+    assert!(short.end_is_copied() && !short.lock().recv().has_lent());
+    assert!(matches!(short.lock().recv().take(9), Some(Taken::Copied(bytes)) if bytes == "ab"));
+    assert!(matches!(now(|cx| short.lock().recv().poll_take(9, cx)), Poll::Ready(Ok(None))));
 
     let over = event(sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SEND_SHUTDOWN_COMPLETE, |_| {});
     assert_eq!(deliver(&inner, &over, None), SUCCESS);

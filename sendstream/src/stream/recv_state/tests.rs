@@ -242,10 +242,10 @@ fn a_stop_is_told_when_something_is_left_to_give_up() {
 }
 
 #[test]
-fn a_stream_that_was_copied_is_read_or_given_up_without_a_word_to_msquic() {
+fn what_was_copied_is_read_or_given_up_without_a_word_to_msquic() {
     let whole = || {
         let mut recv = StreamRecv::open();
-        recv.on_receive_whole(Bytes::from_static(b"abc")).wake();
+        recv.on_receive_copy(Bytes::from_static(b"abc"), true).wake();
         recv
     };
     let mut read_in_parts = whole();
@@ -258,10 +258,17 @@ fn a_stream_that_was_copied_is_read_or_given_up_without_a_word_to_msquic() {
     assert!(!stop(&mut stopped, 7), "the peer has finished, and nothing was lent");
     assert_eq!(read(&mut stopped, 9), Poll::Ready(Err(ReadError::Stopped(7))));
 
-    let mut stopped_before = StreamRecv::open();
-    assert!(stop(&mut stopped_before, 7));
-    stopped_before.on_receive_whole(Bytes::from_static(b"late")).wake();
-    assert_eq!(read(&mut stopped_before, 9), Poll::Ready(Err(ReadError::Stopped(7))));
+    let mut goes_on = StreamRecv::open();
+    goes_on.on_receive_copy(Bytes::from_static(b"ab"), false).wake();
+    assert!(!goes_on.is_caught_up(), "what comes next is lent, and read after it");
+    receive(&mut goes_on, &[b"cd"], false).wake();
+    assert_eq!(read(&mut goes_on, 9), Poll::Ready(Ok(Some(b"ab".to_vec()))));
+    assert_eq!(read(&mut goes_on, 9), Poll::Ready(Ok(Some(b"cd".to_vec()))));
+    assert!(!goes_on.is_caught_up(), "the second piece is out");
+    assert_eq!(goes_on.give_back(0), 2, "which does not count the copy");
+    assert!(goes_on.is_caught_up());
+    assert!(stop(&mut goes_on, 7), "the peer may go on sending");
+    assert!(!goes_on.is_caught_up());
 }
 
 #[test]
