@@ -1246,22 +1246,4 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
             },
         ],
     },
-    Edit {
-        name: "no-second-receive-for-a-short-first",
-        prevents: "every packet that comes alone is followed by a system call, and memory for 64 KiB, to find that nothing follows it",
-        changes: &[
-            // What comes in the meantime is reported by the next poll: sockets are watched by level.
-            Change {
-                file: "src/platform/datapath_epoll.c",
-                anchor: "        CXPLAT_DBG_ASSERT(Ret == 1);\n        \
-                         CxPlatSocketContextRecvComplete(SocketContext, &IoBlock, &RecvMsgHdr, Ret);\n\
-                         \n    \
-                         } while (TRUE);\n",
-                replacement: "        CXPLAT_DBG_ASSERT(Ret == 1);\n        \
-                              CxPlatSocketContextRecvComplete(SocketContext, &IoBlock, &RecvMsgHdr, Ret);\n\
-                              \n    \
-                              } while (RecvMsgHdr.msg_len >= CXPLAT_LARGE_IO_BUFFER_SIZE / 8);\n",
-            },
-        ],
-    },
 ];
