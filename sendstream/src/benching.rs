@@ -11,7 +11,7 @@ use crate::{
     stream::{
         buffer::{Buffer, Payload},
         inner::{Next, StreamInner},
-        recv_state::StreamRecv,
+        recv_state::{StreamRecv, Taken},
         state::StreamInnerExclusive,
     },
 };
@@ -78,7 +78,8 @@ impl Stream {
     /// What `read_chunk` does, and giving the piece back: how many bytes that frees.
     pub fn read(&self, cx: &mut Context<'_>) -> Poll<u64> {
         let Poll::Ready(taken) = self.0.lock().recv().poll_take(usize::MAX, cx) else { return Poll::Pending };
-        let number = taken.expect("nothing fails here").expect("the stream has not ended").number;
+        let taken = taken.expect("nothing fails here").expect("the stream has not ended");
+        let Taken::Lent { number, .. } = taken else { unreachable!("`receive` lends") };
         Poll::Ready(self.0.lock().recv().give_back(number))
     }
 
