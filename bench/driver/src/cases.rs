@@ -2,7 +2,7 @@
 
 /// Every case, shortened if it is to be quick.
 ///
-/// Sizes and rounds are such that all of it ends within 25 minutes on two CPUs: a run takes one second or two for most stacks,
+/// Sizes and rounds are such that all of it ends within 35 minutes on two CPUs: a run takes one second or two for most stacks,
 /// up to ten for the slowest.
 pub(crate) fn all(quick: bool, scale: bool) -> Vec<Case> {
     let size = |full: u64, short: u64| if quick { short } else { full }.to_string();
