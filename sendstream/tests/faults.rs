@@ -63,7 +63,14 @@ mod transfers {
     /// All of the load in the long form, which may take longer than anybody waits: who sends gives up then.
     fn in_bursts(congestion_control: CongestionControl, short: Load) {
         const PATIENCE: Duration = Duration::from_secs(180);
-        let settings = TransportConfig { congestion_control, disconnect_timeout: Duration::from_secs(60), ..patient() };
+        const SILENCE: Duration = Duration::from_secs(60);
+        let settings = TransportConfig {
+            congestion_control,
+            disconnect_timeout: SILENCE,
+            // The word of who gives up may be lost as well.
+            idle_timeout: Some(SILENCE),
+            ..patient()
+        };
         let load = if soak::is_long() { FULL } else { short };
         let faults = Faults::none().lose_in_bursts(0.3, 3.0);
         arrives_or_is_an_error(faults, settings, load, PATIENCE);
