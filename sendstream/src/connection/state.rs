@@ -184,6 +184,9 @@ impl ConnectionInnerExclusive {
         self.started = true;
         match self.cause() {
             Some(ConnectionError::LocallyClosed { code }) if self.is_live() => Some(code),
+            // A whole handshake can pass before its start returns. MsQuic has the refusal, and an alert to send with it, which a
+            // shutdown would overtake.
+            Some(ConnectionError::CertificateRefused(_)) => None,
             // The handshake's time was over, or MsQuic has ended it already and ignores this.
             Some(_) if self.is_live() => Some(0),
             _ => None,
@@ -473,5 +476,28 @@ impl Retire for ConnectionInnerExclusive {
 
     fn take_retired(&mut self) -> Vec<Waker> {
         std::mem::take(&mut self.retired)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tls::CertificateRefusal;
+
+    #[test]
+    fn what_ended_a_connection_before_its_start_returned_is_told_unless_msquic_knows_it() {
+        let after = |end: fn(&mut ConnectionInnerExclusive) -> Ending| {
+            let mut state = ConnectionInnerExclusive::new(false);
+            end(&mut state).wakeups.wake();
+            state.on_start_accepted()
+        };
+        assert_eq!(after(|_| Ending::default()), None);
+        assert_eq!(after(|state| state.close(7)), Some(7));
+        assert_eq!(after(|state| state.on_handshake_timeout().1), Some(0));
+        let refuse = |state: &mut ConnectionInnerExclusive| {
+            state.on_closed(ConnectionError::CertificateRefused(CertificateRefusal::VerifierPanicked))
+        };
+        assert_eq!(after(refuse), None, "the peer gets the refusal's alert");
+        assert_eq!(after(ConnectionInnerExclusive::on_shutdown_complete), None);
     }
 }
