@@ -1246,4 +1246,35 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
             },
         ],
     },
+    Edit {
+        name: "unstarted-parameters-in-place",
+        prevents: "whoever makes a connection waits until a worker has woken to note the addresses, twice or three times",
+        changes: &[
+            // The parameters that come before every start. Nothing was ever queued on such a connection, so that no worker looks at
+            // it, and its one user has not shared it yet.
+            Change {
+                file: "src/core/api.c",
+                anchor: "        Status = QuicLibrarySetParam(Handle, Param, BufferLength, Buffer);\n        \
+                         if (!AlreadyInline) {\n            \
+                         Connection->State.InlineApiExecution = FALSE;\n        \
+                         }\n        \
+                         goto Error;\n    \
+                         }\n",
+                replacement: "        Status = QuicLibrarySetParam(Handle, Param, BufferLength, Buffer);\n        \
+                              if (!AlreadyInline) {\n            \
+                              Connection->State.InlineApiExecution = FALSE;\n        \
+                              }\n        \
+                              goto Error;\n    \
+                              }\n\
+                              \n    \
+                              if (Handle->Type == QUIC_HANDLE_TYPE_CONNECTION_CLIENT &&\n        \
+                              (Param == QUIC_PARAM_CONN_LOCAL_ADDRESS || Param == QUIC_PARAM_CONN_REMOTE_ADDRESS ||\n         \
+                              Param == QUIC_PARAM_CONN_TLS_SECRETS) &&\n        \
+                              Connection->Stats.Schedule.DrainCount == 0 && CxPlatListIsEmpty(&Connection->OperQ.List)) {\n        \
+                              Status = QuicLibrarySetParam(Handle, Param, BufferLength, Buffer);\n        \
+                              goto Error;\n    \
+                              }\n",
+            },
+        ],
+    },
 ];

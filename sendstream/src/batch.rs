@@ -98,16 +98,16 @@ fn end() {
     let mut batch = BATCH.replace(Batch::NONE);
     let turn = batch.connection.as_ref().map(|connection| Turn::resume(connection, batch.has_turn));
     for (waker, blame) in batch.wakers.drain(..) {
-        if contain("a waker", || waker.wake()).is_none() {
-            match blame {
-                Blame::Connection => contain("a connection's failure", || {
-                    const INTERNAL_ERROR: u64 = 0x1;
-                    batch.connection.iter().for_each(|connection| connection.close(INTERNAL_ERROR));
-                }),
-                Blame::Stream(stream) => contain("a stream's failure", || stream.fail()),
-                Blame::Nothing => None,
-            };
-        }
+        let failed = contain("a waker", || waker.wake()).is_none();
+        // Whoever was woken may have let go of the stream, so that this is the last of it.
+        contain("what a waker was told of", || match blame {
+            Blame::Connection if failed => {
+                const INTERNAL_ERROR: u64 = 0x1;
+                batch.connection.iter().for_each(|connection| connection.close(INTERNAL_ERROR));
+            }
+            Blame::Stream(stream) if failed => stream.fail(),
+            Blame::Connection | Blame::Stream(_) | Blame::Nothing => {}
+        });
     }
     if let (Some(turn), Some(connection)) = (turn, batch.connection) {
         let rest = turn.rest(&connection);

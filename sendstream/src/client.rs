@@ -23,6 +23,7 @@ use crate::{
     key_log::{self, KeyLog},
     native::{
         address::Address,
+        api,
         background::{self, Timer},
         configuration::{Alpn, Configuration, Credential},
         live::LiveHandles,
@@ -127,13 +128,17 @@ impl Client {
         }
         let deadline = Instant::now() + self.transport.handshake_timeout;
         let mut begun = self.open(address, server_name, deadline)?;
+        let mut in_place = api::starts_in_place();
         if let Some(sessions) = &self.sessions
             && let Some(ticket) = begun.unless_over(sessions.find(server_name, &self.trust, begun.span())).await?
         {
             let early_data = ticket.early_data && sessions.may_be_early();
             let inner = begun.instance.inner().clone();
             match background::ask(move || inner.show_ticket(ticket)).await {
-                Ok(()) => begun.early_data = early_data,
+                Ok(()) => {
+                    begun.early_data = early_data;
+                    in_place = false;
+                }
                 Err(error) => {
                     tracing::debug!(parent: begun.span(), %error, "MsQuic does not take the session ticket");
                     begun = self.open(address, server_name, deadline)?;
@@ -141,13 +146,20 @@ impl Client {
             }
         }
         let (inner, configuration, local) = (begun.instance.inner().clone(), self.configuration.clone(), self.bind);
-        let started = background::ask(move || {
+        let start = move || {
             inner.start(configuration.handle(), local.map(Address::from).as_ref(), &Address::from(address), &name);
-            Ok(())
-        });
-        if begun.early_data {
-            // What is sent early must come behind the start.
-            started.await?;
+        };
+        if in_place {
+            start();
+        } else {
+            let started = background::ask(move || {
+                start();
+                Ok(())
+            });
+            if begun.early_data {
+                // What is sent early must come behind the start.
+                started.await?;
+            }
         }
         Ok(begun)
     }

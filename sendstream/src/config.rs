@@ -27,8 +27,8 @@ use crate::{
 /// # Memory
 ///
 /// A peer can make this side hold at most [`connection_flow_control_window`](Self::connection_flow_control_window)
-/// bytes of stream data per connection that the application has not read yet, over all its streams, and
-/// [`datagram_receive_buffer`](Self::datagram_receive_buffer) bytes of datagrams.
+/// bytes of stream data per connection that the application has not read yet, over all its streams, up to 128 pieces of at most
+/// 2 KiB beyond them, and [`datagram_receive_buffer`](Self::datagram_receive_buffer) bytes of datagrams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TransportConfig {
     /// After how long without a packet from the peer the connection ends as timed out (RFC 9000 §10.1); `None` for

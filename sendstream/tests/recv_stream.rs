@@ -152,58 +152,81 @@ fn a_reader_that_does_not_read_stops_the_writer_at_the_receive_window() {
 
 #[test]
 fn short_streams_that_are_accepted_and_not_read_stop_their_sender() {
-    run(async {
-        const LIMIT: u16 = 16;
-        // Streams that came in one piece are copied and over at once, so many of them.
-        const COPIED: usize = 128;
-        const ALL: usize = 400;
-        let settings = TransportConfig { max_concurrent_uni_streams: LIMIT, ..Default::default() };
-        let pair = Pair::with(TransportConfig::default(), settings).await;
-        let message = |number: usize| vec![number as u8; number % 1000 + 1];
-        let mut sending: Vec<_> = (0..ALL).map(|_| pair.client.open_uni().unwrap()).collect();
-        for (number, send) in sending.iter_mut().enumerate() {
+    run(short_streams_that_nobody_reads(false));
+}
+
+#[test]
+fn short_streams_whose_end_comes_later_stop_their_sender_as_well() {
+    run(short_streams_that_nobody_reads(true));
+}
+
+/// A client sends many more short messages than the server may hold unread, each on a stream of its own, whose end comes with it
+/// or later.
+async fn short_streams_that_nobody_reads(end_comes_later: bool) {
+    const LIMIT: u16 = 16;
+    // A stream that came as one piece is copied and over at once, and the peer may open another: so many of them.
+    const COPIED: usize = 128;
+    const ALL: usize = 400;
+    let settings = TransportConfig { max_concurrent_uni_streams: LIMIT, ..Default::default() };
+    let pair = Pair::with(TransportConfig::default(), settings).await;
+    let message = |number: usize| vec![number as u8; number % 1000 + 1];
+    let mut sending = Vec::new();
+    let mut accepted = Vec::new();
+    let ask = async || {
+        let (mut ask, mut answer) = pair.client.open_bi().unwrap();
+        drop(ask.finish_with("there?"));
+        let (mut reply, asked) = pair.server.accept_bi().await.unwrap();
+        reply.finish_with("here").await.unwrap();
+        assert_eq!(answer.read_to_end(9).await.unwrap(), b"here");
+        drop(asked);
+    };
+    for number in 0..ALL {
+        let mut send = pair.client.open_uni().unwrap();
+        if end_comes_later {
+            drop(send.send(message(number)));
+            ask().await;
+            send.finish().unwrap();
+        } else {
             drop(send.finish_with(message(number)));
         }
-        let mut accepted = Vec::new();
-        loop {
-            let before = accepted.len();
-            // Whatever the server allows the client reaches it with the answers to these.
-            for _ in 0..10 {
-                let (mut ask, mut answer) = pair.client.open_bi().unwrap();
-                drop(ask.finish_with("there?"));
-                let (mut reply, asked) = pair.server.accept_bi().await.unwrap();
-                reply.finish_with("here").await.unwrap();
-                assert_eq!(answer.read_to_end(9).await.unwrap(), b"here");
-                drop(asked);
-                while let Some(recv) = poll_immediate(pair.server.accept_uni()).await {
-                    accepted.push(recv.unwrap());
-                }
-            }
-            if accepted.len() == before {
-                break;
+        sending.push(send);
+        while let Some(recv) = poll_immediate(pair.server.accept_uni()).await {
+            accepted.push(recv.unwrap());
+        }
+    }
+    loop {
+        let before = accepted.len();
+        for _ in 0..10 {
+            // Whatever the server allows the client reaches it with the answer.
+            ask().await;
+            while let Some(recv) = poll_immediate(pair.server.accept_uni()).await {
+                accepted.push(recv.unwrap());
             }
         }
-        // Fewer are copied where a packet's end cuts a message in two.
-        let most = COPIED + usize::from(LIMIT);
-        assert!((usize::from(LIMIT)..=most).contains(&accepted.len()), "{}", accepted.len());
-        let mut numbers = 0;
-        while numbers < ALL {
-            for mut recv in accepted.drain(..) {
-                // The client's unidirectional streams are 2, 6, 10 and so on, and may come in any order.
-                let number = recv.id().unwrap() as usize / 4;
-                assert_eq!(recv.read_to_end(1000).await.unwrap(), message(number));
-                numbers += 1;
-            }
-            if numbers < ALL {
-                accepted.push(pair.server.accept_uni().await.unwrap());
-            }
+        if accepted.len() == before {
+            break;
         }
-        for send in &mut sending {
-            send.finished().await.unwrap();
+    }
+    // Fewer are copied where a packet's end cuts a message in two.
+    let most = COPIED + usize::from(LIMIT);
+    assert!((usize::from(LIMIT)..=most).contains(&accepted.len()), "{}", accepted.len());
+    let mut numbers = 0;
+    while numbers < ALL {
+        for mut recv in accepted.drain(..) {
+            // The client's unidirectional streams are 2, 6, 10 and so on, and may come in any order.
+            let number = recv.id().unwrap() as usize / 4;
+            assert_eq!(recv.read_to_end(1000).await.unwrap(), message(number));
+            numbers += 1;
         }
-        drop((sending, accepted));
-        pair.end().await;
-    });
+        if numbers < ALL {
+            accepted.push(pair.server.accept_uni().await.unwrap());
+        }
+    }
+    for send in &mut sending {
+        send.finished().await.unwrap();
+    }
+    drop((sending, accepted));
+    pair.end().await;
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
     slice,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -41,7 +41,11 @@ use crate::{
         secrets::TlsSecrets,
     },
     stats::{ConnectionStats, HandshakeInfo},
-    stream::{inner::Surroundings, instance::StreamInstance},
+    stream::{
+        copies::{Copies, CopyPlace},
+        inner::Surroundings,
+        instance::StreamInstance,
+    },
     tls::{CertificateRefusal, ClientAuth, PeerCertificate, PeerIdentity, Trust},
     waiters::{KeyedWait, Lock, LockGuard, WaiterKey},
 };
@@ -62,8 +66,8 @@ pub(crate) struct ConnectionInner {
     peer: OnceLock<PeerIdentity>,
     datagrams: Lock<Datagrams>,
     local_tasks: LocalTasks,
-    /// How many streams somebody holds whose end was copied. Written by: `may_copy_end`, and whoever lets go of one.
-    copied_ends: AtomicUsize,
+    /// Short pieces that were copied and not read.
+    copies: Copies,
     /// The connection in logs. Written by: `name_client`, `name_server`, before MsQuic can send an event.
     span: OnceLock<Span>,
     /// Where the TLS secrets go, if anywhere.
@@ -225,7 +229,7 @@ impl ConnectionInner {
             peer: OnceLock::new(),
             datagrams: Lock::default(),
             local_tasks: LocalTasks::default(),
-            copied_ends: AtomicUsize::new(0),
+            copies: Copies::default(),
             span: OnceLock::new(),
             key_log,
             is_server,
@@ -289,11 +293,6 @@ impl ConnectionInner {
         &self.local_tasks
     }
 
-    /// Nobody holds a stream any more whose end was copied.
-    pub(crate) fn copied_end_gone(&self) {
-        self.copied_ends.fetch_sub(1, Ordering::Relaxed);
-    }
-
     /// What ended the connection, if anything has.
     pub(crate) fn cause(&self) -> Option<ConnectionError> {
         self.lock().cause()
@@ -324,7 +323,8 @@ impl ConnectionInner {
         self.shared().drop_error_code
     }
 
-    /// `ConnectionStart`. It sets parameters, which blocks: for the background thread.
+    /// `ConnectionStart`. It sets parameters, which blocks unless MsQuic [starts in place](crate::native::api::starts_in_place): then it is for
+    /// the background thread.
     pub(crate) fn start(
         self: &Arc<Self>,
         configuration: sys::HQUIC,
@@ -370,7 +370,7 @@ impl ConnectionInner {
         }
     }
 
-    /// Gives MsQuic the place for the TLS secrets, if there is one. It blocks, and must come before the start.
+    /// Gives MsQuic the place for the TLS secrets, if there is one. It blocks as the start does, and must come before it.
     fn lend_secrets(&self) -> Result<(), NativeError> {
         let Some(secrets) = self.secrets() else { return Ok(()) };
         let length = size_of::<sys::QUIC_TLS_SECRETS>() as u32;
@@ -925,15 +925,8 @@ impl Surroundings for ConnectionInner {
         ConnectionStats::min_rtt(&stats)
     }
 
-    /// A stream whose end was copied is over for MsQuic, so that the peer may open another before anybody has read it. This is what
-    /// bounds those; of the rest each counts against the peer's limit, and in its flow control, until it is read.
-    fn may_copy_end(&self) -> bool {
-        const COPIED_ENDS: usize = 128;
-        let may = self.copied_ends.load(Ordering::Relaxed) < COPIED_ENDS;
-        if may {
-            self.copied_ends.fetch_add(1, Ordering::Relaxed);
-        }
-        may
+    fn copy_place(&self) -> Option<CopyPlace> {
+        self.copies.place()
     }
 }
 

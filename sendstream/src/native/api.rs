@@ -106,6 +106,13 @@ pub(crate) fn polls_while_busy() -> bool {
     *POLLS
 }
 
+/// Whether `ConnectionStart`, with the parameters that it needs, waits for no worker, which is an edit of ours: unless a session
+/// ticket came before it.
+pub(crate) fn starts_in_place() -> bool {
+    static STARTS: LazyLock<bool> = LazyLock::new(|| has_edit("unstarted-parameters-in-place"));
+    *STARTS
+}
+
 /// Whether the linked MsQuic has the edit of that name.
 fn has_edit(name: &str) -> bool {
     sys::edits().iter().any(|edit| edit.name == name)

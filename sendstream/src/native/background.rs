@@ -44,12 +44,16 @@ pub(crate) fn run(job: impl FnOnce() + Send + 'static) {
 pub(crate) fn at(deadline: Instant, job: impl FnOnce() + Send + 'static) -> Timer {
     static SERIAL: AtomicU64 = AtomicU64::new(0);
     let key = (deadline, SERIAL.fetch_add(1, Ordering::Relaxed));
-    let first = {
+    let too_late = {
         let mut deadlines = deadlines();
-        deadlines.insert(key, Box::new(job));
-        deadlines.first_key_value().is_some_and(|(first, _)| *first == key)
+        deadlines.jobs.insert(key, Box::new(job));
+        let too_late = deadlines.looks_at.is_none_or(|looks_at| deadline < looks_at);
+        if too_late {
+            deadlines.looks_at = Some(deadline);
+        }
+        too_late
     };
-    if first {
+    if too_late {
         // The thread waits for a later deadline, or for none: it is to look again.
         run(|| ());
     }
@@ -70,7 +74,7 @@ impl Timer {
 
 impl Drop for Timer {
     fn drop(&mut self) {
-        let job = deadlines().remove(&self.0);
+        let job = deadlines().jobs.remove(&self.0);
         // Outside of the lock: what it holds may be the last of something.
         drop(job);
     }
@@ -79,29 +83,34 @@ impl Drop for Timer {
 /// When, and a number that makes it one of its own.
 type DeadlineKey = (Instant, u64);
 
-fn deadlines() -> MutexGuard<'static, BTreeMap<DeadlineKey, Job>> {
-    static DEADLINES: Mutex<BTreeMap<DeadlineKey, Job>> = Mutex::new(BTreeMap::new());
+/// What is to be done at its time.
+struct Deadlines {
+    jobs: BTreeMap<DeadlineKey, Job>,
+    /// When the background thread looks here by itself, if ever. It is not woken for anything later than that, nor told of a
+    /// deadline that is dropped: connections that come and go one after the other would wake it each time.
+    looks_at: Option<Instant>,
+}
+
+fn deadlines() -> MutexGuard<'static, Deadlines> {
+    static DEADLINES: Mutex<Deadlines> = Mutex::new(Deadlines { jobs: BTreeMap::new(), looks_at: None });
     DEADLINES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The next thing to do: a deadline that has come goes first. `None` once no job can come any more.
 fn next(jobs: &Receiver<Job>) -> Option<Job> {
     loop {
-        let waiting = {
+        let now = Instant::now();
+        let looks_at = {
             let mut deadlines = deadlines();
-            match deadlines.first_entry() {
-                None => None,
-                Some(first) => {
-                    let left = first.key().0.saturating_duration_since(Instant::now());
-                    if left.is_zero() {
-                        return Some(first.remove());
-                    }
-                    Some(left)
-                }
-            }
+            deadlines.looks_at = match deadlines.jobs.first_entry() {
+                Some(first) if first.key().0 <= now => return Some(first.remove()),
+                Some(first) => Some(first.key().0),
+                None => deadlines.looks_at.filter(|looks_at| *looks_at > now),
+            };
+            deadlines.looks_at
         };
-        let Some(left) = waiting else { return jobs.recv().ok() };
-        match jobs.recv_timeout(left) {
+        let Some(looks_at) = looks_at else { return jobs.recv().ok() };
+        match jobs.recv_timeout(looks_at.saturating_duration_since(now)) {
             Ok(job) => return Some(job),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return None,

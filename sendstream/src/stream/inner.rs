@@ -5,7 +5,7 @@ use std::{
     ffi::c_void,
     ptr::NonNull,
     slice,
-    sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    sync::atomic::{AtomicU8, AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -17,6 +17,7 @@ use crate::{
     error::{ConnectionError, NativeError},
     stream::{
         buffer::{Buffer, Lent},
+        copies::CopyPlace,
         state::{StreamInnerExclusive, StreamState, useful_window},
     },
     waiters::{Lock, LockGuard, Wakeups},
@@ -37,8 +38,6 @@ pub(crate) struct StreamInnerShared {
     id: AtomicU64,
     /// Whether MsQuic is done with the stream. Written by: `handle_event_shutdown_complete`.
     over: AtomicU8,
-    /// Whether the end of what was received is a copy, see [`Surroundings::may_copy_end`]. Written by: `handle_event_receive_short`.
-    end_is_copied: AtomicBool,
     /// The stream in logs. Never written.
     span: Span,
 }
@@ -64,8 +63,8 @@ pub(crate) trait Surroundings {
     /// The smallest round-trip time of the path so far.
     fn min_rtt(&self) -> Option<Duration>;
 
-    /// Whether one more stream may be over before it is read, as its end is copied; it then counts until nobody holds it.
-    fn may_copy_end(&self) -> bool;
+    /// A place for a copy of a short piece, if there is one.
+    fn copy_place(&self) -> Option<CopyPlace>;
 }
 
 /// What an event asks of whoever holds the handle, once the handler has returned.
@@ -87,12 +86,7 @@ const PENDING: Next = Next::Return((-2i32).cast_unsigned());
 impl StreamInner {
     /// A stream in `exclusive`'s state; `id` is known at birth for a stream of the peer's.
     pub(crate) fn new(exclusive: StreamInnerExclusive, id: Option<u64>, span: Span) -> Self {
-        let shared = StreamInnerShared {
-            id: AtomicU64::new(id.unwrap_or(NO_ID)),
-            over: AtomicU8::new(NOT_OVER),
-            end_is_copied: AtomicBool::new(false),
-            span,
-        };
+        let shared = StreamInnerShared { id: AtomicU64::new(id.unwrap_or(NO_ID)), over: AtomicU8::new(NOT_OVER), span };
         Self { exclusive: Lock::new(exclusive), shared }
     }
 
@@ -119,11 +113,6 @@ impl StreamInner {
     /// Whether the stream was over when nothing was lent, so that nothing ever will be.
     pub(crate) fn is_over_and_unlent(&self) -> bool {
         self.shared.over.load(Ordering::Acquire) == OVER
-    }
-
-    /// Whether the end of what was received is a copy.
-    pub(crate) fn end_is_copied(&self) -> bool {
-        self.shared.end_is_copied.load(Ordering::Relaxed)
     }
 
     /// The stream's id, once it has one.
@@ -159,7 +148,7 @@ impl StreamInner {
                 };
                 let fin = event.Flags & sys::QUIC_RECEIVE_FLAGS_QUIC_RECEIVE_FLAG_FIN != 0;
                 if let [piece] = pieces
-                    && piece.Length <= COPIED
+                    && (1..=COPIED).contains(&piece.Length)
                 {
                     let lent = Lent::from_descriptor(piece);
                     // SAFETY: MsQuic lends the piece for the callback at least, which this is.
@@ -249,14 +238,12 @@ impl StreamInner {
         let wakeups = {
             let mut state = self.lock();
             let recv = state.recv();
-            if !recv.is_caught_up() || (fin && !connection.may_copy_end()) {
+            if !recv.is_caught_up() {
                 return false;
             }
-            recv.on_receive_copy(Bytes::copy_from_slice(piece), fin)
+            let Some(place) = connection.copy_place() else { return false };
+            recv.on_receive_copy(Bytes::copy_from_slice(piece), place, fin)
         };
-        if fin {
-            self.shared.end_is_copied.store(true, Ordering::Relaxed);
-        }
         wakeups.wake();
         tracing::trace!(parent: self.span(), bytes = piece.len(), fin, "received");
         true

@@ -325,9 +325,6 @@ impl StreamInstance {
 
 impl Drop for StreamInstance {
     fn drop(&mut self) {
-        if self.inner.end_is_copied() {
-            self.connection_inner.copied_end_gone();
-        }
         let state = self.inner.state();
         match state {
             StreamState::Open | StreamState::Refused => {

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use crate::{
     error::{ConnectionError, NativeError},
     recv_stream::ReadError,
-    stream::buffer::Lent,
+    stream::{buffer::Lent, copies::CopyPlace},
     waiters::{Retire, Waiter, WaiterKey, Waiters, Wakeups},
 };
 
@@ -25,7 +25,7 @@ pub(crate) struct StreamRecv {
     /// Received and not handed out, in stream order.
     unread: Queue<Lent>,
     /// Received before all that is in `unread`, copied, and not handed out. MsQuic has its memory back.
-    copied: Bytes,
+    copied: Option<Copied>,
     /// Handed out, in stream order; the front is number `handed_base`.
     handed: Queue<Handed>,
     handed_base: u64,
@@ -52,6 +52,15 @@ pub(crate) enum StreamRecvState {
     Stopped(u64),
     /// The connection was lost before FIN came.
     Lost(ReadError),
+}
+
+/// A short piece that was copied.
+#[derive(Debug)]
+struct Copied {
+    /// What of it was not handed out, never nothing.
+    bytes: Bytes,
+    /// Its place among all that wait to be read.
+    _place: CopyPlace,
 }
 
 /// A piece of the stream that was handed out.
@@ -98,7 +107,7 @@ impl StreamRecv {
         Self {
             state,
             unread: Queue::default(),
-            copied: Bytes::new(),
+            copied: None,
             handed: Queue::default(),
             handed_base: 0,
             read_waiter: Waiter::default(),
@@ -135,8 +144,12 @@ impl StreamRecv {
         if limit == 0 || matches!(self.state, StreamRecvState::Reset(_) | StreamRecvState::Stopped(_)) {
             return None;
         }
-        if !self.copied.is_empty() {
-            return Some(Taken::Copied(self.copied.split_to(limit.min(self.copied.len()))));
+        if let Some(copied) = &mut self.copied {
+            let front = copied.bytes.split_to(limit.min(copied.bytes.len()));
+            if copied.bytes.is_empty() {
+                self.copied = None;
+            }
+            return Some(Taken::Copied(front));
         }
         let front = self.unread.front_mut()?;
         let lent = if front.len() <= limit { self.unread.pop_front()? } else { front.split_to(limit) };
@@ -169,15 +182,14 @@ impl StreamRecv {
         let (stops, must_tell) = match self.state {
             StreamRecvState::Open => (true, true),
             // Everything that was received and FIN itself: MsQuic waits for what it lent to be read or given up.
-            StreamRecvState::Finished => (!self.unread.is_empty() || !self.copied.is_empty(), !self.unread.is_empty()),
+            StreamRecvState::Finished => (!self.unread.is_empty() || self.copied.is_some(), !self.unread.is_empty()),
             _ => (false, false),
         };
         if !stops {
             return (false, Wakeups::none());
         }
         self.state = StreamRecvState::Stopped(code);
-        self.unread.clear();
-        self.copied = Bytes::new();
+        self.discard();
         (must_tell, self.wake_all())
     }
 
@@ -235,12 +247,12 @@ impl StreamRecv {
 
     /// Whether everything that came was read and given back.
     pub(crate) fn is_caught_up(&self) -> bool {
-        self.is_open() && self.copied.is_empty() && !self.has_lent()
+        self.is_open() && self.copied.is_none() && !self.has_lent()
     }
 
-    /// RECEIVE, once the reader [has caught up](Self::is_caught_up), of what this is a copy of.
-    pub(crate) fn on_receive_copy(&mut self, copy: Bytes, fin: bool) -> Wakeups {
-        self.copied = copy;
+    /// RECEIVE, once the reader [has caught up](Self::is_caught_up), of what `bytes` are a copy of.
+    pub(crate) fn on_receive_copy(&mut self, bytes: Bytes, place: CopyPlace, fin: bool) -> Wakeups {
+        self.copied = Some(Copied { bytes, _place: place });
         if fin {
             return self.on_fin();
         }
@@ -265,7 +277,7 @@ impl StreamRecv {
             return Wakeups::none();
         }
         self.state = StreamRecvState::Reset(code);
-        self.unread.clear();
+        self.discard();
         self.wake_all()
     }
 
@@ -286,6 +298,12 @@ impl StreamRecv {
             });
         }
         self.wake_all()
+    }
+
+    /// Nobody will read what waits.
+    fn discard(&mut self) {
+        self.unread.clear();
+        self.copied = None;
     }
 
     fn wake_all(&mut self) -> Wakeups {

@@ -21,6 +21,7 @@ use crate::{
     send_stream::{StartError, WriteError},
     stream::{
         buffer::Payload,
+        copies::Copies,
         recv_state::{StreamRecv, Taken},
         testing::{Task, describe},
     },
@@ -370,7 +371,7 @@ fn deliver(inner: &StreamInner, event: &sys::QUIC_STREAM_EVENT, cause: Option<Co
     unsafe { inner.callback_handler_impl(event, &Alone(cause)) }
 }
 
-/// A connection that knows no more than its end, and has room for a copy.
+/// A connection that knows no more than its end, and has room for copies.
 struct Alone(Option<ConnectionError>);
 
 impl Surroundings for Alone {
@@ -382,8 +383,8 @@ impl Surroundings for Alone {
         None
     }
 
-    fn may_copy_end(&self) -> bool {
-        true
+    fn copy_place(&self) -> Option<CopyPlace> {
+        Copies::default().place()
     }
 }
 
@@ -483,9 +484,8 @@ fn each_event_reaches_its_handler() {
     assert!(matches!(short.lock().recv().take(9), Some(Taken::Copied(bytes)) if bytes == "b"));
     let number = short.lock().recv().take(9).expect("the second piece").number();
     assert_eq!(short.lock().recv().give_back(number), 2);
-    assert!(!short.end_is_copied());
     assert_eq!(deliver(&short, &last, None), SUCCESS);
-    assert!(short.end_is_copied() && !short.lock().recv().has_lent());
+    assert!(!short.lock().recv().has_lent());
     assert!(matches!(short.lock().recv().take(9), Some(Taken::Copied(bytes)) if bytes == "ab"));
     assert!(matches!(now(|cx| short.lock().recv().poll_take(9, cx)), Poll::Ready(Ok(None))));
 

@@ -9,7 +9,10 @@ use proptest::prelude::*;
 use sendstream_sys as sys;
 
 use super::*;
-use crate::stream::testing::{Task, describe};
+use crate::stream::{
+    copies::Copies,
+    testing::{Task, describe},
+};
 
 const LOST: ConnectionError = ConnectionError::TimedOut;
 
@@ -243,9 +246,14 @@ fn a_stop_is_told_when_something_is_left_to_give_up() {
 
 #[test]
 fn what_was_copied_is_read_or_given_up_without_a_word_to_msquic() {
+    let copies = Copies::default();
+    let copy = |recv: &mut StreamRecv, bytes, fin| {
+        let place = copies.place().expect("there is room");
+        recv.on_receive_copy(Bytes::from_static(bytes), place, fin).wake();
+    };
     let whole = || {
         let mut recv = StreamRecv::open();
-        recv.on_receive_copy(Bytes::from_static(b"abc"), true).wake();
+        copy(&mut recv, b"abc", true);
         recv
     };
     let mut read_in_parts = whole();
@@ -259,7 +267,7 @@ fn what_was_copied_is_read_or_given_up_without_a_word_to_msquic() {
     assert_eq!(read(&mut stopped, 9), Poll::Ready(Err(ReadError::Stopped(7))));
 
     let mut goes_on = StreamRecv::open();
-    goes_on.on_receive_copy(Bytes::from_static(b"ab"), false).wake();
+    copy(&mut goes_on, b"ab", false);
     assert!(!goes_on.is_caught_up(), "what comes next is lent, and read after it");
     receive(&mut goes_on, &[b"cd"], false).wake();
     assert_eq!(read(&mut goes_on, 9), Poll::Ready(Ok(Some(b"ab".to_vec()))));
@@ -269,6 +277,26 @@ fn what_was_copied_is_read_or_given_up_without_a_word_to_msquic() {
     assert!(goes_on.is_caught_up());
     assert!(stop(&mut goes_on, 7), "the peer may go on sending");
     assert!(!goes_on.is_caught_up());
+}
+
+#[test]
+fn a_copy_takes_a_place_until_it_is_read_or_given_up() {
+    type End = fn(&mut StreamRecv);
+    let ends: [(&str, End); 4] = [
+        ("read", |recv| assert_eq!(recv.take(9).map(|taken| matches!(taken, Taken::Copied(_))), Some(true))),
+        ("stopped", |recv| assert!(stop(recv, 7))),
+        ("reset by the peer", |recv| recv.on_peer_send_aborted(7).wake()),
+        ("dropped", |recv| *recv = StreamRecv::absent()),
+    ];
+    for (name, end) in ends {
+        let copies = Copies::default();
+        let mut recv = StreamRecv::open();
+        recv.on_receive_copy(Bytes::from_static(b"abc"), copies.place().expect("there is room"), false).wake();
+        assert!(recv.take(2).is_some());
+        assert_eq!(copies.taken(), 1, "{name}: one byte is left");
+        end(&mut recv);
+        assert_eq!(copies.taken(), 0, "{name}");
+    }
 }
 
 #[test]
