@@ -1277,4 +1277,88 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
             },
         ],
     },
+    Edit {
+        name: "tls-ends-with-handshake",
+        prevents: "a client keeps OpenSSL's connection and the buffers of the handshake, two thirds of the memory that an idle connection \
+                   takes, for session tickets that it does not want",
+        changes: &[
+            // Beyond the numbers that MsQuic has, and known to this library only: others refuse it.
+            Change {
+                file: "src/core/connection.c",
+                anchor: "    case QUIC_PARAM_CONN_TLS_SECRETS:\n\n        if (BufferLength != sizeof(QUIC_TLS_SECRETS) || Buffer == NULL) {",
+                replacement: "    case 0x05005354: // QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE\n\
+                              \n        \
+                              if (BufferLength != sizeof(uint8_t) || Buffer == NULL) {\n            \
+                              Status = QUIC_STATUS_INVALID_PARAMETER;\n            \
+                              break;\n        \
+                              }\n\
+                              \n        \
+                              if (QuicConnIsServer(Connection) || QUIC_CONN_BAD_START_STATE(Connection)) {\n            \
+                              Status = QUIC_STATUS_INVALID_STATE;\n            \
+                              break;\n        \
+                              }\n\
+                              \n        \
+                              Connection->Crypto.EndsWithHandshake = *(const uint8_t*)Buffer != 0;\n        \
+                              Status = QUIC_STATUS_SUCCESS;\n        \
+                              break;\n\
+                              \n    \
+                              case QUIC_PARAM_CONN_TLS_SECRETS:\n\n        \
+                              if (BufferLength != sizeof(QUIC_TLS_SECRETS) || Buffer == NULL) {",
+            },
+            Change {
+                file: "src/core/crypto.h",
+                anchor: "    BOOLEAN CertValidationPending : 1;\n",
+                replacement: "    BOOLEAN CertValidationPending : 1;\n\
+                              \n    \
+                              //\n    \
+                              // Indicates a client that needs no TLS once the handshake is confirmed.\n    \
+                              //\n    \
+                              BOOLEAN EndsWithHandshake : 1;\n",
+            },
+            // As a server that has no more tickets to send does it. A client has then nothing in flight that TLS gave it, as the keys
+            // of the handshake are gone.
+            Change {
+                file: "src/core/crypto.c",
+                anchor: "    QuicCryptoDiscardKeys(Crypto, QUIC_PACKET_KEY_HANDSHAKE);\n\
+                         \n    \
+                         if (QuicConnOpenNewPaths(Connection)) {\n",
+                replacement: "    QuicCryptoDiscardKeys(Crypto, QUIC_PACKET_KEY_HANDSHAKE);\n\
+                              \n    \
+                              if (Crypto->EndsWithHandshake && Crypto->Initialized && Crypto->TlsState.HandshakeComplete) {\n        \
+                              CxPlatTlsUninitialize(Crypto->TLS);\n        \
+                              Crypto->TLS = NULL;\n        \
+                              QuicRecvBufferUninitialize(&Crypto->RecvBuffer);\n        \
+                              QuicRangeUninitialize(&Crypto->SparseAckRanges);\n        \
+                              CXPLAT_FREE(Crypto->TlsState.Buffer, QUIC_POOL_TLS_BUFFER);\n        \
+                              Crypto->TlsState.Buffer = NULL;\n        \
+                              Crypto->Initialized = FALSE;\n    \
+                              }\n\
+                              \n    \
+                              if (QuicConnOpenNewPaths(Connection)) {\n",
+            },
+            // What comes afterwards is tickets, which nobody wants, or must not come (RFC 9001, section 6; RFC 8446, section 4.6).
+            Change {
+                file: "src/core/crypto.c",
+                anchor: "    } else if (!Crypto->Initialized) {\n\
+                         \n        \
+                         Status = QUIC_STATUS_SUCCESS;\n",
+                replacement: "    } else if (!Crypto->Initialized) {\n\
+                              \n        \
+                              const uint8_t NewSessionTicket = 4;\n        \
+                              if (Crypto->EndsWithHandshake && Frame->Offset == 0 && Frame->Data[0] != NewSessionTicket) {\n            \
+                              const uint8_t UnexpectedMessage = 10;\n            \
+                              QuicConnTransportError(Connection, QUIC_ERROR_CRYPTO_ERROR(UnexpectedMessage));\n            \
+                              Status = QUIC_STATUS_INVALID_STATE;\n            \
+                              goto Error;\n        \
+                              }\n        \
+                              Status = QUIC_STATUS_SUCCESS;\n",
+            },
+            Change {
+                file: "src/core/api.c",
+                anchor: "        (Param == QUIC_PARAM_CONN_LOCAL_ADDRESS || Param == QUIC_PARAM_CONN_REMOTE_ADDRESS ||\n",
+                replacement: "        (Param == QUIC_PARAM_CONN_LOCAL_ADDRESS || Param == QUIC_PARAM_CONN_REMOTE_ADDRESS ||\n         \
+                              Param == 0x05005354 || // QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE\n",
+            },
+        ],
+    },
 ];

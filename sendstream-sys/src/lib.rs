@@ -65,6 +65,12 @@ unsafe extern "C" {
 /// The edit `receives-are-announced` knows it; a library without refuses it.
 pub const QUIC_PARAM_GLOBAL_RECEIVE_BRACKET: u32 = 0x0100_5353;
 
+/// Has a client's connection give up its TLS state when the handshake is confirmed (a byte other than 0, for `SetParam` before the
+/// start). It gets no session ticket then, and no parameter of `QUIC_PARAM_TLS_*` can be asked for.
+///
+/// The edit `tls-ends-with-handshake` knows it; a library without refuses it.
+pub const QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE: u32 = 0x0500_5354;
+
 /// A change that was made to MsQuic's sources before they were compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

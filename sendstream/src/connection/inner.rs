@@ -32,7 +32,7 @@ use crate::{
     key_log::KeyLog,
     native::{
         address::{Address, activate_path, address_parameter},
-        api::call,
+        api::{self, call},
         background::{self, Timer},
         configuration::Configuration,
         handle::Handle,
@@ -323,7 +323,7 @@ impl ConnectionInner {
         self.shared().drop_error_code
     }
 
-    /// `ConnectionStart`. It sets parameters, which blocks unless MsQuic [starts in place](crate::native::api::starts_in_place): then it is for
+    /// `ConnectionStart`. It sets parameters, which blocks unless MsQuic [starts in place](api::starts_in_place): then it is for
     /// the background thread.
     pub(crate) fn start(
         self: &Arc<Self>,
@@ -338,6 +338,12 @@ impl ConnectionInner {
         self.lend_reference();
         let handle = self.handle().raw();
         let started = self.lend_secrets().and_then(|()| {
+            if matches!(self.resuming(), Resuming::No) && api::gives_up_tls() {
+                let yes = 1_u8;
+                let parameter = sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE;
+                // SAFETY: the handle is open; the parameter is one byte, which the call copies.
+                NativeError::check(unsafe { call!(SetParam(handle, parameter, 1, ptr::from_ref(&yes).cast())) })?;
+            }
             let local = local.map(|local| (sys::QUIC_PARAM_CONN_LOCAL_ADDRESS, local));
             for (parameter, address) in local.into_iter().chain([(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS, remote)]) {
                 // SAFETY: the handle is open; the address outlives the call, which copies it.

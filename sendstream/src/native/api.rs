@@ -113,6 +113,13 @@ pub(crate) fn starts_in_place() -> bool {
     *STARTS
 }
 
+/// Whether a client's connection can [do without TLS](sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE) after the handshake, which is an
+/// edit of ours.
+pub(crate) fn gives_up_tls() -> bool {
+    static GIVES_UP: LazyLock<bool> = LazyLock::new(|| has_edit("tls-ends-with-handshake"));
+    *GIVES_UP
+}
+
 /// Whether the linked MsQuic has the edit of that name.
 fn has_edit(name: &str) -> bool {
     sys::edits().iter().any(|edit| edit.name == name)
