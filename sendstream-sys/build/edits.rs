@@ -1361,4 +1361,21 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
             },
         ],
     },
+    Edit {
+        name: "small-hash-tables",
+        prevents: "each hash table begins with 128 buckets, 2 KiB; a client has one for each connection that nothing is ever put into",
+        changes: &[
+            // They grow bucket by bucket as they are filled, up to as many as before.
+            Change {
+                file: "src/platform/hashtable.c",
+                anchor: "#define HT_FIRST_LEVEL_DIR_SIZE   16\n#define HT_SECOND_LEVEL_DIR_SHIFT  7\n",
+                replacement: "#define HT_FIRST_LEVEL_DIR_SIZE   19\n#define HT_SECOND_LEVEL_DIR_SHIFT  4\n",
+            },
+            Change {
+                file: "src/inc/quic_hashtable.h",
+                anchor: "#define CXPLAT_HASH_MIN_SIZE 128\n",
+                replacement: "#define CXPLAT_HASH_MIN_SIZE 16\n",
+            },
+        ],
+    },
 ];
