@@ -230,7 +230,8 @@ pub(crate) const FIXES: &[Edit] = &[
     Edit {
         name: "version-negotiation-checked",
         prevents: "anybody who sees that a client connects, but not its packets, ends the handshake with a Version Negotiation \
-                   packet that carries none of its connection ids (RFC 9000 section 6.2, RFC 8999 section 6)",
+                   packet that carries none of its connection ids; and anybody who sees its packets ends the connection with such a \
+                   packet at any time, or crashes the client (RFC 9000 section 6.2, RFC 8999 section 6)",
         changes: &[
             // The server's answer carries the destination connection id of the client's first packet as its source. Only an
             // answer that does counts as the one that a handshake may have.
@@ -248,6 +249,12 @@ pub(crate) const FIXES: &[Edit] = &[
                 file: "src/core/connection.c",
                 anchor: "                Connection->Stats.VersionNegotiation = TRUE;\n                QuicConnRecvVerNeg(",
                 replacement: "                QuicConnRecvVerNeg(",
+            },
+            // After any other packet of the server's it is too late for one.
+            Change {
+                file: "src/core/connection.c",
+                anchor: "                !Connection->Stats.VersionNegotiation) {\n",
+                replacement: "                !Connection->Stats.VersionNegotiation && !Connection->State.GotFirstServerResponse) {\n",
             },
         ],
     },
@@ -461,6 +468,22 @@ pub(crate) const FIXES: &[Edit] = &[
                               Status = QUIC_STATUS_INVALID_PARAMETER;\n        goto Error;\n    }\n",
             },
         ],
+    },
+    Edit {
+        name: "nothing-read-after-tls",
+        prevents: "a client whose certificate is judged, and which sends more than its handshake meanwhile, has the server read a buffer \
+                   that the end of the handshake has freed",
+        changes: &[Change {
+            file: "src/core/crypto.c",
+            anchor: "            \"Custom cert validation succeeded\");\n        \
+                     QuicCryptoProcessDataComplete(Crypto, Crypto->PendingValidationBufferLength);\n\
+                     \n        \
+                     if (QuicRecvBufferHasUnreadData(&Crypto->RecvBuffer)) {\n",
+            replacement: "            \"Custom cert validation succeeded\");\n        \
+                          QuicCryptoProcessDataComplete(Crypto, Crypto->PendingValidationBufferLength);\n\
+                          \n        \
+                          if (Crypto->Initialized && QuicRecvBufferHasUnreadData(&Crypto->RecvBuffer)) {\n",
+        }],
     },
     Edit {
         name: "no-addresses-from-servers",
@@ -1315,16 +1338,20 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
                               //\n    \
                               BOOLEAN EndsWithHandshake : 1;\n",
             },
-            // As a server that has no more tickets to send does it. A client has then nothing in flight that TLS gave it, as the keys
-            // of the handshake are gone.
+            // As a server that has no more tickets to send does it, but between operations, when nobody is in the midst of reading. The
+            // server may confirm the handshake before this side is done with it, which is while a verdict on its certificate is due.
+            // Once both are, a client has nothing in flight that TLS gave it, as the keys of the handshake are gone.
             Change {
-                file: "src/core/crypto.c",
-                anchor: "    QuicCryptoDiscardKeys(Crypto, QUIC_PACKET_KEY_HANDSHAKE);\n\
+                file: "src/core/connection.c",
+                anchor: "    if (Connection->State.ProcessShutdownComplete) {\n        \
+                         QuicConnOnShutdownComplete(Connection);\n    \
+                         }\n\
                          \n    \
-                         if (QuicConnOpenNewPaths(Connection)) {\n",
-                replacement: "    QuicCryptoDiscardKeys(Crypto, QUIC_PACKET_KEY_HANDSHAKE);\n\
-                              \n    \
-                              if (Crypto->EndsWithHandshake && Crypto->Initialized && Crypto->TlsState.HandshakeComplete) {\n        \
+                         if (!Connection->State.ShutdownComplete) {\n        \
+                         if (OperationCount >= MaxOperationCount &&\n",
+                replacement: "    QUIC_CRYPTO* Crypto = &Connection->Crypto;\n    \
+                              if (Crypto->EndsWithHandshake && Crypto->Initialized &&\n        \
+                              Connection->State.Connected && Connection->State.HandshakeConfirmed) {\n        \
                               CxPlatTlsUninitialize(Crypto->TLS);\n        \
                               Crypto->TLS = NULL;\n        \
                               QuicRecvBufferUninitialize(&Crypto->RecvBuffer);\n        \
@@ -1334,7 +1361,12 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
                               Crypto->Initialized = FALSE;\n    \
                               }\n\
                               \n    \
-                              if (QuicConnOpenNewPaths(Connection)) {\n",
+                              if (Connection->State.ProcessShutdownComplete) {\n        \
+                              QuicConnOnShutdownComplete(Connection);\n    \
+                              }\n\
+                              \n    \
+                              if (!Connection->State.ShutdownComplete) {\n        \
+                              if (OperationCount >= MaxOperationCount &&\n",
             },
             // What comes afterwards is tickets, which nobody wants, or must not come (RFC 9001, section 6; RFC 8446, section 4.6).
             Change {

@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, sync::Mutex};
 
 use sendstream::{Client, ConnectError, Connection, ConnectionError, Server, TransportConfig, Trust};
 use support::{
@@ -36,6 +36,7 @@ fn a_client_that_says_what_it_may_not_ends_its_own_connection_at_most() {
                         Answer::of(&error)
                     }
                     Space::Application => answer(target.server.accept().await.unwrap().accept().await.unwrap()).await,
+                    Space::Ahead => unreachable!("of servers only, and allowed"),
                 };
                 tally.add(kind, expected, seen, &peer.says("closed"));
                 target.honest_round_trip().await;
@@ -73,6 +74,54 @@ fn a_server_that_says_what_it_may_not_ends_its_own_connection_at_most() {
             target.end().await;
         }
         tally.conclude("a server");
+    });
+}
+
+/// A server may confirm the handshake before this side has judged its certificate (RFC 9001 §4.1.2 asks it to wait for the
+/// client's Finished), and say more behind it.
+#[test]
+fn a_handshake_that_the_server_confirms_before_it_is_believed_goes_on() {
+    let Some(python) = python() else { return };
+    run(async move {
+        const HANDSHAKE_DONE: u8 = 0x1e;
+        // The beginning of a session ticket, and something far behind, for which the buffer must grow.
+        let ticket = crypto(0, &[4, 0, 0, 100]);
+        let far = crypto(8000, b"x");
+        let target = Target::new(false).await;
+        let arguments = ["server".to_owned(), target.certified.path("certificate"), target.certified.path("key")];
+        let mut peer = Peer::start(&python, "forbidden_peer.py", arguments);
+        let port: u16 = peer.says("ready").parse().unwrap();
+        for more in [Vec::new(), ticket.clone(), far.clone(), [ticket, far].concat()] {
+            for judged_at_once in [false, true] {
+                let (judge, verdict) = futures::channel::oneshot::channel();
+                let verdict = Mutex::new(Some(verdict));
+                let trust = Trust::dangerous_accept_any_certificate().verify_with(move |_| {
+                    let verdict = verdict.lock().unwrap().take();
+                    async move {
+                        if !judged_at_once {
+                            verdict.expect("there is one certificate").await.unwrap();
+                        }
+                        Ok(())
+                    }
+                });
+                let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+                let frames = [&more[..], &[HANDSHAKE_DONE]].concat();
+                peer.tell(&kind("ahead", 0, frames).within(Space::Ahead).order());
+                peer.says("set");
+                let connecting = client.connect(([127, 0, 0, 1], port).into(), "localhost");
+                let judging = futures::future::lazy(|_| {
+                    // All that it sent has arrived, in one datagram.
+                    peer.says("heard");
+                    let _ = judge.send(());
+                });
+                let (connected, ()) = futures::join!(connecting, judging);
+                assert_eq!(answer(connected.unwrap()).await, Answer::GoesOn);
+                assert_eq!(peer.says("closed"), "application 0");
+                client.wait_idle().await;
+            }
+        }
+        drop(peer);
+        target.end().await;
     });
 }
 
@@ -208,6 +257,8 @@ enum Space {
     Initial,
     Handshake,
     Application,
+    /// The application's, right behind a server's part of the handshake.
+    Ahead,
 }
 
 /// What MsQuic makes of it.
@@ -287,6 +338,7 @@ impl Kind {
             Space::Initial => "initial",
             Space::Handshake => "handshake",
             Space::Application => "application",
+            Space::Ahead => "ahead",
         };
         frames.iter().fold(format!("{space} {reserved} "), |mut line, byte| {
             write!(line, "{byte:02x}").unwrap();

@@ -145,6 +145,38 @@ fn forged_resets_and_version_negotiations_do_not_end_a_connection() {
     });
 }
 
+/// Whoever sees a connection's packets, and adds some of its own, cannot end it with this (RFC 9000 §6.2).
+#[test]
+fn a_forged_version_negotiation_after_the_server_has_answered_is_passed_over() {
+    let _alone = alone();
+    run(async {
+        const VERSION_2: u32 = 0x6b33_43cf;
+        for versions in [[UNKNOWN], [VERSION_2]] {
+            let endpoints = Endpoints::new();
+            // What the server's first packet has: the client's connection id, and the server's.
+            let seen = Mutex::new(None);
+            let faults = Faults::none().inject(move |direction, number, packet| {
+                let mut seen = seen.lock().unwrap();
+                if direction == Direction::ToClient && number == 0 {
+                    *seen = Some(ids(packet));
+                }
+                match &*seen {
+                    Some((client, server)) if number % 10 == 9 => {
+                        vec![(Direction::ToClient, version_negotiation(client, server, &versions))]
+                    }
+                    _ => Vec::new(),
+                }
+            });
+            let relay = Relay::start(endpoints.address, faults);
+            let (client, server) = endpoints.connect_through(relay.address()).await;
+            exchange(&client, &server, 1 << 20).await;
+            assert!(relay.done().injected.get() > 50);
+            drop((client, server));
+            endpoints.end().await;
+        }
+    });
+}
+
 #[test]
 fn a_forged_version_negotiation_before_the_server_answers_is_an_error_of_that_name() {
     let _alone = alone();

@@ -4,12 +4,14 @@
     forbidden_peer.py client CERTIFICATE PORT   connects to that port of 127.0.0.1 once for each order
 
 An order is a line on standard input, for one connection: "SPACE RESERVED FRAMES". SPACE says in which packets the bytes
-FRAMES go, in hexadecimal: `initial`, `handshake` or `application`. RESERVED is what the reserved bits of a packet's first
-byte are set to, for `application` alone. A server prints "set " when the next connection is to be that one.
+FRAMES go, in hexadecimal: `initial`, `handshake`, `ahead` or `application`. RESERVED is what the reserved bits of a packet's
+first byte are set to, for `application` alone. A server prints "set " when the next connection is to be that one.
 
-In the spaces of the handshake the frames come before the handshake's own. Those of the application come alone in a
-packet, once the other side has asked on a stream that it opened; the answer on that stream is "acknowledged" or "dropped",
-whichever became of the packet. When the other side closes, "closed transport CODE" or "closed application CODE" is printed.
+In the spaces of the handshake the frames come before the handshake's own. Those `ahead` are in a packet of the application's
+that a server sends in the datagram with the end of its handshake; it prints "heard " when that has arrived. Those of the
+application come alone in a packet, once the other side has asked on a stream that it opened; the answer on that stream is
+"acknowledged" or "dropped", whichever became of the packet. When the other side closes, "closed transport CODE" or "closed
+application CODE" is printed.
 
 The process ends when its standard input does.
 """
@@ -26,7 +28,8 @@ from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet import QuicPacketType, pull_ack_frame
 from aioquic.tls import Epoch
 
-SPACES = {"initial": Epoch.INITIAL, "handshake": Epoch.HANDSHAKE, "application": Epoch.ONE_RTT}
+AHEAD = "ahead"
+SPACES = {"initial": Epoch.INITIAL, "handshake": Epoch.HANDSHAKE, "application": Epoch.ONE_RTT, AHEAD: AHEAD}
 PACKETS = {Epoch.INITIAL: QuicPacketType.INITIAL, Epoch.HANDSHAKE: QuicPacketType.HANDSHAKE}
 
 
@@ -51,6 +54,8 @@ class Forbidden(QuicConnection):
         # The number of the packet that is sent by hand, and whether it was acknowledged.
         self.number = None
         self.acknowledged = False
+        # The number of the packet that is sent ahead, until the one before it is acknowledged.
+        self.ahead = None
 
     def _handle_ack_frame(self, context, frame_type, buf):
         # Not left to loss detection: packets that come in another order are lost to it, for a while.
@@ -59,6 +64,9 @@ class Forbidden(QuicConnection):
         buf.seek(begin)
         if context.epoch == Epoch.ONE_RTT and self.number is not None and self.number in ranges:
             self.acknowledged = True
+        if context.epoch == Epoch.HANDSHAKE and self.ahead is not None and self.ahead - 1 in ranges:
+            self.ahead = None
+            print("heard ", flush=True)
         super()._handle_ack_frame(context, frame_type, buf)
 
     def _handle_connection_close_frame(self, context, frame_type, buf):
@@ -83,6 +91,17 @@ class Forbidden(QuicConnection):
             builder._packet.in_flight = True
             self.order.space = None
         super()._write_handshake(builder, epoch, now)
+
+    def _write_application(self, builder, network_path, now):
+        crypto = self._cryptos[Epoch.ONE_RTT]
+        if self.order.space == AHEAD and crypto.send.is_valid():
+            builder.start_packet(QuicPacketType.ONE_RTT, crypto)
+            self.ahead = builder.packet_number
+            builder._buffer.push_bytes(self.order.frames)
+            builder._packet.is_ack_eliciting = True
+            builder._packet.in_flight = True
+            self.order.space = None
+        super()._write_application(builder, network_path, now)
 
     def forbidden_packet(self):
         """The packet with the order's frames and nothing else."""
