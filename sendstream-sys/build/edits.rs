@@ -1410,4 +1410,77 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
             },
         ],
     },
+    Edit {
+        name: "receive-buffer-while-needed",
+        prevents: "every open stream that can be received on has 2 KiB of memory for what is not there",
+        changes: &[
+            // Of MsQuic's kinds of buffers this is the one that Sendstream's streams have. Without memory it is as one whose memory is
+            // the application's to provide; that of the first size is given back as soon as everything that came is, what has grown
+            // stays.
+            Change {
+                file: "src/core/stream.c",
+                anchor: "    if (InitialRecvBufferLength == QUIC_DEFAULT_STREAM_RECV_BUFFER_SIZE &&\n        \
+                         RecvBufferMode != QUIC_RECV_BUF_MODE_APP_OWNED) {\n",
+                replacement: "    if (InitialRecvBufferLength == QUIC_DEFAULT_STREAM_RECV_BUFFER_SIZE &&\n        \
+                              RecvBufferMode == QUIC_RECV_BUF_MODE_CIRCULAR) {\n",
+            },
+            Change {
+                file: "src/core/recv_buffer.c",
+                anchor: "    if (RecvMode != QUIC_RECV_BUF_MODE_APP_OWNED) {\n        //\n        // Setup an initial chunk.\n",
+                replacement: "    if (RecvMode != QUIC_RECV_BUF_MODE_APP_OWNED &&\n        \
+                              (RecvMode != QUIC_RECV_BUF_MODE_MULTIPLE ||\n         \
+                              AllocBufferLength != QUIC_DEFAULT_STREAM_RECV_BUFFER_SIZE)) {\n        \
+                              //\n        // Setup an initial chunk.\n",
+            },
+            Change {
+                file: "src/core/recv_buffer.c",
+                anchor: "        RecvBuffer->RecvMode == QUIC_RECV_BUF_MODE_APP_OWNED ||\n        \
+                         !CxPlatListIsEmpty(&RecvBuffer->Chunks));\n\
+                         \n    \
+                         if (CxPlatListIsEmpty(&RecvBuffer->Chunks)) {\n",
+                replacement: "        RecvBuffer->RecvMode == QUIC_RECV_BUF_MODE_APP_OWNED ||\n        \
+                              RecvBuffer->RecvMode == QUIC_RECV_BUF_MODE_MULTIPLE ||\n        \
+                              !CxPlatListIsEmpty(&RecvBuffer->Chunks));\n\
+                              \n    \
+                              if (CxPlatListIsEmpty(&RecvBuffer->Chunks)) {\n",
+            },
+            Change {
+                file: "src/core/recv_buffer.c",
+                anchor: "    const uint32_t AllocLength = QuicRecvBufferGetTotalAllocLength(RecvBuffer);\n    \
+                         if (AbsoluteLength > RecvBuffer->BaseOffset + AllocLength) {\n",
+                replacement: "    if (RecvBuffer->RecvMode == QUIC_RECV_BUF_MODE_MULTIPLE && CxPlatListIsEmpty(&RecvBuffer->Chunks)) {\n        \
+                              QUIC_STREAM* Stream = CXPLAT_CONTAINING_RECORD(RecvBuffer, QUIC_STREAM, RecvBuffer);\n        \
+                              QUIC_RECV_CHUNK* Chunk =\n            \
+                              CxPlatPoolAllocUninitialized(&Stream->Connection->Partition->DefaultReceiveBufferPool);\n        \
+                              if (Chunk == NULL) {\n            \
+                              *BufferSizeNeeded = AbsoluteLength - RecvBuffer->BaseOffset;\n            \
+                              return QUIC_STATUS_OUT_OF_MEMORY;\n        \
+                              }\n        \
+                              CxPlatZeroMemory(Chunk, sizeof(QUIC_RECV_CHUNK));\n        \
+                              QuicRecvChunkInitialize(\n            \
+                              Chunk, QUIC_DEFAULT_STREAM_RECV_BUFFER_SIZE, (uint8_t*)(Chunk + 1), TRUE);\n        \
+                              CxPlatListInsertHead(&RecvBuffer->Chunks, &Chunk->Link);\n        \
+                              RecvBuffer->Capacity = QUIC_DEFAULT_STREAM_RECV_BUFFER_SIZE;\n    \
+                              }\n\
+                              \n    \
+                              const uint32_t AllocLength = QuicRecvBufferGetTotalAllocLength(RecvBuffer);\n    \
+                              if (AbsoluteLength > RecvBuffer->BaseOffset + AllocLength) {\n",
+            },
+            Change {
+                file: "src/core/recv_buffer.c",
+                anchor: "        FirstChunk->ExternalReference = RecvBuffer->ReadPendingLength != 0;\n",
+                replacement: "        FirstChunk->ExternalReference = RecvBuffer->ReadPendingLength != 0;\n        \
+                              if (RecvBuffer->ReadPendingLength == 0 &&\n            \
+                              FirstChunk->Link.Flink == &RecvBuffer->Chunks &&\n            \
+                              FirstChunk->AllocLength == QUIC_DEFAULT_STREAM_RECV_BUFFER_SIZE &&\n            \
+                              QuicRecvBufferGetTotalLength(RecvBuffer) == RecvBuffer->BaseOffset) {\n            \
+                              CxPlatListEntryRemove(&FirstChunk->Link);\n            \
+                              QuicRecvChunkFree(FirstChunk);\n            \
+                              RecvBuffer->Capacity = 0;\n            \
+                              RecvBuffer->ReadStart = 0;\n            \
+                              RecvBuffer->ReadLength = 0;\n        \
+                              }\n",
+            },
+        ],
+    },
 ];

@@ -9,6 +9,7 @@ mod nudge;
 pub(crate) mod path;
 pub(crate) mod resuming;
 pub(crate) mod state;
+mod waits;
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -16,10 +17,11 @@ use bytes::Bytes;
 
 use crate::{
     connection::{
-        inner::{Accept, Closed, ConnectionInner, ReadDatagram},
+        inner::ConnectionInner,
         instance::{Acceptance, ConnectionInstance},
         path::{PathChanged, RebindError},
         resuming::TicketKept,
+        waits::{Accept, Closed, ReadDatagram},
     },
     datagram::SendDatagram,
     error::{ConnectionError, NativeError},

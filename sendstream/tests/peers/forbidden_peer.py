@@ -8,7 +8,7 @@ FRAMES go, in hexadecimal: `initial`, `handshake`, `ahead` or `application`. RES
 first byte are set to, for `application` alone. A server prints "set " when the next connection is to be that one.
 
 In the spaces of the handshake the frames come before the handshake's own. Those `ahead` are in a packet of the application's
-that a server sends in the datagram with the end of its handshake; it prints "heard " when that has arrived. Those of the
+that a server sends in the datagram with its part of the handshake; it prints "heard " when that has arrived. Those of the
 application come alone in a packet, once the other side has asked on a stream that it opened; the answer on that stream is
 "acknowledged" or "dropped", whichever became of the packet. When the other side closes, "closed transport CODE" or "closed
 application CODE" is printed.
@@ -54,8 +54,8 @@ class Forbidden(QuicConnection):
         # The number of the packet that is sent by hand, and whether it was acknowledged.
         self.number = None
         self.acknowledged = False
-        # The number of the packet that is sent ahead, until the one before it is acknowledged.
-        self.ahead = None
+        # Whether a packet was sent ahead, until the first of the datagram is acknowledged.
+        self.sent_ahead = False
 
     def _handle_ack_frame(self, context, frame_type, buf):
         # Not left to loss detection: packets that come in another order are lost to it, for a while.
@@ -64,8 +64,8 @@ class Forbidden(QuicConnection):
         buf.seek(begin)
         if context.epoch == Epoch.ONE_RTT and self.number is not None and self.number in ranges:
             self.acknowledged = True
-        if context.epoch == Epoch.HANDSHAKE and self.ahead is not None and self.ahead - 1 in ranges:
-            self.ahead = None
+        if self.sent_ahead:
+            self.sent_ahead = False
             print("heard ", flush=True)
         super()._handle_ack_frame(context, frame_type, buf)
 
@@ -96,7 +96,7 @@ class Forbidden(QuicConnection):
         crypto = self._cryptos[Epoch.ONE_RTT]
         if self.order.space == AHEAD and crypto.send.is_valid():
             builder.start_packet(QuicPacketType.ONE_RTT, crypto)
-            self.ahead = builder.packet_number
+            self.sent_ahead = True
             builder._buffer.push_bytes(self.order.frames)
             builder._packet.is_ack_eliciting = True
             builder._packet.in_flight = True
@@ -134,8 +134,9 @@ class Peer(QuicConnectionProtocol):
             self.forbidding = asyncio.ensure_future(self.forbid(event.stream_id))
 
     async def forbid(self, stream_id):
-        # What is due goes first: connection ids, for one.
+        # What is due goes first: that the handshake is done, and connection ids.
         self.transmit()
+        await self.ping()
         self._transport.sendto(self._quic.forbidden_packet(), self._quic._network_paths[0].addr)
         # Who acknowledges a packet acknowledges those that came before it. The first may have overtaken the forbidden one.
         for _ in range(3):
