@@ -470,6 +470,26 @@ pub(crate) const FIXES: &[Edit] = &[
         ],
     },
     Edit {
+        name: "handshake-done-after-the-handshake",
+        prevents: "a server that confirms the handshake before the client has finished it, as while its certificate is judged, has the \
+                   client forget its last word of it: both wait until they time out (RFC 9000 section 19.20)",
+        changes: &[Change {
+            file: "src/core/connection.c",
+            anchor: "            if (!Connection->State.HandshakeConfirmed) {\n                \
+                     QuicTraceLogConnInfo(\n                    HandshakeConfirmedFrame,\n",
+            replacement: "            if (!Connection->State.Connected) {\n                \
+                          QuicTraceEvent(\n                    ConnError,\n                    \
+                          \"[conn][%p] ERROR, %s.\",\n                    Connection,\n                    \
+                          \"HANDSHAKE_DONE before the handshake is done\");\n                \
+                          QuicConnTransportError(Connection, QUIC_ERROR_PROTOCOL_VIOLATION);\n                \
+                          return FALSE;\n            \
+                          }\n\
+                          \n            \
+                          if (!Connection->State.HandshakeConfirmed) {\n                \
+                          QuicTraceLogConnInfo(\n                    HandshakeConfirmedFrame,\n",
+        }],
+    },
+    Edit {
         name: "nothing-read-after-tls",
         prevents: "a client whose certificate is judged, and which sends more than its handshake meanwhile, has the server read a buffer \
                    that the end of the handshake has freed",

@@ -54,7 +54,7 @@ class Forbidden(QuicConnection):
         # The number of the packet that is sent by hand, and whether it was acknowledged.
         self.number = None
         self.acknowledged = False
-        # Whether a packet was sent ahead, until the first of the datagram is acknowledged.
+        # Whether a packet was sent ahead, until something says that its datagram has arrived.
         self.sent_ahead = False
 
     def _handle_ack_frame(self, context, frame_type, buf):
@@ -64,12 +64,16 @@ class Forbidden(QuicConnection):
         buf.seek(begin)
         if context.epoch == Epoch.ONE_RTT and self.number is not None and self.number in ranges:
             self.acknowledged = True
+        self._hear()
+        super()._handle_ack_frame(context, frame_type, buf)
+
+    def _hear(self):
         if self.sent_ahead:
             self.sent_ahead = False
             print("heard ", flush=True)
-        super()._handle_ack_frame(context, frame_type, buf)
 
     def _handle_connection_close_frame(self, context, frame_type, buf):
+        self._hear()
         first = self._close_event is None
         super()._handle_connection_close_frame(context, frame_type, buf)
         if first:
