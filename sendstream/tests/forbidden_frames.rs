@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::{fmt::Write as _, sync::Mutex};
+use std::{fmt::Write as _, net::SocketAddr, path::Path, sync::Mutex};
 
 use sendstream::{Client, ConnectError, Connection, ConnectionError, Server, TransportConfig, Trust};
 use support::{
@@ -55,14 +55,12 @@ fn a_server_that_says_what_it_may_not_ends_its_own_connection_at_most() {
         let mut tally = Tally::default();
         for datagrams in [false, true] {
             let target = Target::new(datagrams).await;
-            let arguments = ["server".to_owned(), target.certified.path("certificate"), target.certified.path("key")];
-            let mut peer = Peer::start(&python, "forbidden_peer.py", arguments);
-            let port: u16 = peer.says("ready").parse().unwrap();
+            let (mut peer, address) = target.server_peer(&python);
             for kind in kinds(Role::Server).iter().filter(|kind| kind.datagrams == datagrams) {
                 let Some(expected) = kind.from_server else { continue };
                 peer.tell(&kind.order());
                 peer.says("set");
-                let seen = match target.client.connect(([127, 0, 0, 1], port).into(), "localhost").await {
+                let seen = match target.client.connect(address, "localhost").await {
                     Ok(connection) => answer(connection).await,
                     Err(ConnectError::Connection(error)) => Answer::of(&error),
                     Err(error) => panic!("{}: {error}", kind.name),
@@ -87,9 +85,7 @@ fn a_server_that_confirms_the_handshake_before_it_is_believed_ends_its_own_conne
         let ticket = crypto(0, &[4, 0, 0, 100]);
         let far = crypto(8000, b"x");
         let target = Target::new(false).await;
-        let arguments = ["server".to_owned(), target.certified.path("certificate"), target.certified.path("key")];
-        let mut peer = Peer::start(&python, "forbidden_peer.py", arguments);
-        let port: u16 = peer.says("ready").parse().unwrap();
+        let (mut peer, address) = target.server_peer(&python);
         for more in [Vec::new(), ticket.clone(), far.clone(), [ticket, far].concat()] {
             for judged_at_once in [false, true] {
                 let (judge, verdict) = futures::channel::oneshot::channel();
@@ -107,7 +103,7 @@ fn a_server_that_confirms_the_handshake_before_it_is_believed_ends_its_own_conne
                 let frames = [&more[..], &[HANDSHAKE_DONE]].concat();
                 peer.tell(&kind("ahead", 0, frames).within(Space::Ahead).order());
                 peer.says("set");
-                let connecting = client.connect(([127, 0, 0, 1], port).into(), "localhost");
+                let connecting = client.connect(address, "localhost");
                 let judging = futures::future::lazy(|_| {
                     // All that it sent has arrived, in one datagram.
                     peer.says("heard");
@@ -173,6 +169,14 @@ impl Target {
         let (connected, accepted) = futures::join!(connecting, accepting);
         let honest = (connected.unwrap(), accepted.unwrap());
         Self { certified, server, client, honest }
+    }
+
+    /// A peer that plays a server, with the honest one's certificate, and where it listens.
+    fn server_peer(&self, python: &Path) -> (Peer, SocketAddr) {
+        let arguments = ["server".to_owned(), self.certified.path("certificate"), self.certified.path("key")];
+        let mut peer = Peer::start(python, "forbidden_peer.py", arguments);
+        let port: u16 = peer.says("ready").parse().unwrap();
+        (peer, ([127, 0, 0, 1], port).into())
     }
 
     /// Something there and back between those who keep to the rules.

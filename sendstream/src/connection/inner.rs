@@ -325,8 +325,8 @@ impl ConnectionInner {
         self.shared().drop_error_code
     }
 
-    /// `ConnectionStart`. It sets parameters, which blocks unless MsQuic [starts in place](api::starts_in_place): then it is for
-    /// the background thread.
+    /// `ConnectionStart`. It sets parameters, which blocks unless MsQuic [takes them in place](api::starts_in_place) and no session
+    /// ticket came before: otherwise it is for the background thread.
     pub(crate) fn start(
         self: &Arc<Self>,
         configuration: sys::HQUIC,
