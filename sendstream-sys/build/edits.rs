@@ -584,6 +584,13 @@ pub(crate) const FIXES: &[Edit] = &[
                 replacement: "                (Packets[i]->PartitionIndex % MsQuicLib.PartitionCount) != RecvState->PartitionIndex &&\n                \
                               !QuicConnAwaitsRetiredSourceCids(Connection)) {\n",
             },
+            // Of two paths whose packets came together, one may lead away and the other back.
+            Change {
+                file: "src/core/connection.c",
+                anchor: "        !Connection->State.ShutdownComplete && RecvState.UpdatePartitionId) {\n",
+                replacement: "        !Connection->State.ShutdownComplete && RecvState.UpdatePartitionId &&\n        \
+                              RecvState.PartitionIndex != QuicPartitionIdGetIndex(Connection->PartitionID)) {\n",
+            },
         ],
     },
     Edit {
@@ -1500,6 +1507,263 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
                               RecvBuffer->ReadStart = 0;\n            \
                               RecvBuffer->ReadLength = 0;\n        \
                               }\n",
+            },
+        ],
+    },
+    Edit {
+        name: "local-packets-by-flow",
+        prevents: "which of a server's sockets a packet comes to is decided by the processor that it is received on: over loopback that is \
+                   the sender's, and changes, so that packets overtake each other, and are handed on by the thread that receives them \
+                   to the one that has their connection",
+        changes: &[
+            // What comes from a network card stays with the processor that the card has chosen for its flow. Over loopback the program
+            // returns what is no socket, and then Linux decides by the addresses.
+            Change {
+                file: "src/platform/datapath_linux.c",
+                anchor: "    struct sock_filter BpfCode[] = {\n        \
+                         {BPF_LD | BPF_W | BPF_ABS, 0, 0, SKF_AD_OFF | SKF_AD_CPU}, // Load CPU number\n",
+                replacement: "    struct sock_filter BpfCode[] = {\n        \
+                              {BPF_LD | BPF_W | BPF_ABS, 0, 0, SKF_AD_OFF | SKF_AD_HATYPE}, // Load kind of device\n        \
+                              {BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 772}, // Skip the next unless it is ARPHRD_LOOPBACK\n        \
+                              {BPF_RET | BPF_K, 0, 0, UINT32_MAX}, // Return what is no socket\n        \
+                              {BPF_LD | BPF_W | BPF_ABS, 0, 0, SKF_AD_OFF | SKF_AD_CPU}, // Load CPU number\n",
+            },
+        ],
+    },
+    Edit {
+        name: "timers-in-a-heap",
+        prevents: "a timer that is set walks through a list of all connections that have one within the same second, and one that was the \
+                   next to expire looks at all lists for another",
+        changes: &[
+            Change {
+                file: "src/core/timer_wheel.c",
+                anchor: "//\n// The initial count of slots in the timer wheel.\n//\n",
+                replacement: "//\n\
+                              // A pairing heap in place of slots: no connection has a sooner timer than the one above it, so the next to\n\
+                              // expire is at the top.\n\
+                              //\n\
+                              \n\
+                              static\n\
+                              QUIC_CONNECTION*\n\
+                              QuicTimerHeapMeld(\n    \
+                              _In_opt_ QUIC_CONNECTION* First,\n    \
+                              _In_opt_ QUIC_CONNECTION* Second\n    \
+                              )\n\
+                              {\n    \
+                              if (First == NULL || Second == NULL) {\n        \
+                              return First != NULL ? First : Second;\n    \
+                              }\n    \
+                              QUIC_CONNECTION* Above = First;\n    \
+                              QUIC_CONNECTION* Below = Second;\n    \
+                              if (Second->EarliestExpirationTime < First->EarliestExpirationTime) {\n        \
+                              Above = Second;\n        \
+                              Below = First;\n    \
+                              }\n    \
+                              Below->TimerPrevious = Above;\n    \
+                              Below->TimerNext = Above->TimerChild;\n    \
+                              if (Below->TimerNext != NULL) {\n        \
+                              Below->TimerNext->TimerPrevious = Below;\n    \
+                              }\n    \
+                              Above->TimerChild = Below;\n    \
+                              return Above;\n\
+                              }\n\
+                              \n\
+                              static\n\
+                              QUIC_CONNECTION*\n\
+                              QuicTimerHeapMeldSiblings(\n    \
+                              _In_opt_ QUIC_CONNECTION* Sibling\n    \
+                              )\n\
+                              {\n    \
+                              //\n    \
+                              // First two by two, then the pairs from the last to the first.\n    \
+                              //\n    \
+                              QUIC_CONNECTION* Pairs = NULL;\n    \
+                              while (Sibling != NULL) {\n        \
+                              QUIC_CONNECTION* First = Sibling;\n        \
+                              QUIC_CONNECTION* Second = First->TimerNext;\n        \
+                              Sibling = Second != NULL ? Second->TimerNext : NULL;\n        \
+                              QUIC_CONNECTION* Pair = QuicTimerHeapMeld(First, Second);\n        \
+                              Pair->TimerNext = Pairs;\n        \
+                              Pairs = Pair;\n    \
+                              }\n    \
+                              QUIC_CONNECTION* Top = NULL;\n    \
+                              while (Pairs != NULL) {\n        \
+                              QUIC_CONNECTION* Next = Pairs->TimerNext;\n        \
+                              Top = QuicTimerHeapMeld(Top, Pairs);\n        \
+                              Pairs = Next;\n    \
+                              }\n    \
+                              if (Top != NULL) {\n        \
+                              Top->TimerPrevious = NULL;\n        \
+                              Top->TimerNext = NULL;\n    \
+                              }\n    \
+                              return Top;\n\
+                              }\n\
+                              \n\
+                              static\n\
+                              void\n\
+                              QuicTimerHeapSetTop(\n    \
+                              _Inout_ QUIC_TIMER_WHEEL* TimerWheel,\n    \
+                              _In_opt_ QUIC_CONNECTION* Top\n    \
+                              )\n\
+                              {\n    \
+                              TimerWheel->NextConnection = Top;\n    \
+                              TimerWheel->NextExpirationTime = Top != NULL ? Top->EarliestExpirationTime : UINT64_MAX;\n\
+                              }\n\
+                              \n\
+                              static\n\
+                              void\n\
+                              QuicTimerHeapInsert(\n    \
+                              _Inout_ QUIC_TIMER_WHEEL* TimerWheel,\n    \
+                              _Inout_ QUIC_CONNECTION* Connection\n    \
+                              )\n\
+                              {\n    \
+                              CXPLAT_DBG_ASSERT(Connection->TimerChild == NULL && Connection->TimerNext == NULL);\n    \
+                              CXPLAT_DBG_ASSERT(Connection->TimerLink.Flink == NULL && Connection->TimerPrevious == NULL);\n    \
+                              Connection->TimerLink.Flink = &Connection->TimerLink;\n    \
+                              TimerWheel->ConnectionCount++;\n    \
+                              QuicTimerHeapSetTop(TimerWheel, QuicTimerHeapMeld(TimerWheel->NextConnection, Connection));\n\
+                              }\n\
+                              \n\
+                              //\n\
+                              // The connection's own time may be another by now, but no other's is.\n\
+                              //\n\
+                              static\n\
+                              void\n\
+                              QuicTimerHeapRemove(\n    \
+                              _Inout_ QUIC_TIMER_WHEEL* TimerWheel,\n    \
+                              _Inout_ QUIC_CONNECTION* Connection\n    \
+                              )\n\
+                              {\n    \
+                              CXPLAT_DBG_ASSERT(Connection->TimerLink.Flink == &Connection->TimerLink);\n    \
+                              CXPLAT_DBG_ASSERT(Connection == TimerWheel->NextConnection || Connection->TimerPrevious != NULL);\n    \
+                              QUIC_CONNECTION* Top = QuicTimerHeapMeldSiblings(Connection->TimerChild);\n    \
+                              if (Connection != TimerWheel->NextConnection) {\n        \
+                              if (Connection->TimerPrevious->TimerChild == Connection) {\n            \
+                              Connection->TimerPrevious->TimerChild = Connection->TimerNext;\n        \
+                              } else {\n            \
+                              Connection->TimerPrevious->TimerNext = Connection->TimerNext;\n        \
+                              }\n        \
+                              if (Connection->TimerNext != NULL) {\n            \
+                              Connection->TimerNext->TimerPrevious = Connection->TimerPrevious;\n        \
+                              }\n        \
+                              Top = QuicTimerHeapMeld(TimerWheel->NextConnection, Top);\n    \
+                              }\n    \
+                              Connection->TimerChild = NULL;\n    \
+                              Connection->TimerNext = NULL;\n    \
+                              Connection->TimerPrevious = NULL;\n    \
+                              Connection->TimerLink.Flink = NULL;\n    \
+                              TimerWheel->ConnectionCount--;\n    \
+                              QuicTimerHeapSetTop(TimerWheel, Top);\n\
+                              }\n\
+                              \n\
+                              _IRQL_requires_max_(PASSIVE_LEVEL)\n\
+                              QUIC_STATUS\n\
+                              QuicTimerWheelInitialize(\n    \
+                              _Inout_ QUIC_TIMER_WHEEL* TimerWheel\n    \
+                              )\n\
+                              {\n    \
+                              TimerWheel->ConnectionCount = 0;\n    \
+                              QuicTimerHeapSetTop(TimerWheel, NULL);\n    \
+                              return QUIC_STATUS_SUCCESS;\n\
+                              }\n\
+                              \n\
+                              _IRQL_requires_max_(PASSIVE_LEVEL)\n\
+                              void\n\
+                              QuicTimerWheelUninitialize(\n    \
+                              _Inout_ QUIC_TIMER_WHEEL* TimerWheel\n    \
+                              )\n\
+                              {\n    \
+                              CXPLAT_TEL_ASSERT(TimerWheel->ConnectionCount == 0);\n    \
+                              CXPLAT_TEL_ASSERT(TimerWheel->NextConnection == NULL);\n\
+                              }\n\
+                              \n\
+                              _IRQL_requires_max_(PASSIVE_LEVEL)\n\
+                              void\n\
+                              QuicTimerWheelRemoveConnection(\n    \
+                              _Inout_ QUIC_TIMER_WHEEL* TimerWheel,\n    \
+                              _Inout_ QUIC_CONNECTION* Connection\n    \
+                              )\n\
+                              {\n    \
+                              if (Connection->TimerLink.Flink != NULL) {\n        \
+                              QuicTimerHeapRemove(TimerWheel, Connection);\n        \
+                              QuicConnRelease(Connection, QUIC_CONN_REF_TIMER_WHEEL);\n    \
+                              }\n\
+                              }\n\
+                              \n\
+                              _IRQL_requires_max_(PASSIVE_LEVEL)\n\
+                              void\n\
+                              QuicTimerWheelUpdateConnection(\n    \
+                              _Inout_ QUIC_TIMER_WHEEL* TimerWheel,\n    \
+                              _Inout_ QUIC_CONNECTION* Connection\n    \
+                              )\n\
+                              {\n    \
+                              const BOOLEAN HasTimer =\n        \
+                              Connection->EarliestExpirationTime != UINT64_MAX && !Connection->State.ShutdownComplete;\n    \
+                              if (!HasTimer) {\n        \
+                              QuicTimerWheelRemoveConnection(TimerWheel, Connection);\n        \
+                              return;\n    \
+                              }\n    \
+                              if (Connection->TimerLink.Flink != NULL) {\n        \
+                              QuicTimerHeapRemove(TimerWheel, Connection);\n    \
+                              } else {\n        \
+                              QuicConnAddRef(Connection, QUIC_CONN_REF_TIMER_WHEEL);\n    \
+                              }\n    \
+                              QuicTimerHeapInsert(TimerWheel, Connection);\n\
+                              }\n\
+                              \n\
+                              _IRQL_requires_max_(PASSIVE_LEVEL)\n\
+                              void\n\
+                              QuicTimerWheelGetExpired(\n    \
+                              _Inout_ QUIC_TIMER_WHEEL* TimerWheel,\n    \
+                              _In_ uint64_t TimeNow,\n    \
+                              _Inout_ CXPLAT_LIST_ENTRY* OutputListHead\n    \
+                              )\n\
+                              {\n    \
+                              QUIC_CONNECTION* Connection;\n    \
+                              while ((Connection = TimerWheel->NextConnection) != NULL && TimerWheel->NextExpirationTime <= TimeNow) {\n        \
+                              QuicTimerHeapRemove(TimerWheel, Connection);\n        \
+                              CxPlatListInsertTail(OutputListHead, &Connection->TimerLink);\n        \
+                              QuicConnAddRef(Connection, QUIC_CONN_REF_WORKER);\n        \
+                              QuicConnRelease(Connection, QUIC_CONN_REF_TIMER_WHEEL);\n    \
+                              }\n\
+                              }\n\
+                              \n\
+                              #if 0 // The wheel.\n",
+            },
+            Change {
+                file: "src/core/timer_wheel.c",
+                anchor: "    if (NeedsUpdate) {\n        QuicTimerWheelUpdate(TimerWheel);\n    }\n}\n",
+                replacement: "    if (NeedsUpdate) {\n        QuicTimerWheelUpdate(TimerWheel);\n    }\n}\n#endif\n",
+            },
+            Change {
+                file: "src/core/timer_wheel.h",
+                anchor: "    //\n    \
+                         // The number of slots in the Slots array.\n    \
+                         //\n    \
+                         uint32_t SlotCount;\n\
+                         \n    \
+                         //\n    \
+                         // An array of slots in the timer wheel.\n    \
+                         //\n    \
+                         CXPLAT_LIST_ENTRY* Slots;\n\
+                         \n",
+                replacement: "",
+            },
+            Change {
+                file: "src/core/connection.h",
+                anchor: "    // Link in the timer wheel's list.\n    \
+                         //\n    \
+                         CXPLAT_LIST_ENTRY TimerLink;\n",
+                replacement: "    // Link in the list of expired timers. Links to itself while the connection is in its worker's heap.\n    \
+                              //\n    \
+                              CXPLAT_LIST_ENTRY TimerLink;\n\
+                              \n    \
+                              //\n    \
+                              // Links in the worker's heap of timers. The first child's previous is its parent.\n    \
+                              //\n    \
+                              QUIC_CONNECTION* TimerChild;\n    \
+                              QUIC_CONNECTION* TimerNext;\n    \
+                              QUIC_CONNECTION* TimerPrevious;\n",
             },
         ],
     },

@@ -128,7 +128,7 @@ impl Client {
         }
         let deadline = Instant::now() + self.transport.handshake_timeout;
         let mut begun = self.open(address, server_name, deadline)?;
-        let mut in_place = api::starts_in_place();
+        let mut in_place = api::abilities().starts_in_place;
         if let Some(sessions) = &self.sessions
             && let Some(ticket) = begun.unless_over(sessions.find(server_name, &self.trust, begun.span())).await?
         {

@@ -40,6 +40,12 @@
 //! All are off by default, and none brings a runtime: nothing here needs a particular executor.
 //! MsQuic has its own threads, and every future is woken from them.
 //!
+//! # What runs on MsQuic's threads
+//!
+//! Wakers, the destructors of what owned sent bytes, [verifiers](Trust::verify_with), [local tasks](Connection::spawn_local) and the
+//! log's subscriber. A worker thread serves many connections, so none of these may block; least of all for a task, which may be one
+//! that the same packets woke: it runs when the worker is done with all of them, and whoever waited for it there would never end.
+//!
 //! # Logs
 //!
 //! Through [`tracing`](https://docs.rs/tracing), mostly from MsQuic's threads. Each connection is a span, and each stream a

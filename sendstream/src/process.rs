@@ -150,7 +150,7 @@ pub fn set_polling_idle_timeout(timeout: Duration) -> Result<(), ConfigError> {
         });
     }
     Api::get()?;
-    if !api::polls_while_busy() {
+    if !api::abilities().polls_while_busy {
         return Err(ConfigError::CannotPoll);
     }
     let config = api::execution_config(timeout);
@@ -172,7 +172,7 @@ mod tests {
             config[0].PollingIdleTimeoutUs
         };
         Api::get().unwrap();
-        if !api::polls_while_busy() {
+        if !api::abilities().polls_while_busy {
             let error = set_polling_idle_timeout(Duration::ZERO).unwrap_err();
             assert!(matches!(error, ConfigError::CannotPoll), "{error}");
             return;

@@ -340,7 +340,7 @@ impl ConnectionInner {
         self.lend_reference();
         let handle = self.handle().raw();
         let started = self.lend_secrets().and_then(|()| {
-            if matches!(self.resuming(), Resuming::No) && api::gives_up_tls() {
+            if matches!(self.resuming(), Resuming::No) && api::abilities().gives_up_tls {
                 let yes = 1_u8;
                 let parameter = sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE;
                 // SAFETY: the handle is open; the parameter is one byte, which the call copies.

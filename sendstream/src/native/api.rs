@@ -48,13 +48,13 @@ impl Api {
         if let Err(status) = api.set_patience(MAX_WORKER_QUEUE_DELAY) {
             tracing::warn!(%status, "servers refuse connections as soon as the machine is busy");
         }
-        if polls_while_busy()
+        if abilities().polls_while_busy
             && let Err(status) =
                 api.set(sys::QUIC_PARAM_GLOBAL_EXECUTION_CONFIG, &execution_config(POLLING_IDLE_TIMEOUT))
         {
             tracing::warn!(%status, "MsQuic's workers sleep whenever they have nothing to do");
         }
-        if has_edit("receives-are-announced")
+        if abilities().announces_receives
             && let Err(status) = api.set(sys::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET, &(bracket as extern "C" fn(u8)))
         {
             tracing::warn!(%status, "tasks are woken one by one");
@@ -99,30 +99,29 @@ impl Api {
     }
 }
 
-/// Whether the linked MsQuic polls only while that pays, which is an edit of ours. Without it polling is left alone: every worker
-/// would poll after all that it does.
-pub(crate) fn polls_while_busy() -> bool {
-    static POLLS: LazyLock<bool> = LazyLock::new(|| has_edit("workers-poll-while-busy"));
-    *POLLS
+/// What the linked MsQuic does because of an edit of ours.
+pub(crate) struct Abilities {
+    /// Workers poll only while that pays. Without it polling is left alone: every worker would poll after all that it does.
+    pub(crate) polls_while_busy: bool,
+    /// It says when it begins and ends work at what was received together.
+    pub(crate) announces_receives: bool,
+    /// `ConnectionStart`, with the parameters that it needs, waits for no worker, unless a session ticket came before it.
+    pub(crate) starts_in_place: bool,
+    /// A client's connection can [do without TLS](sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE) after the handshake.
+    pub(crate) gives_up_tls: bool,
 }
 
-/// Whether `ConnectionStart`, with the parameters that it needs, waits for no worker, which is an edit of ours: unless a session
-/// ticket came before it.
-pub(crate) fn starts_in_place() -> bool {
-    static STARTS: LazyLock<bool> = LazyLock::new(|| has_edit("unstarted-parameters-in-place"));
-    *STARTS
-}
-
-/// Whether a client's connection can [do without TLS](sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE) after the handshake, which is an
-/// edit of ours.
-pub(crate) fn gives_up_tls() -> bool {
-    static GIVES_UP: LazyLock<bool> = LazyLock::new(|| has_edit("tls-ends-with-handshake"));
-    *GIVES_UP
-}
-
-/// Whether the linked MsQuic has the edit of that name.
-fn has_edit(name: &str) -> bool {
-    sys::edits().iter().any(|edit| edit.name == name)
+pub(crate) fn abilities() -> &'static Abilities {
+    static ABILITIES: LazyLock<Abilities> = LazyLock::new(|| {
+        let has = |name| sys::edits().iter().any(|edit| edit.name == name);
+        Abilities {
+            polls_while_busy: has("workers-poll-while-busy"),
+            announces_receives: has("receives-are-announced"),
+            starts_in_place: has("unstarted-parameters-in-place"),
+            gives_up_tls: has("tls-ends-with-handshake"),
+        }
+    });
+    &ABILITIES
 }
 
 /// What has MsQuic's workers poll for `timeout` before they sleep, and leaves everything else as it is.

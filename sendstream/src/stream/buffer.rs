@@ -14,6 +14,9 @@ use sendstream_sys as sys;
 /// Made from `Vec<u8>`, [`Bytes`], `BytesMut`, `Box<[u8]>`, `Arc<[u8]>`, `String`, `&'static [u8]`, `&'static str`, and from
 /// a `Vec` of `Bytes` or of `Vec<u8>`, which is sent as one piece of the stream. For memory of another kind (a mapped file,
 /// a slab) see [`Bytes::from_owner`].
+///
+/// Once the bytes are acknowledged, what owned them is dropped on MsQuic's worker thread, and its destructor must not
+/// [wait there](crate#what-runs-on-msquics-threads).
 #[derive(Debug)]
 pub struct Payload {
     parts: Parts,
