@@ -11,7 +11,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::TryFutureExt;
 use sendstream::{Client, ConnectError, ConnectionError, Identity, Server, TransportConfig, Trust};
 use support::{Endpoints, Pair, TIMEOUT, figure, forwarder::Forwarder, run};
 
@@ -182,21 +181,16 @@ fn packets_do_not_overtake_each_other_when_their_sender_changes_processors() {
 #[test]
 fn of_many_connections_each_times_out_in_its_own_time() {
     run(async {
-        let endpoints = Endpoints::new();
+        let mut endpoints = Endpoints::new();
         let mut lives = Vec::new();
         for number in 0..CONNECTIONS {
             // Each number once, in no order.
             let timeout = TIMEOUT + Duration::from_millis(50) * (number * 37 % CONNECTIONS);
             let transport = TransportConfig { idle_timeout: Some(timeout), ..Default::default() };
             let trust = Trust::dangerous_accept_any_certificate();
-            let client = Client::builder().alpn(["test"]).trust(trust).transport(transport).build().unwrap();
+            endpoints.client = Client::builder().alpn(["test"]).trust(trust).transport(transport).build().unwrap();
             let begin = Instant::now();
-            let accepting = async { endpoints.server.accept().await.expect("the server runs").accept().await };
-            let (connection, accepted) = futures::try_join!(
-                client.connect(endpoints.address, "localhost").map_err(|e| e.to_string()),
-                accepting.map_err(|e| e.to_string())
-            )
-            .unwrap();
+            let (connection, accepted) = endpoints.connect().await;
             lives.push(async move {
                 assert_eq!(connection.closed().await, ConnectionError::TimedOut);
                 assert!(begin.elapsed() >= timeout, "{:?} of {timeout:?}", begin.elapsed());

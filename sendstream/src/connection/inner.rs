@@ -325,7 +325,7 @@ impl ConnectionInner {
         self.shared().drop_error_code
     }
 
-    /// `ConnectionStart`. It sets parameters, which blocks unless MsQuic [takes them in place](api::starts_in_place) and no session
+    /// `ConnectionStart`. It sets parameters, which blocks unless MsQuic [takes them in place](api::Abilities) and no session
     /// ticket came before: otherwise it is for the background thread.
     pub(crate) fn start(
         self: &Arc<Self>,
