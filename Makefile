@@ -51,7 +51,7 @@ test-asan: tools
 	    $(cargo) test -p sendstream --all-features --lib --test reentrancy --test drop_orders --test cancel_safety \
 	    --test send_stream --test recv_stream --test connection --test tls --test datagrams --test local_tasks --test panics --test races \
 	    --test accept --test paths --test config --test retry --test registration --test resumption --test zero_rtt \
-	    --test spinner --test hostile --test native_fixes --test forbidden_frames \
+	    --test spinner --test hostile --test native_fixes --test forbidden_frames --test lent_workers \
 	    --target $(host) --target-dir $(target)/asan -- --skip interleavings
 
 # Coverage and AddressSanitizer, which stable Rust has behind a switch. What is found to reach new code is kept in the target
@@ -107,7 +107,7 @@ lint:
 	    cargo fmt --manifest-path $$stack/Cargo.toml -- --check || exit 1; \
 	done
 	$(cargo) clippy --workspace --all-targets --all-features --target-dir $(target)/lint -- -D warnings
-	for features in "" tokio futures-io metrics; do \
+	for features in "" tokio tokio-workers futures-io metrics; do \
 	    $(cargo) clippy -p sendstream --features "$$features" --target-dir $(target)/lint -- -D warnings || exit 1; \
 	done
 	RUSTFLAGS="--cfg benching" $(cargo) clippy --locked --manifest-path bench/Cargo.toml -p bench-micro --all-targets \

@@ -1069,6 +1069,130 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
         ],
     },
     Edit {
+        name: "workers-can-be-lent",
+        prevents: "an application with a loop of its own has what MsQuic brings, and what it sends, handed from thread to thread each time",
+        changes: &[
+            Change {
+                file: "src/inc/quic_platform.h",
+                anchor: "void\n\
+                         CxPlatWorkerPoolSetPollingIdleTimeout(\n",
+                replacement: "typedef BOOLEAN (*CXPLAT_WORKER_WAKE)(uint32_t Index);\n\
+                              \n\
+                              typedef struct CXPLAT_WORKER_LENDING {\n    \
+                              CXPLAT_WORKER_POOL* WorkerPool;\n    \
+                              uint32_t Count;\n    \
+                              int (*GetDescriptor)(CXPLAT_WORKER_POOL* WorkerPool, uint32_t Index);\n    \
+                              void (*SetLent)(CXPLAT_WORKER_POOL* WorkerPool, uint32_t Index, CXPLAT_WORKER_WAKE Wake);\n    \
+                              uint32_t (*TakeTurn)(CXPLAT_WORKER_POOL* WorkerPool, uint32_t Index, BOOLEAN HasEvents);\n\
+                              } CXPLAT_WORKER_LENDING;\n\
+                              \n\
+                              void\n\
+                              CxPlatWorkerPoolGetLending(\n    \
+                              _In_ CXPLAT_WORKER_POOL* WorkerPool,\n    \
+                              _Out_ CXPLAT_WORKER_LENDING* Lending\n    \
+                              );\n\
+                              \n\
+                              void\n\
+                              CxPlatWorkerPoolSetPollingIdleTimeout(\n",
+            },
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "    uint32_t PollingIdleTimeoutUs;\n    \
+                         uint32_t PausesTimesEight;\n",
+                replacement: "    //\n    \
+                              // The worker is lent while Lent is set. Who has set InTurn runs it, its own thread unless it is lent.\n    \
+                              //\n    \
+                              CXPLAT_WORKER_WAKE Wake;\n    \
+                              CXPLAT_EVENT GivenBack;\n    \
+                              uint64_t NextTurnUs;\n    \
+                              uint32_t Index;\n    \
+                              uint32_t Turns;\n    \
+                              BOOLEAN Lent;\n    \
+                              BOOLEAN InTurn;\n    \
+                              BOOLEAN HasEvents;\n\
+                              \n    \
+                              uint32_t PollingIdleTimeoutUs;\n    \
+                              uint32_t PausesTimesEight;\n",
+            },
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "    CxPlatLockInitialize(&Worker->ECLock);\n",
+                replacement: "    CxPlatEventInitialize(&Worker->GivenBack, FALSE, FALSE);\n    \
+                              CxPlatLockInitialize(&Worker->ECLock);\n",
+            },
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "        CxPlatLockUninitialize(&Worker->ECLock);\n",
+                replacement: "        CxPlatLockUninitialize(&Worker->ECLock);\n        \
+                              CxPlatEventUninitialize(Worker->GivenBack);\n",
+            },
+            // Whoever has work for a worker wakes the loop that it is lent to, which may be on that very thread: then it costs no
+            // system call, and nobody else is woken.
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "    if (!InterlockedFetchAndSetBoolean(&Worker->Running)) {\n        \
+                         CxPlatEventQEnqueue(&Worker->EventQ, &Worker->WakeSqe);\n",
+                replacement: "    if (!InterlockedFetchAndSetBoolean(&Worker->Running) &&\n        \
+                              !(Worker->Lent && Worker->Wake(Worker->Index))) {\n        \
+                              CxPlatEventQEnqueue(&Worker->EventQ, &Worker->WakeSqe);\n",
+            },
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "CXPLAT_THREAD_CALLBACK(CxPlatWorkerThread, Context)\n\
+                         {\n",
+                replacement: concat!(
+                    include_str!("lending.c"),
+                    "CXPLAT_THREAD_CALLBACK(CxPlatWorkerThread, Context)\n\
+                     {\n"
+                ),
+            },
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "    Worker->Running = TRUE;\n\
+                         \n    \
+                         while (!Worker->StoppedThread) {\n\
+                         \n",
+                replacement: "    Worker->Running = TRUE;\n    \
+                              Worker->InTurn = TRUE;\n\
+                              \n    \
+                              while (!Worker->StoppedThread) {\n\
+                              \n        \
+                              if (Worker->Lent) {\n            \
+                              CxPlatLentWorkerStandBy(Worker);\n            \
+                              continue;\n        \
+                              }\n\
+                              \n",
+            },
+            Change {
+                file: "src/core/library.c",
+                anchor: "    case QUIC_PARAM_GLOBAL_IN_USE:\n",
+                replacement: "    case 0x01005355: // QUIC_PARAM_GLOBAL_WORKER_LENDING\n\
+                              \n        \
+                              if (*BufferLength != sizeof(CXPLAT_WORKER_LENDING)) {\n            \
+                              *BufferLength = sizeof(CXPLAT_WORKER_LENDING);\n            \
+                              Status = QUIC_STATUS_BUFFER_TOO_SMALL;\n            \
+                              break;\n        \
+                              }\n\
+                              \n        \
+                              if (Buffer == NULL) {\n            \
+                              Status = QUIC_STATUS_INVALID_PARAMETER;\n            \
+                              break;\n        \
+                              }\n\
+                              \n        \
+                              if (MsQuicLib.WorkerPool == NULL || MsQuicLib.CustomExecutions) {\n            \
+                              Status = QUIC_STATUS_INVALID_STATE;\n            \
+                              break;\n        \
+                              }\n\
+                              \n        \
+                              CxPlatWorkerPoolGetLending(MsQuicLib.WorkerPool, Buffer);\n        \
+                              Status = QUIC_STATUS_SUCCESS;\n        \
+                              break;\n\
+                              \n    \
+                              case QUIC_PARAM_GLOBAL_IN_USE:\n",
+            },
+        ],
+    },
+    Edit {
         name: "pools-without-recursion",
         prevents: "every piece of memory that a pool gives or takes goes through a mutex that counts how often its owner has it",
         changes: &[

@@ -71,6 +71,36 @@ pub const QUIC_PARAM_GLOBAL_RECEIVE_BRACKET: u32 = 0x0100_5353;
 /// The edit `tls-ends-with-handshake` knows it; a library without refuses it.
 pub const QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE: u32 = 0x0500_5354;
 
+/// Asks for what it takes to run MsQuic's workers in place of their own threads: a [`QUIC_WORKER_LENDING`], for `GetParam` without a
+/// handle, once a registration was opened.
+///
+/// The edit `workers-can-be-lent` knows it; a library without refuses it.
+pub const QUIC_PARAM_GLOBAL_WORKER_LENDING: u32 = 0x0100_5355;
+
+/// What [`QUIC_PARAM_GLOBAL_WORKER_LENDING`] is filled with. Its functions take the pool and a worker's number, from 0 and below the
+/// count; they may be called from any thread.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+#[allow(non_camel_case_types, non_snake_case)]
+pub struct QUIC_WORKER_LENDING {
+    /// The process's workers, which live until `MsQuicClose`.
+    pub WorkerPool: *mut c_void,
+    /// How many they are.
+    pub Count: u32,
+    /// A worker's epoll instance, which has events when the worker needs a turn.
+    pub GetDescriptor: Option<unsafe extern "C" fn(pool: *mut c_void, index: u32) -> c_int>,
+    /// Lends a worker, or gives it back to its own thread where there is no function. It waits for nothing.
+    ///
+    /// The function is called, by any thread, when the worker needs a turn although its descriptor may have no event. It returns
+    /// 1 if it has seen to that; with 0, the descriptor will have one. It must be there for as long as the process lives.
+    pub SetLent: Option<unsafe extern "C" fn(pool: *mut c_void, index: u32, wake: Option<extern "C" fn(u32) -> u8>)>,
+    /// Does what there is to do, unless somebody else is at it or the worker is not lent. `has_events` is 0 where the descriptor
+    /// is known to have none.
+    ///
+    /// Returns after how many milliseconds the next turn is due, unless the worker needs one before; `u32::MAX` if none is.
+    pub TakeTurn: Option<unsafe extern "C" fn(pool: *mut c_void, index: u32, has_events: u8) -> u32>,
+}
+
 /// A change that was made to MsQuic's sources before they were compiled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]

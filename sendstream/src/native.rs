@@ -8,6 +8,8 @@ pub(crate) mod background;
 pub(crate) mod configuration;
 pub(crate) mod handle;
 pub(crate) mod info;
+#[cfg(feature = "tokio-workers")]
+pub(crate) mod lending;
 pub(crate) mod live;
 pub(crate) mod parameter;
 pub(crate) mod registration;

@@ -120,7 +120,8 @@ pub fn set_load_balancing(balancing: LoadBalancing) -> Result<(), ConfigError> {
 
 /// Says how long MsQuic's worker threads look for more work before they sleep, 50 microseconds at first and at most a second
 /// (`QUIC_PARAM_GLOBAL_EXECUTION_CONFIG`, `PollingIdleTimeoutUs`, which counts in whole microseconds). It holds for all workers
-/// of this process but those of [`MaxThroughput`](crate::ExecutionProfile::MaxThroughput), and may be changed at any time.
+/// of this process but those of [`MaxThroughput`](crate::ExecutionProfile::MaxThroughput) and those that are lent, and may be
+/// changed at any time.
 ///
 /// A thread that sleeps takes some 30 microseconds to wake on an idle processor, and each answer to a message waits for two or
 /// more of them. So a worker looks again, for that long, while the pauses between its pieces of work are shorter than that on

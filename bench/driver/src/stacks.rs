@@ -97,10 +97,11 @@ fn msquic_folder(release: &Path) -> Option<PathBuf> {
 }
 
 /// Name and build folder.
-const ALL: [(&str, &str); 8] = [
+const ALL: [(&str, &str); 9] = [
     ("raw", "raw"),
     ("raw-edited", "main"),
     ("sendstream", "main"),
+    ("sendstream-lent", "main"),
     ("sendstream-local", "main"),
     ("msquic-async", "msquic-async"),
     ("quinn", "main"),

@@ -1,6 +1,7 @@
-//! Sendstream as its users would have it: on a multi-threaded tokio, or with each task on its connection's own MsQuic worker.
+//! Sendstream as its users would have it: on a multi-threaded tokio, also with MsQuic's workers lent to it, or with each task on
+//! its connection's own MsQuic worker.
 
-use std::net::SocketAddr;
+use std::{marker::PhantomData, net::SocketAddr};
 
 use anyhow::{Context, Result};
 use bench_core::{Async, Setup, Suite, Transport, limits};
@@ -11,21 +12,67 @@ use sendstream::{
 use tokio::io::AsyncWriteExt;
 
 /// On tokio.
-pub type OnTokio = Async<Sendstream<false>>;
+pub type OnTokio = Async<Sendstream<Tokio>>;
+
+/// On tokio, and MsQuic's workers on the same threads.
+pub type OnLentWorkers = Async<Sendstream<Lent>>;
 
 /// On the connections' own workers.
-pub type OnWorkers = Async<Sendstream<true>>;
+pub type OnWorkers = Async<Sendstream<Local>>;
 
-/// `LOCAL`: whether tasks run on the connections' own workers.
-pub struct Sendstream<const LOCAL: bool> {
+/// Where tasks run, and where MsQuic does.
+pub trait Mode: Send + Sync + 'static {
+    const NAME: &'static str;
+
+    /// What is done first, within tokio.
+    fn begin() -> Result<()> {
+        Ok(())
+    }
+
+    fn spawn(_connection: &Connection, work: impl Future<Output = ()> + Send + 'static) {
+        tokio::spawn(work);
+    }
+}
+
+pub struct Tokio;
+
+impl Mode for Tokio {
+    const NAME: &'static str = "sendstream";
+}
+
+pub struct Lent;
+
+impl Mode for Lent {
+    const NAME: &'static str = "sendstream-lent";
+
+    fn begin() -> Result<()> {
+        // For as long as the runtime lives.
+        std::mem::forget(sendstream::lend_workers(&tokio::runtime::Handle::current())?);
+        Ok(())
+    }
+}
+
+pub struct Local;
+
+impl Mode for Local {
+    const NAME: &'static str = "sendstream-local";
+
+    fn spawn(connection: &Connection, work: impl Future<Output = ()> + Send + 'static) {
+        // Dropping its handle lets the task go on.
+        drop(connection.spawn_local(work));
+    }
+}
+
+pub struct Sendstream<M> {
     server: Server,
     address: SocketAddr,
     client: Client,
     suite: std::sync::OnceLock<CipherSuite>,
+    mode: PhantomData<M>,
 }
 
-impl<const LOCAL: bool> Transport for Sendstream<LOCAL> {
-    const NAME: &'static str = if LOCAL { "sendstream-local" } else { "sendstream" };
+impl<M: Mode> Transport for Sendstream<M> {
+    const NAME: &'static str = M::NAME;
     /// A client's socket, and three events of its.
     const DESCRIPTORS_PER_CONNECTION: u64 = 4;
     type Connection = Connection;
@@ -34,6 +81,7 @@ impl<const LOCAL: bool> Transport for Sendstream<LOCAL> {
     type Chunk = Chunk;
 
     fn new(setup: &Setup) -> Result<Self> {
+        M::begin()?;
         let suite = match setup.suite {
             Suite::Aes128 => CipherSuite::Aes128GcmSha256,
             Suite::Aes256 => CipherSuite::Aes256GcmSha384,
@@ -52,7 +100,7 @@ impl<const LOCAL: bool> Transport for Sendstream<LOCAL> {
             .cipher_suites([suite])
             .build()?;
         let address = server.local_addr()?;
-        Ok(Self { server, address, client, suite: std::sync::OnceLock::new() })
+        Ok(Self { server, address, client, suite: std::sync::OnceLock::new(), mode: PhantomData })
     }
 
     async fn connect(&self) -> Result<Connection> {
@@ -80,12 +128,7 @@ impl<const LOCAL: bool> Transport for Sendstream<LOCAL> {
     }
 
     fn spawn(connection: &Connection, work: impl Future<Output = ()> + Send + 'static) {
-        if LOCAL {
-            // Dropping its handle lets the task go on.
-            drop(connection.spawn_local(work));
-        } else {
-            tokio::spawn(work);
-        }
+        M::spawn(connection, work);
     }
 
     async fn open_uni(connection: &Connection) -> Result<SendStream> {

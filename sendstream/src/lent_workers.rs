@@ -1,0 +1,240 @@
+//! MsQuic's workers on a tokio runtime.
+//!
+//! A task for each worker takes turns at it. What a turn brings wakes tasks of the same runtime, which run next on the same thread;
+//! what they send wakes the worker's task in its turn. Nothing is handed to another thread, unless the runtime does that.
+
+use std::{
+    future::poll_fn,
+    io, mem,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
+    task::{Poll, Waker},
+    time::Duration,
+};
+
+use thiserror::Error;
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    runtime::Handle,
+    task::{JoinHandle, yield_now},
+    time::{Instant, sleep},
+};
+
+use crate::{
+    error::NativeError,
+    foreign::contain,
+    native::{
+        api,
+        lending::{Events, NextTurn, Worker},
+        registration::Registration,
+    },
+};
+
+/// MsQuic's workers while a tokio runtime runs them, see [`lend_workers`].
+///
+/// Dropped, it has the workers go back to their own threads, as they also do when the runtime shuts down. Connections notice
+/// nothing of either.
+#[derive(Debug)]
+#[must_use = "the workers go back to their own threads when this is dropped"]
+pub struct LentWorkers {
+    tasks: Vec<JoinHandle<()>>,
+    _loan: Arc<Loan>,
+}
+
+/// Why workers were not lent.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LendError {
+    /// A runtime has them. Await [`LentWorkers::give_back`] there first.
+    #[error("a runtime of this process has MsQuic's workers; give them back there first")]
+    AlreadyLent,
+    /// The linked MsQuic has no workers to lend: it is an installed one, or was built with `SENDSTREAM_MSQUIC_SPEED_EDITS=off`.
+    #[error("the linked MsQuic cannot lend its workers; build the one that comes along, with its speed edits")]
+    CannotLend,
+    /// The runtime cannot watch a worker's events: it has no file descriptors left, or is shutting down.
+    #[error("the runtime cannot watch the events of MsQuic's workers")]
+    Runtime(#[source] io::Error),
+    /// The library does not start.
+    #[error(transparent)]
+    Native(#[from] NativeError),
+}
+
+/// Has `runtime` run MsQuic's workers, all of the process, until the returned value is dropped or the runtime shuts down.
+///
+/// On threads of its own, MsQuic hands what it brings to a task on another thread, and what the task sends comes back to it the
+/// same way; each time a thread has to wake. Lent to the runtime, workers and tasks share its threads: an answer to a message takes
+/// two thirds of the time, and half of the processor's (`docs/performance.md`). What moves much data over few connections is as
+/// fast as before or slower, since one thread then does what two shared.
+///
+/// Everything that runs on MsQuic's threads (see the [crate's documentation](crate#what-runs-on-msquics-threads)) runs on the
+/// runtime's then. Tasks of any executor may go on to use connections. Workers do not poll, whatever
+/// [`set_polling_idle_timeout`](crate::set_polling_idle_timeout) says. Of an [`ExecutionProfile::MaxThroughput`] only the receiving
+/// of packets is lent.
+///
+/// A runtime whose threads are all busy or blocked keeps no connection from being served: where a worker has work and got no turn
+/// for 10 milliseconds, or up to 160 after a time without any, its own thread does the work.
+///
+/// ```
+/// use sendstream::lend_workers;
+///
+/// let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+/// let workers = lend_workers(runtime.handle())?;
+/// runtime.block_on(async {
+///     // Connect, serve, send: all on this thread.
+///     workers.give_back().await;
+/// });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+///
+/// [`ExecutionProfile::MaxThroughput`]: crate::ExecutionProfile::MaxThroughput
+///
+/// # Errors
+///
+/// See [`LendError`]. No worker is lent then.
+///
+/// # Panics
+///
+/// Where the runtime was built without its I/O or its time driver, as everything of tokio's does that needs them.
+pub fn lend_workers(runtime: &Handle) -> Result<LentWorkers, LendError> {
+    // Opening it has MsQuic start its workers.
+    Registration::shared()?;
+    if !api::abilities().lends_workers {
+        return Err(LendError::CannotLend);
+    }
+    let loan = Loan::begin()?;
+    let workers = Worker::all()?;
+    LOOPS.get_or_init(|| workers.iter().map(|_| Mutex::default()).collect());
+    let _context = runtime.enter();
+    let events: Result<Vec<_>, _> = workers.iter().map(Worker::watch).collect();
+    let tasks = workers
+        .into_iter()
+        .zip(events.map_err(LendError::Runtime)?)
+        .map(|(worker, events)| runtime.spawn(take_turns(Borrowed { worker, _loan: loan.clone() }, events)))
+        .collect();
+    Ok(LentWorkers { tasks, _loan: loan })
+}
+
+impl LentWorkers {
+    /// Has the workers go back to their own threads. Resolves when all have, or will without further ado: then they may be lent
+    /// again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future only ends the wait.
+    pub async fn give_back(mut self) {
+        for task in mem::take(&mut self.tasks) {
+            task.abort();
+            // Canceled, as it was asked to be, or over with its runtime.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Drop for LentWorkers {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+/// There is one while any worker may be lent.
+#[derive(Debug)]
+struct Loan;
+
+impl Loan {
+    fn begin() -> Result<Arc<Self>, LendError> {
+        static LAST: Mutex<Weak<Loan>> = Mutex::new(Weak::new());
+        let mut last = lock(&LAST);
+        if last.strong_count() > 0 {
+            return Err(LendError::AlreadyLent);
+        }
+        let loan = Arc::new(Self);
+        *last = Arc::downgrade(&loan);
+        Ok(loan)
+    }
+}
+
+/// A worker that goes back to its own thread when this is dropped.
+struct Borrowed {
+    worker: Worker,
+    _loan: Arc<Loan>,
+}
+
+impl Borrowed {
+    /// The waker of the task that takes turns at it.
+    fn waker(&self) -> MutexGuard<'static, Option<Waker>> {
+        lock(waker_of(self.worker.index()).expect("there is a place for each worker's"))
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        let waker = self.waker().take();
+        drop(waker);
+        self.worker.give_back();
+    }
+}
+
+/// The wakers of the tasks that take turns, by worker.
+static LOOPS: OnceLock<Vec<Mutex<Option<Waker>>>> = OnceLock::new();
+
+fn waker_of(worker: u32) -> Option<&'static Mutex<Option<Waker>>> {
+    LOOPS.get()?.get(worker as usize)
+}
+
+/// What MsQuic calls when a worker that is lent needs a turn.
+extern "C" fn wake(worker: u32) -> u8 {
+    let waker = waker_of(worker).and_then(|waker| lock(waker).clone());
+    let is_seen_to = waker.is_some();
+    contain("a worker's wake", || waker.map(Waker::wake));
+    is_seen_to.into()
+}
+
+async fn take_turns(borrowed: Borrowed, events: AsyncFd<Events>) {
+    poll_fn(|context| {
+        *borrowed.waker() = Some(context.waker().clone());
+        Poll::Ready(())
+    })
+    .await;
+    borrowed.worker.lend(wake);
+
+    let mut alarm = pin!(sleep(FAR_AWAY));
+    let mut has_events = true;
+    loop {
+        // What comes from here on makes it readable anew; what came before is for this turn.
+        let _ = events.try_io(Interest::READABLE, |_| {
+            has_events = true;
+            Err::<(), _>(io::ErrorKind::WouldBlock.into())
+        });
+        let next = borrowed.worker.take_turn(mem::take(&mut has_events));
+        match next {
+            NextTurn::Soon => {
+                has_events = true;
+                yield_now().await;
+                continue;
+            }
+            NextTurn::After(time) => {
+                let due = Instant::now() + time;
+                // An alarm that comes too early is an idle turn, and dearer to prevent.
+                if alarm.is_elapsed() || due < alarm.deadline() {
+                    alarm.as_mut().reset(due);
+                }
+            }
+            NextTurn::WhenAsked => {}
+        }
+        let mut is_woken = false;
+        poll_fn(|context| {
+            if mem::replace(&mut is_woken, true) || events.poll_read_ready(context).is_ready() {
+                return Poll::Ready(());
+            }
+            if alarm.is_elapsed() { Poll::Pending } else { alarm.as_mut().poll(context) }
+        })
+        .await;
+    }
+}
+
+/// For an alarm that is not set.
+const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,103 @@
+//! MsQuic's workers, which their own threads lend to whoever takes turns at them in a loop of its own.
+
+use std::{
+    io, mem,
+    os::fd::{AsRawFd, RawFd},
+    ptr,
+    time::Duration,
+};
+
+use sendstream_sys as sys;
+use tokio::io::{Interest, unix::AsyncFd};
+
+use super::api::call;
+use crate::error::NativeError;
+
+/// One of the process's workers.
+pub(crate) struct Worker {
+    lending: sys::QUIC_WORKER_LENDING,
+    index: u32,
+}
+
+// SAFETY: MsQuic takes what is called below from any thread, and from several at once.
+unsafe impl Send for Worker {}
+// SAFETY: as above.
+unsafe impl Sync for Worker {}
+
+/// When a worker needs its next turn. It may need one before: when its descriptor is readable, or when it is woken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NextTurn {
+    /// As soon as others had theirs.
+    Soon,
+    /// After so long.
+    After(Duration),
+    /// Not before.
+    WhenAsked,
+}
+
+impl Worker {
+    /// All of the process's, once a registration was opened.
+    pub(crate) fn all() -> Result<Vec<Self>, NativeError> {
+        // SAFETY: zeros are a value: no pool, no worker, no functions.
+        let mut lending = unsafe { mem::zeroed::<sys::QUIC_WORKER_LENDING>() };
+        let mut length = size_of_val(&lending) as u32;
+        let parameter = sys::QUIC_PARAM_GLOBAL_WORKER_LENDING;
+        // SAFETY: no handle is needed for a global parameter, and `lending` has its layout and `length` bytes.
+        let status = unsafe { call!(GetParam(ptr::null_mut(), parameter, &mut length, (&raw mut lending).cast())) };
+        NativeError::check(status)?;
+        Ok((0..lending.Count).map(|index| Self { lending, index }).collect())
+    }
+
+    /// Its number, from 0.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
+    }
+
+    /// Lends it. `wake` is called with its number, by any thread, when it needs a turn; it returns 0 where the descriptor is to
+    /// tell instead.
+    pub(crate) fn lend(&self, wake: extern "C" fn(u32) -> u8) {
+        self.set_lent(Some(wake));
+    }
+
+    /// Gives it back to its own thread. A turn that is under way ends as ever; later ones do nothing.
+    pub(crate) fn give_back(&self) {
+        self.set_lent(None);
+    }
+
+    fn set_lent(&self, wake: Option<extern "C" fn(u32) -> u8>) {
+        let set_lent = self.lending.SetLent.expect("MsQuic says how a worker is lent");
+        // SAFETY: the pool is never closed, as the API table is not, and it has a worker of this number.
+        unsafe { set_lent(self.lending.WorkerPool, self.index, wake) };
+    }
+
+    /// Has the runtime that the caller is in watch its descriptor, which is readable when events wait for a turn.
+    pub(crate) fn watch(&self) -> io::Result<AsyncFd<Events>> {
+        let get_descriptor = self.lending.GetDescriptor.expect("MsQuic says what a worker's descriptor is");
+        // SAFETY: the pool is never closed, as the API table is not, and it has a worker of this number.
+        let descriptor = unsafe { get_descriptor(self.lending.WorkerPool, self.index) };
+        // SAFETY: the descriptor stays open for as long as the pool is there, and `Events` always names this one.
+        Ok(unsafe { AsyncFd::register_with_interest(Events(descriptor), Interest::READABLE) }?)
+    }
+
+    /// Does what there is to do, if it is lent and nobody else is at it: callbacks happen in here. `has_events` is whether its
+    /// descriptor may be readable.
+    pub(crate) fn take_turn(&self, has_events: bool) -> NextTurn {
+        let take_turn = self.lending.TakeTurn.expect("MsQuic says how a turn is taken");
+        // SAFETY: the pool is never closed, as the API table is not, and it has a worker of this number.
+        match unsafe { take_turn(self.lending.WorkerPool, self.index, has_events.into()) } {
+            0 => NextTurn::Soon,
+            u32::MAX => NextTurn::WhenAsked,
+            milliseconds => NextTurn::After(Duration::from_millis(milliseconds.into())),
+        }
+    }
+}
+
+/// A worker's epoll instance, which is MsQuic's and never closed.
+#[derive(Debug)]
+pub(crate) struct Events(RawFd);
+
+impl AsRawFd for Events {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0
+    }
+}
