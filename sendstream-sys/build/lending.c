@@ -127,7 +127,7 @@ CxPlatLentWorkerStandBy(
 
     while (Worker->Lent && !Worker->StoppedThread) {
         CxPlatEventWaitWithTimeout(Worker->GivenBack, Patience);
-        if (Turns != Worker->Turns) {
+        if (Worker->InTurn || Turns != Worker->Turns) {
             Turns = Worker->Turns;
             Patience = CXPLAT_LENT_WORKER_PATIENCE;
             continue;
@@ -140,8 +140,13 @@ CxPlatLentWorkerStandBy(
             const uint32_t WaitTime = CxPlatLentWorkerTakeTurn(Worker, TRUE);
             Turns = Worker->Turns;
             CxPlatLentWorkerWaitForEvents(Worker, CXPLAT_MIN(WaitTime, CXPLAT_LENT_WORKER_PATIENCE));
-        } while (Worker->Lent && Turns == Worker->Turns && CxPlatLentWorkerHasWork(Worker));
+        } while (
+            Worker->Lent && !Worker->InTurn && Turns == Worker->Turns && CxPlatLentWorkerHasWork(Worker));
         Patience = CXPLAT_LENT_WORKER_PATIENCE;
+        //
+        // Whoever takes turns does not know when the next is due.
+        //
+        Worker->Wake(Worker->Index);
     }
 
     while (InterlockedFetchAndSetBoolean(&Worker->InTurn)) {
