@@ -718,6 +718,19 @@ pub(crate) const FIXES: &[Edit] = &[
             },
         ],
     },
+    Edit {
+        name: "timers-that-pass-meanwhile",
+        prevents: "a worker of several registrations, one of whose timers expires while it serves another, sleeps until something comes, \
+                   for 49 days at most",
+        changes: &[
+            // The time left was computed without a sign.
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "    if (NextTime == 0) {\n        Worker->State.WaitTime = 0;\n",
+                replacement: "    if (NextTime <= Worker->State.TimeNow) {\n        Worker->State.WaitTime = 0;\n",
+            },
+        ],
+    },
 ];
 
 /// The edits that only save time. They are made after the others, unless `SENDSTREAM_MSQUIC_SPEED_EDITS` is `off`.
@@ -1105,11 +1118,13 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
                               CXPLAT_WORKER_WAKE Wake;\n    \
                               CXPLAT_EVENT GivenBack;\n    \
                               uint64_t NextTurnUs;\n    \
+                              uint64_t EventsUs; // When it was last looked for events.\n    \
                               uint32_t Index;\n    \
                               uint32_t Turns;\n    \
                               BOOLEAN Lent;\n    \
                               BOOLEAN InTurn;\n    \
-                              BOOLEAN HasEvents;\n\
+                              BOOLEAN HasEvents;\n    \
+                              BOOLEAN Wanted;\n\
                               \n    \
                               uint32_t PollingIdleTimeoutUs;\n    \
                               uint32_t PausesTimesEight;\n",
@@ -1126,6 +1141,13 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
                 replacement: "        CxPlatLockUninitialize(&Worker->ECLock);\n        \
                               CxPlatEventUninitialize(Worker->GivenBack);\n",
             },
+            // A worker belongs to its thread even before that one runs.
+            Change {
+                file: "src/platform/platform_worker.c",
+                anchor: "        ThreadConfig->Context = Worker;\n",
+                replacement: "        ThreadConfig->Context = Worker;\n        \
+                              Worker->InTurn = TRUE;\n",
+            },
             // Whoever has work for a worker wakes the loop that it is lent to, which may be on that very thread: then it costs no
             // system call, and nobody else is woken.
             Change {
@@ -1133,7 +1155,7 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
                 anchor: "    if (!InterlockedFetchAndSetBoolean(&Worker->Running)) {\n        \
                          CxPlatEventQEnqueue(&Worker->EventQ, &Worker->WakeSqe);\n",
                 replacement: "    if (!InterlockedFetchAndSetBoolean(&Worker->Running) &&\n        \
-                              !(Worker->Lent && Worker->Wake(Worker->Index))) {\n        \
+                              !(Worker->Lent && Worker->Wake != NULL && Worker->Wake(Worker->Index))) {\n        \
                               CxPlatEventQEnqueue(&Worker->EventQ, &Worker->WakeSqe);\n",
             },
             Change {
@@ -1152,8 +1174,7 @@ pub(crate) const SPEED_EDITS: &[Edit] = &[
                          \n    \
                          while (!Worker->StoppedThread) {\n\
                          \n",
-                replacement: "    Worker->Running = TRUE;\n    \
-                              Worker->InTurn = TRUE;\n\
+                replacement: "    Worker->Running = TRUE;\n\
                               \n    \
                               while (!Worker->StoppedThread) {\n\
                               \n        \

@@ -10,7 +10,7 @@
 // thread looks whether that is so, which it does the less often the longer nothing happens.
 //
 #define CXPLAT_LENT_WORKER_PATIENCE 10
-#define CXPLAT_LENT_WORKER_LONGEST_PATIENCE 160
+#define CXPLAT_LENT_WORKER_LONGEST_PATIENCE 150
 
 //
 // How many rounds a turn has at most, so that others who share the loop get theirs.
@@ -53,15 +53,20 @@ CxPlatLentWorkerTakeTurn(
 {
     if (!Worker->Lent || InterlockedFetchAndSetBoolean(&Worker->InTurn)) {
         //
-        // Its own thread has it back, or somebody is at it. Whoever has the next turn is told.
+        // Its own thread has it back, or somebody is at it, who is told.
         //
+        InterlockedFetchAndSetBoolean(&Worker->Wanted);
         if (HasEvents) {
             InterlockedFetchAndSetBoolean(&Worker->HasEvents);
         }
         return 1;
     }
 
-    if (InterlockedFetchAndClearBoolean(&Worker->HasEvents)) {
+    //
+    // A loop with much else to do may look for events less often than others wake the worker.
+    //
+    if (InterlockedFetchAndClearBoolean(&Worker->HasEvents) ||
+        CxPlatTimeUs64() - Worker->EventsUs >= MS_TO_US(CXPLAT_LENT_WORKER_PATIENCE)) {
         HasEvents = TRUE;
     }
 
@@ -74,6 +79,7 @@ CxPlatLentWorkerTakeTurn(
             Worker->State.NoWorkCount = 1;
             CxPlatProcessEvents(Worker);
             HasEvents = Worker->State.NoWorkCount == 0;
+            Worker->EventsUs = CxPlatTimeUs64();
         }
         Worker->State.TimeNow = CxPlatTimeUs64();
         CxPlatRunExecutionContexts(Worker);
@@ -136,15 +142,17 @@ CxPlatLentWorkerStandBy(
             Patience = CXPLAT_MIN(2 * Patience, CXPLAT_LENT_WORKER_LONGEST_PATIENCE);
             continue;
         }
+        Worker->Wanted = FALSE;
         do {
             const uint32_t WaitTime = CxPlatLentWorkerTakeTurn(Worker, TRUE);
             Turns = Worker->Turns;
             CxPlatLentWorkerWaitForEvents(Worker, CXPLAT_MIN(WaitTime, CXPLAT_LENT_WORKER_PATIENCE));
         } while (
-            Worker->Lent && !Worker->InTurn && Turns == Worker->Turns && CxPlatLentWorkerHasWork(Worker));
+            Worker->Lent && !Worker->Wanted && !Worker->InTurn && Turns == Worker->Turns &&
+            CxPlatLentWorkerHasWork(Worker));
         Patience = CXPLAT_LENT_WORKER_PATIENCE;
         //
-        // Whoever takes turns does not know when the next is due.
+        // Whoever else takes turns does not know when the next is due.
         //
         Worker->Wake(Worker->Index);
     }

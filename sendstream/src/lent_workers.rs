@@ -6,9 +6,9 @@
 use std::{
     future::poll_fn,
     io, mem,
-    pin::pin,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak},
-    task::{Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -17,7 +17,7 @@ use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime::Handle,
     task::{JoinHandle, yield_now},
-    time::{Instant, sleep},
+    time::{Instant, Sleep, sleep},
 };
 
 use crate::{
@@ -33,11 +33,12 @@ use crate::{
 /// MsQuic's workers while a tokio runtime runs them, see [`lend_workers`].
 ///
 /// Dropped, it has the workers go back to their own threads, as they also do when the runtime shuts down. Connections notice
-/// nothing of either.
+/// nothing of either. They can be lent again once the runtime has let go of its part: see [`give_back`](Self::give_back).
 #[derive(Debug)]
 #[must_use = "the workers go back to their own threads when this is dropped"]
 pub struct LentWorkers {
     tasks: Vec<JoinHandle<()>>,
+    workers: Vec<Arc<Worker>>,
     _loan: Arc<Loan>,
 }
 
@@ -45,7 +46,7 @@ pub struct LentWorkers {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LendError {
-    /// A runtime has them. Await [`LentWorkers::give_back`] there first.
+    /// A runtime has them, or has not yet let go of them. Await [`LentWorkers::give_back`] there first.
     #[error("a runtime of this process has MsQuic's workers; give them back there first")]
     AlreadyLent,
     /// The linked MsQuic has no workers to lend: it is an installed one, or was built with `SENDSTREAM_MSQUIC_SPEED_EDITS=off`.
@@ -102,37 +103,43 @@ pub fn lend_workers(runtime: &Handle) -> Result<LentWorkers, LendError> {
         return Err(LendError::CannotLend);
     }
     let loan = Loan::begin()?;
-    let workers = Worker::all()?;
+    let workers: Vec<_> = Worker::all()?.into_iter().map(Arc::new).collect();
     LOOPS.get_or_init(|| workers.iter().map(|_| Mutex::default()).collect());
     let _context = runtime.enter();
-    let events: Result<Vec<_>, _> = workers.iter().map(Worker::watch).collect();
-    let tasks = workers
-        .into_iter()
-        .zip(events.map_err(LendError::Runtime)?)
-        .map(|(worker, events)| runtime.spawn(take_turns(Borrowed { worker, _loan: loan.clone() }, events)))
-        .collect();
-    Ok(LentWorkers { tasks, _loan: loan })
+    let borrow = |worker: &Arc<Worker>| {
+        let events = worker.watch()?;
+        Ok(Borrowed { worker: worker.clone(), events, alarm: Alarm::new(), _loan: loan.clone() })
+    };
+    let borrowed: io::Result<Vec<_>> = workers.iter().map(borrow).collect();
+    let borrowed = borrowed.map_err(LendError::Runtime)?;
+    let tasks = borrowed.into_iter().map(|borrowed| runtime.spawn(take_turns(borrowed))).collect();
+    Ok(LentWorkers { tasks, workers, _loan: loan })
 }
 
 impl LentWorkers {
-    /// Has the workers go back to their own threads. Resolves when all have, or will without further ado: then they may be lent
-    /// again.
+    /// Has the workers go back to their own threads, and resolves when the runtime has let go of them: then they may be lent again.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future only ends the wait.
     pub async fn give_back(mut self) {
-        for task in mem::take(&mut self.tasks) {
-            task.abort();
+        self.end();
+        for task in &mut self.tasks {
             // Canceled, as it was asked to be, or over with its runtime.
             let _ = task.await;
         }
+    }
+
+    fn end(&self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+        // The runtime may be one that does not run.
+        self.workers.iter().for_each(|worker| worker.give_back());
     }
 }
 
 impl Drop for LentWorkers {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.end();
     }
 }
 
@@ -153,10 +160,44 @@ impl Loan {
     }
 }
 
-/// A worker that goes back to its own thread when this is dropped.
+/// A worker that goes back to its own thread when this is dropped, and what its task waits for.
 struct Borrowed {
-    worker: Worker,
+    worker: Arc<Worker>,
+    events: AsyncFd<Events>,
+    alarm: Alarm,
+    /// Last, as whoever lends next has the same descriptor watched.
     _loan: Arc<Loan>,
+}
+
+/// When the next turn is due. tokio's alarms are for milliseconds, and moving one is dear; so one that comes too early is left, for
+/// an idle turn.
+struct Alarm {
+    sleep: Pin<Box<Sleep>>,
+    is_set: bool,
+}
+
+impl Alarm {
+    fn new() -> Self {
+        Self { sleep: Box::pin(sleep(Duration::ZERO)), is_set: false }
+    }
+
+    fn set(&mut self, time: Duration) {
+        let due = Instant::now() + time;
+        if !self.is_set || due < self.sleep.deadline() {
+            self.sleep.as_mut().reset(due);
+            self.is_set = true;
+        }
+    }
+
+    /// Ready once for each time that it was set.
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        if !self.is_set {
+            return Poll::Pending;
+        }
+        ready!(self.sleep.as_mut().poll(context));
+        self.is_set = false;
+        Poll::Ready(())
+    }
 }
 
 impl Borrowed {
@@ -189,7 +230,7 @@ extern "C" fn wake(worker: u32) -> u8 {
     is_seen_to.into()
 }
 
-async fn take_turns(borrowed: Borrowed, events: AsyncFd<Events>) {
+async fn take_turns(mut borrowed: Borrowed) {
     poll_fn(|context| {
         *borrowed.waker() = Some(context.waker().clone());
         Poll::Ready(())
@@ -197,43 +238,38 @@ async fn take_turns(borrowed: Borrowed, events: AsyncFd<Events>) {
     .await;
     borrowed.worker.lend(wake);
 
-    let mut alarm = pin!(sleep(FAR_AWAY));
     let mut has_events = true;
     loop {
         // What comes from here on makes it readable anew; what came before is for this turn.
-        let _ = events.try_io(Interest::READABLE, |_| {
+        let _ = borrowed.events.try_io(Interest::READABLE, |_| {
             has_events = true;
             Err::<(), _>(io::ErrorKind::WouldBlock.into())
         });
-        let next = borrowed.worker.take_turn(mem::take(&mut has_events));
-        match next {
+        match borrowed.worker.take_turn(mem::take(&mut has_events)) {
             NextTurn::Soon => {
                 has_events = true;
                 yield_now().await;
                 continue;
             }
-            NextTurn::After(time) => {
-                let due = Instant::now() + time;
-                // An alarm that comes too early is an idle turn, and dearer to prevent.
-                if alarm.is_elapsed() || due < alarm.deadline() {
-                    alarm.as_mut().reset(due);
-                }
-            }
+            NextTurn::After(time) => borrowed.alarm.set(time),
             NextTurn::WhenAsked => {}
         }
         let mut is_woken = false;
-        poll_fn(|context| {
-            if mem::replace(&mut is_woken, true) || events.poll_read_ready(context).is_ready() {
-                return Poll::Ready(());
+        let asked = poll_fn(|context| {
+            if mem::replace(&mut is_woken, true) {
+                return Poll::Ready(Ok(()));
             }
-            if alarm.is_elapsed() { Poll::Pending } else { alarm.as_mut().poll(context) }
-        })
-        .await;
+            if let Poll::Ready(readable) = borrowed.events.poll_read_ready(context) {
+                return Poll::Ready(readable.map(|_| ()));
+            }
+            borrowed.alarm.poll(context).map(Ok)
+        });
+        if asked.await.is_err() {
+            // The runtime is shutting down.
+            return;
+        }
     }
 }
-
-/// For an alarm that is not set.
-const FAR_AWAY: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

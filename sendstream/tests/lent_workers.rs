@@ -10,7 +10,7 @@ use std::{
 };
 
 use sendstream::{LendError, LentWorkers, lend_workers};
-use support::{HANG, Pair, pattern, run};
+use support::{HANG, Pair, pattern, poll_once, run};
 use tokio::runtime::{Builder, Runtime};
 
 /// Nobody else lends workers while this is held.
@@ -158,6 +158,33 @@ fn workers_are_lent_once_and_again_when_they_are_back() {
         exchange().await;
         workers.give_back().await;
     });
+}
+
+#[test]
+fn whoever_gives_up_waiting_for_the_workers_has_them_back_all_the_same() {
+    let _alone = alone();
+    let runtime = one_thread();
+    let Some(workers) = lend(&runtime) else { return };
+    runtime.block_on(exchange());
+    // Nobody drives the runtime, so that its tasks cannot end.
+    let mut giving_back = Box::pin(workers.give_back());
+    assert!(poll_once(&mut giving_back).is_pending());
+    drop(giving_back);
+    run(exchange());
+    assert!(matches!(lend_workers(runtime.handle()), Err(LendError::AlreadyLent)));
+    runtime.block_on(tokio::task::yield_now());
+    let workers = lend_workers(runtime.handle()).unwrap();
+    runtime.block_on(workers.give_back());
+}
+
+#[test]
+#[should_panic(expected = "timers are disabled")]
+fn a_runtime_without_timers_is_refused_as_by_tokio() {
+    let _alone = alone();
+    let runtime = Builder::new_current_thread().enable_io().build().unwrap();
+    if lend(&runtime).is_none() {
+        panic!("nothing to lend, and timers are disabled");
+    }
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::api::call;
 use crate::error::NativeError;
 
 /// One of the process's workers.
+#[derive(Debug)]
 pub(crate) struct Worker {
     lending: sys::QUIC_WORKER_LENDING,
     index: u32,
