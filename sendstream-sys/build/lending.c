@@ -65,32 +65,29 @@ CxPlatLentWorkerTakeTurn(
     //
     // A loop with much else to do may look for events less often than others wake the worker.
     //
+    const uint64_t Now = CxPlatTimeUs64();
     if (InterlockedFetchAndClearBoolean(&Worker->HasEvents) ||
-        CxPlatTimeUs64() - Worker->EventsUs >= MS_TO_US(CXPLAT_LENT_WORKER_PATIENCE)) {
+        Now - Worker->EventsUs >= MS_TO_US(CXPLAT_LENT_WORKER_PATIENCE)) {
         HasEvents = TRUE;
+    }
+    if (HasEvents) {
+        Worker->EventsUs = Now;
     }
 
     Worker->State.ThreadID = CxPlatCurThreadID();
     InterlockedFetchAndSetBoolean(&Worker->Running);
 
-    for (uint32_t Round = 0; Round < CXPLAT_LENT_WORKER_ROUNDS; ++Round) {
+    uint32_t WaitTime = 0;
+    for (uint32_t Round = 0; Round < CXPLAT_LENT_WORKER_ROUNDS && WaitTime == 0; ++Round) {
         if (HasEvents) {
             Worker->State.WaitTime = 0;
             Worker->State.NoWorkCount = 1;
             CxPlatProcessEvents(Worker);
             HasEvents = Worker->State.NoWorkCount == 0;
-            Worker->EventsUs = CxPlatTimeUs64();
         }
-        Worker->State.TimeNow = CxPlatTimeUs64();
-        CxPlatRunExecutionContexts(Worker);
+        WaitTime = CxPlatWorkerPoolWorkerPoll((QUIC_EXECUTION*)Worker);
         if (HasEvents) {
-            Worker->State.WaitTime = 0;
-        } else if (Worker->State.WaitTime && InterlockedFetchAndClearBoolean(&Worker->Running)) {
-            Worker->State.TimeNow = CxPlatTimeUs64();
-            CxPlatRunExecutionContexts(Worker); // Run once more to handle race conditions
-        }
-        if (Worker->State.WaitTime) {
-            break;
+            WaitTime = 0;
         }
     }
 
@@ -102,7 +99,6 @@ CxPlatLentWorkerTakeTurn(
     if (HasEvents) {
         InterlockedFetchAndSetBoolean(&Worker->HasEvents);
     }
-    const uint32_t WaitTime = Worker->State.WaitTime;
     Worker->NextTurnUs =
         WaitTime == UINT32_MAX ? UINT64_MAX : Worker->State.TimeNow + MS_TO_US((uint64_t)WaitTime);
     Worker->Turns++;

@@ -104,7 +104,7 @@ pub fn lend_workers(runtime: &Handle) -> Result<LentWorkers, LendError> {
     }
     let loan = Loan::begin()?;
     let workers: Vec<_> = Worker::all()?.into_iter().map(Arc::new).collect();
-    LOOPS.get_or_init(|| workers.iter().map(|_| Mutex::default()).collect());
+    WAKERS.get_or_init(|| workers.iter().map(|_| Mutex::default()).collect());
     let _context = runtime.enter();
     let borrow = |worker: &Arc<Worker>| {
         let events = worker.watch()?;
@@ -216,10 +216,10 @@ impl Drop for Borrowed {
 }
 
 /// The wakers of the tasks that take turns, by worker.
-static LOOPS: OnceLock<Vec<Mutex<Option<Waker>>>> = OnceLock::new();
+static WAKERS: OnceLock<Vec<Mutex<Option<Waker>>>> = OnceLock::new();
 
 fn waker_of(worker: u32) -> Option<&'static Mutex<Option<Waker>>> {
-    LOOPS.get()?.get(worker as usize)
+    WAKERS.get()?.get(worker as usize)
 }
 
 /// What MsQuic calls when a worker that is lent needs a turn.

@@ -1,7 +1,7 @@
 //! MsQuic's workers, which their own threads lend to whoever takes turns at them in a loop of its own.
 
 use std::{
-    io, mem,
+    io,
     os::fd::{AsRawFd, RawFd},
     ptr,
     time::Duration,
@@ -10,7 +10,7 @@ use std::{
 use sendstream_sys as sys;
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::api::call;
+use super::info;
 use crate::error::NativeError;
 
 /// One of the process's workers.
@@ -39,13 +39,15 @@ pub(crate) enum NextTurn {
 impl Worker {
     /// All of the process's, once a registration was opened.
     pub(crate) fn all() -> Result<Vec<Self>, NativeError> {
-        // SAFETY: zeros are a value: no pool, no worker, no functions.
-        let mut lending = unsafe { mem::zeroed::<sys::QUIC_WORKER_LENDING>() };
-        let mut length = size_of_val(&lending) as u32;
-        let parameter = sys::QUIC_PARAM_GLOBAL_WORKER_LENDING;
-        // SAFETY: no handle is needed for a global parameter, and `lending` has its layout and `length` bytes.
-        let status = unsafe { call!(GetParam(ptr::null_mut(), parameter, &mut length, (&raw mut lending).cast())) };
-        NativeError::check(status)?;
+        let mut lending = [sys::QUIC_WORKER_LENDING {
+            WorkerPool: ptr::null_mut(),
+            Count: 0,
+            GetDescriptor: None,
+            SetLent: None,
+            TakeTurn: None,
+        }];
+        info::global(sys::QUIC_PARAM_GLOBAL_WORKER_LENDING, &mut lending)?;
+        let [lending] = lending;
         Ok((0..lending.Count).map(|index| Self { lending, index }).collect())
     }
 
