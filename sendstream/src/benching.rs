@@ -7,13 +7,13 @@ use bytes::Bytes;
 use sendstream_sys as sys;
 
 use crate::{
-    send_stream::WriteError,
-    stream::{
+    driver::stream::{
         buffer::{Buffer, Payload},
         inner::{Next, StreamInner},
         recv_state::{StreamRecv, Taken},
         state::StreamInnerExclusive,
     },
+    send_stream::WriteError,
 };
 
 /// A stream that this side opened.

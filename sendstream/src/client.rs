@@ -10,27 +10,29 @@ use tracing::Span;
 
 use crate::{
     client::sessions::Sessions,
-    config::{ConfigError, TransportConfig},
-    connection::{
-        Connection,
+    connection::Connection,
+    driver::connection::{
         inner::{ConnectionInner, ConnectionInnerShared, Verify},
         instance::ConnectionInstance,
         resuming::Resuming,
     },
     early::EarlyConnection,
     endpoint::{EndpointSettings, endpoint_setters},
-    error::{ConnectionError, NativeError},
-    key_log::{self, KeyLog},
     native::{
         address::Address,
         api,
         background::{self, Timer},
         configuration::{Alpn, Configuration, Credential},
+        key_log::{self, KeyLog},
         live::LiveHandles,
         registration::Registration,
     },
-    resumption::SessionCache,
-    tls::{Identity, Trust},
+    types::{
+        config::{ConfigError, TransportConfig},
+        error::{ConnectionError, NativeError},
+        resumption::SessionCache,
+        tls::{Identity, Trust},
+    },
 };
 
 /// Connects to servers, with one set of protocols, trust and transport settings.

@@ -1,42 +1,35 @@
 //! [`Connection`]: opening and accepting streams, and the connection's end.
 
-pub(crate) mod datagram;
-pub(crate) mod inner;
-pub(crate) mod instance;
-pub(crate) mod judging;
-pub(crate) mod local;
-mod nudge;
-pub(crate) mod path;
-pub(crate) mod resuming;
-pub(crate) mod state;
-mod waits;
-
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
 
 use crate::{
-    connection::{
-        inner::ConnectionInner,
-        instance::{Acceptance, ConnectionInstance},
-        path::{PathChanged, RebindError},
-        resuming::TicketKept,
-        waits::{Accept, Closed, ReadDatagram},
-    },
     datagram::SendDatagram,
-    error::{ConnectionError, NativeError},
+    driver::{
+        connection::{
+            inner::ConnectionInner,
+            instance::{Acceptance, ConnectionInstance},
+            path::{PathChanged, RebindError},
+            resuming::TicketKept,
+            waits::{Accept, Closed, ReadDatagram},
+        },
+        stream::{
+            buffer::Payload,
+            instance::{CodeOutOfRange, StreamInstance, check_code},
+        },
+    },
     local_task::LocalTask,
     native::background,
     recv_stream::RecvStream,
     send_stream::SendStream,
-    stats::{ConnectionStats, HandshakeInfo},
-    stream::{
-        buffer::Payload,
-        instance::{CodeOutOfRange, StreamInstance, check_code},
+    types::{
+        error::{ConnectionError, NativeError},
+        stats::{ConnectionStats, HandshakeInfo},
+        tls::PeerIdentity,
     },
-    tls::PeerIdentity,
-    waiters::wait_for,
 };
+use sendstream_core::wait::wait_for;
 
 /// A QUIC connection, from [`Client::connect`](crate::Client::connect) or [`Incoming::accept`](crate::Incoming::accept).
 ///
@@ -359,10 +352,10 @@ impl Connection {
     ///
     /// Dropping the [`LocalTask`] lets the task go on; [`LocalTask::abort`] cancels it.
     pub fn spawn_local<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> LocalTask<T> {
-        local::spawn(self.inner(), future)
+        crate::driver::connection::local::spawn(self.inner(), future)
     }
 
-    fn connected<T>(&self, get: impl FnOnce(&state::Connected) -> Option<T>) -> Option<T> {
+    fn connected<T>(&self, get: impl FnOnce(&crate::driver::connection::state::Connected) -> Option<T>) -> Option<T> {
         let connected = self.inner().lock().connected()?;
         get(&connected)
     }

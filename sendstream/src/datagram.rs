@@ -10,9 +10,11 @@ use std::{
 };
 
 use crate::{
-    connection::{datagram::DatagramId, instance::ConnectionInstance},
-    error::{ConnectionError, NativeError},
-    stream::buffer::Payload,
+    driver::{
+        connection::{datagram::DatagramId, instance::ConnectionInstance},
+        stream::buffer::Payload,
+    },
+    types::error::{ConnectionError, NativeError},
 };
 
 /// A datagram on its way, from [`Connection::send_datagram`](crate::Connection::send_datagram); as a future, its fate.

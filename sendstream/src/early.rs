@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use crate::{
-    connection::{Connection, OpenError, instance::ConnectionInstance, resuming::Handshake},
-    error::ConnectionError,
+    connection::{Connection, OpenError},
+    driver::{
+        connection::{instance::ConnectionInstance, resuming::Handshake},
+        stream::instance::CodeOutOfRange,
+    },
     native::background::Timer,
     recv_stream::RecvStream,
     send_stream::SendStream,
-    stream::instance::CodeOutOfRange,
-    waiters::wait_for,
+    types::error::ConnectionError,
 };
+use sendstream_core::wait::wait_for;
 
 /// A connection whose handshake may still be going on, from [`Client::connect_0rtt`](crate::Client::connect_0rtt) or
 /// [`Incoming::accept_0rtt`](crate::Incoming::accept_0rtt).

@@ -1,6 +1,9 @@
 //! What servers and clients are described with alike.
 
-use crate::{config::TransportConfig, error::NativeError, native::registration::Registration, stats::CipherSuite};
+use crate::{
+    native::registration::Registration,
+    types::{config::TransportConfig, error::NativeError, stats::CipherSuite},
+};
 
 /// The settings that [`ServerBuilder`](crate::ServerBuilder) and [`ClientBuilder`](crate::ClientBuilder) have in common.
 /// Their setters are in [`endpoint_setters`].

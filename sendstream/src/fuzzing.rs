@@ -5,10 +5,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls_pki_types::CertificateDer;
 
 use crate::{
-    config::TransportConfig,
-    resumption::{SessionKey, ticket::Ticket},
-    stream::inner::tests::random_orders,
-    tls::{ClientAuth, PeerIdentity, Trust},
+    driver::stream::inner::tests::random_orders,
+    types::{
+        config::TransportConfig,
+        resumption::{SessionKey, ticket::Ticket},
+        tls::{ClientAuth, PeerIdentity, Trust},
+    },
 };
 
 /// What a peer's certificates go through: `leaf` in DER, `chain` in PKCS#7, as PEER_CERTIFICATE_RECEIVED has them.

@@ -21,14 +21,14 @@ use tokio::{
 };
 
 use crate::{
-    error::NativeError,
-    foreign::contain,
     native::{
         api,
         lending::{Events, NextTurn, Worker},
         registration::Registration,
     },
+    types::error::NativeError,
 };
+use sendstream_core::foreign::contain;
 
 /// MsQuic's workers while a tokio runtime runs them, see [`lend_workers`].
 ///

@@ -79,17 +79,13 @@
 //! What is switched off costs a comparison: nothing is formatted and nothing allocated for it. Events are logged after they
 //! have woken whoever waits for them.
 
-mod batch;
 mod client;
-mod config;
 mod connection;
 mod datagram;
+mod driver;
 mod early;
 mod endpoint;
-mod error;
-mod foreign;
 mod io;
-mod key_log;
 #[cfg(feature = "tokio-workers")]
 mod lent_workers;
 mod local_task;
@@ -98,13 +94,9 @@ pub mod metrics;
 mod native;
 mod process;
 mod recv_stream;
-mod resumption;
 mod send_stream;
 mod server;
-mod stats;
-mod stream;
-mod tls;
-mod waiters;
+mod types;
 
 #[cfg(benching)]
 #[doc(hidden)]
@@ -115,11 +107,13 @@ pub mod fuzzing;
 
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
-pub use config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig};
-pub use connection::{Connection, OpenError, path::RebindError};
+pub use connection::{Connection, OpenError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
+pub use driver::{
+    connection::path::RebindError,
+    stream::{buffer::Payload, instance::CodeOutOfRange},
+};
 pub use early::EarlyConnection;
-pub use error::{ConnectionError, NativeError};
 #[cfg(feature = "tokio-workers")]
 pub use lent_workers::{LendError, LentWorkers, lend_workers};
 pub use local_task::{LocalTask, LocalTaskError};
@@ -129,7 +123,6 @@ pub use native::{
 };
 pub use process::{LoadBalancing, RetryPolicy, set_load_balancing, set_polling_idle_timeout, set_retry_policy};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
-pub use resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
 pub use sendstream_sys::{EditInfo, EditKind};
 pub use server::{
@@ -137,12 +130,16 @@ pub use server::{
     config::ServerConfig,
     incoming::{Incoming, ServerStats},
 };
-pub use stats::{
-    CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats, SentStats,
-    TlsVersion, counters,
-};
-pub use stream::{buffer::Payload, instance::CodeOutOfRange};
-pub use tls::{
-    CertificateHash, CertificateRefusal, ClientAuth, Identity, IdentityError, ParseCertificateHashError,
-    ParsePublicKeyHashError, PeerCertificate, PeerIdentity, PublicKeyHash, Trust, TrustError,
+pub use types::{
+    config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig},
+    error::{ConnectionError, NativeError},
+    resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
+    stats::{
+        CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats,
+        SentStats, TlsVersion, counters,
+    },
+    tls::{
+        CertificateHash, CertificateRefusal, ClientAuth, Identity, IdentityError, ParseCertificateHashError,
+        ParsePublicKeyHashError, PeerCertificate, PeerIdentity, PublicKeyHash, Trust, TrustError,
+    },
 };

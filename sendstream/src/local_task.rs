@@ -11,7 +11,7 @@ use std::{
 
 use async_task::{FallibleTask, Task};
 
-use crate::foreign::Contained;
+use sendstream_core::foreign::Contained;
 
 /// A task on a connection's worker thread, from [`Connection::spawn_local`](crate::Connection::spawn_local); as a future,
 /// what its own future returned.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use ::metrics::{IntoLabels, Label, Unit, counter, describe_counter, describe_gauge, gauge};
 
-use crate::{
+use crate::types::{
     error::NativeError,
     stats::{ConnectionStats, Counters, counters},
 };

@@ -1,6 +1,6 @@
 //! The plain wrappers over MsQuic: its API table, registrations, configurations, addresses, and what closes handles.
 //!
-//! Nothing here knows about streams or connections as protocols; those are `stream/` and `connection/`.
+//! Nothing here knows about streams or connections as protocols; `driver` does.
 
 pub(crate) mod address;
 pub(crate) mod api;
@@ -8,6 +8,7 @@ pub(crate) mod background;
 pub(crate) mod configuration;
 pub(crate) mod handle;
 pub(crate) mod info;
+pub(crate) mod key_log;
 #[cfg(feature = "tokio-workers")]
 pub(crate) mod lending;
 pub(crate) mod live;

@@ -5,11 +5,11 @@ use std::time::Duration;
 use sendstream_sys as sys;
 
 use crate::{
-    config::ConfigError,
     native::{
         api::{self, Api},
         info, parameter,
     },
+    types::config::ConfigError,
 };
 
 /// Whether the servers of this process have clients prove their address before they do any work for them (RFC 9000 §8.1.2).

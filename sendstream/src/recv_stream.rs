@@ -12,10 +12,10 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    error::{ConnectionError, NativeError},
-    stream::instance::{CodeOutOfRange, Loan, StreamInstance},
-    waiters::{KeyedWait, WaiterKey, wait_for},
+    driver::stream::instance::{CodeOutOfRange, Loan, StreamInstance},
+    types::error::{ConnectionError, NativeError},
 };
+use sendstream_core::wait::{KeyedWait, WaiterKey, wait_for};
 
 /// The receiving half of a stream.
 ///

@@ -13,12 +13,14 @@ use bytes::Bytes;
 
 use crate::{
     connection::{Connection, OpenError},
-    error::{ConnectionError, NativeError},
+    driver::stream::{buffer::Payload, instance::StreamInstance},
     native::background,
-    stats::SendStreamStats,
-    stream::{buffer::Payload, instance::StreamInstance},
-    waiters::{KeyedWait, WaiterKey, wait_for},
+    types::{
+        error::{ConnectionError, NativeError},
+        stats::SendStreamStats,
+    },
 };
+use sendstream_core::wait::{KeyedWait, WaiterKey, wait_for};
 
 /// The sending half of a stream: hand it owned bytes, and learn what happened to every one of them.
 ///

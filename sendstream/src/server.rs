@@ -2,7 +2,6 @@
 
 pub(crate) mod config;
 pub(crate) mod incoming;
-pub(crate) mod listener;
 
 use std::{
     net::SocketAddr,
@@ -11,20 +10,26 @@ use std::{
 };
 
 use crate::{
-    config::{ConfigError, TransportConfig},
+    driver::listener::Listener,
     endpoint::{EndpointSettings, endpoint_setters},
-    error::NativeError,
-    key_log::{self, KeyLog},
-    native::{configuration::Alpn, live::LiveHandles, registration::Registration},
-    resumption::{Resumption, TicketKey},
+    native::{
+        configuration::Alpn,
+        key_log::{self, KeyLog},
+        live::LiveHandles,
+        registration::Registration,
+    },
     server::{
         config::{Recipe, ServerConfig},
         incoming::{Incoming, IncomingQueue, ServerStats},
-        listener::Listener,
     },
-    tls::{ClientAuth, Identity},
-    waiters::wait_for,
+    types::{
+        config::{ConfigError, TransportConfig},
+        error::NativeError,
+        resumption::{Resumption, TicketKey},
+        tls::{ClientAuth, Identity},
+    },
 };
+use sendstream_core::wait::wait_for;
 
 /// Listens for connections, on one address or several.
 ///

@@ -11,12 +11,14 @@ use std::{
 use tracing::Span;
 
 use crate::{
-    connection::resuming::KeepTickets,
-    foreign::{Contained, contain},
+    driver::connection::resuming::KeepTickets,
     native::{background, configuration::Alpn},
-    resumption::{SessionCache, SessionKey, ticket::Ticket},
-    tls::{CertificateRefusal, PeerCertificate, PeerIdentity, Trust},
+    types::{
+        resumption::{SessionCache, SessionKey, ticket::Ticket},
+        tls::{CertificateRefusal, PeerCertificate, PeerIdentity, Trust},
+    },
 };
+use sendstream_core::foreign::{Contained, contain};
 
 /// A client's cache, and what it is asked for.
 #[derive(Clone)]

@@ -6,7 +6,7 @@ use sendstream_sys as sys;
 use socket2::{SockAddr, SockAddrStorage};
 
 use super::api::call;
-use crate::error::NativeError;
+use crate::types::error::NativeError;
 
 /// A `QUIC_ADDR` of our own.
 pub(crate) struct Address(SockAddr);

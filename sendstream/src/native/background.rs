@@ -19,7 +19,8 @@ use std::{
     time::Instant,
 };
 
-use crate::{error::NativeError, foreign::contain};
+use crate::types::error::NativeError;
+use sendstream_core::foreign::contain;
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -5,7 +5,7 @@ use std::{mem, ptr};
 use sendstream_sys as sys;
 
 use super::{api::call, registration::Registration, ticket};
-use crate::{
+use crate::types::{
     config::{ConfigError, TransportConfig},
     error::NativeError,
     resumption::{Resumption, TicketKey},

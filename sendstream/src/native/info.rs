@@ -3,8 +3,8 @@
 use sendstream_sys as sys;
 
 use crate::{
-    error::NativeError,
     native::api::{Api, call},
+    types::error::NativeError,
 };
 
 /// What native code runs in this process.

@@ -11,7 +11,7 @@ use sendstream_sys as sys;
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::info;
-use crate::error::NativeError;
+use crate::types::error::NativeError;
 
 /// One of the process's workers.
 #[derive(Debug)]

@@ -5,10 +5,10 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::{
+use crate::native::registration::Registration;
+use sendstream_core::{
     foreign::contain,
-    native::registration::Registration,
-    waiters::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups, wait_for},
+    wait::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups, wait_for},
 };
 
 /// A number of handles, and who waits for it to be 0.
@@ -76,7 +76,7 @@ impl Drop for LiveGuard {
         let group = &self.0.0;
         let mut wakeups = group.registration.count().leave();
         wakeups.merge(group.count.leave());
-        contain("a waker", || wakeups.wake());
+        contain("a waker", || wakeups.wake_now());
     }
 }
 

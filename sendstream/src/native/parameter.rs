@@ -4,7 +4,7 @@ use std::mem;
 
 use sendstream_sys as sys;
 
-use crate::{error::NativeError, native::api::call};
+use crate::{native::api::call, types::error::NativeError};
 
 /// A struct that MsQuic fills for one of its parameters.
 ///

@@ -13,7 +13,8 @@ use super::{
     handle::Handle,
     live::HandleCount,
 };
-use crate::{error::NativeError, waiters::wait_for};
+use crate::types::error::NativeError;
+use sendstream_core::wait::wait_for;
 
 /// MsQuic's worker threads, and what runs on them: the parent of servers, clients and their connections.
 ///

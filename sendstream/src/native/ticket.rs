@@ -3,7 +3,10 @@
 use sendstream_sys as sys;
 use zeroize::Zeroize;
 
-use crate::{error::NativeError, native::api::call, resumption::TicketKey};
+use crate::{
+    native::api::call,
+    types::{error::NativeError, resumption::TicketKey},
+};
 
 /// Has the server's configuration encrypt tickets with the first key, and decrypt them with any
 /// (`QUIC_PARAM_CONFIGURATION_TICKET_KEYS`). Before the configuration is used: MsQuic's workers read the keys without a lock.

@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    config::{ConfigError, TransportConfig},
-    connection::{
+    driver::connection::{
         inner::{ConnectionInnerShared, Verify},
         resuming::Resuming,
     },
@@ -12,9 +11,12 @@ use crate::{
         configuration::{Alpn, Configuration, Credential, MAX_TICKET_KEYS},
         registration::Registration,
     },
-    resumption::{Resumption, TicketKey},
-    stats::CipherSuite,
-    tls::{ClientAuth, Identity},
+    types::{
+        config::{ConfigError, TransportConfig},
+        resumption::{Resumption, TicketKey},
+        stats::CipherSuite,
+        tls::{ClientAuth, Identity},
+    },
 };
 
 /// What a server shows, asks for and allows on a connection: identity, client certificates, resumption, protocols and transport

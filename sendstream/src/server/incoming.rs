@@ -10,14 +10,16 @@ use std::{
 };
 
 use crate::{
-    connection::{Connection, instance::ConnectionInstance},
+    connection::Connection,
+    driver::{connection::instance::ConnectionInstance, wakes::Wake as _},
     early::EarlyConnection,
-    error::ConnectionError,
-    foreign::contain,
-    key_log::KeyLog,
-    native::background::Timer,
+    native::{background::Timer, key_log::KeyLog},
     server::config::ServerConfig,
-    waiters::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups},
+    types::error::ConnectionError,
+};
+use sendstream_core::{
+    foreign::contain,
+    wait::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups},
 };
 
 /// A connection that a client wants and nobody has accepted yet.

@@ -1,0 +1,10 @@
+//! The protocol state behind [Sendstream](https://docs.rs/sendstream): what has been said to the transport, what it has said
+//! back, and who waits for what.
+//!
+//! This crate calls no transport and no C. A state machine's transition returns the tasks to wake ([`wait::Wakeups`]); its
+//! caller drops the lock first. Use `sendstream`: what is here may change with any release of it.
+
+#![forbid(unsafe_code)]
+
+pub mod foreign;
+pub mod wait;

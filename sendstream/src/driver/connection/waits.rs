@@ -1,0 +1,62 @@
+//! What tasks wait for on a connection.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+
+use crate::{
+    driver::{connection::inner::ConnectionInner, stream::instance::StreamInstance},
+    types::error::ConnectionError,
+};
+use sendstream_core::wait::{KeyedWait, WaiterKey};
+
+/// The wait for what ended the connection.
+pub(crate) struct Closed<'a>(pub(crate) &'a ConnectionInner);
+
+impl KeyedWait for Closed<'_> {
+    type Output = ConnectionError;
+
+    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<ConnectionError> {
+        self.0.lock().poll_closed(key, cx)
+    }
+
+    fn forget(&self, key: WaiterKey) -> Option<Waker> {
+        self.0.lock().forget_closed(key)
+    }
+}
+
+/// The wait for a datagram of the peer's.
+pub(crate) struct ReadDatagram<'a>(pub(crate) &'a ConnectionInner);
+
+impl KeyedWait for ReadDatagram<'_> {
+    type Output = Result<Bytes, ConnectionError>;
+
+    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.datagrams().poll_read(key, cx)
+    }
+
+    fn forget(&self, key: WaiterKey) -> Option<Waker> {
+        self.0.datagrams().forget_reader(key)
+    }
+}
+
+/// The wait for a stream of the peer's.
+pub(crate) struct Accept<'a> {
+    pub(crate) inner: &'a ConnectionInner,
+    pub(crate) bidirectional: bool,
+}
+
+impl KeyedWait for Accept<'_> {
+    type Output = Result<Arc<StreamInstance>, ConnectionError>;
+
+    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.lock().poll_accept(self.bidirectional, key, cx)
+    }
+
+    fn forget(&self, key: WaiterKey) -> Option<Waker> {
+        self.inner.lock().forget_accept(self.bidirectional, key)
+    }
+}

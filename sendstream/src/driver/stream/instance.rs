@@ -1,0 +1,493 @@
+//! [`StreamInstance`]: the owner of one open MsQuic stream handle, and the only place that calls MsQuic's stream API: its
+//! life and its callback here, what each half does in `sending` and `receiving`.
+
+mod handle;
+mod receiving;
+mod sending;
+
+use std::{
+    ffi::c_void,
+    ptr,
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering},
+    },
+};
+
+use sendstream_sys as sys;
+use tracing::Span;
+
+use crate::{
+    driver::{
+        connection::{inner::ConnectionInner, instance::ConnectionInstance, local::Turn},
+        stream::{
+            inner::{Next, StreamInner},
+            instance::handle::StreamHandle,
+            recv_state::StreamRecv,
+            state::{Refusal, StreamInnerExclusive, StreamState},
+        },
+        wakes::{self, Blame},
+    },
+    native::{api::call, background, handle::Handle, parameter},
+    types::error::{ConnectionError, NativeError},
+};
+use sendstream_core::{foreign::contain, wait::Wakeups};
+
+pub(crate) use receiving::Loan;
+
+/// One open stream. The user's halves share it, and so does MsQuic from the start until SHUTDOWN_COMPLETE.
+///
+/// The handle is closed in SHUTDOWN_COMPLETE. Where something that MsQuic lent is out or unread, or `keeps_handle`, whoever lets
+/// go last closes it; where a native call is under way, that call when it ends. Each is cheap: after SHUTDOWN_COMPLETE
+/// `StreamClose` only queues (or runs in place, on the worker), and a stream that never started closes through
+/// [`close_unstarted`].
+#[derive(Debug)]
+pub(crate) struct StreamInstance {
+    handle: StreamHandle,
+    inner: StreamInner,
+    /// Whether there are two halves.
+    bidirectional: bool,
+    /// Whether this side sends on it.
+    sends: bool,
+    /// How many of the user's halves are left. Written by the user only, and not any more once the stream is over.
+    halves: AtomicU8,
+    /// Whether what is sent on it may go out in 0-RTT packets.
+    sends_early: bool,
+    /// Whether the peer began it in a 0-RTT packet.
+    began_early: bool,
+    /// The priority that was last asked for. Written by the user only.
+    priority: AtomicU16,
+    /// Whether the handle stays open until nobody holds the stream any more. Written by PEER_STREAM_STARTED.
+    keeps_handle: AtomicBool,
+    /// Its numbers when its handle was closed. Written by SHUTDOWN_COMPLETE.
+    final_stats: OnceLock<sys::QUIC_STREAM_STATISTICS>,
+    /// Keeps the connection up until the stream is over, so that finished data is still delivered after the last
+    /// `Connection` value was dropped. Empty for a stream of the peer's that nobody accepted, and after
+    /// SHUTDOWN_COMPLETE.
+    connection: Mutex<Option<Arc<ConnectionInstance>>>,
+    /// Keeps the connection's handle open for as long as anybody holds the stream, and so until the stream's is closed. Declared
+    /// last: dropped last.
+    connection_inner: Arc<ConnectionInner>,
+}
+
+impl StreamInstance {
+    /// `StreamOpen`: nothing on the wire, no id, no event. What is sent on it may go out in 0-RTT packets if `early`.
+    pub(crate) fn open(
+        connection: &Arc<ConnectionInstance>,
+        bidirectional: bool,
+        early: bool,
+    ) -> Result<Arc<Self>, NativeError> {
+        let connection_inner = connection.inner();
+        let flags = if bidirectional {
+            sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_NONE
+        } else {
+            sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL
+        };
+        let mut handle = ptr::null_mut();
+        // SAFETY: the connection's handle is open for as long as its inner part lives, and `handle` is a place for one
+        // pointer. The context is set below, before anything can cause an event.
+        let status = unsafe {
+            call!(StreamOpen(
+                connection_inner.handle().raw(),
+                flags,
+                Some(stream_callback),
+                ptr::null_mut(),
+                &mut handle
+            ))
+        };
+        NativeError::check(status)?;
+        let recv = if bidirectional { StreamRecv::open() } else { StreamRecv::absent() };
+        let mut state = StreamInnerExclusive::local(recv, connection_inner.fixed_send_window());
+        state.set_buffered(connection_inner.send_buffering());
+        let instance = Arc::new(Self {
+            handle: StreamHandle::new(handle),
+            inner: StreamInner::new(state, None, span(connection_inner, bidirectional, "this side", None)),
+            bidirectional,
+            sends: true,
+            halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
+            sends_early: early,
+            began_early: false,
+            priority: AtomicU16::new(DEFAULT_PRIORITY),
+            keeps_handle: AtomicBool::new(false),
+            final_stats: OnceLock::new(),
+            connection: Mutex::new(Some(connection.clone())),
+            connection_inner: connection_inner.clone(),
+        });
+        // SAFETY: the handle was opened above. The context stays valid while events can come: from the start on MsQuic
+        // holds a reference of its own (`lend_reference`), and before it no event comes.
+        unsafe { call!(SetContext(handle, Arc::as_ptr(&instance).cast_mut().cast())) };
+        Ok(instance)
+    }
+
+    /// Takes over a stream that the peer started, inside PEER_STREAM_STARTED; in a 0-RTT packet if `early`.
+    ///
+    /// # Safety
+    ///
+    /// `handle` is the stream of a PEER_STREAM_STARTED event of `connection_inner`'s connection, during that event.
+    pub(crate) unsafe fn take_over(
+        connection_inner: &Arc<ConnectionInner>,
+        handle: sys::HQUIC,
+        bidirectional: bool,
+        early: bool,
+    ) -> Arc<Self> {
+        let mut state = StreamInnerExclusive::remote(bidirectional, connection_inner.fixed_send_window());
+        state.set_buffered(connection_inner.send_buffering());
+        // SAFETY: as the caller promises; on the connection's worker a parameter call runs in place.
+        let id = unsafe { stream_id(handle) };
+        let instance = Arc::new(Self {
+            handle: StreamHandle::new(handle),
+            inner: StreamInner::new(state, id, span(connection_inner, bidirectional, "the peer", id)),
+            bidirectional,
+            sends: bidirectional,
+            halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
+            sends_early: false,
+            began_early: early,
+            priority: AtomicU16::new(DEFAULT_PRIORITY),
+            keeps_handle: AtomicBool::new(false),
+            final_stats: OnceLock::new(),
+            connection: Mutex::default(),
+            connection_inner: connection_inner.clone(),
+        });
+        let context = Arc::into_raw(instance.clone());
+        // SAFETY: the handle is valid during the event. The reference in `context` is MsQuic's until SHUTDOWN_COMPLETE.
+        unsafe { call!(SetCallbackHandler(handle, stream_callback as *mut c_void, context.cast_mut().cast())) };
+        instance
+    }
+
+    /// Whether the peer began it in a 0-RTT packet.
+    pub(crate) fn began_early(&self) -> bool {
+        self.began_early
+    }
+
+    /// Keeps the handle open until nobody holds the stream any more, for a stream that counts against the peer's limit until
+    /// then.
+    pub(crate) fn keep_handle(&self) {
+        self.keeps_handle.store(true, Ordering::Relaxed);
+    }
+
+    /// Ties a stream of the peer's to the connection whose user accepted it.
+    pub(crate) fn accepted_by(&self, connection: &Arc<ConnectionInstance>) {
+        *self.connection_hold() = Some(connection.clone());
+        // SHUTDOWN_COMPLETE takes what is there when it comes, and may have come before.
+        if self.inner.lock().state() == StreamState::ShutdownComplete {
+            self.let_connection_go();
+        }
+    }
+
+    /// Ends a stream of the peer's that nobody will accept.
+    pub(crate) fn refuse(&self) {
+        let _ = self.abort(self.drop_error_code());
+        self.stop_dropped();
+    }
+
+    fn connection_hold(&self) -> MutexGuard<'_, Option<Arc<ConnectionInstance>>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The stream is over, so it needs the connection no longer.
+    fn let_connection_go(&self) {
+        let connection = self.connection_hold().take();
+        // The last one closes the connection, which is not done under the lock.
+        drop(connection);
+    }
+
+    /// Counts a half that is being dropped. Whether it is the last, which then sees what was done with the other: so this comes
+    /// before it looks at the state.
+    fn is_last_half(&self) -> bool {
+        self.halves.fetch_sub(1, Ordering::AcqRel) == 1
+    }
+
+    /// Nobody needs the connection for a stream of which no half is left and nothing is being delivered: what is to be
+    /// told to the peer about it may go down with the connection.
+    fn after_half(&self, last: bool, delivering: bool) {
+        if last && !delivering {
+            self.let_connection_go();
+        }
+    }
+
+    /// The stream's id, once it has one.
+    pub(crate) fn id(&self) -> Option<u64> {
+        self.inner.id()
+    }
+
+    /// Where warnings about the stream go: to its connection's span where streams have none.
+    fn span(&self) -> &Span {
+        let span = self.inner.span();
+        if span.is_disabled() { self.connection_inner.span() } else { span }
+    }
+
+    /// A number for logs that names this stream among all that somebody holds, also before it has an id.
+    pub(crate) fn debug_id(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+
+    /// The stream's numbers (`QUIC_PARAM_STREAM_STATISTICS`), as of now or of its end. Asking blocks but on the worker.
+    pub(crate) fn stats(&self) -> Result<sys::QUIC_STREAM_STATISTICS, NativeError> {
+        match self.handle.enter() {
+            // SAFETY: the handle is a stream's, and open while it is in use.
+            Some(handle) => unsafe { parameter::get(handle.raw()) },
+            None => self.final_stats.get().copied().ok_or(NativeError::INVALID_STATE),
+        }
+    }
+
+    /// The code for whatever is given up by dropping it.
+    fn drop_error_code(&self) -> u64 {
+        self.connection_inner.drop_error_code()
+    }
+
+    /// The state, for questions that only look.
+    pub(crate) fn inner(&self) -> &StreamInner {
+        &self.inner
+    }
+
+    // ---- Helpers ------------------------------------------------------------------------------------------------
+
+    /// Somebody waits on the stream. If it has not started, nothing but the connection can tell that the wait is over.
+    pub(crate) fn ask_connection(self: &Arc<Self>) {
+        let ask = self.inner.lock().must_ask_connection();
+        if ask {
+            self.connection_inner.tell_when_lost(self);
+        }
+    }
+
+    /// The connection ended without an event for this stream, because it never started.
+    pub(crate) fn connection_lost(&self, cause: ConnectionError) -> Wakeups {
+        self.inner.lock().on_lost(Some(cause))
+    }
+
+    fn after_refusal(self: &Arc<Self>, refusal: Refusal) {
+        match refusal {
+            Refusal::AwaitEvent => {}
+            Refusal::AskConnection => self.connection_inner.tell_when_lost(self),
+            Refusal::ResetNative => {
+                let live = self.inner.lock().is_live();
+                if live {
+                    let flags = sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_SEND;
+                    self.shut_down(flags, self.drop_error_code());
+                }
+            }
+        }
+    }
+
+    /// `StreamShutdown`. It fails only when memory is out; then the connection goes, which MsQuic can always do: a
+    /// stream that should have been reset must not stay open, nor look complete.
+    fn shut_down(&self, flags: sys::QUIC_STREAM_SHUTDOWN_FLAGS, code: u64) {
+        let Some(handle) = self.handle.enter() else { return };
+        // SAFETY: the handle is open while it is in use.
+        let status = unsafe { call!(StreamShutdown(handle.raw(), flags, code)) };
+        if let Err(error) = NativeError::check(status) {
+            tracing::error!(parent: self.span(), %error, "a stream could not be shut down: closing its connection");
+            self.connection_inner.close(code);
+        }
+    }
+
+    /// Ends both halves now, whatever they were doing: SHUTDOWN_COMPLETE follows at once.
+    fn shut_down_immediately(&self) {
+        self.shut_down(IMMEDIATELY, self.drop_error_code());
+    }
+
+    /// Foreign code panicked where the stream called it.
+    pub(crate) fn fail(self: Arc<Self>) {
+        // Not here: it may bring SHUTDOWN_COMPLETE inside the call, and with it the end of an instance that the callbacks around
+        // this one have not done with.
+        let instance = self.clone();
+        background::run(move || instance.shut_down_immediately());
+        let lost = self.connection_inner.cause();
+        self.inner.apply(|state| state.on_lost(lost));
+    }
+
+    /// Closes the handle in SHUTDOWN_COMPLETE, unless something that was lent is out, or may still be read.
+    fn close_handle(&self) {
+        if self.keeps_handle.load(Ordering::Relaxed) || !self.inner.is_over_and_unlent() {
+            return;
+        }
+        if self.sends
+            && let Ok(stats) = self.stats()
+        {
+            let _ = self.final_stats.set(stats);
+        }
+        // SAFETY: this is SHUTDOWN_COMPLETE, after which nothing more is lent, and nothing that was is left.
+        unsafe { self.handle.close() };
+    }
+
+    /// Gives MsQuic the reference that SHUTDOWN_COMPLETE brings back.
+    fn lend_reference(self: &Arc<Self>) {
+        let _ = Arc::into_raw(self.clone());
+    }
+
+    /// # Safety
+    ///
+    /// The reference was lent, and MsQuic will not bring it back.
+    unsafe fn take_reference_back(self: &Arc<Self>) {
+        // SAFETY: one reference was leaked by `lend_reference`, as the caller promises; `self` is another.
+        unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
+    }
+}
+
+impl Drop for StreamInstance {
+    fn drop(&mut self) {
+        let state = self.inner.state();
+        match state {
+            StreamState::Open | StreamState::Refused => {
+                close_unstarted(self.handle.unstarted(), self.connection_inner.clone());
+            }
+            // MsQuic's own reference is gone, so SHUTDOWN_COMPLETE was delivered.
+            StreamState::Starting | StreamState::Blocked | StreamState::Started | StreamState::ShutdownComplete => {
+                debug_assert_eq!(state, StreamState::ShutdownComplete);
+                // SAFETY: nobody else can hold the instance any more, and whoever has something that was lent holds it.
+                unsafe { self.handle.close() };
+            }
+        }
+    }
+}
+
+/// An application error code of more than 62 bits, which QUIC cannot carry (RFC 9000 §16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("error code {0:#x} has more than the 62 bits that QUIC carries")]
+pub struct CodeOutOfRange(pub u64);
+
+/// Checks that `code` fits QUIC's variable-length integers.
+pub(crate) fn check_code(code: u64) -> Result<(), CodeOutOfRange> {
+    if code <= sys::QUIC_UINT62_MAX { Ok(()) } else { Err(CodeOutOfRange(code)) }
+}
+
+/// `QUIC_STREAM_PRIORITY_DEFAULT`: half-way between the lowest and the highest.
+const DEFAULT_PRIORITY: u16 = 0x7fff;
+
+/// Both halves at once, which gives even a stream that never started its SHUTDOWN_COMPLETE.
+pub(crate) const IMMEDIATELY: sys::QUIC_STREAM_SHUTDOWN_FLAGS =
+    sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT
+        | sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_IMMEDIATE;
+
+/// The callback of every stream whose instance lives.
+///
+/// # Safety
+///
+/// For MsQuic to call: `context` is the stream's `StreamInstance`, kept alive by the reference that MsQuic was lent.
+unsafe extern "C" fn stream_callback(
+    _handle: sys::HQUIC,
+    context: *mut c_void,
+    event: *mut sys::QUIC_STREAM_EVENT,
+) -> sys::QUIC_STATUS {
+    let context = context.cast::<StreamInstance>().cast_const();
+    // SAFETY: the event is valid during the callback.
+    let event = unsafe { &*event };
+    // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, and sends events in between only.
+    let instance = unsafe { &*context };
+    let turn = Turn::begin(&instance.connection_inner);
+    let kept = wakes::kept();
+    let handled = contain("a stream's event", || {
+        // SAFETY: the event is one of this stream's.
+        unsafe { instance.inner.callback_handler_impl(event, &*instance.connection_inner) }
+    });
+    let another_reference = || {
+        // SAFETY: the context is the instance of an `Arc`, of which MsQuic's reference is still there.
+        unsafe {
+            Arc::increment_strong_count(context);
+            Arc::from_raw(context)
+        }
+    };
+    let next = handled.unwrap_or_else(|| after_panic(another_reference(), event.Type));
+    if wakes::kept() > kept {
+        let over = next == Next::Release;
+        wakes::blame(kept, if over { Blame::Nothing } else { Blame::Stream(another_reference()) });
+    }
+    if let Next::Return(status) = next {
+        let rest = turn.rest(&instance.connection_inner);
+        turn.end(rest);
+        return status;
+    }
+    // The instance may go now, and its connection is asked for what is left of the turn, if anything can be.
+    let connection = turn.attends().then(|| instance.connection_inner.clone());
+    if next == Next::ShutDown {
+        // It wakes only where it has to close the connection.
+        contain("a stream's shutdown", || instance.shut_down_immediately());
+    } else {
+        // SAFETY: this is the reference that MsQuic was lent, and SHUTDOWN_COMPLETE is its last event.
+        let instance = unsafe { Arc::from_raw(context) };
+        // SAFETY: this is SHUTDOWN_COMPLETE, and nobody closes the handle before `close_handle` below.
+        unsafe { instance.handle.silence() };
+        contain("a stream's end", || instance.close_handle());
+        contain("a stream's end", || instance.let_connection_go());
+        contain("a stream's close", || drop(instance));
+    }
+    let rest = connection.as_ref().and_then(|connection| turn.rest(connection));
+    turn.end(rest);
+    contain("a connection's close", || drop(connection));
+    0
+}
+
+/// Foreign code (a waker, a buffer's owner) panicked inside an event: the stream fails, the process lives on.
+fn after_panic(instance: Arc<StreamInstance>, event: sys::QUIC_STREAM_EVENT_TYPE) -> Next {
+    if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
+        return Next::Release;
+    }
+    contain("a stream's failure", || instance.fail());
+    // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
+    const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
+    Next::Return(if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE { PENDING } else { 0 })
+}
+
+/// A stream in logs, within its connection.
+fn span(connection: &ConnectionInner, bidirectional: bool, opened_by: &str, id: Option<u64>) -> Span {
+    let kind = if bidirectional { "bidirectional" } else { "unidirectional" };
+    tracing::debug_span!(parent: connection.span(), "stream", id, kind, opened_by)
+}
+
+/// Closes a stream that never started, without waiting.
+///
+/// `StreamClose` would wait for the worker. An immediate shutdown instead is only queued, and gives even such a stream
+/// its SHUTDOWN_COMPLETE, inside which closing runs in place.
+fn close_unstarted(handle: Handle, connection: Arc<ConnectionInner>) {
+    let context = Arc::into_raw(connection);
+    // SAFETY: the stream never started, so no event can come between these calls with the old context. The new context
+    // is a reference of its own, and the handle is open until the callback closes it.
+    let status = unsafe {
+        call!(SetCallbackHandler(handle.raw(), unstarted_callback as *mut c_void, context.cast_mut().cast()));
+        call!(StreamShutdown(handle.raw(), IMMEDIATELY, 0))
+    };
+    if NativeError::check(status).is_err() {
+        // SAFETY: nothing was queued, so no event will take this reference.
+        let connection = unsafe { Arc::from_raw(context) };
+        background::run(move || {
+            // SAFETY: the only close of this handle; the connection's handle is open while `connection` lives.
+            unsafe { call!(StreamClose(handle.raw())) };
+            drop(connection);
+        });
+    }
+}
+
+/// The callback of a stream that is only to be closed.
+///
+/// # Safety
+///
+/// For MsQuic to call: `context` is a reference to the stream's `ConnectionInner`, taken by SHUTDOWN_COMPLETE.
+unsafe extern "C" fn unstarted_callback(
+    handle: sys::HQUIC,
+    context: *mut c_void,
+    event: *mut sys::QUIC_STREAM_EVENT,
+) -> sys::QUIC_STATUS {
+    // SAFETY: the event is valid during the callback.
+    if unsafe { (*event).Type } == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
+        // SAFETY: the last event of a handle that only this callback knows.
+        unsafe { call!(StreamClose(handle)) };
+        // SAFETY: the reference that `close_unstarted` leaked, taken once: SHUTDOWN_COMPLETE comes once.
+        let connection = unsafe { Arc::from_raw(context.cast::<ConnectionInner>().cast_const()) };
+        // With the last reference goes what the application gave the connection, such as a verifier.
+        contain("a connection's close", || drop(connection));
+    }
+    0
+}
+
+/// `QUIC_PARAM_STREAM_ID`.
+///
+/// # Safety
+///
+/// `handle` is an open stream, and this is its connection's worker.
+unsafe fn stream_id(handle: sys::HQUIC) -> Option<u64> {
+    let mut id = 0u64;
+    let mut length = size_of::<u64>() as u32;
+    // SAFETY: `id` is a place for the eight bytes that the parameter has.
+    let status = unsafe { call!(GetParam(handle, sys::QUIC_PARAM_STREAM_ID, &mut length, (&raw mut id).cast())) };
+    NativeError::check(status).ok().map(|()| id)
+}

@@ -1,0 +1,205 @@
+//! The tasks that packets wake which were received together.
+//!
+//! MsQuic works at all that a connection has received in one go, and calls back for each thing that comes of it: streams, data,
+//! acknowledgements. Whoever is woken by the first would run on another processor while the worker is still busy with the rest, in
+//! its way and asking for more, and be woken again for what comes next. So wakes are kept until that work is done, and then happen
+//! one after the other; a task that three events wake runs once, and finds what all three have brought.
+//!
+//! MsQuic says when it begins and ends (the edit `receives-are-announced`). Where it does not, and for everything that does not
+//! come of packets, wakes happen at once. The turn in which a connection's local tasks are polled ends with the batch, too.
+
+use std::{cell::RefCell, sync::Arc, task::Waker};
+
+use crate::driver::{
+    connection::{inner::ConnectionInner, local::Turn},
+    stream::instance::StreamInstance,
+};
+use sendstream_core::{foreign::contain, wait::Wakeups};
+
+/// What the events of one batch leave to do.
+#[derive(Debug)]
+struct Batch {
+    under_way: bool,
+    /// Who is to be woken, and what fails if that panics.
+    wakers: Vec<(Waker, Blame)>,
+    /// The connection whose packets they are, once it has had an event.
+    connection: Option<Arc<ConnectionInner>>,
+    /// Whether its local tasks are to be polled.
+    has_turn: bool,
+}
+
+/// What the event was about that woke somebody, and so what fails with a waker.
+#[derive(Debug, Clone)]
+pub(crate) enum Blame {
+    Connection,
+    Stream(Arc<StreamInstance>),
+    /// Something that is over.
+    Nothing,
+}
+
+impl Batch {
+    const NONE: Self = Self { under_way: false, wakers: Vec::new(), connection: None, has_turn: false };
+}
+
+thread_local! {
+    static BATCH: RefCell<Batch> = const { RefCell::new(Batch::NONE) };
+}
+
+/// Runs `body` with this thread's batch, if one is under way. It runs no foreign code.
+fn with<T>(body: impl FnOnce(&mut Batch) -> T) -> Option<T> {
+    let body = |batch: &RefCell<Batch>| {
+        let mut batch = batch.borrow_mut();
+        batch.under_way.then(|| body(&mut batch))
+    };
+    // A thread that is ending has none.
+    BATCH.try_with(body).ok().flatten()
+}
+
+/// Waking, in the driver.
+pub(crate) trait Wake {
+    /// Wakes everybody, each task once: now, or at the end of the batch of events that is under way on this thread. No lock
+    /// may be held.
+    ///
+    /// # Panics
+    ///
+    /// With a waker's panic, after everybody else was woken.
+    fn wake(self);
+}
+
+impl Wake for Wakeups {
+    fn wake(self) {
+        if !self.is_empty()
+            && let Some(now) = keep(self)
+        {
+            now.wake_now();
+        }
+    }
+}
+
+/// Keeps `wakeups` for the end of the batch. Gives them back where none is under way.
+fn keep(wakeups: Wakeups) -> Option<Wakeups> {
+    let mut wakeups = Some(wakeups);
+    with(|batch| batch.wakers.extend(wakeups.take().into_iter().flatten().map(|waker| (waker, Blame::Connection))));
+    wakeups
+}
+
+/// How many wakes are kept.
+pub(crate) fn kept() -> usize {
+    with(|batch| batch.wakers.len()).unwrap_or(0)
+}
+
+/// Says what fails with the wakes that were kept since [`kept`] was `before`; it is the connection otherwise.
+pub(crate) fn blame(before: usize, what: Blame) {
+    with(|batch| batch.wakers[before..].iter_mut().for_each(|(_, blame)| *blame = what.clone()));
+}
+
+/// A callback of `connection`'s begins, whose end is to poll the connection's tasks if `attends`. Whether the batch sees to that.
+pub(crate) fn take_turn(connection: &Arc<ConnectionInner>, attends: bool) -> bool {
+    with(|batch| {
+        let of = batch.connection.get_or_insert_with(|| connection.clone());
+        let taken = attends && Arc::ptr_eq(of, connection);
+        batch.has_turn |= taken;
+        taken
+    })
+    .unwrap_or(false)
+}
+
+/// What MsQuic calls before and after it works at what a connection has received, see
+/// [`QUIC_PARAM_GLOBAL_RECEIVE_BRACKET`](sendstream_sys::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET).
+pub(crate) extern "C" fn bracket(begins: u8) {
+    contain("a batch of events", || if begins != 0 { begin() } else { end() });
+}
+
+fn begin() {
+    BATCH.with_borrow_mut(|batch| batch.under_way = true);
+}
+
+fn end() {
+    let mut batch = BATCH.replace(Batch::NONE);
+    let turn = batch.connection.as_ref().map(|connection| Turn::resume(connection, batch.has_turn));
+    for (waker, blame) in batch.wakers.drain(..) {
+        let failed = contain("a waker", || waker.wake()).is_none();
+        // Whoever was woken may have let go of the stream, so that this is the last of it.
+        contain("what a waker was told of", || match blame {
+            Blame::Connection if failed => {
+                const INTERNAL_ERROR: u64 = 0x1;
+                batch.connection.iter().for_each(|connection| connection.close(INTERNAL_ERROR));
+            }
+            Blame::Stream(stream) if failed => stream.fail(),
+            Blame::Connection | Blame::Stream(_) | Blame::Nothing => {}
+        });
+    }
+    if let (Some(turn), Some(connection)) = (turn, batch.connection) {
+        let rest = turn.rest(&connection);
+        turn.end(rest);
+        // Whoever was woken may have let go of it.
+        contain("a connection's close", || drop(connection));
+    }
+    // Its memory is for the next one.
+    BATCH.with_borrow_mut(|next| next.wakers = batch.wakers);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use sendstream_core::wait::Waiter;
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl std::task::Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// The wake of a task that waits.
+    fn wakeups(waker: &Waker) -> Wakeups {
+        let mut wakeups = Wakeups::none();
+        let mut waiter = Waiter::default();
+        waiter.register(waker, &mut Vec::new());
+        waiter.take_into(&mut wakeups);
+        wakeups
+    }
+
+    #[test]
+    fn wakes_of_a_batch_wait_for_its_end_and_others_do_not() {
+        let count = Arc::new(Count::default());
+        let waker = Waker::from(count.clone());
+        for round in 1..=3 {
+            let before = count.0.load(Ordering::Relaxed);
+            wakeups(&waker).wake();
+            assert_eq!(count.0.load(Ordering::Relaxed), before + 1, "at once in round {round}");
+            bracket(1);
+            wakeups(&waker).wake();
+            wakeups(&waker).wake();
+            assert_eq!(count.0.load(Ordering::Relaxed), before + 1, "not yet in round {round}");
+            bracket(0);
+            assert_eq!(count.0.load(Ordering::Relaxed), before + 3);
+        }
+    }
+
+    #[test]
+    fn an_end_without_a_beginning_is_nothing() {
+        bracket(0);
+        wakeups(Waker::noop()).wake();
+    }
+
+    #[test]
+    fn a_waker_that_panics_at_the_end_of_a_batch_keeps_nobody_asleep() {
+        struct Panicking;
+        impl std::task::Wake for Panicking {
+            fn wake(self: Arc<Self>) {
+                panic!("on purpose");
+            }
+        }
+        let count = Arc::new(Count::default());
+        bracket(1);
+        wakeups(&Waker::from(Arc::new(Panicking))).wake();
+        wakeups(&Waker::from(count.clone())).wake();
+        bracket(0);
+        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+    }
+}

@@ -1,0 +1,287 @@
+//! Errors shared by all of the crate: what ended a connection, and MsQuic's own status codes.
+//!
+//! Each operation has its own enum beside it (`WriteError` in `send_stream.rs`, `ReadError` in `recv_stream.rs`, ...);
+//! the ones here are the causes that those carry.
+
+use std::{fmt, io, sync::Arc};
+
+use sendstream_sys as sys;
+
+use crate::types::tls::CertificateRefusal;
+
+/// What ended a connection. One cause per connection: the first that was recorded.
+///
+/// Every stream, every pending future and [`Connection::closed`](crate::Connection::closed) of one connection report the
+/// same cause.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ConnectionError {
+    /// The peer's application closed the connection (CONNECTION_CLOSE of type 0x1d, RFC 9000 §19.19).
+    #[error("closed by the peer's application with code {code}{}", ReasonSuffix(.reason))]
+    ApplicationClosed {
+        /// The code that the peer's application gave.
+        code: u64,
+        /// The peer's reason phrase; empty when it gave none. Bytes outside UTF-8 are replaced.
+        reason: Arc<str>,
+    },
+    /// This side's application closed the connection, or dropped its last handle.
+    #[error("closed by this side's application with code {code}")]
+    LocallyClosed {
+        /// The code that was sent to the peer.
+        code: u64,
+    },
+    /// A transport closed the connection (CONNECTION_CLOSE of type 0x1c): the peer's, or MsQuic on this side, because
+    /// the other broke the protocol or the system failed. MsQuic does not tell which of the two it was.
+    #[error("closed by the transport with code {code:#x} ({status})")]
+    TransportClosed {
+        /// The transport error code of RFC 9000 §20.1.
+        code: u64,
+        /// MsQuic's name for it.
+        status: NativeError,
+    },
+    /// The peer did not answer in time: the idle, handshake or disconnect timeout ran out. Before the handshake is done
+    /// also: the server's application did not accept in time, which ends the connection on either side.
+    #[error("timed out")]
+    TimedOut,
+    /// The peer's application or transport refused the connection before the handshake was done. The transport of a server
+    /// does so when nobody accepts those that wait already, or when its machine is busy for many seconds.
+    #[error("refused by the peer")]
+    Refused,
+    /// This side does not believe the peer's certificate: [`Trust`](crate::Trust) says why. The peer gets
+    /// [`ConnectionError::Tls`] with [`CertificateRefusal::alert`].
+    #[error("the peer is not believed: {0}")]
+    CertificateRefused(#[source] CertificateRefusal),
+    /// The TLS handshake failed: the peer found fault with this side's certificate or wants one, the two have nothing in
+    /// common, or the peer broke the protocol. Where this side refused the peer's certificate, it is
+    /// [`ConnectionError::CertificateRefused`].
+    #[error("TLS failed with alert {alert} ({status})")]
+    Tls {
+        /// The TLS alert of RFC 8446 §6: 42 bad certificate, 48 unknown CA, 116 certificate required, 120 no common
+        /// ALPN, ...
+        alert: u8,
+        /// MsQuic's name for it.
+        status: NativeError,
+    },
+    /// Client and server share no version of QUIC.
+    #[error("no QUIC version in common with the peer")]
+    VersionMismatch,
+    /// No packet can reach the peer's address, as the system said.
+    #[error("the peer's address is unreachable")]
+    Unreachable,
+}
+
+impl ConnectionError {
+    /// The cause behind what a shutdown event says.
+    ///
+    /// `code` is MsQuic's close code: the application's when `by_app`, a transport code otherwise.
+    pub(crate) fn from_shutdown(by_app: bool, by_peer: bool, code: u64, status: NativeError) -> Self {
+        match (by_app, by_peer) {
+            (true, true) => Self::ApplicationClosed { code, reason: Arc::from("") },
+            (true, false) => Self::LocallyClosed { code },
+            (false, _) => Self::from_transport(code, status),
+        }
+    }
+
+    /// The cause behind a transport's close code and MsQuic's status.
+    pub(crate) fn from_transport(code: u64, status: NativeError) -> Self {
+        // RFC 9000 §20.1: 0x0100-0x01ff are CRYPTO_ERRORs, with the TLS alert in the low byte.
+        const CRYPTO_ERRORS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
+        // What a refusal looks like on the wire: CONNECTION_REFUSED from a transport; from an application, whose own code
+        // may not be shown before the handshake is done, APPLICATION_ERROR, for which MsQuic sends 0xb.
+        const REFUSALS: [u64; 3] = [0x2, 0xb, 0xc];
+        match status {
+            NativeError::CONNECTION_TIMEOUT | NativeError::CONNECTION_IDLE => Self::TimedOut,
+            NativeError::CONNECTION_REFUSED => Self::Refused,
+            NativeError::VER_NEG_ERROR => Self::VersionMismatch,
+            NativeError::UNREACHABLE => Self::Unreachable,
+            _ if REFUSALS.contains(&code) => Self::Refused,
+            _ if CRYPTO_ERRORS.contains(&code) => Self::Tls { alert: (code & 0xff) as u8, status },
+            _ => match status.tls_alert() {
+                Some(alert) => Self::Tls { alert, status },
+                None => Self::TransportClosed { code, status },
+            },
+        }
+    }
+}
+
+impl From<ConnectionError> for io::Error {
+    fn from(error: ConnectionError) -> Self {
+        let kind = match &error {
+            ConnectionError::ApplicationClosed { .. } => io::ErrorKind::ConnectionAborted,
+            ConnectionError::LocallyClosed { .. } => io::ErrorKind::NotConnected,
+            ConnectionError::TransportClosed { .. } => io::ErrorKind::ConnectionReset,
+            ConnectionError::TimedOut => io::ErrorKind::TimedOut,
+            ConnectionError::Refused => io::ErrorKind::ConnectionRefused,
+            ConnectionError::CertificateRefused(_) | ConnectionError::Tls { .. } => io::ErrorKind::PermissionDenied,
+            ConnectionError::VersionMismatch => io::ErrorKind::Unsupported,
+            ConnectionError::Unreachable => io::ErrorKind::HostUnreachable,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// A status that MsQuic returned: its own vocabulary for what the system or the library could not do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct NativeError(u32);
+
+impl NativeError {
+    pub(crate) const SUCCESS: Self = Self(0);
+    pub(crate) const OUT_OF_MEMORY: Self = Self(libc::ENOMEM as u32);
+    pub(crate) const INVALID_PARAMETER: Self = Self(libc::EINVAL as u32);
+    pub(crate) const INVALID_STATE: Self = Self(libc::EPERM as u32);
+    pub(crate) const NOT_SUPPORTED: Self = Self(libc::EOPNOTSUPP as u32);
+    pub(crate) const NOT_FOUND: Self = Self(libc::ENOENT as u32);
+    pub(crate) const BUFFER_TOO_SMALL: Self = Self(libc::EOVERFLOW as u32);
+    pub(crate) const HANDSHAKE_FAILURE: Self = Self(libc::ECONNABORTED as u32);
+    pub(crate) const ABORTED: Self = Self(libc::ECANCELED as u32);
+    pub(crate) const ADDRESS_IN_USE: Self = Self(libc::EADDRINUSE as u32);
+    pub(crate) const INVALID_ADDRESS: Self = Self(libc::EAFNOSUPPORT as u32);
+    pub(crate) const CONNECTION_TIMEOUT: Self = Self(libc::ETIMEDOUT as u32);
+    pub(crate) const CONNECTION_IDLE: Self = Self(libc::ETIME as u32);
+    pub(crate) const INTERNAL_ERROR: Self = Self(libc::EIO as u32);
+    pub(crate) const CONNECTION_REFUSED: Self = Self(libc::ECONNREFUSED as u32);
+    pub(crate) const PROTOCOL_ERROR: Self = Self(libc::EPROTO as u32);
+    pub(crate) const VER_NEG_ERROR: Self = Self(libc::EPROTONOSUPPORT as u32);
+    pub(crate) const UNREACHABLE: Self = Self(libc::EHOSTUNREACH as u32);
+    pub(crate) const TLS_ERROR: Self = Self(libc::ENOKEY as u32);
+    pub(crate) const USER_CANCELED: Self = Self(libc::EOWNERDEAD as u32);
+    pub(crate) const ALPN_NEG_FAILURE: Self = Self(libc::ENOPROTOOPT as u32);
+    pub(crate) const STREAM_LIMIT_REACHED: Self = Self(libc::ESTRPIPE as u32);
+    pub(crate) const ALPN_IN_USE: Self = Self(libc::EPROTOTYPE as u32);
+    pub(crate) const PERMISSION_DENIED: Self = Self(libc::EACCES as u32);
+    pub(crate) const ADDRESS_NOT_AVAILABLE: Self = Self(libc::EADDRNOTAVAIL as u32);
+
+    /// Where MsQuic's statuses for TLS alerts begin; the alert's number is added to it.
+    const TLS_ALERT_BASE: u32 = 0x0BEB_C300;
+    /// Where MsQuic's statuses for certificate failures begin.
+    const CERTIFICATE_BASE: u32 = 0x0BEB_C400;
+
+    /// Wraps a raw `QUIC_STATUS`.
+    pub(crate) fn from_status(status: sys::QUIC_STATUS) -> Self {
+        Self(status)
+    }
+
+    /// `Ok` for the statuses that MsQuic calls a success: 0, and the negative `PENDING` and `CONTINUE`.
+    pub(crate) fn check(status: sys::QUIC_STATUS) -> Result<(), Self> {
+        if status.cast_signed() <= 0 { Ok(()) } else { Err(Self(status)) }
+    }
+
+    /// The raw `QUIC_STATUS`: on POSIX systems mostly an `errno`.
+    pub fn status(self) -> u32 {
+        self.0
+    }
+
+    /// The TLS alert (RFC 8446 §6) that this status stands for, if it stands for one.
+    pub fn tls_alert(self) -> Option<u8> {
+        const NO_APPLICATION_PROTOCOL: u8 = 120;
+        match self {
+            Self::ALPN_NEG_FAILURE => Some(NO_APPLICATION_PROTOCOL),
+            Self(status) if (Self::TLS_ALERT_BASE..Self::CERTIFICATE_BASE).contains(&status) => {
+                Some((status - Self::TLS_ALERT_BASE) as u8)
+            }
+            _ => None,
+        }
+    }
+
+    fn name(self) -> Option<&'static str> {
+        Some(match self {
+            Self::SUCCESS => "SUCCESS",
+            Self::OUT_OF_MEMORY => "OUT_OF_MEMORY",
+            Self::INVALID_PARAMETER => "INVALID_PARAMETER",
+            Self::INVALID_STATE => "INVALID_STATE",
+            Self::NOT_SUPPORTED => "NOT_SUPPORTED",
+            Self::NOT_FOUND => "NOT_FOUND",
+            Self::BUFFER_TOO_SMALL => "BUFFER_TOO_SMALL",
+            Self::HANDSHAKE_FAILURE => "HANDSHAKE_FAILURE",
+            Self::ABORTED => "ABORTED",
+            Self::ADDRESS_IN_USE => "ADDRESS_IN_USE",
+            Self::INVALID_ADDRESS => "INVALID_ADDRESS",
+            Self::CONNECTION_TIMEOUT => "CONNECTION_TIMEOUT",
+            Self::CONNECTION_IDLE => "CONNECTION_IDLE",
+            Self::INTERNAL_ERROR => "INTERNAL_ERROR",
+            Self::CONNECTION_REFUSED => "CONNECTION_REFUSED",
+            Self::PROTOCOL_ERROR => "PROTOCOL_ERROR",
+            Self::VER_NEG_ERROR => "VER_NEG_ERROR",
+            Self::UNREACHABLE => "UNREACHABLE",
+            Self::TLS_ERROR => "TLS_ERROR",
+            Self::USER_CANCELED => "USER_CANCELED",
+            Self::ALPN_NEG_FAILURE => "ALPN_NEG_FAILURE",
+            Self::STREAM_LIMIT_REACHED => "STREAM_LIMIT_REACHED",
+            Self::ALPN_IN_USE => "ALPN_IN_USE",
+            Self::PERMISSION_DENIED => "PERMISSION_DENIED",
+            Self::ADDRESS_NOT_AVAILABLE => "ADDRESS_NOT_AVAILABLE",
+            Self(status) if status == Self::CERTIFICATE_BASE + 1 => "CERT_EXPIRED",
+            Self(status) if status == Self::CERTIFICATE_BASE + 2 => "CERT_UNTRUSTED_ROOT",
+            Self(status) if status == Self::CERTIFICATE_BASE + 3 => "CERT_NO_CERT",
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for NativeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.name(), self.tls_alert()) {
+            (Some(name), _) => write!(f, "MsQuic status {name}"),
+            (None, Some(alert)) => write!(f, "MsQuic status TLS_ALERT({alert})"),
+            (None, None) => write!(f, "MsQuic status {:#x}", self.0),
+        }
+    }
+}
+
+impl fmt::Debug for NativeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl std::error::Error for NativeError {}
+
+impl From<NativeError> for io::Error {
+    fn from(error: NativeError) -> Self {
+        let kind = match error {
+            NativeError::OUT_OF_MEMORY => io::ErrorKind::OutOfMemory,
+            NativeError::INVALID_PARAMETER => io::ErrorKind::InvalidInput,
+            NativeError::ADDRESS_IN_USE | NativeError::ALPN_IN_USE => io::ErrorKind::AddrInUse,
+            NativeError::ADDRESS_NOT_AVAILABLE => io::ErrorKind::AddrNotAvailable,
+            _ => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Prints `: <reason>` when there is a reason.
+struct ReasonSuffix<'a>(&'a str);
+
+impl fmt::Display for ReasonSuffix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_local_close_is_never_reported_as_the_peers() {
+        let local = ConnectionError::from_shutdown(true, false, 7, NativeError::USER_CANCELED);
+        assert_eq!(local, ConnectionError::LocallyClosed { code: 7 });
+        let peer = ConnectionError::from_shutdown(true, true, 7, NativeError::USER_CANCELED);
+        assert_eq!(peer, ConnectionError::ApplicationClosed { code: 7, reason: Arc::from("") });
+    }
+
+    #[test]
+    fn crypto_errors_carry_their_tls_alert() {
+        let error = ConnectionError::from_shutdown(false, true, 0x100 + 42, NativeError::HANDSHAKE_FAILURE);
+        assert!(matches!(error, ConnectionError::Tls { alert: 42, .. }));
+        let error = ConnectionError::from_shutdown(false, false, 1, NativeError::ALPN_NEG_FAILURE);
+        assert!(matches!(error, ConnectionError::Tls { alert: 120, .. }));
+    }
+
+    #[test]
+    fn pending_and_continue_count_as_success() {
+        assert_eq!(NativeError::check(0), Ok(()));
+        assert_eq!(NativeError::check((-2i32).cast_unsigned()), Ok(()));
+        assert_eq!(NativeError::check(22), Err(NativeError::INVALID_PARAMETER));
+    }
+}
