@@ -9,7 +9,7 @@ use sendstream_sys as sys;
 use crate::{
     driver::stream::{
         buffer::{Buffer, Payload},
-        inner::{Next, StreamInner},
+        events::{Next, StreamInner},
         recv_state::{StreamRecv, Taken},
         state::StreamInnerExclusive,
     },

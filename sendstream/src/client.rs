@@ -12,9 +12,9 @@ use crate::{
     client::sessions::Sessions,
     connection::Connection,
     driver::connection::{
-        inner::{ConnectionInner, ConnectionInnerShared, Verify},
         instance::ConnectionInstance,
-        resuming::Resuming,
+        owner::{ConnectionInner, ConnectionInnerShared, Verify},
+        tickets::Resuming,
     },
     early::EarlyConnection,
     endpoint::{EndpointSettings, endpoint_setters},

@@ -8,15 +8,15 @@ use crate::{
     datagram::SendDatagram,
     driver::{
         connection::{
-            inner::ConnectionInner,
             instance::{Acceptance, ConnectionInstance},
+            owner::ConnectionInner,
             path::{PathChanged, RebindError},
-            resuming::TicketKept,
+            tickets::TicketKept,
             waits::{Accept, Closed, ReadDatagram},
         },
         stream::{
             buffer::Payload,
-            instance::{CodeOutOfRange, StreamInstance, check_code},
+            owner::{CodeOutOfRange, StreamInstance, check_code},
         },
     },
     local_task::LocalTask,
@@ -352,7 +352,7 @@ impl Connection {
     ///
     /// Dropping the [`LocalTask`] lets the task go on; [`LocalTask::abort`] cancels it.
     pub fn spawn_local<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> LocalTask<T> {
-        crate::driver::connection::local::spawn(self.inner(), future)
+        crate::driver::turn::spawn(self.inner(), future)
     }
 
     fn connected<T>(&self, get: impl FnOnce(&crate::driver::connection::state::Connected) -> Option<T>) -> Option<T> {

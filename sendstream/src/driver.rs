@@ -3,4 +3,5 @@
 pub(crate) mod connection;
 pub(crate) mod listener;
 pub(crate) mod stream;
+pub(crate) mod turn;
 pub(crate) mod wakes;

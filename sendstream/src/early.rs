@@ -5,8 +5,8 @@ use std::sync::Arc;
 use crate::{
     connection::{Connection, OpenError},
     driver::{
-        connection::{instance::ConnectionInstance, resuming::Handshake},
-        stream::instance::CodeOutOfRange,
+        connection::{instance::ConnectionInstance, tickets::Handshake},
+        stream::owner::CodeOutOfRange,
     },
     native::background::Timer,
     recv_stream::RecvStream,

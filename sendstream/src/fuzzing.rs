@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustls_pki_types::CertificateDer;
 
 use crate::{
-    driver::stream::inner::tests::random_orders,
+    driver::stream::events::tests::random_orders,
     types::{
         config::TransportConfig,
         resumption::{SessionKey, ticket::Ticket},

@@ -111,7 +111,7 @@ pub use connection::{Connection, OpenError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
 pub use driver::{
     connection::path::RebindError,
-    stream::{buffer::Payload, instance::CodeOutOfRange},
+    stream::{buffer::Payload, owner::CodeOutOfRange},
 };
 pub use early::EarlyConnection;
 #[cfg(feature = "tokio-workers")]

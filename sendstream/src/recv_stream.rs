@@ -12,7 +12,10 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    driver::stream::instance::{CodeOutOfRange, Loan, StreamInstance},
+    driver::stream::{
+        owner::{CodeOutOfRange, StreamInstance},
+        receiving::Loan,
+    },
     types::error::{ConnectionError, NativeError},
 };
 use sendstream_core::wait::{KeyedWait, WaiterKey, wait_for};

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use crate::{
     connection::{Connection, OpenError},
-    driver::stream::{buffer::Payload, instance::StreamInstance},
+    driver::stream::{buffer::Payload, owner::StreamInstance},
     native::background,
     types::{
         error::{ConnectionError, NativeError},

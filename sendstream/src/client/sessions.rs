@@ -11,7 +11,7 @@ use std::{
 use tracing::Span;
 
 use crate::{
-    driver::connection::resuming::KeepTickets,
+    driver::connection::tickets::KeepTickets,
     native::{background, configuration::Alpn},
     types::{
         resumption::{SessionCache, SessionKey, ticket::Ticket},

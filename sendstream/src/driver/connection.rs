@@ -1,12 +1,12 @@
 //! A connection, from the calls of the public API to MsQuic's events.
 
 pub(crate) mod datagram;
-pub(crate) mod inner;
+pub(crate) mod events;
 pub(crate) mod instance;
-pub(crate) mod judging;
-pub(crate) mod local;
+pub(crate) mod judge;
 mod nudge;
+pub(crate) mod owner;
 pub(crate) mod path;
-pub(crate) mod resuming;
 pub(crate) mod state;
+pub(crate) mod tickets;
 pub(crate) mod waits;

@@ -16,10 +16,7 @@ use sendstream_sys as sys;
 use tracing::field;
 
 use crate::{
-    driver::connection::{
-        inner::{ConnectionInner, bytes},
-        instance::ConnectionInstance,
-    },
+    driver::connection::{events::bytes, instance::ConnectionInstance, owner::ConnectionInner},
     native::{
         address::{Address, address_parameter},
         api::call,

@@ -12,9 +12,9 @@
 //! The handle is closed in SHUTDOWN_COMPLETE. Where something that MsQuic lent is out or unread, or the stream counts against the
 //! peer's limit for as long as it is held, it is closed by the last of them; where a native call is under way, when that ends.
 //!
-//! - **`instance.rs`** calls MsQuic. A call is made without any lock: the state admits it first (`begin_*`), and hears of a
+//! - **`owner.rs`** calls MsQuic. A call is made without any lock: the state admits it first (`begin_*`), and hears of a
 //!   refusal afterwards (`on_*_refused`).
-//! - **`inner.rs`** is called by MsQuic. Each `handle_event_*` makes one transition of the state under the lock, drops the
+//! - **`events.rs`** is called by MsQuic. Each `handle_event_*` makes one transition of the state under the lock, drops the
 //!   lock, and wakes whom the transition named.
 //! - **`state.rs`** and **`recv_state.rs`** know neither MsQuic nor locks; they are the protocol below as code.
 //! - **`buffer.rs`** is the memory that crosses the boundary, in both directions.
@@ -81,9 +81,12 @@
 
 pub(crate) mod buffer;
 pub(crate) mod copies;
-pub(crate) mod inner;
-pub(crate) mod instance;
+pub(crate) mod events;
+mod handle;
+pub(crate) mod owner;
+pub(crate) mod receiving;
 pub(crate) mod recv_state;
+mod sending;
 pub(crate) mod state;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod testing;

@@ -10,10 +10,7 @@
 
 use std::{cell::RefCell, sync::Arc, task::Waker};
 
-use crate::driver::{
-    connection::{inner::ConnectionInner, local::Turn},
-    stream::instance::StreamInstance,
-};
+use crate::driver::{connection::owner::ConnectionInner, stream::owner::StreamInstance, turn::Turn};
 use sendstream_core::{foreign::contain, wait::Wakeups};
 
 /// What the events of one batch leave to do.

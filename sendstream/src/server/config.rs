@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use crate::{
     driver::connection::{
-        inner::{ConnectionInnerShared, Verify},
-        resuming::Resuming,
+        owner::{ConnectionInnerShared, Verify},
+        tickets::Resuming,
     },
     native::{
         configuration::{Alpn, Configuration, Credential, MAX_TICKET_KEYS},

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::driver::connection::inner::ConnectionInner;
+use crate::driver::connection::owner::ConnectionInner;
 
 /// Shared by every clone of a `Connection` and by the streams that still have something to deliver. When the last lets go,
 /// the connection closes with code 0.

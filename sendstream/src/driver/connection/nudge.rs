@@ -8,10 +8,7 @@ use std::{ffi::c_void, ptr, sync::Arc};
 use sendstream_sys as sys;
 
 use crate::{
-    driver::{
-        connection::{inner::ConnectionInner, local::Turn},
-        stream::instance::IMMEDIATELY,
-    },
+    driver::{connection::owner::ConnectionInner, stream::owner::IMMEDIATELY, turn::Turn},
     native::{api::call, background, handle::Handle},
     types::error::NativeError,
 };

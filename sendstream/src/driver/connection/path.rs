@@ -6,7 +6,7 @@ use std::{
 };
 
 use crate::{
-    driver::connection::inner::ConnectionInner,
+    driver::connection::owner::ConnectionInner,
     types::error::{ConnectionError, NativeError},
 };
 use sendstream_core::wait::{KeyedWait, WaiterKey, Waiters, Wakeups};

@@ -11,8 +11,8 @@ use std::{
 
 use crate::{
     driver::{
-        connection::{judging::Judging, path::CurrentPath},
-        stream::instance::StreamInstance,
+        connection::{judge::Judging, path::CurrentPath},
+        stream::owner::StreamInstance,
     },
     types::{error::ConnectionError, stats::HandshakeInfo},
 };

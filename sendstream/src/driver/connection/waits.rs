@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    driver::{connection::inner::ConnectionInner, stream::instance::StreamInstance},
+    driver::{connection::owner::ConnectionInner, stream::owner::StreamInstance},
     types::error::ConnectionError,
 };
 use sendstream_core::wait::{KeyedWait, WaiterKey};

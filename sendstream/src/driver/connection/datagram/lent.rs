@@ -9,7 +9,7 @@ use crate::{
     driver::{
         connection::{
             datagram::{DatagramId, SendChange},
-            inner::ConnectionInner,
+            owner::ConnectionInner,
         },
         stream::buffer::{Buffer, Payload},
     },

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    driver::{connection::inner::ConnectionInner, wakes::Wake as _},
+    driver::{connection::owner::ConnectionInner, wakes::Wake as _},
     native::{background, ticket},
     types::{
         error::{ConnectionError, NativeError},

@@ -1,8 +1,6 @@
 //! [`ConnectionInner`]: the owner of a connection's handle, and every call of MsQuic's connection API. What MsQuic says is in
 //! `events`.
 
-mod events;
-
 use std::{
     ffi::{CStr, c_void},
     net::SocketAddr,
@@ -21,17 +19,17 @@ use crate::{
     driver::{
         connection::{
             datagram::Datagrams,
-            inner::events::{SUCCESS, connection_callback},
-            local::LocalTasks,
+            events::{SUCCESS, connection_callback},
             path::RebindError,
-            resuming::Resuming,
             state::{ConnectionInnerExclusive, Ending},
+            tickets::Resuming,
         },
         stream::{
             copies::{Copies, CopyPlace},
-            inner::Surroundings,
-            instance::StreamInstance,
+            events::Surroundings,
+            owner::StreamInstance,
         },
+        turn::LocalTasks,
         wakes::Wake as _,
     },
     native::{
@@ -57,8 +55,6 @@ use sendstream_core::{
     wait::{Lock, LockGuard},
 };
 
-pub(crate) use events::bytes;
-
 /// What MsQuic, the user and the streams share of one connection; the owner of its handle.
 ///
 /// MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, each stream one for as long as somebody holds it, which is
@@ -67,20 +63,20 @@ pub(crate) use events::bytes;
 #[derive(Debug)]
 pub(crate) struct ConnectionInner {
     /// `None` only while it is being closed.
-    handle: Option<OpenHandle>,
+    pub(super) handle: Option<OpenHandle>,
     exclusive: Lock<ConnectionInnerExclusive>,
     /// Whether `exclusive` has a cause, for those who ask often. Written by: whatever ends the connection.
     over: AtomicBool,
     /// What the peer showed. Written by: PEER_CERTIFICATE_RECEIVED, before it is judged.
-    peer: OnceLock<PeerIdentity>,
+    pub(super) peer: OnceLock<PeerIdentity>,
     datagrams: Lock<Datagrams>,
-    local_tasks: LocalTasks,
+    pub(super) local_tasks: LocalTasks,
     /// Short pieces that were copied and not read.
     copies: Copies,
     /// The connection in logs. Written by: `name_client`, `name_server`, before MsQuic can send an event.
     span: OnceLock<Span>,
     /// Where the TLS secrets go, if anywhere.
-    key_log: Option<KeyLog>,
+    pub(super) key_log: Option<KeyLog>,
     /// Whether this side is the server.
     is_server: bool,
     /// Empty until a server's application accepts the connection. Written by: `open`, `configure`.
@@ -155,7 +151,7 @@ impl Verify {
 }
 
 #[derive(Debug)]
-struct OpenHandle {
+pub(super) struct OpenHandle {
     handle: Handle,
     /// Counts the handle until it is closed.
     _live: LiveGuard,
@@ -169,7 +165,7 @@ impl OpenHandle {
     /// # Safety
     ///
     /// Nothing uses the handle any more.
-    unsafe fn close(self) {
+    pub(super) unsafe fn close(self) {
         // SAFETY: the only close of this handle, as `self` is consumed. A connection that never started gets its
         // SHUTDOWN_COMPLETE inside the call, when the context is gone, so that goes to a callback that needs none.
         unsafe {
@@ -251,7 +247,7 @@ impl ConnectionInner {
         self.handle.as_ref().expect("the handle is taken by `close` only, which consumes the last reference").handle
     }
 
-    fn shared(&self) -> &ConnectionInnerShared {
+    pub(super) fn shared(&self) -> &ConnectionInnerShared {
         self.shared.get().unwrap_or(&UNCONFIGURED)
     }
 
@@ -532,19 +528,19 @@ impl ConnectionInner {
     }
 
     /// Where MsQuic writes the TLS secrets, if it is to.
-    fn secrets(&self) -> Option<&TlsSecrets> {
+    pub(super) fn secrets(&self) -> Option<&TlsSecrets> {
         self.handle.as_ref()?.secrets.as_ref()
     }
 
     /// An address parameter, asked for on the worker or where it may block.
-    fn address(&self, parameter: u32) -> Option<SocketAddr> {
+    pub(super) fn address(&self, parameter: u32) -> Option<SocketAddr> {
         // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in place.
         unsafe { address_parameter(self.handle().raw(), parameter) }
     }
 
     /// A transition that may end the connection, and what that leaves to do outside of the lock. Waking comes last: a waker
     /// that panics must keep nothing from being done.
-    fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
+    pub(super) fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
         let (Ending { shut_down, mut wakeups, unstarted, judging, unaccepted }, cause, first) = {
             let mut state = self.lock();
             let first = state.cause().is_none();

@@ -18,7 +18,7 @@ use std::{
 };
 
 use crate::{
-    driver::connection::inner::ConnectionInner,
+    driver::connection::owner::ConnectionInner,
     native::background,
     types::tls::{CertificateRefusal, Verdict},
 };

@@ -1,10 +1,6 @@
 //! [`StreamInstance`]: the owner of one open MsQuic stream handle, and the only place that calls MsQuic's stream API: its
 //! life and its callback here, what each half does in `sending` and `receiving`.
 
-mod handle;
-mod receiving;
-mod sending;
-
 use std::{
     ffi::c_void,
     ptr,
@@ -19,21 +15,20 @@ use tracing::Span;
 
 use crate::{
     driver::{
-        connection::{inner::ConnectionInner, instance::ConnectionInstance, local::Turn},
+        connection::{instance::ConnectionInstance, owner::ConnectionInner},
         stream::{
-            inner::{Next, StreamInner},
-            instance::handle::StreamHandle,
+            events::{Next, StreamInner},
+            handle::StreamHandle,
             recv_state::StreamRecv,
             state::{Refusal, StreamInnerExclusive, StreamState},
         },
+        turn::Turn,
         wakes::{self, Blame},
     },
     native::{api::call, background, handle::Handle, parameter},
     types::error::{ConnectionError, NativeError},
 };
 use sendstream_core::{foreign::contain, wait::Wakeups};
-
-pub(crate) use receiving::Loan;
 
 /// One open stream. The user's halves share it, and so does MsQuic from the start until SHUTDOWN_COMPLETE.
 ///
@@ -43,20 +38,20 @@ pub(crate) use receiving::Loan;
 /// [`close_unstarted`].
 #[derive(Debug)]
 pub(crate) struct StreamInstance {
-    handle: StreamHandle,
-    inner: StreamInner,
+    pub(super) handle: StreamHandle,
+    pub(super) inner: StreamInner,
     /// Whether there are two halves.
-    bidirectional: bool,
+    pub(super) bidirectional: bool,
     /// Whether this side sends on it.
     sends: bool,
     /// How many of the user's halves are left. Written by the user only, and not any more once the stream is over.
     halves: AtomicU8,
     /// Whether what is sent on it may go out in 0-RTT packets.
-    sends_early: bool,
+    pub(super) sends_early: bool,
     /// Whether the peer began it in a 0-RTT packet.
     began_early: bool,
     /// The priority that was last asked for. Written by the user only.
-    priority: AtomicU16,
+    pub(super) priority: AtomicU16,
     /// Whether the handle stays open until nobody holds the stream any more. Written by PEER_STREAM_STARTED.
     keeps_handle: AtomicBool,
     /// Its numbers when its handle was closed. Written by SHUTDOWN_COMPLETE.
@@ -67,7 +62,7 @@ pub(crate) struct StreamInstance {
     connection: Mutex<Option<Arc<ConnectionInstance>>>,
     /// Keeps the connection's handle open for as long as anybody holds the stream, and so until the stream's is closed. Declared
     /// last: dropped last.
-    connection_inner: Arc<ConnectionInner>,
+    pub(super) connection_inner: Arc<ConnectionInner>,
 }
 
 impl StreamInstance {
@@ -193,13 +188,13 @@ impl StreamInstance {
 
     /// Counts a half that is being dropped. Whether it is the last, which then sees what was done with the other: so this comes
     /// before it looks at the state.
-    fn is_last_half(&self) -> bool {
+    pub(super) fn is_last_half(&self) -> bool {
         self.halves.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
     /// Nobody needs the connection for a stream of which no half is left and nothing is being delivered: what is to be
     /// told to the peer about it may go down with the connection.
-    fn after_half(&self, last: bool, delivering: bool) {
+    pub(super) fn after_half(&self, last: bool, delivering: bool) {
         if last && !delivering {
             self.let_connection_go();
         }
@@ -211,7 +206,7 @@ impl StreamInstance {
     }
 
     /// Where warnings about the stream go: to its connection's span where streams have none.
-    fn span(&self) -> &Span {
+    pub(super) fn span(&self) -> &Span {
         let span = self.inner.span();
         if span.is_disabled() { self.connection_inner.span() } else { span }
     }
@@ -231,7 +226,7 @@ impl StreamInstance {
     }
 
     /// The code for whatever is given up by dropping it.
-    fn drop_error_code(&self) -> u64 {
+    pub(super) fn drop_error_code(&self) -> u64 {
         self.connection_inner.drop_error_code()
     }
 
@@ -255,7 +250,7 @@ impl StreamInstance {
         self.inner.lock().on_lost(Some(cause))
     }
 
-    fn after_refusal(self: &Arc<Self>, refusal: Refusal) {
+    pub(super) fn after_refusal(self: &Arc<Self>, refusal: Refusal) {
         match refusal {
             Refusal::AwaitEvent => {}
             Refusal::AskConnection => self.connection_inner.tell_when_lost(self),
@@ -271,7 +266,7 @@ impl StreamInstance {
 
     /// `StreamShutdown`. It fails only when memory is out; then the connection goes, which MsQuic can always do: a
     /// stream that should have been reset must not stay open, nor look complete.
-    fn shut_down(&self, flags: sys::QUIC_STREAM_SHUTDOWN_FLAGS, code: u64) {
+    pub(super) fn shut_down(&self, flags: sys::QUIC_STREAM_SHUTDOWN_FLAGS, code: u64) {
         let Some(handle) = self.handle.enter() else { return };
         // SAFETY: the handle is open while it is in use.
         let status = unsafe { call!(StreamShutdown(handle.raw(), flags, code)) };
@@ -311,14 +306,14 @@ impl StreamInstance {
     }
 
     /// Gives MsQuic the reference that SHUTDOWN_COMPLETE brings back.
-    fn lend_reference(self: &Arc<Self>) {
+    pub(super) fn lend_reference(self: &Arc<Self>) {
         let _ = Arc::into_raw(self.clone());
     }
 
     /// # Safety
     ///
     /// The reference was lent, and MsQuic will not bring it back.
-    unsafe fn take_reference_back(self: &Arc<Self>) {
+    pub(super) unsafe fn take_reference_back(self: &Arc<Self>) {
         // SAFETY: one reference was leaked by `lend_reference`, as the caller promises; `self` is another.
         unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
     }

@@ -10,13 +10,13 @@ use crate::{
     driver::{
         connection::{
             datagram::{SendChange, lent::LentDatagram},
-            inner::{ConnectionInner, Verify},
-            judging::Judging,
-            local::Turn,
-            resuming::Resuming,
+            judge::Judging,
+            owner::{ConnectionInner, Verify},
             state::{Connected, ConnectionInnerExclusive, PeerStream},
+            tickets::Resuming,
         },
-        stream::instance::StreamInstance,
+        stream::owner::StreamInstance,
+        turn::Turn,
         wakes::Wake as _,
     },
     native::{address::Address, api::call},

@@ -13,7 +13,7 @@ use crate::{
     driver::{
         stream::{
             buffer::Lent,
-            instance::{CodeOutOfRange, StreamInstance, check_code},
+            owner::{CodeOutOfRange, StreamInstance, check_code},
             recv_state::Taken,
         },
         wakes::Wake as _,

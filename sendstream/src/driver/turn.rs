@@ -28,7 +28,7 @@ use async_task::Runnable;
 use slab::Slab;
 
 use crate::{
-    driver::{connection::inner::ConnectionInner, wakes},
+    driver::{connection::owner::ConnectionInner, wakes},
     local_task::{LocalTask, LocalTaskError, Outcome},
 };
 use sendstream_core::foreign::{Contained, contain, discard};

@@ -12,7 +12,7 @@ use crate::{
     driver::{
         stream::{
             buffer::{Buffer, Payload},
-            instance::{CodeOutOfRange, StreamInstance, check_code},
+            owner::{CodeOutOfRange, StreamInstance, check_code},
             state::Denied,
         },
         wakes::Wake as _,
