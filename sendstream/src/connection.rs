@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
+use sendstream_core::wait::wait_for;
 
 use crate::{
     datagram::SendDatagram,
@@ -29,7 +30,6 @@ use crate::{
         tls::PeerIdentity,
     },
 };
-use sendstream_core::wait::wait_for;
 
 /// A QUIC connection, from [`Client::connect`](crate::Client::connect) or [`Incoming::accept`](crate::Incoming::accept).
 ///

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use sendstream_core::wait::wait_for;
+
 use crate::{
     connection::{Connection, OpenError},
     driver::{
@@ -13,7 +15,6 @@ use crate::{
     send_stream::SendStream,
     types::error::ConnectionError,
 };
-use sendstream_core::wait::wait_for;
 
 /// A connection whose handshake may still be going on, from [`Client::connect_0rtt`](crate::Client::connect_0rtt) or
 /// [`Incoming::accept_0rtt`](crate::Incoming::accept_0rtt).

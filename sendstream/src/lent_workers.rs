@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use sendstream_core::foreign::contain;
 use thiserror::Error;
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -28,7 +29,6 @@ use crate::{
     },
     types::error::NativeError,
 };
-use sendstream_core::foreign::contain;
 
 /// MsQuic's workers while a tokio runtime runs them, see [`lend_workers`].
 ///

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use sendstream_core::wait::{KeyedWait, WaiterKey, wait_for};
 
 use crate::{
     driver::stream::{
@@ -18,7 +19,6 @@ use crate::{
     },
     types::error::{ConnectionError, NativeError},
 };
-use sendstream_core::wait::{KeyedWait, WaiterKey, wait_for};
 
 /// The receiving half of a stream.
 ///

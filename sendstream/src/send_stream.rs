@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use sendstream_core::wait::{KeyedWait, WaiterKey, wait_for};
 
 use crate::{
     connection::{Connection, OpenError},
@@ -20,7 +21,6 @@ use crate::{
         stats::SendStreamStats,
     },
 };
-use sendstream_core::wait::{KeyedWait, WaiterKey, wait_for};
 
 /// The sending half of a stream: hand it owned bytes, and learn what happened to every one of them.
 ///

@@ -9,6 +9,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use sendstream_core::wait::wait_for;
+
 use crate::{
     driver::listener::Listener,
     endpoint::{EndpointSettings, endpoint_setters},
@@ -29,7 +31,6 @@ use crate::{
         tls::{ClientAuth, Identity},
     },
 };
-use sendstream_core::wait::wait_for;
 
 /// Listens for connections, on one address or several.
 ///

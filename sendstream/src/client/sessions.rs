@@ -8,6 +8,7 @@ use std::{
     time::SystemTime,
 };
 
+use sendstream_core::foreign::{Contained, contain};
 use tracing::Span;
 
 use crate::{
@@ -18,7 +19,6 @@ use crate::{
         tls::{CertificateRefusal, PeerCertificate, PeerIdentity, Trust},
     },
 };
-use sendstream_core::foreign::{Contained, contain};
 
 /// A client's cache, and what it is asked for.
 #[derive(Clone)]

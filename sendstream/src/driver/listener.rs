@@ -12,6 +12,7 @@ use std::{
     time::Instant,
 };
 
+use sendstream_core::foreign::contain;
 use sendstream_sys as sys;
 use tracing::field;
 
@@ -28,7 +29,6 @@ use crate::{
     server::incoming::{IncomingQueue, NewConnection, parse_alpn},
     types::error::NativeError,
 };
-use sendstream_core::foreign::contain;
 
 /// A listener. MsQuic holds a reference from the start until STOP_COMPLETE, inside which the handle is closed.
 #[derive(Debug)]

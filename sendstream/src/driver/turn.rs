@@ -25,13 +25,13 @@ use std::{
 };
 
 use async_task::Runnable;
+use sendstream_core::foreign::{Contained, contain, discard};
 use slab::Slab;
 
 use crate::{
     driver::{connection::owner::ConnectionInner, wakes},
     local_task::{LocalTask, LocalTaskError, Outcome},
 };
-use sendstream_core::foreign::{Contained, contain, discard};
 
 /// The tasks of one connection.
 #[derive(Default)]

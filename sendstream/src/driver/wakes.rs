@@ -10,8 +10,9 @@
 
 use std::{cell::RefCell, sync::Arc, task::Waker};
 
-use crate::driver::{connection::owner::ConnectionInner, stream::owner::StreamInstance, turn::Turn};
 use sendstream_core::{foreign::contain, wait::Wakeups};
+
+use crate::driver::{connection::owner::ConnectionInner, stream::owner::StreamInstance, turn::Turn};
 
 /// What the events of one batch leave to do.
 #[derive(Debug)]

@@ -19,8 +19,9 @@ use std::{
     time::Instant,
 };
 
-use crate::types::error::NativeError;
 use sendstream_core::foreign::contain;
+
+use crate::types::error::NativeError;
 
 type Job = Box<dyn FnOnce() + Send>;
 

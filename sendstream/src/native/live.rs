@@ -5,11 +5,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use crate::native::registration::Registration;
 use sendstream_core::{
     foreign::contain,
     wait::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups, wait_for},
 };
+
+use crate::native::registration::Registration;
 
 /// A number of handles, and who waits for it to be 0.
 #[derive(Debug, Default)]

@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
+use sendstream_core::wait::wait_for;
 use sendstream_sys as sys;
 
 use super::{
@@ -14,7 +15,6 @@ use super::{
     live::HandleCount,
 };
 use crate::types::error::NativeError;
-use sendstream_core::wait::wait_for;
 
 /// MsQuic's worker threads, and what runs on them: the parent of servers, clients and their connections.
 ///

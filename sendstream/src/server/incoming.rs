@@ -9,6 +9,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sendstream_core::{
+    foreign::contain,
+    wait::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups},
+};
+
 use crate::{
     connection::Connection,
     driver::{connection::instance::ConnectionInstance, wakes::Wake as _},
@@ -16,10 +21,6 @@ use crate::{
     native::{background::Timer, key_log::KeyLog},
     server::config::ServerConfig,
     types::error::ConnectionError,
-};
-use sendstream_core::{
-    foreign::contain,
-    wait::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups},
 };
 
 /// A connection that a client wants and nobody has accepted yet.

@@ -28,12 +28,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use sendstream_core::wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups};
 
 use crate::{
     datagram::{DatagramFate, SendDatagramError},
     types::error::ConnectionError,
 };
-use sendstream_core::wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups};
 
 /// Everything about a connection's datagrams that changes, behind a lock of `ConnectionInner`.
 #[derive(Debug, Default)]

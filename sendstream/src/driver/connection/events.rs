@@ -3,6 +3,7 @@
 use std::{ffi::c_void, net::SocketAddr, ptr::NonNull, slice, sync::Arc};
 
 use bytes::Bytes;
+use sendstream_core::foreign::contain;
 use sendstream_sys as sys;
 use tracing::field;
 
@@ -27,7 +28,6 @@ use crate::{
         tls::{CertificateRefusal, PeerCertificate, PeerIdentity},
     },
 };
-use sendstream_core::foreign::contain;
 
 impl ConnectionInner {
     /// Dispatches one event to its handler and returns the status for MsQuic; `None` after the last event.

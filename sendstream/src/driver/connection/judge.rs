@@ -17,12 +17,13 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
+use sendstream_core::foreign::contain;
+
 use crate::{
     driver::connection::owner::ConnectionInner,
     native::background,
     types::tls::{CertificateRefusal, Verdict},
 };
-use sendstream_core::foreign::contain;
 
 /// One verdict that is waited for.
 pub(crate) struct Judging {

@@ -5,6 +5,7 @@
 
 use std::{ffi::c_void, ptr, sync::Arc};
 
+use sendstream_core::foreign::contain;
 use sendstream_sys as sys;
 
 use crate::{
@@ -12,7 +13,6 @@ use crate::{
     native::{api::call, background, handle::Handle},
     types::error::NativeError,
 };
-use sendstream_core::foreign::contain;
 
 impl ConnectionInner {
     /// Has the worker begin a turn soon. Nothing happens on a connection that is ending, which has its last turn then.

@@ -12,6 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sendstream_core::{
+    foreign::contain,
+    wait::{Lock, LockGuard},
+};
 use sendstream_sys as sys;
 use tracing::{Span, field};
 
@@ -49,10 +53,6 @@ use crate::{
         stats::ConnectionStats,
         tls::{CertificateRefusal, ClientAuth, PeerIdentity, Trust},
     },
-};
-use sendstream_core::{
-    foreign::contain,
-    wait::{Lock, LockGuard},
 };
 
 /// What MsQuic, the user and the streams share of one connection; the owner of its handle.

@@ -5,11 +5,12 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use sendstream_core::wait::{KeyedWait, WaiterKey, Waiters, Wakeups};
+
 use crate::{
     driver::connection::owner::ConnectionInner,
     types::error::{ConnectionError, NativeError},
 };
-use sendstream_core::wait::{KeyedWait, WaiterKey, Waiters, Wakeups};
 
 /// The addresses that a connection uses now, and who waits for others.
 #[derive(Debug, Default)]

@@ -9,6 +9,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use sendstream_core::wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups};
+
 use crate::{
     driver::{
         connection::{judge::Judging, path::CurrentPath},
@@ -16,7 +18,6 @@ use crate::{
     },
     types::{error::ConnectionError, stats::HandshakeInfo},
 };
-use sendstream_core::wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups};
 
 /// Everything about a connection that changes, behind `ConnectionInner`'s lock.
 #[derive(Debug)]

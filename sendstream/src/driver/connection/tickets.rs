@@ -6,6 +6,8 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
+use sendstream_core::wait::{KeyedWait, WaiterKey};
+
 use crate::{
     driver::{connection::owner::ConnectionInner, wakes::Wake as _},
     native::{background, ticket},
@@ -15,7 +17,6 @@ use crate::{
         tls::PeerIdentity,
     },
 };
-use sendstream_core::wait::{KeyedWait, WaiterKey};
 
 /// What this side of a connection does about tickets; never changes but for the ticket that is shown.
 #[derive(Debug, Default)]

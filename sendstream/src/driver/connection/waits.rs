@@ -6,12 +6,12 @@ use std::{
 };
 
 use bytes::Bytes;
+use sendstream_core::wait::{KeyedWait, WaiterKey};
 
 use crate::{
     driver::{connection::owner::ConnectionInner, stream::owner::StreamInstance},
     types::error::ConnectionError,
 };
-use sendstream_core::wait::{KeyedWait, WaiterKey};
 
 /// The wait for what ended the connection.
 pub(crate) struct Closed<'a>(pub(crate) &'a ConnectionInner);

@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use sendstream_core::wait::{Lock, LockGuard, Wakeups};
 use sendstream_sys as sys;
 use tracing::{Span, field};
 
@@ -24,7 +25,6 @@ use crate::{
     },
     types::error::{ConnectionError, NativeError},
 };
-use sendstream_core::wait::{Lock, LockGuard, Wakeups};
 
 /// What MsQuic and the user share of one stream.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use sendstream_core::{foreign::contain, wait::Wakeups};
 use sendstream_sys as sys;
 use tracing::Span;
 
@@ -28,7 +29,6 @@ use crate::{
     native::{api::call, background, handle::Handle, parameter},
     types::error::{ConnectionError, NativeError},
 };
-use sendstream_core::{foreign::contain, wait::Wakeups};
 
 /// One open stream. The user's halves share it, and so does MsQuic from the start until SHUTDOWN_COMPLETE.
 ///

@@ -7,6 +7,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use sendstream_core::foreign::contain;
 use sendstream_sys as sys;
 
 use crate::{
@@ -21,7 +22,6 @@ use crate::{
     native::api::call,
     recv_stream::ReadError,
 };
-use sendstream_core::foreign::contain;
 
 impl StreamInstance {
     /// The next bytes of the stream, at most `limit`, in MsQuic's own memory: `None` at its end.

@@ -10,13 +10,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use sendstream_core::wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups};
 
 use crate::{
     driver::stream::{buffer::Lent, copies::CopyPlace},
     recv_stream::ReadError,
     types::error::{ConnectionError, NativeError},
 };
-use sendstream_core::wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups};
 
 /// The receive half of a stream.
 #[derive(Debug)]

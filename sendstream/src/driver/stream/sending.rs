@@ -6,6 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use sendstream_core::foreign::contain;
 use sendstream_sys as sys;
 
 use crate::{
@@ -21,7 +22,6 @@ use crate::{
     send_stream::{StartError, WriteError},
     types::error::NativeError,
 };
-use sendstream_core::foreign::contain;
 
 impl StreamInstance {
     /// `StreamStart`, unless something has started the stream already.

@@ -9,12 +9,13 @@ use std::{
     time::Duration,
 };
 
+use sendstream_core::wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups};
+
 use crate::{
     driver::stream::recv_state::StreamRecv,
     send_stream::{StartError, WriteError},
     types::error::{ConnectionError, NativeError},
 };
-use sendstream_core::wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups};
 
 /// The in-flight window before MsQuic has said what is ideal: its own first value (`QUIC_DEFAULT_IDEAL_SEND_BUFFER_SIZE`).
 pub(crate) const DEFAULT_WINDOW: u64 = 128 * 1024;

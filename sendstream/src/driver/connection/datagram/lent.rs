@@ -2,6 +2,7 @@
 
 use std::ptr::NonNull;
 
+use sendstream_core::foreign::contain;
 use sendstream_sys as sys;
 
 use crate::{
@@ -16,7 +17,6 @@ use crate::{
     native::api::call,
     types::error::NativeError,
 };
-use sendstream_core::foreign::contain;
 
 /// What a datagram's `ClientContext` points to, from `DatagramSend` until its final state.
 ///

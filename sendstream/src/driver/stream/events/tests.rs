@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use sendstream_core::wait::WaiterKey;
 
 use super::*;
 use crate::{
@@ -25,7 +26,6 @@ use crate::{
     recv_stream::ReadError,
     send_stream::{StartError, WriteError},
 };
-use sendstream_core::wait::WaiterKey;
 
 const LOST: ConnectionError = ConnectionError::TimedOut;
 

@@ -8,13 +8,13 @@ use std::collections::VecDeque;
 
 #[cfg(test)]
 use proptest::prelude::*;
+use sendstream_core::wait::WaiterKey;
 
 use super::*;
 use crate::driver::{
     stream::state::{Denied, Refusal, Submission},
     wakes::Wake as _,
 };
-use sendstream_core::wait::WaiterKey;
 
 /// What dropping the handle resets with.
 const DROP_CODE: u64 = 1000;
