@@ -7,11 +7,14 @@ use bytes::Bytes;
 use sendstream_sys as sys;
 
 use crate::{
-    driver::stream::{
-        buffer::{Buffer, Payload},
-        events::{Next, StreamInner},
-        recv_state::{StreamRecv, Taken},
-        state::StreamInnerExclusive,
+    driver::{
+        callback::Next,
+        stream::{
+            buffer::{Buffer, Payload},
+            events::StreamInner,
+            recv_state::{StreamRecv, Taken},
+            state::StreamInnerExclusive,
+        },
     },
     send_stream::WriteError,
 };

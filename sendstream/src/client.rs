@@ -1,27 +1,16 @@
 //! [`Client`]: connecting to servers.
 
+mod handshake;
 mod sessions;
 
-use std::{
-    ffi::CString, fmt, future::poll_fn, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, task::Poll, time::Instant,
-};
-
-use tracing::Span;
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use crate::{
     client::sessions::Sessions,
     connection::Connection,
-    driver::connection::{
-        instance::ConnectionInstance,
-        owner::{ConnectionInner, ConnectionInnerShared, Verify},
-        tickets::Resuming,
-    },
     early::EarlyConnection,
     endpoint::{EndpointSettings, endpoint_setters},
     native::{
-        address::Address,
-        api,
-        background::{self, Timer},
         configuration::{Alpn, Configuration, Credential},
         key_log::{self, KeyLog},
         live::LiveHandles,
@@ -79,7 +68,7 @@ impl Client {
     pub async fn connect(&self, address: SocketAddr, server_name: &str) -> Result<Connection, ConnectError> {
         let begun = self.begin(address, server_name).await?;
         self.connected(&begun).await?;
-        Ok(Connection::new(begun.instance))
+        Ok(Connection::new(begun.user))
     }
 
     /// As [`connect`](Self::connect), but resolves at once if a server of this name can be sent early data: if the
@@ -116,75 +105,7 @@ impl Client {
         if !begun.early_data {
             self.connected(&begun).await?;
         }
-        Ok(EarlyConnection::new(begun.instance, begun.timer, begun.early_data))
-    }
-
-    /// Starts a connection, with the ticket for it if there is one.
-    async fn begin(&self, address: SocketAddr, server_name: &str) -> Result<Begun, ConnectError> {
-        let name = check_server_name(server_name)?;
-        self.trust.check_server_name(server_name).map_err(|_| ConnectError::InvalidServerName)?;
-        if let Some(local) = self.bind
-            && local.is_ipv4() != address.is_ipv4()
-        {
-            return Err(ConnectError::FamilyMismatch { local, remote: address });
-        }
-        let deadline = Instant::now() + self.transport.handshake_timeout;
-        let mut begun = self.open(address, server_name, deadline)?;
-        let mut in_place = api::abilities().starts_in_place;
-        if let Some(sessions) = &self.sessions
-            && let Some(ticket) = begun.unless_over(sessions.find(server_name, &self.trust, begun.span())).await?
-        {
-            let early_data = ticket.early_data && sessions.may_be_early();
-            let inner = begun.instance.inner().clone();
-            match background::ask(move || inner.show_ticket(ticket)).await {
-                Ok(()) => {
-                    begun.early_data = early_data;
-                    in_place = false;
-                }
-                Err(error) => {
-                    tracing::debug!(parent: begun.span(), %error, "MsQuic does not take the session ticket");
-                    begun = self.open(address, server_name, deadline)?;
-                }
-            }
-        }
-        let (inner, configuration, local) = (begun.instance.inner().clone(), self.configuration.clone(), self.bind);
-        let start = move || {
-            inner.start(configuration.handle(), local.map(Address::from).as_ref(), &Address::from(address), &name);
-        };
-        if in_place {
-            start();
-        } else {
-            let started = background::ask(move || {
-                start();
-                Ok(())
-            });
-            if begun.early_data {
-                // What is sent early must come behind the start.
-                started.await?;
-            }
-        }
-        Ok(begun)
-    }
-
-    /// Opens a connection, not started, that ends at `deadline` unless its handshake is done.
-    fn open(&self, address: SocketAddr, server_name: &str, deadline: Instant) -> Result<Begun, ConnectError> {
-        let verify = Verify::Server { trust: self.trust.clone(), server_name: server_name.to_owned() };
-        let keep = self.sessions.as_ref().map(|sessions| Resuming::KeepTickets(sessions.keep(server_name)));
-        let shared = ConnectionInnerShared {
-            resuming: keep.unwrap_or_default(),
-            ..ConnectionInnerShared::new(Some(verify), &self.transport)
-        };
-        let registration = self.live.registration().handle();
-        let inner = ConnectionInner::open(registration, shared, self.key_log.clone(), self.live.enter())?;
-        inner.name_client(address, server_name);
-        let timer = inner.time_out_at(deadline);
-        Ok(Begun { instance: ConnectionInstance::new(inner), timer, early_data: false })
-    }
-
-    /// Waits for the end of the handshake.
-    async fn connected(&self, begun: &Begun) -> Result<(), ConnectError> {
-        let connected = poll_fn(|cx| begun.instance.inner().lock().poll_connected(cx)).await;
-        connected.map_err(|error| ConnectError::from_handshake(error, self.bind))
+        Ok(EarlyConnection::new(begun.user, begun.deadline, begun.early_data))
     }
 
     /// Resolves when no native handle of a connection of this client is left.
@@ -197,42 +118,6 @@ impl Client {
     pub async fn wait_idle(&self) {
         self.live.none_left().await;
     }
-}
-
-/// A connection that is being made.
-struct Begun {
-    instance: Arc<ConnectionInstance>,
-    /// Ends it when the handshake takes too long.
-    timer: Timer,
-    /// Whether early data may follow.
-    early_data: bool,
-}
-
-impl Begun {
-    fn span(&self) -> &Span {
-        self.instance.inner().span()
-    }
-
-    /// What `future` gives, unless the connection ends before: its time may be over.
-    async fn unless_over<T>(&self, future: impl Future<Output = T>) -> Result<T, ConnectionError> {
-        let mut future = pin!(future);
-        poll_fn(|cx| match future.as_mut().poll(cx) {
-            Poll::Ready(value) => Poll::Ready(Ok(value)),
-            Poll::Pending => match self.instance.inner().lock().poll_connected(cx) {
-                Poll::Ready(Err(cause)) => Poll::Ready(Err(cause)),
-                _ => Poll::Pending,
-            },
-        })
-        .await
-    }
-}
-
-fn check_server_name(name: &str) -> Result<CString, ConnectError> {
-    let too_long = name.len() > sendstream_sys::QUIC_MAX_SNI_LENGTH as usize;
-    if name.is_empty() || too_long {
-        return Err(ConnectError::InvalidServerName);
-    }
-    CString::new(name).map_err(|_| ConnectError::InvalidServerName)
 }
 
 /// Describes a [`Client`].

@@ -9,16 +9,18 @@ use crate::{
     datagram::SendDatagram,
     driver::{
         connection::{
-            instance::{Acceptance, ConnectionInstance},
-            owner::ConnectionInner,
+            events::ConnectionInner,
+            hold::{Holder, User},
+            owner::ConnectionInstance,
             path::{PathChanged, RebindError},
-            tickets::TicketKept,
-            waits::{Accept, Closed, ReadDatagram},
+            state::Connected,
+            waits::{Accept, Closed, ReadDatagram, TicketKept},
         },
         stream::{
             buffer::Payload,
             owner::{CodeOutOfRange, StreamInstance, check_code},
         },
+        turn,
     },
     local_task::LocalTask,
     native::background,
@@ -38,20 +40,11 @@ use crate::{
 /// peer's that nobody has accepted are refused: reset and stopped with
 /// [`drop_error_code`](crate::TransportConfig::drop_error_code).
 #[derive(Debug, Clone)]
-pub struct Connection(Arc<Shared>);
-
-/// What the clones of a `Connection` share.
-#[derive(Debug)]
-struct Shared {
-    instance: Arc<ConnectionInstance>,
-    /// Dropped second: where the connection ends with its last handle, that ends its streams.
-    _acceptance: Acceptance,
-}
+pub struct Connection(Holder);
 
 impl Connection {
-    pub(crate) fn new(instance: Arc<ConnectionInstance>) -> Self {
-        let acceptance = Acceptance::new(instance.inner().clone());
-        Self(Arc::new(Shared { instance, _acceptance: acceptance }))
+    pub(crate) fn new(user: User) -> Self {
+        Self(user.into())
     }
 
     /// Opens a stream on which only this side sends (`StreamOpen`). Nothing goes on the wire before the first
@@ -124,7 +117,7 @@ impl Connection {
     ///
     /// Dropping the future, polled or not, changes nothing for the datagram.
     pub fn send_datagram(&self, datagram: impl Into<Payload>) -> SendDatagram {
-        SendDatagram::submit(&self.0.instance, datagram.into())
+        SendDatagram::submit(User::new(Arc::clone(&self.0)), datagram.into())
     }
 
     /// How many bytes a datagram may have now (`QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED`): what a packet on this path,
@@ -169,7 +162,7 @@ impl Connection {
     /// [`CodeOutOfRange`]: `code` has more than 62 bits; nothing was closed.
     pub fn close(&self, code: u64) -> Result<(), CodeOutOfRange> {
         check_code(code)?;
-        self.inner().close(code);
+        self.0.close(code);
         Ok(())
     }
 
@@ -183,9 +176,9 @@ impl Connection {
     ///
     /// Dropping the future only ends the wait; the connection goes on to its end by itself.
     pub async fn drain(self) -> ConnectionError {
-        let inner = self.inner().clone();
+        let instance = Arc::clone(&self.0);
         drop(self);
-        wait_for(Closed(&inner)).await
+        wait_for(Closed(instance.inner())).await
     }
 
     /// Resolves when the connection has ended, with the cause.
@@ -252,8 +245,8 @@ impl Connection {
         &self,
         local: SocketAddr,
     ) -> impl Future<Output = Result<SocketAddr, RebindError>> + Send + Sync + use<> {
-        let inner = self.inner().clone();
-        let moved = background::ask(move || Ok(inner.rebind(local)));
+        let instance = Arc::clone(&self.0);
+        let moved = background::ask(move || Ok(instance.rebind(local)));
         async move { moved.await.map_err(RebindError::Native)? }
     }
 
@@ -312,8 +305,8 @@ impl Connection {
     ///
     /// Dropping the future only ends the wait.
     pub fn stats(&self) -> impl Future<Output = Result<ConnectionStats, NativeError>> + Send + Sync + use<> {
-        let inner = self.inner().clone();
-        background::ask(move || Ok(ConnectionStats::new(&inner.parameter()?, &inner.parameter()?)))
+        let instance = Arc::clone(&self.0);
+        background::ask(move || Ok(ConnectionStats::new(&instance.parameter()?, &instance.parameter()?)))
     }
 
     /// Runs `future` on the connection's own worker thread, right behind the events that wake it.
@@ -352,31 +345,37 @@ impl Connection {
     ///
     /// Dropping the [`LocalTask`] lets the task go on; [`LocalTask::abort`] cancels it.
     pub fn spawn_local<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> LocalTask<T> {
-        crate::driver::turn::spawn(self.inner(), future)
+        turn::spawn(&self.0, future)
     }
 
-    fn connected<T>(&self, get: impl FnOnce(&crate::driver::connection::state::Connected) -> Option<T>) -> Option<T> {
+    fn connected<T>(&self, get: impl FnOnce(&Connected) -> Option<T>) -> Option<T> {
         let connected = self.inner().lock().connected()?;
         get(&connected)
     }
 
     fn open(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, OpenError> {
-        open_stream(&self.0.instance, bidirectional, false)
+        open_stream(&self.0, bidirectional, false)
     }
 
     /// Opens a stream whose data may go out before the handshake is done.
     pub(crate) fn open_early(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, OpenError> {
-        open_stream(&self.0.instance, bidirectional, true)
+        open_stream(&self.0, bidirectional, true)
     }
 
-    /// What the connection's parts share.
-    pub(crate) fn inner(&self) -> &Arc<ConnectionInner> {
-        self.0.instance.inner()
+    /// The owner of its handle.
+    #[cfg(test)]
+    pub(crate) fn instance(&self) -> &Arc<ConnectionInstance> {
+        &self.0
+    }
+
+    /// What receives its events, for questions.
+    pub(crate) fn inner(&self) -> &ConnectionInner {
+        self.0.inner()
     }
 
     async fn accept(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, ConnectionError> {
         let stream = wait_for(Accept { inner: self.inner(), bidirectional }).await?;
-        stream.accepted_by(&self.0.instance);
+        stream.accepted();
         Ok(stream)
     }
 }

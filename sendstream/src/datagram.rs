@@ -5,13 +5,12 @@ use std::{
     future::{Future, poll_fn},
     io,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll},
 };
 
 use crate::{
     driver::{
-        connection::{datagram::DatagramId, instance::ConnectionInstance},
+        connection::{datagram::DatagramId, hold::User},
         stream::buffer::Payload,
     },
     types::error::{ConnectionError, NativeError},
@@ -39,7 +38,7 @@ use crate::{
 /// Dropping it, polled or not, changes nothing for the datagram, unless it is the last handle of the connection.
 #[must_use = "await it to learn the datagram's fate, or drop it on purpose: it is on its way"]
 pub struct SendDatagram {
-    connection: Arc<ConnectionInstance>,
+    connection: User,
     /// The datagram's name, or why it was not taken.
     submitted: Result<DatagramId, SendDatagramError>,
     /// What [`Self::progress`] returned last.
@@ -47,9 +46,9 @@ pub struct SendDatagram {
 }
 
 impl SendDatagram {
-    pub(crate) fn submit(connection: &Arc<ConnectionInstance>, payload: Payload) -> Self {
-        let submitted = connection.inner().send_datagram(payload);
-        Self { connection: connection.clone(), submitted, reported: None }
+    pub(crate) fn submit(connection: User, payload: Payload) -> Self {
+        let submitted = connection.send_datagram(payload);
+        Self { connection, submitted, reported: None }
     }
 
     /// Why the datagram was not taken; `None` when it was.

@@ -1,5 +1,6 @@
 //! Between MsQuic and the public API: owners of handles, event handlers, wakes, turns. The unsafe code that is not in `native`.
 
+pub(crate) mod callback;
 pub(crate) mod connection;
 pub(crate) mod listener;
 pub(crate) mod stream;

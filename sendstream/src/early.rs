@@ -1,16 +1,13 @@
 //! [`EarlyConnection`]: a connection before its handshake is done, for 0-RTT data.
 
-use std::sync::Arc;
-
 use sendstream_core::wait::wait_for;
 
 use crate::{
     connection::{Connection, OpenError},
     driver::{
-        connection::{instance::ConnectionInstance, tickets::Handshake},
+        connection::{deadline::Deadline, hold::User, waits::Handshake},
         stream::owner::CodeOutOfRange,
     },
-    native::background::Timer,
     recv_stream::RecvStream,
     send_stream::SendStream,
     types::error::ConnectionError,
@@ -42,8 +39,8 @@ pub struct EarlyConnection {
 }
 
 impl EarlyConnection {
-    pub(crate) fn new(instance: Arc<ConnectionInstance>, timer: Timer, offered: bool) -> Self {
-        Self { connection: Connection::new(instance), deadline: Deadline(Some(timer)), offered }
+    pub(crate) fn new(user: User, deadline: Deadline, offered: bool) -> Self {
+        Self { connection: Connection::new(user), deadline: deadline.outlive(), offered }
     }
 
     /// Opens a stream on which only this side sends, and whose data may go out before the handshake is done
@@ -130,7 +127,7 @@ impl EarlyConnection {
     pub async fn connected(self) -> Result<Connection, ConnectionError> {
         wait_for(Handshake(self.connection.inner())).await?;
         let Self { connection, mut deadline, .. } = self;
-        drop(deadline.0.take());
+        deadline.meet();
         Ok(connection)
     }
 
@@ -142,17 +139,5 @@ impl EarlyConnection {
     /// [`CodeOutOfRange`]: `code` has more than 62 bits; nothing was closed.
     pub fn close(&self, code: u64) -> Result<(), CodeOutOfRange> {
         self.connection.close(code)
-    }
-}
-
-/// Ends the connection when the handshake takes too long: also where nothing is left of the connection but its streams.
-#[derive(Debug)]
-struct Deadline(Option<Timer>);
-
-impl Drop for Deadline {
-    fn drop(&mut self) {
-        if let Some(timer) = self.0.take() {
-            timer.leave();
-        }
     }
 }

@@ -12,7 +12,7 @@ use std::{
 use sendstream_core::wait::wait_for;
 
 use crate::{
-    driver::listener::Listener,
+    driver::listener::owner::ListenerInstance,
     endpoint::{EndpointSettings, endpoint_setters},
     native::{
         configuration::Alpn,
@@ -47,7 +47,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Server {
     /// Those that were started, in that order. Held only to look at it or to change it.
-    listeners: Mutex<Vec<Arc<Listener>>>,
+    listeners: Mutex<Vec<Arc<ListenerInstance>>>,
     queue: Arc<IncomingQueue>,
     /// What the next connection that is accepted gets. Held only to look at it or to change it.
     config: Mutex<ServerConfig>,
@@ -77,7 +77,7 @@ impl Server {
     ///
     /// [`BindError`]: the address cannot be used, or the server has stopped listening. The server goes on with those it has.
     pub fn listen_also(&self, address: SocketAddr) -> Result<SocketAddr, BindError> {
-        let listener = Listener::start(&self.alpn, address, self.queue.clone(), &self.live)
+        let listener = ListenerInstance::start(&self.alpn, address, self.queue.clone(), &self.live)
             .map_err(|error| BindError::from_start(error, address))?;
         self.listeners().push(listener.clone());
         // Looked at only now, so that whoever stops the server meanwhile either finds this one or is found.
@@ -205,7 +205,7 @@ impl Server {
         self.live.none_left().await;
     }
 
-    fn listeners(&self) -> MutexGuard<'_, Vec<Arc<Listener>>> {
+    fn listeners(&self) -> MutexGuard<'_, Vec<Arc<ListenerInstance>>> {
         self.listeners.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,7 +12,7 @@ use sendstream_core::foreign::{Contained, contain};
 use tracing::Span;
 
 use crate::{
-    driver::connection::tickets::KeepTickets,
+    driver::connection::shared::KeepTickets,
     native::{background, configuration::Alpn},
     types::{
         resumption::{SessionCache, SessionKey, ticket::Ticket},

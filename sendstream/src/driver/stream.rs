@@ -80,6 +80,7 @@
 //!    reference ends, which then only queues. A stream that never started closes through `close_unstarted`.
 
 pub(crate) mod buffer;
+pub(crate) mod closing;
 pub(crate) mod copies;
 pub(crate) mod events;
 mod handle;

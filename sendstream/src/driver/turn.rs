@@ -5,8 +5,8 @@
 //! task makes without a hand-over to another thread. Events that MsQuic delivers inside such a call belong to the turn
 //! that is under way. On a connection that has never had a task, a turn polls nothing.
 //!
-//! A wake from elsewhere finds no turn, and so does one inside of the callback in which the first task of all was spawned. It
-//! [nudges](ConnectionInner::nudge) the worker, which begins one.
+//! A wake from elsewhere finds no turn. Neither does a wake inside of the callback in which the first task of all was spawned.
+//! Such a wake [nudges](Attended::nudge) the worker, which begins a turn.
 //!
 //! The future of a task is foreign code: it is polled and dropped without a lock, and its panic is its own.
 
@@ -29,9 +29,21 @@ use sendstream_core::foreign::{Contained, contain, discard};
 use slab::Slab;
 
 use crate::{
-    driver::{connection::owner::ConnectionInner, wakes},
+    driver::wakes,
     local_task::{LocalTask, LocalTaskError, Outcome},
 };
+
+/// A connection, as far as the tasks on its worker know it.
+pub(crate) trait Attended: Send + Sync + 'static {
+    /// Its tasks.
+    fn local_tasks(&self) -> &LocalTasks;
+
+    /// Has the worker begin a turn soon. A connection that is ending has its last turn anyway, so there it does nothing.
+    fn nudge(self: Arc<Self>);
+
+    /// Closes the connection, because foreign code panicked where it was called for the connection.
+    fn fail(&self);
+}
 
 /// The tasks of one connection.
 #[derive(Default)]
@@ -159,8 +171,8 @@ impl fmt::Debug for LocalTasks {
 }
 
 /// Makes `future` a task of `connection`'s, to be polled for the first time in the next turn.
-pub(crate) fn spawn<T: Send + 'static>(
-    connection: &Arc<ConnectionInner>,
+pub(crate) fn spawn<A: Attended, T: Send + 'static>(
+    connection: &Arc<A>,
     future: impl Future<Output = T> + Send + 'static,
 ) -> LocalTask<T> {
     let tasks = connection.local_tasks();
@@ -192,7 +204,10 @@ pub(crate) fn spawn<T: Send + 'static>(
 }
 
 /// `future`, its panic caught, and its entry among the active tasks removed when it is over or dropped.
-async fn guarded<F: Future>(mut future: Contained<Pin<Box<F>>>, over: Over) -> Contained<Outcome<F::Output>> {
+async fn guarded<A: Attended, F: Future>(
+    mut future: Contained<Pin<Box<F>>>,
+    over: Over<A>,
+) -> Contained<Outcome<F::Output>> {
     let outcome = std::future::poll_fn(|cx| {
         let Some(future) = future.get_mut() else { return Poll::Ready(Err(LocalTaskError::Canceled)) };
         match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
@@ -211,12 +226,12 @@ async fn guarded<F: Future>(mut future: Contained<Pin<Box<F>>>, over: Over) -> C
 }
 
 /// Takes a task out of the active ones when it is over.
-struct Over {
-    connection: Weak<ConnectionInner>,
+struct Over<A: Attended> {
+    connection: Weak<A>,
     key: usize,
 }
 
-impl Drop for Over {
+impl<A: Attended> Drop for Over<A> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.upgrade() {
             let waker = connection.local_tasks().lock().active.try_remove(self.key);
@@ -230,24 +245,29 @@ impl Drop for Over {
 #[must_use = "`end` polls the tasks"]
 pub(crate) struct Turn {
     /// Whose callback this one is inside of.
-    outer: *const ConnectionInner,
+    outer: *const (),
     /// Whether the tasks are for this callback to poll, and not for one of the same connection's that it is inside of.
     attends: bool,
 }
 
 thread_local! {
     /// Whose callback runs on this thread.
-    static CURRENT: Cell<*const ConnectionInner> = const { Cell::new(ptr::null()) };
+    static CURRENT: Cell<*const ()> = const { Cell::new(ptr::null()) };
+}
+
+/// What [`CURRENT`] names a connection by.
+fn address<A: Attended + ?Sized>(connection: &Arc<A>) -> *const () {
+    Arc::as_ptr(connection).cast()
 }
 
 impl Turn {
     /// Begins one, at the beginning of a callback.
-    pub(crate) fn begin(connection: &Arc<ConnectionInner>) -> Self {
+    pub(crate) fn begin<A: Attended>(connection: &Arc<A>) -> Self {
         let tasks = connection.local_tasks();
-        let outer = CURRENT.replace(Arc::as_ptr(connection));
+        let outer = CURRENT.replace(address(connection));
         // The first task of all may have been spawned inside of the callback that this one is inside of.
         let attends = tasks.in_use.load(Ordering::Relaxed)
-            && outer != Arc::as_ptr(connection)
+            && outer != address(connection)
             && !tasks.attended.load(Ordering::Relaxed);
         if attends {
             tasks.attended.store(true, Ordering::Relaxed);
@@ -257,19 +277,22 @@ impl Turn {
     }
 
     /// Goes on, at the end of a batch of events, with the turn that one of its callbacks began, if `attends`.
-    pub(crate) fn resume(connection: &Arc<ConnectionInner>, attends: bool) -> Self {
-        Self { outer: CURRENT.replace(Arc::as_ptr(connection)), attends }
+    pub(crate) fn resume(connection: &Arc<dyn Attended>, attends: bool) -> Self {
+        Self { outer: CURRENT.replace(address(connection)), attends }
     }
 
-    /// Begins the one that the worker was nudged for.
-    pub(crate) fn begin_nudged(connection: &Arc<ConnectionInner>) -> Self {
-        connection.local_tasks().lock().nudged = false;
+    /// Begins the one that the worker may have been nudged for.
+    pub(crate) fn begin_nudged<A: Attended>(connection: &Arc<A>) -> Self {
+        let tasks = connection.local_tasks();
+        if tasks.in_use.load(Ordering::Relaxed) {
+            tasks.lock().nudged = false;
+        }
         Self::begin(connection)
     }
 
     /// Whether this is a callback of `connection`'s.
-    pub(crate) fn is_of(connection: &Arc<ConnectionInner>) -> bool {
-        CURRENT.get() == Arc::as_ptr(connection)
+    pub(crate) fn is_of<A: Attended>(connection: &Arc<A>) -> bool {
+        CURRENT.get() == address(connection)
     }
 
     /// Whether its end may poll tasks.
@@ -278,18 +301,18 @@ impl Turn {
     }
 
     /// What [`Self::end`] needs, if there is anything to poll.
-    pub(crate) fn rest(&self, connection: &Arc<ConnectionInner>) -> Option<Arc<ConnectionInner>> {
+    pub(crate) fn rest<A: Attended + ?Sized>(&self, connection: &Arc<A>) -> Option<Arc<A>> {
         let tasks = connection.local_tasks();
         let over = !self.attends || (!tasks.any_ready.load(Ordering::Relaxed) && tasks.leave());
         (!over).then(|| connection.clone())
     }
 
     /// Polls the tasks that were woken. Nothing that they may let go of may be borrowed meanwhile.
-    pub(crate) fn end(self, rest: Option<Arc<ConnectionInner>>) {
+    pub(crate) fn end<A: Attended + ?Sized>(self, rest: Option<Arc<A>>) {
         if let Some(connection) = rest {
             contain("a connection's tasks", || {
                 if connection.local_tasks().run_ready() {
-                    connection.nudge();
+                    connection.clone().nudge();
                 }
                 drop(connection);
             });

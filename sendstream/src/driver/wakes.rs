@@ -1,38 +1,45 @@
-//! The tasks that packets wake which were received together.
+//! Waking. A batch holds the wakes of packets that arrived together.
 //!
-//! MsQuic works at all that a connection has received in one go, and calls back for each thing that comes of it: streams, data,
-//! acknowledgements. Whoever is woken by the first would run on another processor while the worker is still busy with the rest, in
-//! its way and asking for more, and be woken again for what comes next. So wakes are kept until that work is done, and then happen
-//! one after the other; a task that three events wake runs once, and finds what all three have brought.
+//! MsQuic processes everything that a connection has received in one go. It calls back for each result: a stream, data, an
+//! acknowledgement. A task that is woken by the first result would run on another processor while the worker is still busy with
+//! the rest. It would get in the worker's way, and the next result would wake it again. So the batch keeps the wakes until the
+//! worker is done, and then makes them one after the other. A task that three events wake runs once, and finds all three.
 //!
-//! MsQuic says when it begins and ends (the edit `receives-are-announced`). Where it does not, and for everything that does not
-//! come of packets, wakes happen at once. The turn in which a connection's local tasks are polled ends with the batch, too.
+//! MsQuic announces the beginning and the end (the edit `receives-are-announced`). Without that edit, and for events that no
+//! packet caused, wakes happen at once. The turn that polls a connection's local tasks ends with the batch.
 
-use std::{cell::RefCell, sync::Arc, task::Waker};
+use std::{cell::RefCell, ptr, sync::Arc, task::Waker};
 
 use sendstream_core::{foreign::contain, wait::Wakeups};
 
-use crate::driver::{connection::owner::ConnectionInner, stream::owner::StreamInstance, turn::Turn};
+use crate::driver::turn::{Attended, Turn};
 
 /// What the events of one batch leave to do.
-#[derive(Debug)]
 struct Batch {
     under_way: bool,
     /// Who is to be woken, and what fails if that panics.
     wakers: Vec<(Waker, Blame)>,
     /// The connection whose packets they are, once it has had an event.
-    connection: Option<Arc<ConnectionInner>>,
+    connection: Option<Arc<dyn Attended>>,
     /// Whether its local tasks are to be polled.
     has_turn: bool,
 }
 
-/// What the event was about that woke somebody, and so what fails with a waker.
-#[derive(Debug, Clone)]
+/// What fails if a waker panics: the object whose event made the wake.
+#[derive(Clone)]
 pub(crate) enum Blame {
+    /// The connection of the batch.
     Connection,
-    Stream(Arc<StreamInstance>),
-    /// Something that is over.
+    /// A part of it.
+    Part(Arc<dyn Blamed>),
+    /// An object that is over.
     Nothing,
+}
+
+/// A part of a connection that can fail alone.
+pub(crate) trait Blamed: Send + Sync + 'static {
+    /// Ends it, because foreign code panicked where it was called for it.
+    fn fail(self: Arc<Self>);
 }
 
 impl Batch {
@@ -92,10 +99,10 @@ pub(crate) fn blame(before: usize, what: Blame) {
 }
 
 /// A callback of `connection`'s begins, whose end is to poll the connection's tasks if `attends`. Whether the batch sees to that.
-pub(crate) fn take_turn(connection: &Arc<ConnectionInner>, attends: bool) -> bool {
+pub(crate) fn take_turn<A: Attended>(connection: &Arc<A>, attends: bool) -> bool {
     with(|batch| {
         let of = batch.connection.get_or_insert_with(|| connection.clone());
-        let taken = attends && Arc::ptr_eq(of, connection);
+        let taken = attends && ptr::addr_eq(Arc::as_ptr(of), Arc::as_ptr(connection));
         batch.has_turn |= taken;
         taken
     })
@@ -119,12 +126,9 @@ fn end() {
         let failed = contain("a waker", || waker.wake()).is_none();
         // Whoever was woken may have let go of the stream, so that this is the last of it.
         contain("what a waker was told of", || match blame {
-            Blame::Connection if failed => {
-                const INTERNAL_ERROR: u64 = 0x1;
-                batch.connection.iter().for_each(|connection| connection.close(INTERNAL_ERROR));
-            }
-            Blame::Stream(stream) if failed => stream.fail(),
-            Blame::Connection | Blame::Stream(_) | Blame::Nothing => {}
+            Blame::Connection if failed => batch.connection.iter().for_each(|connection| connection.fail()),
+            Blame::Part(part) if failed => part.fail(),
+            Blame::Connection | Blame::Part(_) | Blame::Nothing => {}
         });
     }
     if let (Some(turn), Some(connection)) = (turn, batch.connection) {

@@ -3,10 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    driver::connection::{
-        owner::{ConnectionInnerShared, Verify},
-        tickets::Resuming,
-    },
+    driver::connection::shared::{ConnectionInnerShared, Resuming, Verify},
     native::{
         configuration::{Alpn, Configuration, Credential, MAX_TICKET_KEYS},
         registration::Registration,

@@ -16,9 +16,12 @@ use sendstream_core::{
 
 use crate::{
     connection::Connection,
-    driver::{connection::instance::ConnectionInstance, wakes::Wake as _},
+    driver::{
+        connection::{deadline::Deadline, hold::User},
+        wakes::Wake as _,
+    },
     early::EarlyConnection,
-    native::{background::Timer, key_log::KeyLog},
+    native::key_log::KeyLog,
     server::config::ServerConfig,
     types::error::ConnectionError,
 };
@@ -153,43 +156,43 @@ impl Incoming {
 /// A connection that a client wants, of which nothing but its first packets is known.
 #[derive(Debug)]
 pub(crate) struct NewConnection {
-    pub(crate) instance: Arc<ConnectionInstance>,
+    pub(crate) user: User,
     pub(crate) remote_address: SocketAddr,
     pub(crate) local_address: SocketAddr,
     pub(crate) server_name: String,
     pub(crate) alpn: Vec<Vec<u8>>,
     pub(crate) arrived: Instant,
     /// Ends the connection when it has waited for too long.
-    pub(crate) timer: Timer,
+    pub(crate) deadline: Deadline,
 }
 
 impl NewConnection {
     async fn accept(self, config: &ServerConfig) -> Result<Connection, ConnectionError> {
-        let (instance, _timer) = self.go_on(config);
-        poll_fn(|cx| instance.inner().lock().poll_connected(cx)).await?;
-        Ok(Connection::new(instance))
+        let (user, _deadline) = self.go_on(config);
+        poll_fn(|cx| user.inner().lock().poll_connected(cx)).await?;
+        Ok(Connection::new(user))
     }
 
     async fn accept_0rtt(self, config: &ServerConfig) -> Result<EarlyConnection, ConnectionError> {
-        let (instance, timer) = self.go_on(config);
-        poll_fn(|cx| instance.inner().lock().poll_early(cx)).await?;
-        Ok(EarlyConnection::new(instance, timer, false))
+        let (user, deadline) = self.go_on(config);
+        poll_fn(|cx| user.inner().lock().poll_early(cx)).await?;
+        Ok(EarlyConnection::new(user, deadline, false))
     }
 
     /// Has the handshake go on, and end in time.
-    fn go_on(self, config: &ServerConfig) -> (Arc<ConnectionInstance>, Timer) {
-        let Self { instance, arrived, timer, .. } = self;
-        drop(timer);
-        let timer = instance.inner().time_out_at(arrived + config.handshake_timeout());
-        if let Err(status) = instance.inner().configure(config.for_connection(), config.configuration()) {
+    fn go_on(self, config: &ServerConfig) -> (User, Deadline) {
+        let Self { user, arrived, deadline, .. } = self;
+        drop(deadline);
+        let deadline = Deadline::set(&user, arrived + config.handshake_timeout());
+        if let Err(status) = user.configure(config.for_connection(), config.configuration()) {
             // Its end is on the way, and brings the cause.
             tracing::debug!(%status, "an incoming connection was gone before it was accepted");
         }
-        (instance, timer)
+        (user, deadline)
     }
 
     fn is_over(&self) -> bool {
-        self.instance.inner().is_over()
+        self.user.inner().is_over()
     }
 }
 

@@ -674,7 +674,7 @@ mod tests {
                     server.accept().await.unwrap().accept().await
                 }));
             for connection in [connected.unwrap(), accepted.unwrap()] {
-                let got: sys::QUIC_SETTINGS = connection.inner().parameter().unwrap();
+                let got: sys::QUIC_SETTINGS = connection.instance().parameter().unwrap();
                 assert_eq!(got.PacingEnabled(), wanted.PacingEnabled());
                 assert_eq!(got.EcnEnabled(), wanted.EcnEnabled());
                 assert_eq!(got.SendBufferingEnabled(), wanted.SendBufferingEnabled());

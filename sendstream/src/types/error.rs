@@ -151,6 +151,9 @@ impl NativeError {
     pub(crate) const PERMISSION_DENIED: Self = Self(libc::EACCES as u32);
     pub(crate) const ADDRESS_NOT_AVAILABLE: Self = Self(libc::EADDRNOTAVAIL as u32);
 
+    /// The status by which a callback says that it answers later (`QUIC_STATUS_PENDING`): -2, a success.
+    pub(crate) const PENDING: u32 = (-2i32).cast_unsigned();
+
     /// Where MsQuic's statuses for TLS alerts begin; the alert's number is added to it.
     const TLS_ALERT_BASE: u32 = 0x0BEB_C300;
     /// Where MsQuic's statuses for certificate failures begin.

@@ -1,26 +1,38 @@
-//! What MsQuic's events do to a connection: the callback, and one `handle_event_*` per event, under its C name.
+//! [`ConnectionInner`]: what MsQuic's events do to a connection. One `handle_event_*` per event, under its C name.
 
-use std::{ffi::c_void, net::SocketAddr, ptr::NonNull, slice, sync::Arc};
+use std::{
+    net::SocketAddr,
+    ptr::NonNull,
+    slice,
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use bytes::Bytes;
-use sendstream_core::foreign::contain;
+use sendstream_core::wait::{Lock, LockGuard, Wakeups};
 use sendstream_sys as sys;
-use tracing::field;
+use tracing::{Span, field};
 
 use crate::{
     driver::{
+        callback::Next,
         connection::{
-            datagram::{SendChange, lent::LentDatagram},
-            judge::Judging,
-            owner::{ConnectionInner, Verify},
+            datagram::{Datagrams, SendChange, lent::LentDatagram},
+            judge::{Judged as _, Judging},
+            owner::ConnectionInstance,
+            shared::{ConnectionInnerShared, Resuming, UNCONFIGURED, Verify},
             state::{Connected, ConnectionInnerExclusive, PeerStream},
-            tickets::Resuming,
         },
-        stream::owner::StreamInstance,
-        turn::Turn,
+        stream::{
+            copies::{Copies, CopyPlace},
+            owner::StreamInstance,
+        },
+        turn::LocalTasks,
         wakes::Wake as _,
     },
-    native::{address::Address, api::call},
+    native::{address::Address, key_log::KeyLog},
     types::{
         config::StreamScheduling,
         error::{ConnectionError, NativeError},
@@ -29,16 +41,130 @@ use crate::{
     },
 };
 
+/// What MsQuic, the user and the streams share of one connection, beside its handle.
+#[derive(Debug)]
+pub(crate) struct ConnectionInner {
+    exclusive: Lock<ConnectionInnerExclusive>,
+    /// Whether `exclusive` has a cause, for those who ask often. Written by: whatever ends the connection.
+    over: AtomicBool,
+    /// What the peer showed. Written by: PEER_CERTIFICATE_RECEIVED, before it is judged.
+    peer: OnceLock<PeerIdentity>,
+    datagrams: Lock<Datagrams>,
+    local_tasks: LocalTasks,
+    /// Short pieces that were copied and not read.
+    copies: Copies,
+    /// The connection in logs. Written by: `name_client`, `name_server`, before MsQuic can send an event.
+    span: OnceLock<Span>,
+    /// Where the TLS secrets go, if anywhere.
+    key_log: Option<KeyLog>,
+    /// Empty until a server's application accepts the connection. Written by: birth, `configure`.
+    shared: OnceLock<ConnectionInnerShared>,
+}
+
 impl ConnectionInner {
-    /// Dispatches one event to its handler and returns the status for MsQuic; `None` after the last event.
+    /// A connection of which MsQuic has said nothing yet; `started` when it already works on it. A server's connection gets
+    /// its `shared` part when it is accepted.
+    pub(super) fn new(started: bool, shared: Option<ConnectionInnerShared>, key_log: Option<KeyLog>) -> Self {
+        Self {
+            exclusive: Lock::new(ConnectionInnerExclusive::new(started)),
+            over: AtomicBool::new(false),
+            peer: OnceLock::new(),
+            datagrams: Lock::default(),
+            local_tasks: LocalTasks::default(),
+            copies: Copies::default(),
+            span: OnceLock::new(),
+            key_log,
+            shared: shared.map_or_else(OnceLock::new, OnceLock::from),
+        }
+    }
+
+    // ---- Questions ----------------------------------------------------------------------------------------------
+
+    /// Locks the state.
+    pub(crate) fn lock(&self) -> LockGuard<'_, ConnectionInnerExclusive> {
+        self.exclusive.lock()
+    }
+
+    /// Locks the datagrams' state. Never together with the other.
+    pub(crate) fn datagrams(&self) -> LockGuard<'_, Datagrams> {
+        self.datagrams.lock()
+    }
+
+    /// What ended the connection, if anything has.
+    pub(crate) fn cause(&self) -> Option<ConnectionError> {
+        self.lock().cause()
+    }
+
+    /// Whether something has ended the connection. Just then it may be known to [`Self::cause`] only.
+    pub(crate) fn is_over(&self) -> bool {
+        self.over.load(Ordering::Acquire)
+    }
+
+    /// What the peer showed, which counts once the handshake is done.
+    pub(crate) fn peer_identity(&self) -> Option<PeerIdentity> {
+        self.peer.get().cloned()
+    }
+
+    /// The tasks that run on the connection's worker.
+    pub(crate) fn local_tasks(&self) -> &LocalTasks {
+        &self.local_tasks
+    }
+
+    /// A place for a copy of a short piece, if there is one.
+    pub(super) fn copy_place(&self) -> Option<CopyPlace> {
+        self.copies.place()
+    }
+
+    /// What the connection goes by.
+    pub(crate) fn shared(&self) -> &ConnectionInnerShared {
+        self.shared.get().unwrap_or(&UNCONFIGURED)
+    }
+
+    /// Says what a server's connection goes by, once.
+    pub(super) fn set_shared(&self, shared: ConnectionInnerShared) {
+        let _ = self.shared.set(shared);
+    }
+
+    /// The connection in logs.
+    pub(crate) fn span(&self) -> &Span {
+        self.span.get_or_init(Span::none)
+    }
+
+    /// Begins the span of a client's connection. It outlives the call that makes it, so it is a root.
+    pub(crate) fn name_client(&self, remote: SocketAddr, server_name: &str) {
+        let local = field::Empty;
+        let span = tracing::info_span!(parent: None, "connection", role = "client", %remote, local, server_name);
+        tracing::debug!(parent: &span, "connecting");
+        let _ = self.span.set(span);
+    }
+
+    /// Begins the span of a server's connection, a root as a client's.
+    pub(crate) fn name_server(&self, remote: SocketAddr, local: Option<SocketAddr>, server_name: &str) {
+        let local = local.map(field::display);
+        let span = tracing::info_span!(parent: None, "connection", role = "server", %remote, local, server_name);
+        tracing::debug!(parent: &span, "a client wants a connection");
+        let _ = self.span.set(span);
+    }
+
+    /// The connection has ended because of `cause`: tells the parts that are not in the exclusive state.
+    pub(super) fn on_ended(&self, cause: &ConnectionError) -> Wakeups {
+        self.over.store(true, Ordering::Release);
+        self.datagrams().on_closed(cause)
+    }
+
+    // ---- Events -------------------------------------------------------------------------------------------------
+
+    /// Dispatches one event to its handler.
     ///
     /// # Safety
     ///
-    /// `event` is valid as MsQuic passes it to the callback of this connection, on its worker.
-    unsafe fn callback_handler_impl(
-        self: &Arc<Self>,
+    /// `event` is valid as MsQuic passes it to the callback of the connection that `owner` is and that this is the inner part
+    /// of, on its worker.
+    pub(super) unsafe fn callback_handler_impl(
+        &self,
         event: &mut sys::QUIC_CONNECTION_EVENT,
-    ) -> Option<sys::QUIC_STATUS> {
+        owner: &Arc<ConnectionInstance>,
+    ) -> Next {
         let data = &mut event.__bindgen_anon_1;
         match event.Type {
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_CONNECTED => {
@@ -46,49 +172,49 @@ impl ConnectionInner {
                 let event = unsafe { &data.CONNECTED };
                 // SAFETY: the event says that the protocol's name lies there, valid during the callback.
                 let alpn = unsafe { bytes(event.NegotiatedAlpn, event.NegotiatedAlpnLength.into()) };
-                self.handle_event_connected(alpn, event.SessionResumed);
-                Some(SUCCESS)
+                self.handle_event_connected(alpn, event.SessionResumed, owner);
+                SUCCESS
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_RESUMED => {
                 self.handle_event_resumed();
-                Some(SUCCESS)
+                SUCCESS
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_RESUMPTION_TICKET_RECEIVED => {
                 // SAFETY: the type says that this member of the union is set.
                 let event = unsafe { &data.RESUMPTION_TICKET_RECEIVED };
                 // SAFETY: the event says that the ticket lies there, valid during the callback.
                 let ticket = unsafe { bytes(event.ResumptionTicket, event.ResumptionTicketLength as usize) };
-                self.handle_event_resumption_ticket_received(ticket);
-                Some(SUCCESS)
+                self.handle_event_resumption_ticket_received(ticket, owner);
+                SUCCESS
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_TRANSPORT => {
                 // SAFETY: the type says that this member of the union is set.
                 let event = unsafe { &data.SHUTDOWN_INITIATED_BY_TRANSPORT };
                 let status = NativeError::from_status(event.Status);
-                self.handle_event_shutdown_initiated_by_transport(event.ErrorCode, status);
-                Some(SUCCESS)
+                self.handle_event_shutdown_initiated_by_transport(event.ErrorCode, status, owner);
+                SUCCESS
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_PEER => {
                 // SAFETY: the type says that this member of the union is set.
                 let code = unsafe { data.SHUTDOWN_INITIATED_BY_PEER.ErrorCode };
-                self.handle_event_shutdown_initiated_by_peer(code);
-                Some(SUCCESS)
+                self.handle_event_shutdown_initiated_by_peer(code, owner);
+                SUCCESS
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE => {
-                self.handle_event_shutdown_complete();
-                None
+                self.handle_event_shutdown_complete(owner);
+                Next::Release
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_LOCAL_ADDRESS_CHANGED => {
                 // SAFETY: the type says that this member of the union is set, to an address that is valid during the event.
                 let address = unsafe { Address::read(data.LOCAL_ADDRESS_CHANGED.Address) };
                 self.handle_event_local_address_changed(address);
-                Some(SUCCESS)
+                SUCCESS
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED => {
                 // SAFETY: the type says that this member of the union is set, to an address that is valid during the event.
                 let address = unsafe { Address::read(data.PEER_ADDRESS_CHANGED.Address) };
-                self.handle_event_peer_address_changed(address);
-                Some(SUCCESS)
+                self.handle_event_peer_address_changed(address, owner);
+                SUCCESS
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED => {
                 // SAFETY: the type says that this member of the union is set.
@@ -97,23 +223,23 @@ impl ConnectionInner {
                     event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL != 0;
                 let early = event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_0_RTT != 0;
                 // SAFETY: the stream is the event's, and this is the event.
-                if unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional, early) } {
+                if unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional, early, owner) } {
                     event.Flags |= sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_DELAY_ID_FC_UPDATES;
                 }
-                Some(SUCCESS)
+                SUCCESS
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED => {
                 // SAFETY: the type says that this member of the union is set.
                 let event = unsafe { &data.PEER_CERTIFICATE_RECEIVED };
                 // SAFETY: with portable certificates, which our configurations ask for, both are null or `QUIC_BUFFER`s.
                 let (leaf, chain) = unsafe { (buffer(event.Certificate.cast()), buffer(event.Chain.cast())) };
-                Some(self.handle_event_peer_certificate_received(leaf, chain))
+                Next::Return(self.handle_event_peer_certificate_received(leaf, chain, owner))
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED => {
                 // SAFETY: the type says that this member of the union is set.
                 let event = unsafe { &data.DATAGRAM_STATE_CHANGED };
                 self.handle_event_datagram_state_changed(event.SendEnabled != 0, event.MaxSendLength);
-                Some(SUCCESS)
+                SUCCESS
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED => {
                 // SAFETY: the type says that this member of the union is set.
@@ -121,62 +247,62 @@ impl ConnectionInner {
                 // SAFETY: the event says that one `QUIC_BUFFER` lies there, valid during the callback.
                 let datagram = unsafe { buffer(event.Buffer) };
                 self.handle_event_datagram_received(datagram);
-                Some(SUCCESS)
+                SUCCESS
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_DATAGRAM_SEND_STATE_CHANGED => {
                 // SAFETY: the type says that this member of the union is set.
                 let event = unsafe { &data.DATAGRAM_SEND_STATE_CHANGED };
                 // SAFETY: the context is the event's, and this is the event.
                 unsafe { self.handle_event_datagram_send_state_changed(event.ClientContext.cast(), event.State) };
-                Some(SUCCESS)
+                SUCCESS
             }
             // What nobody waits for yet, and whatever a later MsQuic adds.
-            _ => Some(SUCCESS),
+            _ => SUCCESS,
         }
     }
 
     /// QUIC_CONNECTION_EVENT_RESUMED: a server recognised the client's ticket, so early data may follow.
     fn handle_event_resumed(&self) {
-        if let Resuming::SendTicket { early_data: true } = self.resuming() {
+        if let Resuming::SendTicket { early_data: true } = &self.shared().resuming {
             let wakeups = self.lock().on_resumed();
             wakeups.wake();
         }
     }
 
     /// QUIC_CONNECTION_EVENT_RESUMPTION_TICKET_RECEIVED: a client got a ticket.
-    fn handle_event_resumption_ticket_received(self: &Arc<Self>, ticket: &[u8]) {
-        if let Resuming::KeepTickets(keep) = self.resuming() {
-            self.keep_ticket(keep, ticket);
+    fn handle_event_resumption_ticket_received(&self, ticket: &[u8], owner: &Arc<ConnectionInstance>) {
+        if let Resuming::KeepTickets(keep) = &self.shared().resuming {
+            owner.keep_ticket(keep, ticket);
         }
     }
 
     /// QUIC_CONNECTION_EVENT_CONNECTED: the handshake is done. `outcome` has bit 0 set if the session was resumed, and bit 1
     /// if a client's early data was taken (`early-data-verdict` in sys).
-    fn handle_event_connected(&self, alpn: &[u8], outcome: u8) {
+    fn handle_event_connected(&self, alpn: &[u8], outcome: u8, owner: &ConnectionInstance) {
         const RESUMED: u8 = 1;
         const EARLY_DATA_ACCEPTED: u8 = 2;
         let resumed = outcome & RESUMED != 0;
-        if resumed && let Some(identity) = self.resuming().resumed_identity() {
+        if resumed && let Some(identity) = self.shared().resuming.resumed_identity() {
             let _ = self.peer.set(identity);
         }
         if outcome & EARLY_DATA_ACCEPTED != 0 {
             self.lock().on_early_data_accepted();
         }
-        if let Resuming::SendTicket { .. } = self.resuming() {
-            self.send_ticket();
+        if let Resuming::SendTicket { .. } = &self.shared().resuming {
+            owner.send_ticket();
         }
         // On the connection's own worker, parameter calls run in place.
-        let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS);
-        let remote = self.address(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS);
+        let local = owner.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS);
+        let remote = owner.address(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS);
         let connected = Connected {
             alpn: alpn.to_vec(),
             resumed,
-            handshake: self.parameter().ok().as_ref().and_then(HandshakeInfo::new),
+            handshake: owner.parameter().ok().as_ref().and_then(HandshakeInfo::new),
         };
         if self.shared().scheduling != StreamScheduling::default() {
-            self.set_scheduling(self.shared().scheduling);
+            owner.set_scheduling(self.shared().scheduling);
         }
-        if let (Some(key_log), Some(secrets)) = (&self.key_log, self.secrets()) {
+        if let (Some(key_log), Some(secrets)) = (&self.key_log, owner.secrets()) {
             // SAFETY: this is a callback on the worker, so MsQuic writes nothing meanwhile.
             key_log.append(unsafe { secrets.get() });
         }
@@ -196,8 +322,8 @@ impl ConnectionInner {
 
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_TRANSPORT: a transport ended the connection, the peer's or this
     /// side's.
-    fn handle_event_shutdown_initiated_by_transport(&self, code: u64, status: NativeError) {
-        self.finish_ending(|state| {
+    fn handle_event_shutdown_initiated_by_transport(&self, code: u64, status: NativeError, owner: &ConnectionInstance) {
+        owner.finish_ending(|state| {
             let cause = ConnectionError::from_transport(code, status);
             // What looks like a refusal is none once the handshake is done.
             let cause = match cause {
@@ -211,14 +337,14 @@ impl ConnectionInner {
     }
 
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_PEER: the peer's application closed the connection.
-    fn handle_event_shutdown_initiated_by_peer(&self, code: u64) {
-        let reason = self.close_reason();
-        self.finish_ending(|state| state.on_closed(ConnectionError::ApplicationClosed { code, reason }));
+    fn handle_event_shutdown_initiated_by_peer(&self, code: u64, owner: &ConnectionInstance) {
+        let reason = owner.close_reason();
+        owner.finish_ending(|state| state.on_closed(ConnectionError::ApplicationClosed { code, reason }));
     }
 
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE: MsQuic is done with the connection and all of its streams.
-    fn handle_event_shutdown_complete(&self) {
-        self.finish_ending(ConnectionInnerExclusive::on_shutdown_complete);
+    fn handle_event_shutdown_complete(&self, owner: &ConnectionInstance) {
+        owner.finish_ending(ConnectionInnerExclusive::on_shutdown_complete);
         tracing::debug!(parent: self.span(), "over");
     }
 
@@ -229,8 +355,8 @@ impl ConnectionInner {
     }
 
     /// QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED: the peer sends from another address, and maybe to another.
-    fn handle_event_peer_address_changed(&self, address: Option<SocketAddr>) {
-        let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS);
+    fn handle_event_peer_address_changed(&self, address: Option<SocketAddr>, owner: &ConnectionInstance) {
+        let local = owner.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS);
         let wakeups = self.lock().path_mut().on_changed(local, address);
         wakeups.wake();
     }
@@ -242,13 +368,14 @@ impl ConnectionInner {
     ///
     /// `stream` is the event's, and this is the event.
     unsafe fn handle_event_peer_stream_started(
-        self: &Arc<Self>,
+        &self,
         stream: sys::HQUIC,
         bidirectional: bool,
         early: bool,
+        owner: &Arc<ConnectionInstance>,
     ) -> bool {
         // SAFETY: as the caller promises.
-        let instance = unsafe { StreamInstance::take_over(self, stream, bidirectional, early) };
+        let instance = unsafe { StreamInstance::take_over(owner, stream, bidirectional, early) };
         if early {
             self.lock().on_early_data_accepted();
         }
@@ -267,36 +394,42 @@ impl ConnectionInner {
     ///
     /// A refusal is told as an answer that comes later does, although it is known now: only so has it an alert of its own.
     /// MsQuic ends the handshake for a failing status as well, always with `bad_certificate`.
-    fn handle_event_peer_certificate_received(self: &Arc<Self>, leaf: &[u8], chain: &[u8]) -> sys::QUIC_STATUS {
+    fn handle_event_peer_certificate_received(
+        &self,
+        leaf: &[u8],
+        chain: &[u8],
+        owner: &Arc<ConnectionInstance>,
+    ) -> sys::QUIC_STATUS {
         let peer = PeerIdentity::from_event(leaf, chain);
         let (trust, server_name, verified) = match &self.shared().verify {
             Some(Verify::Server { trust, server_name }) => {
                 (trust, Some(server_name), trust.verify_server(server_name, leaf, chain))
             }
-            Some(Verify::Client { required: false, .. }) if peer.is_none() => return SUCCESS,
+            Some(Verify::Client { required: false, .. }) if peer.is_none() => return 0,
             Some(Verify::Client { trust, .. }) => (trust, None, trust.verify_client(leaf, chain)),
             // Nobody was asked for a certificate, so nobody may pass for having shown one.
             None => return NativeError::HANDSHAKE_FAILURE.status(),
         };
         let Some(peer) = peer else {
-            self.on_judged(Err(CertificateRefusal::NoCertificate));
-            return PENDING;
+            owner.on_judged(Err(CertificateRefusal::NoCertificate));
+            return NativeError::PENDING;
         };
         let peer = self.peer.get_or_init(|| peer);
         let asked = || PeerCertificate::new(peer.clone(), server_name.cloned(), verified.clone());
         if let Some(verdict) = trust.ask_verifier(asked) {
-            let judging = Judging::new(Arc::downgrade(self), verdict);
+            let connection: Weak<ConnectionInstance> = Arc::downgrade(owner);
+            let judging = Judging::new(connection, verdict);
             if !self.lock().on_judging(&judging) {
                 return NativeError::ABORTED.status();
             }
             judging.poll();
-            return PENDING;
+            return NativeError::PENDING;
         }
         match verified {
-            Ok(()) => SUCCESS,
+            Ok(()) => 0,
             refused => {
-                self.on_judged(refused);
-                PENDING
+                owner.on_judged(refused);
+                NativeError::PENDING
             }
         }
     }
@@ -338,98 +471,9 @@ impl ConnectionInner {
         wakeups.wake();
         tracing::trace!(parent: self.span(), ?id, ?change, "datagram");
     }
-
-    /// Sets which stream goes first, on the worker.
-    fn set_scheduling(&self, scheduling: StreamScheduling) {
-        let scheme = scheduling.native();
-        // SAFETY: the handle is open, and `scheme` is what this parameter holds; on the worker the call runs in place.
-        let status = unsafe {
-            call!(SetParam(
-                self.handle().raw(),
-                sys::QUIC_PARAM_CONN_STREAM_SCHEDULING_SCHEME,
-                size_of_val(&scheme) as u32,
-                (&raw const scheme).cast()
-            ))
-        };
-        if let Err(error) = NativeError::check(status) {
-            tracing::warn!(parent: self.span(), %error, "the scheduling of streams stays as it was");
-        }
-    }
-
-    /// The peer's reason phrase, asked for on the worker.
-    fn close_reason(&self) -> Arc<str> {
-        // RFC 9000 bounds a reason by what fits into one packet.
-        let mut phrase = [0u8; 2048];
-        let mut length = phrase.len() as u32;
-        // SAFETY: the handle is open, and `phrase` has `length` bytes.
-        let status = unsafe {
-            call!(GetParam(
-                self.handle().raw(),
-                sys::QUIC_PARAM_CONN_CLOSE_REASON_PHRASE,
-                &mut length,
-                phrase.as_mut_ptr().cast()
-            ))
-        };
-        let written = if NativeError::check(status).is_ok() { length as usize } else { 0 };
-        let text = phrase[..written].split(|byte| *byte == 0).next().unwrap_or_default();
-        String::from_utf8_lossy(text).into()
-    }
 }
 
-pub(super) const SUCCESS: sys::QUIC_STATUS = 0;
-
-/// QUIC_STATUS_PENDING: the answer comes with `ConnectionCertificateValidationComplete`.
-const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
-
-/// The callback of every connection.
-///
-/// # Safety
-///
-/// For MsQuic to call: `context` is the connection's `ConnectionInner`, kept alive by the reference MsQuic was lent.
-pub(super) unsafe extern "C" fn connection_callback(
-    _handle: sys::HQUIC,
-    context: *mut c_void,
-    event: *mut sys::QUIC_CONNECTION_EVENT,
-) -> sys::QUIC_STATUS {
-    let context = context.cast::<ConnectionInner>().cast_const();
-    // SAFETY: the event is valid during the callback, and ours to write to.
-    let event = unsafe { &mut *event };
-    let kind = event.Type;
-    // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE; this borrows it without taking it.
-    let inner = std::mem::ManuallyDrop::new(unsafe { Arc::from_raw(context) });
-    let turn = Turn::begin(&inner);
-    let handled = contain("a connection's event", || {
-        // SAFETY: the event is one of this connection's, on its worker.
-        unsafe { inner.callback_handler_impl(event) }
-    });
-    let last = kind == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE;
-    let status = handled.unwrap_or_else(|| {
-        const INTERNAL_ERROR: u64 = 0x1;
-        if !last {
-            contain("a connection's failure", || inner.close(INTERNAL_ERROR));
-        }
-        // A verifier that panicked has not verified. For every other event MsQuic ignores a failure, except that it
-        // closes a stream that was not taken, and one that was taken must not be closed twice.
-        let verifying = kind == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED;
-        Some(if verifying { NativeError::INTERNAL_ERROR.status() } else { SUCCESS })
-    });
-    let rest = turn.rest(&inner);
-    turn.end(rest);
-    if last {
-        inner.local_tasks.close();
-        let inner = std::mem::ManuallyDrop::into_inner(inner);
-        contain("a connection's close", || {
-            // If nobody else is left, the handle closes here: in its own SHUTDOWN_COMPLETE that neither waits nor queues.
-            if let Some(mut inner) = Arc::into_inner(inner)
-                && let Some(handle) = inner.handle.take()
-            {
-                // SAFETY: the last reference is gone, so nothing uses the handle.
-                unsafe { handle.close() };
-            }
-        });
-    }
-    status.unwrap_or(SUCCESS)
-}
+const SUCCESS: Next = Next::Return(0);
 
 /// # Safety
 ///

@@ -2,7 +2,7 @@
 //!
 //! The handler of PEER_CERTIFICATE_RECEIVED makes a [`Judging`], polls it once, and answers MsQuic that it will know later.
 //! The `Judging` is its future's waker; a wake has it polled again on the background thread, never in place, because a
-//! waker may be called under a foreign lock. The first answer is told to the connection ([`ConnectionInner::on_judged`]).
+//! waker may be called under a foreign lock. The first answer is told to the connection ([`Judged::on_judged`]).
 //!
 //! The connection keeps its `Judging` until it ends, and then cancels it, so the future does not outlive the connection even
 //! where its waker does. The `Judging` keeps the connection only weakly: a verifier that never answers keeps no handle.
@@ -20,14 +20,19 @@ use std::{
 use sendstream_core::foreign::contain;
 
 use crate::{
-    driver::connection::owner::ConnectionInner,
     native::background,
     types::tls::{CertificateRefusal, Verdict},
 };
 
+/// A connection whose peer is judged.
+pub(crate) trait Judged: Send + Sync + 'static {
+    /// Whether the peer is believed, once and for all.
+    fn on_judged(&self, answer: Result<(), CertificateRefusal>);
+}
+
 /// One verdict that is waited for.
 pub(crate) struct Judging {
-    connection: Weak<ConnectionInner>,
+    connection: Weak<dyn Judged>,
     progress: Mutex<Progress>,
 }
 
@@ -45,7 +50,7 @@ enum Progress {
 
 impl Judging {
     /// A verdict on the peer of `connection`, not polled yet.
-    pub(crate) fn new(connection: Weak<ConnectionInner>, verdict: Verdict) -> Arc<Self> {
+    pub(crate) fn new(connection: Weak<dyn Judged>, verdict: Verdict) -> Arc<Self> {
         Arc::new(Self { connection, progress: Mutex::new(Progress::Waiting(verdict)) })
     }
 
@@ -158,9 +163,16 @@ mod tests {
 
     const HANG: Duration = Duration::from_secs(60);
 
+    /// A connection that is gone.
+    struct Nobody;
+
+    impl Judged for Nobody {
+        fn on_judged(&self, _answer: Result<(), CertificateRefusal>) {}
+    }
+
     /// A judging of no connection.
     fn judging(verdict: Verdict) -> Arc<Judging> {
-        Judging::new(Weak::new(), verdict)
+        Judging::new(Weak::<Nobody>::new(), verdict)
     }
 
     fn is_over(judging: &Judging) -> bool {

@@ -1,46 +1,36 @@
-//! [`ConnectionInner`]: the owner of a connection's handle, and every call of MsQuic's connection API. What MsQuic says is in
-//! `events`.
+//! [`ConnectionInstance`]: the owner of one MsQuic connection handle. Its life and its callback are here; other files of this
+//! folder have the calls of one concern each.
 
 use std::{
-    ffi::{CStr, c_void},
+    ffi::c_void,
     net::SocketAddr,
     ptr,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
+        Arc, Weak,
+        atomic::{AtomicUsize, Ordering, fence},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use sendstream_core::{
-    foreign::contain,
-    wait::{Lock, LockGuard},
-};
+use sendstream_core::foreign::contain;
 use sendstream_sys as sys;
-use tracing::{Span, field};
 
 use crate::{
     driver::{
+        callback::{self, Next, Receiver},
         connection::{
-            datagram::Datagrams,
-            events::{SUCCESS, connection_callback},
-            path::RebindError,
+            events::ConnectionInner,
+            judge::Judged,
+            shared::ConnectionInnerShared,
             state::{ConnectionInnerExclusive, Ending},
-            tickets::Resuming,
         },
-        stream::{
-            copies::{Copies, CopyPlace},
-            events::Surroundings,
-            owner::StreamInstance,
-        },
-        turn::LocalTasks,
-        wakes::Wake as _,
+        stream::{copies::CopyPlace, events::Surroundings, owner::StreamInstance},
+        wakes::{Blame, Wake as _},
     },
     native::{
-        address::{Address, activate_path, address_parameter},
-        api::{self, call},
-        background::{self, Timer},
-        configuration::Configuration,
+        address::address_parameter,
+        api::call,
+        background,
         handle::Handle,
         key_log::KeyLog,
         live::LiveGuard,
@@ -48,110 +38,33 @@ use crate::{
         secrets::TlsSecrets,
     },
     types::{
-        config::{StreamScheduling, TransportConfig},
         error::{ConnectionError, NativeError},
         stats::ConnectionStats,
-        tls::{CertificateRefusal, ClientAuth, PeerIdentity, Trust},
+        tls::CertificateRefusal,
     },
 };
 
-/// What MsQuic, the user and the streams share of one connection; the owner of its handle.
+/// One connection, shared by MsQuic, the user and the streams.
 ///
-/// MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, each stream one for as long as somebody holds it, which is
-/// at least until its own handle is closed, and the user one through `ConnectionInstance`. The handle is closed when the last
-/// goes.
+/// MsQuic holds a reference from the start until SHUTDOWN_COMPLETE. Each stream holds one for as long as somebody holds the
+/// stream, which is at least until the stream's handle is closed. The user holds some. The last reference closes the handle.
+///
+/// Two counts say what the references alone do not. A *user* is a `Connection` value, or a stream that may still deliver
+/// something: when the last user goes, the connection closes with code 0. An *acceptor* is a `Connection` value: when the last
+/// acceptor goes, nobody can accept the peer's streams, so they are refused.
 #[derive(Debug)]
-pub(crate) struct ConnectionInner {
-    /// `None` only while it is being closed.
-    pub(super) handle: Option<OpenHandle>,
-    exclusive: Lock<ConnectionInnerExclusive>,
-    /// Whether `exclusive` has a cause, for those who ask often. Written by: whatever ends the connection.
-    over: AtomicBool,
-    /// What the peer showed. Written by: PEER_CERTIFICATE_RECEIVED, before it is judged.
-    pub(super) peer: OnceLock<PeerIdentity>,
-    datagrams: Lock<Datagrams>,
-    pub(super) local_tasks: LocalTasks,
-    /// Short pieces that were copied and not read.
-    copies: Copies,
-    /// The connection in logs. Written by: `name_client`, `name_server`, before MsQuic can send an event.
-    span: OnceLock<Span>,
-    /// Where the TLS secrets go, if anywhere.
-    pub(super) key_log: Option<KeyLog>,
-    /// Whether this side is the server.
+pub(crate) struct ConnectionInstance {
+    inner: ConnectionInner,
+    users: AtomicUsize,
+    acceptors: AtomicUsize,
     is_server: bool,
-    /// Empty until a server's application accepts the connection. Written by: `open`, `configure`.
-    shared: OnceLock<ConnectionInnerShared>,
+    /// `None` only while it is being closed.
+    handle: Option<OpenHandle>,
 }
 
-/// What never changes once the handshake may go on.
+/// A handle with what must live as long as it is open.
 #[derive(Debug)]
-pub(crate) struct ConnectionInnerShared {
-    /// Who is believed; `None` on a server that asks for no certificate.
-    pub(crate) verify: Option<Verify>,
-    /// The stream's in-flight window, where the configuration fixes it.
-    pub(crate) fixed_send_window: Option<u64>,
-    /// Whether MsQuic copies what streams send.
-    pub(crate) send_buffering: bool,
-    /// The code for what is given up by dropping it.
-    pub(crate) drop_error_code: u64,
-    /// How much of the peer's datagrams may wait to be read.
-    pub(crate) datagram_receive_buffer: Option<usize>,
-    /// Which stream goes first.
-    pub(crate) scheduling: StreamScheduling,
-    /// What is done about session tickets.
-    pub(crate) resuming: Resuming,
-    /// What a server accepted it with: kept open, as its registration may be another than the listener's, which must
-    /// not close before the connection.
-    pub(crate) _configuration: Option<Arc<Configuration>>,
-}
-
-impl ConnectionInnerShared {
-    /// What of `transport` is not MsQuic's to know.
-    pub(crate) fn new(verify: Option<Verify>, transport: &TransportConfig) -> Self {
-        Self {
-            verify,
-            fixed_send_window: transport.send_window.map(u64::from),
-            send_buffering: transport.send_buffering,
-            drop_error_code: transport.drop_error_code,
-            datagram_receive_buffer: transport.datagram_receive_buffer,
-            scheduling: transport.stream_scheduling,
-            resuming: Resuming::No,
-            _configuration: None,
-        }
-    }
-}
-
-/// What a server's connection goes by before it is accepted, when MsQuic can only say that it is over.
-static UNCONFIGURED: ConnectionInnerShared = ConnectionInnerShared {
-    verify: None,
-    fixed_send_window: None,
-    send_buffering: false,
-    drop_error_code: 0,
-    datagram_receive_buffer: None,
-    scheduling: StreamScheduling::Fifo,
-    resuming: Resuming::No,
-    _configuration: None,
-};
-
-/// What the peer's certificate is checked against.
-#[derive(Debug)]
-pub(crate) enum Verify {
-    /// By a client: under which name.
-    Server { trust: Trust, server_name: String },
-    /// By a server: who has none is refused if one is required.
-    Client { trust: Trust, required: bool },
-}
-
-impl Verify {
-    /// What a server does with its clients' certificates.
-    pub(crate) fn clients(auth: &ClientAuth) -> Option<Self> {
-        let required = matches!(auth, ClientAuth::Required(_));
-        auth.trust().map(|trust| Self::Client { trust: trust.clone(), required })
-    }
-}
-
-#[derive(Debug)]
-pub(super) struct OpenHandle {
+struct OpenHandle {
     handle: Handle,
     /// Counts the handle until it is closed.
     _live: LiveGuard,
@@ -165,7 +78,7 @@ impl OpenHandle {
     /// # Safety
     ///
     /// Nothing uses the handle any more.
-    pub(super) unsafe fn close(self) {
+    unsafe fn close(self) {
         // SAFETY: the only close of this handle, as `self` is consumed. A connection that never started gets its
         // SHUTDOWN_COMPLETE inside the call, when the context is gone, so that goes to a callback that needs none.
         unsafe {
@@ -175,7 +88,9 @@ impl OpenHandle {
     }
 }
 
-impl ConnectionInner {
+impl ConnectionInstance {
+    // ---- Beginning ----------------------------------------------------------------------------------------------
+
     /// `ConnectionOpen` for a client: not started, no event can come.
     pub(crate) fn open(
         registration: sys::HQUIC,
@@ -188,11 +103,11 @@ impl ConnectionInner {
         let status =
             unsafe { call!(ConnectionOpen(registration, Some(connection_callback), ptr::null_mut(), &mut handle)) };
         NativeError::check(status)?;
-        let inner = Self::new(handle, false, Some(shared), key_log, live);
+        let instance = Self::new(handle, false, Some(shared), key_log, live);
         // SAFETY: the handle was opened above. Events begin with the start, before which MsQuic is lent a reference; but for
         // one inside of `show_ticket`, whose caller has one.
-        unsafe { call!(SetContext(handle, Arc::as_ptr(&inner).cast_mut().cast())) };
-        Ok(inner)
+        unsafe { call!(SetContext(handle, Arc::as_ptr(&instance).cast_mut().cast())) };
+        Ok(instance)
     }
 
     /// Takes over a connection that a listener got, inside NEW_CONNECTION.
@@ -201,21 +116,21 @@ impl ConnectionInner {
     ///
     /// `handle` is the connection of a NEW_CONNECTION event, during that event, which must then report success.
     pub(crate) unsafe fn take_over(handle: sys::HQUIC, key_log: Option<KeyLog>, live: LiveGuard) -> Arc<Self> {
-        let inner = Self::new(handle, true, None, key_log, live);
-        inner.lend_reference();
+        let instance = Self::new(handle, true, None, key_log, live);
+        instance.lend_reference();
         // SAFETY: the handle is valid during the event. The reference lent is MsQuic's until SHUTDOWN_COMPLETE.
         unsafe {
             call!(SetCallbackHandler(
                 handle,
                 connection_callback as *mut c_void,
-                Arc::as_ptr(&inner).cast_mut().cast()
+                Arc::as_ptr(&instance).cast_mut().cast()
             ));
         };
         // On the worker, so it runs in place.
-        if let Err(error) = inner.lend_secrets() {
+        if let Err(error) = instance.lend_secrets() {
             tracing::warn!(%error, "a connection's keys will not be logged");
         }
-        inner
+        instance
     }
 
     fn new(
@@ -227,33 +142,43 @@ impl ConnectionInner {
     ) -> Arc<Self> {
         let secrets = key_log.is_some().then(TlsSecrets::new);
         Arc::new(Self {
-            handle: Some(OpenHandle { handle: Handle::new(handle), _live: live, secrets }),
             // MsQuic works on a server's connection before it shows it, on a client's from the start.
-            exclusive: Lock::new(ConnectionInnerExclusive::new(is_server)),
-            over: AtomicBool::new(false),
-            peer: OnceLock::new(),
-            datagrams: Lock::default(),
-            local_tasks: LocalTasks::default(),
-            copies: Copies::default(),
-            span: OnceLock::new(),
-            key_log,
+            inner: ConnectionInner::new(is_server, shared, key_log),
+            users: AtomicUsize::new(0),
+            acceptors: AtomicUsize::new(0),
             is_server,
-            shared: shared.map_or_else(OnceLock::new, OnceLock::from),
+            handle: Some(OpenHandle { handle: Handle::new(handle), _live: live, secrets }),
         })
     }
 
+    /// Gives MsQuic the reference that SHUTDOWN_COMPLETE brings back.
+    pub(super) fn lend_reference(self: &Arc<Self>) {
+        let _ = Arc::into_raw(self.clone());
+    }
+
+    /// # Safety
+    ///
+    /// The reference was lent, and MsQuic will not bring it back.
+    pub(super) unsafe fn take_reference_back(self: &Arc<Self>) {
+        // SAFETY: one reference was leaked by `lend_reference`, as the caller promises; `self` is another.
+        unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
+    }
+
+    // ---- Questions ----------------------------------------------------------------------------------------------
+
     /// The connection's handle, open for as long as `self` lives.
     pub(crate) fn handle(&self) -> Handle {
-        self.handle.as_ref().expect("the handle is taken by `close` only, which consumes the last reference").handle
+        self.handle.as_ref().expect("the handle is taken by the last reference only").handle
     }
 
-    pub(super) fn shared(&self) -> &ConnectionInnerShared {
-        self.shared.get().unwrap_or(&UNCONFIGURED)
+    /// What receives its events: the state, and the questions to it.
+    pub(crate) fn inner(&self) -> &ConnectionInner {
+        &self.inner
     }
 
-    /// What is done about session tickets.
-    pub(crate) fn resuming(&self) -> &Resuming {
-        &self.shared().resuming
+    /// Whether this side is the server.
+    pub(crate) fn is_server(&self) -> bool {
+        self.is_server
     }
 
     /// Asks for a parameter, which blocks but on the worker.
@@ -262,156 +187,59 @@ impl ConnectionInner {
         unsafe { parameter::get(self.handle().raw()) }
     }
 
-    /// The connection in logs.
-    pub(crate) fn span(&self) -> &Span {
-        self.span.get_or_init(Span::none)
+    /// An address parameter, asked for on the worker or where it may block.
+    pub(super) fn address(&self, parameter: u32) -> Option<SocketAddr> {
+        // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in place.
+        unsafe { address_parameter(self.handle().raw(), parameter) }
     }
 
-    /// Begins the span of a client's connection. It outlives the call that makes it, so it is a root.
-    pub(crate) fn name_client(&self, remote: SocketAddr, server_name: &str) {
-        let local = field::Empty;
-        let span = tracing::info_span!(parent: None, "connection", role = "client", %remote, local, server_name);
-        tracing::debug!(parent: &span, "connecting");
-        let _ = self.span.set(span);
+    /// Where MsQuic writes the TLS secrets, if it is to.
+    pub(super) fn secrets(&self) -> Option<&TlsSecrets> {
+        self.handle.as_ref()?.secrets.as_ref()
     }
 
-    /// Begins the span of a server's connection, a root as a client's.
-    pub(crate) fn name_server(&self, remote: SocketAddr, local: Option<SocketAddr>, server_name: &str) {
-        let local = local.map(field::display);
-        let span = tracing::info_span!(parent: None, "connection", role = "server", %remote, local, server_name);
-        tracing::debug!(parent: &span, "a client wants a connection");
-        let _ = self.span.set(span);
+    // ---- Users and acceptors ------------------------------------------------------------------------------------
+
+    /// Counts one more user: by somebody who is one, or before the first.
+    pub(crate) fn enter_user(&self) {
+        self.users.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Locks the state.
-    pub(crate) fn lock(&self) -> LockGuard<'_, ConnectionInnerExclusive> {
-        self.exclusive.lock()
-    }
-
-    /// Locks the datagrams' state. Never together with the other.
-    pub(crate) fn datagrams(&self) -> LockGuard<'_, Datagrams> {
-        self.datagrams.lock()
-    }
-
-    /// The tasks that run on the connection's worker.
-    pub(crate) fn local_tasks(&self) -> &LocalTasks {
-        &self.local_tasks
-    }
-
-    /// What ended the connection, if anything has.
-    pub(crate) fn cause(&self) -> Option<ConnectionError> {
-        self.lock().cause()
-    }
-
-    /// Whether something has ended the connection. Just then it may be known to [`Self::cause`] only.
-    pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
-    }
-
-    /// What the peer showed, which counts once the handshake is done.
-    pub(crate) fn peer_identity(&self) -> Option<PeerIdentity> {
-        self.peer.get().cloned()
-    }
-
-    /// The in-flight window of a stream, where the configuration fixes it.
-    pub(crate) fn fixed_send_window(&self) -> Option<u64> {
-        self.shared().fixed_send_window
-    }
-
-    /// Whether MsQuic copies what streams send, so that SEND_COMPLETE is no acknowledgement.
-    pub(crate) fn send_buffering(&self) -> bool {
-        self.shared().send_buffering
-    }
-
-    /// The code for what is given up by dropping it.
-    pub(crate) fn drop_error_code(&self) -> u64 {
-        self.shared().drop_error_code
-    }
-
-    /// `ConnectionStart`. It sets parameters, which blocks unless MsQuic [takes them in place](api::Abilities) and no session
-    /// ticket came before: otherwise it is for the background thread.
-    pub(crate) fn start(
-        self: &Arc<Self>,
-        configuration: sys::HQUIC,
-        local: Option<&Address>,
-        remote: &Address,
-        server_name: &CStr,
-    ) {
-        if !self.lock().may_start() {
-            return;
+    /// Counts one user less. The last one closes the connection.
+    pub(crate) fn leave_user(&self) {
+        if self.users.fetch_sub(1, Ordering::Release) == 1 {
+            fence(Ordering::Acquire);
+            contain("a waker", || self.finish_ending(ConnectionInnerExclusive::abandon));
+            self.inner.datagrams().abandon();
         }
-        self.lend_reference();
-        let handle = self.handle().raw();
-        let started = self.lend_secrets().and_then(|()| {
-            if matches!(self.resuming(), Resuming::No) && api::abilities().gives_up_tls {
-                let yes = 1_u8;
-                let parameter = sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE;
-                // SAFETY: the handle is open; the parameter is one byte, which the call copies.
-                NativeError::check(unsafe { call!(SetParam(handle, parameter, 1, ptr::from_ref(&yes).cast())) })?;
-            }
-            let local = local.map(|local| (sys::QUIC_PARAM_CONN_LOCAL_ADDRESS, local));
-            for (parameter, address) in local.into_iter().chain([(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS, remote)]) {
-                // SAFETY: the handle is open; the address outlives the call, which copies it.
-                let status =
-                    unsafe { call!(SetParam(handle, parameter, Address::SIZE as u32, address.as_ptr().cast())) };
-                NativeError::check(status)?;
-            }
-            let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
-            // SAFETY: the handles are open; the name outlives the call, which copies it. The family does not count where a
-            // remote address is set.
-            let status = unsafe {
-                call!(ConnectionStart(handle, configuration, unspecified, server_name.as_ptr(), remote.port()))
-            };
-            NativeError::check(status)
-        });
-        match started {
-            Ok(()) => {
-                let closed = self.lock().on_start_accepted();
-                if let Some(code) = closed {
-                    self.shut_down(code);
-                }
-            }
-            Err(status) => {
-                // SAFETY: lent above; a connection that neither started nor was shut down has no event to give it back.
-                unsafe { self.take_reference_back() };
-                const INTERNAL_ERROR: u64 = 0x1;
-                let cause = ConnectionError::from_transport(INTERNAL_ERROR, status);
-                self.finish_ending(|state| state.on_closed(cause));
+    }
+
+    /// Counts one more acceptor.
+    pub(super) fn enter_acceptor(&self) {
+        self.acceptors.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Counts one acceptor less. With the last one the peer's streams that wait are refused, and so are those that come. The
+    /// connection may go on for a while, for this side's own streams. A stream that nobody will read would make the peer wait
+    /// for ever, and two sides that both do so would wait for each other.
+    pub(super) fn leave_acceptor(&self) {
+        if self.acceptors.fetch_sub(1, Ordering::AcqRel) == 1 {
+            let unaccepted = self.inner.lock().stop_accepting();
+            for stream in unaccepted {
+                stream.refuse();
             }
         }
     }
 
-    /// Gives MsQuic the place for the TLS secrets, if there is one. It blocks as the start does, and must come before it.
-    fn lend_secrets(&self) -> Result<(), NativeError> {
-        let Some(secrets) = self.secrets() else { return Ok(()) };
-        let length = size_of::<sys::QUIC_TLS_SECRETS>() as u32;
-        // SAFETY: the handle is open, and the place has `length` bytes, which stay until the handle is closed.
-        let status = unsafe {
-            call!(SetParam(
-                self.handle().raw(),
-                sys::QUIC_PARAM_CONN_TLS_SECRETS,
-                length,
-                secrets.as_ptr().cast_const().cast()
-            ))
-        };
-        NativeError::check(status)
-    }
+    // ---- Ending -------------------------------------------------------------------------------------------------
 
-    /// Accepts a server's connection, once: `ConnectionSetConfiguration`, which only queues. The handshake goes on.
-    pub(crate) fn configure(
-        &self,
-        shared: ConnectionInnerShared,
-        configuration: &Configuration,
-    ) -> Result<(), NativeError> {
-        // Before MsQuic goes on, as its events look at it.
-        let _ = self.shared.set(shared);
-        // SAFETY: both handles are open; MsQuic takes a reference of its own to the configuration.
-        let status = unsafe { call!(ConnectionSetConfiguration(self.handle().raw(), configuration.handle())) };
-        NativeError::check(status)
+    /// Records that this side closes the connection with `code`, and does so.
+    pub(crate) fn close(&self, code: u64) {
+        self.finish_ending(|state| state.close(code));
     }
 
     /// The handshake has taken too long, unless it is done or the connection over.
-    pub(crate) fn time_out(&self) {
+    pub(super) fn time_out(&self) {
         let mut tell = false;
         self.finish_ending(|state| {
             let (live, ending) = state.on_handshake_timeout();
@@ -423,103 +251,30 @@ impl ConnectionInner {
         }
     }
 
-    /// [`Self::time_out`] at `deadline`, unless the result is dropped before.
-    pub(crate) fn time_out_at(self: &Arc<Self>, deadline: Instant) -> Timer {
-        let connection = Arc::downgrade(self);
-        background::at(deadline, move || {
-            if let Some(connection) = connection.upgrade() {
-                connection.time_out();
-            }
-        })
-    }
-
     /// `ConnectionShutdown` with `code`, which is only queued and cannot fail. The cause is recorded by the caller.
-    pub(crate) fn shut_down(&self, code: u64) {
+    pub(super) fn shut_down(&self, code: u64) {
         let flags = sys::QUIC_CONNECTION_SHUTDOWN_FLAGS_QUIC_CONNECTION_SHUTDOWN_FLAG_NONE;
         // SAFETY: the handle is open, because `self` is alive.
         unsafe { call!(ConnectionShutdown(self.handle().raw(), flags, code)) };
     }
 
-    /// Records that this side closes the connection with `code`, and does so.
-    pub(crate) fn close(&self, code: u64) {
-        self.finish_ending(|state| state.close(code));
-    }
-
-    /// Nobody holds the connection any more.
-    pub(crate) fn abandon(&self) {
-        contain("a waker", || self.finish_ending(ConnectionInnerExclusive::abandon));
-        self.datagrams().abandon();
-    }
-
-    /// Nobody can accept a stream of the peer's any more: refuses those that wait, and from now on those that come.
-    pub(crate) fn stop_accepting(&self) {
-        let unaccepted = self.lock().stop_accepting();
-        for stream in unaccepted {
-            stream.refuse();
-        }
-    }
-
-    /// Tells `stream`, which could not start, what ended the connection: now, or as soon as that is known.
-    pub(crate) fn tell_when_lost(&self, stream: &Arc<StreamInstance>) {
-        let cause = self.lock().tell_when_lost(Arc::downgrade(stream));
-        if let Some(cause) = cause {
-            stream.connection_lost(cause).wake();
-        }
-    }
-
-    /// Moves a client's connection to the address `local` (`QUIC_PARAM_CONN_ACTIVATE_PATH`), and gives the one that it got.
-    /// It blocks: for the background thread, on which one move comes after the other.
-    pub(crate) fn rebind(&self, local: SocketAddr) -> Result<SocketAddr, RebindError> {
-        if self.is_server {
-            return Err(RebindError::NotTheClient);
-        }
-        let (current, cause) = {
-            let state = self.lock();
-            ((state.path().local(), state.path().remote()), state.cause())
-        };
-        let (None, (Some(current), Some(remote))) = (&cause, current) else {
-            return Err(cause.map_or(RebindError::TooEarly, RebindError::ConnectionLost));
-        };
-        if local.is_ipv4() != remote.is_ipv4() {
-            return Err(RebindError::FamilyMismatch { local, remote });
-        }
-        // MsQuic takes a path for new that it is told to activate.
-        if local == current {
-            return Ok(current);
-        }
-        // SAFETY: the handle is a connection's and open, because `self` is alive.
-        unsafe { activate_path(self.handle().raw(), local, remote) }.map_err(|error| match self.cause() {
-            Some(cause) => RebindError::ConnectionLost(cause),
-            None => RebindError::from_native(error, local),
-        })?;
-        let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS).unwrap_or(local);
-        let wakeups = self.lock().path_mut().on_changed(Some(local), None);
-        wakeups.wake();
-        Ok(local)
-    }
-
-    /// Tells MsQuic whether the peer is believed, which PEER_CERTIFICATE_RECEIVED left open
-    /// (`ConnectionCertificateValidationComplete`, which only queues). A refusal is the connection's end, recorded before
-    /// MsQuic has its own word for it.
-    pub(crate) fn on_judged(&self, answer: Result<(), CertificateRefusal>) {
-        let (believed, alert) = match &answer {
-            Ok(()) => (true, 0),
-            Err(refusal) => (false, refusal.alert()),
-        };
-        if let Err(refusal) = answer {
-            tracing::info!(parent: self.span(), %refusal, "the peer's certificate is refused");
-            self.end_with(ConnectionError::CertificateRefused(refusal));
-        }
-        // SAFETY: the handle is open, because `self` is alive. MsQuic ignores an answer that it no longer waits for.
+    /// The peer's reason phrase, asked for on the worker.
+    pub(super) fn close_reason(&self) -> Arc<str> {
+        // RFC 9000 bounds a reason by what fits into one packet.
+        let mut phrase = [0u8; 2048];
+        let mut length = phrase.len() as u32;
+        // SAFETY: the handle is open, and `phrase` has `length` bytes.
         let status = unsafe {
-            call!(ConnectionCertificateValidationComplete(self.handle().raw(), believed.into(), alert.into()))
+            call!(GetParam(
+                self.handle().raw(),
+                sys::QUIC_PARAM_CONN_CLOSE_REASON_PHRASE,
+                &mut length,
+                phrase.as_mut_ptr().cast()
+            ))
         };
-        if let Err(status) = NativeError::check(status) {
-            // Out of memory, for which MsQuic would wait and wait. A shutdown needs none.
-            const INTERNAL_ERROR: u64 = 0x1;
-            self.end_with(ConnectionError::from_transport(INTERNAL_ERROR, status));
-            self.shut_down(INTERNAL_ERROR);
-        }
+        let written = if NativeError::check(status).is_ok() { length as usize } else { 0 };
+        let text = phrase[..written].split(|byte| *byte == 0).next().unwrap_or_default();
+        String::from_utf8_lossy(text).into()
     }
 
     /// Records `cause` where a waker's panic must not keep MsQuic from being told.
@@ -527,22 +282,11 @@ impl ConnectionInner {
         contain("a connection's end", || self.finish_ending(|state| state.on_closed(cause)));
     }
 
-    /// Where MsQuic writes the TLS secrets, if it is to.
-    pub(super) fn secrets(&self) -> Option<&TlsSecrets> {
-        self.handle.as_ref()?.secrets.as_ref()
-    }
-
-    /// An address parameter, asked for on the worker or where it may block.
-    pub(super) fn address(&self, parameter: u32) -> Option<SocketAddr> {
-        // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in place.
-        unsafe { address_parameter(self.handle().raw(), parameter) }
-    }
-
     /// A transition that may end the connection, and what that leaves to do outside of the lock. Waking comes last: a waker
     /// that panics must keep nothing from being done.
     pub(super) fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
         let (Ending { shut_down, mut wakeups, unstarted, judging, unaccepted }, cause, first) = {
-            let mut state = self.lock();
+            let mut state = self.inner.lock();
             let first = state.cause().is_none();
             (transition(&mut state), state.cause(), first)
         };
@@ -553,37 +297,55 @@ impl ConnectionInner {
             judging.cancel();
         }
         if let Some(cause) = &cause {
-            self.over.store(true, Ordering::Release);
-            let datagrams = self.datagrams().on_closed(cause);
-            wakeups.append(datagrams);
-            for stream in unstarted.iter().filter_map(std::sync::Weak::upgrade) {
+            wakeups.append(self.inner.on_ended(cause));
+            for stream in unstarted.iter().filter_map(Weak::upgrade) {
                 wakeups.append(stream.connection_lost(cause.clone()));
             }
             if first {
-                tracing::debug!(parent: self.span(), %cause, "closed");
+                tracing::debug!(parent: self.inner.span(), %cause, "closed");
             }
         }
         wakeups.wake();
         drop(unaccepted);
     }
 
-    /// Gives MsQuic the reference that SHUTDOWN_COMPLETE brings back.
-    fn lend_reference(self: &Arc<Self>) {
-        let _ = Arc::into_raw(self.clone());
-    }
-
-    /// # Safety
-    ///
-    /// The reference was lent, and MsQuic will not bring it back.
-    unsafe fn take_reference_back(self: &Arc<Self>) {
-        // SAFETY: one reference was leaked by `lend_reference`, as the caller promises; `self` is another.
-        unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
+    /// Tells `stream`, which could not start, what ended the connection: now, or as soon as that is known.
+    pub(crate) fn tell_when_lost(&self, stream: &Arc<StreamInstance>) {
+        let cause = self.inner.lock().tell_when_lost(Arc::downgrade(stream));
+        if let Some(cause) = cause {
+            stream.connection_lost(cause).wake();
+        }
     }
 }
 
-impl Surroundings for ConnectionInner {
+impl Judged for ConnectionInstance {
+    /// Tells MsQuic whether the peer is believed, which PEER_CERTIFICATE_RECEIVED left open
+    /// (`ConnectionCertificateValidationComplete`, which only queues). A refusal is the connection's end, recorded before
+    /// MsQuic has its own word for it.
+    fn on_judged(&self, answer: Result<(), CertificateRefusal>) {
+        let (believed, alert) = match &answer {
+            Ok(()) => (true, 0),
+            Err(refusal) => (false, refusal.alert()),
+        };
+        if let Err(refusal) = answer {
+            tracing::info!(parent: self.inner.span(), %refusal, "the peer's certificate is refused");
+            self.end_with(ConnectionError::CertificateRefused(refusal));
+        }
+        // SAFETY: the handle is open, because `self` is alive. MsQuic ignores an answer that it no longer waits for.
+        let status = unsafe {
+            call!(ConnectionCertificateValidationComplete(self.handle().raw(), believed.into(), alert.into()))
+        };
+        if let Err(status) = NativeError::check(status) {
+            // Out of memory, for which MsQuic would wait and wait. A shutdown needs none.
+            self.end_with(ConnectionError::from_transport(INTERNAL_ERROR, status));
+            self.shut_down(INTERNAL_ERROR);
+        }
+    }
+}
+
+impl Surroundings for ConnectionInstance {
     fn cause(&self) -> Option<ConnectionError> {
-        Self::cause(self)
+        self.inner.cause()
     }
 
     fn min_rtt(&self) -> Option<Duration> {
@@ -592,11 +354,11 @@ impl Surroundings for ConnectionInner {
     }
 
     fn copy_place(&self) -> Option<CopyPlace> {
-        self.copies.place()
+        self.inner.copy_place()
     }
 }
 
-impl Drop for ConnectionInner {
+impl Drop for ConnectionInstance {
     fn drop(&mut self) {
         if let Some(handle) = self.handle.take() {
             // SAFETY: the last reference is gone, so nothing uses the handle.
@@ -605,11 +367,72 @@ impl Drop for ConnectionInner {
     }
 }
 
+impl Receiver for ConnectionInstance {
+    type Event = sys::QUIC_CONNECTION_EVENT;
+    type Connection = Self;
+
+    fn connection(self: &Arc<Self>) -> Option<&Arc<Self>> {
+        Some(self)
+    }
+
+    unsafe fn receive(self: &Arc<Self>, event: &mut sys::QUIC_CONNECTION_EVENT) -> Next {
+        // SAFETY: as the caller promises; every event of a connection comes on its worker.
+        unsafe { self.inner.callback_handler_impl(event, self) }
+    }
+
+    fn after_panic(self: &Arc<Self>, event: &sys::QUIC_CONNECTION_EVENT) -> Next {
+        if event.Type == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE {
+            return Next::Release;
+        }
+        contain("a connection's failure", || self.close(INTERNAL_ERROR));
+        // A verifier that panicked has not verified. For every other event MsQuic ignores a failure, except that it
+        // closes a stream that was not taken, and one that was taken must not be closed twice.
+        let verifying = event.Type == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED;
+        Next::Return(if verifying { NativeError::INTERNAL_ERROR.status() } else { 0 })
+    }
+
+    fn blame(self: &Arc<Self>) -> Blame {
+        Blame::Connection
+    }
+
+    fn shut_down_at_once(self: Arc<Self>) {
+        self.close(INTERNAL_ERROR);
+    }
+
+    fn release(self: Arc<Self>) {
+        self.inner.local_tasks().close();
+        // If nobody else is left, the handle closes here: in its own SHUTDOWN_COMPLETE that neither waits nor queues.
+        if let Some(mut instance) = Arc::into_inner(self)
+            && let Some(handle) = instance.handle.take()
+        {
+            // SAFETY: the last reference is gone, so nothing uses the handle.
+            unsafe { handle.close() };
+        }
+    }
+}
+
+/// The callback of every connection.
+///
+/// # Safety
+///
+/// For MsQuic to call: `context` is the connection's `ConnectionInstance`, kept alive by the reference that MsQuic was lent.
+unsafe extern "C" fn connection_callback(
+    _handle: sys::HQUIC,
+    context: *mut c_void,
+    event: *mut sys::QUIC_CONNECTION_EVENT,
+) -> sys::QUIC_STATUS {
+    // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, which is the last event.
+    unsafe { callback::deliver::<ConnectionInstance>(context, event) }
+}
+
 /// The callback of a connection that is being closed and has nobody left to tell.
 unsafe extern "C" fn ignoring_callback(
     _handle: sys::HQUIC,
     _context: *mut c_void,
     _event: *mut sys::QUIC_CONNECTION_EVENT,
 ) -> sys::QUIC_STATUS {
-    SUCCESS
+    0
 }
+
+/// INTERNAL_ERROR of RFC 9000 §20.1: this side cannot go on.
+pub(crate) const INTERNAL_ERROR: u64 = 0x1;

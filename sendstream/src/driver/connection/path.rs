@@ -8,7 +8,7 @@ use std::{
 use sendstream_core::wait::{KeyedWait, WaiterKey, Waiters, Wakeups};
 
 use crate::{
-    driver::connection::owner::ConnectionInner,
+    driver::connection::events::ConnectionInner,
     types::error::{ConnectionError, NativeError},
 };
 

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use sendstream_core::wait::{KeyedWait, WaiterKey};
 
 use crate::{
-    driver::{connection::owner::ConnectionInner, stream::owner::StreamInstance},
+    driver::{connection::events::ConnectionInner, stream::owner::StreamInstance},
     types::error::ConnectionError,
 };
 
@@ -58,5 +58,35 @@ impl KeyedWait for Accept<'_> {
 
     fn forget(&self, key: WaiterKey) -> Option<Waker> {
         self.inner.lock().forget_accept(self.bidirectional, key)
+    }
+}
+
+/// The wait for a ticket to be in the cache.
+pub(crate) struct TicketKept<'a>(pub(crate) &'a ConnectionInner);
+
+impl KeyedWait for TicketKept<'_> {
+    type Output = Result<(), ConnectionError>;
+
+    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.lock().poll_ticket_kept(key, cx)
+    }
+
+    fn forget(&self, key: WaiterKey) -> Option<Waker> {
+        self.0.lock().forget_ticket(key)
+    }
+}
+
+/// The wait for the end of the handshake.
+pub(crate) struct Handshake<'a>(pub(crate) &'a ConnectionInner);
+
+impl KeyedWait for Handshake<'_> {
+    type Output = Result<(), ConnectionError>;
+
+    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.lock().poll_handshake(key, cx)
+    }
+
+    fn forget(&self, key: WaiterKey) -> Option<Waker> {
+        self.0.lock().forget_handshake(key)
     }
 }

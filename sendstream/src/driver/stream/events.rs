@@ -16,6 +16,7 @@ use tracing::{Span, field};
 
 use crate::{
     driver::{
+        callback::Next,
         stream::{
             buffer::{Buffer, Lent},
             copies::CopyPlace,
@@ -70,21 +71,9 @@ pub(crate) trait Surroundings {
     fn copy_place(&self) -> Option<CopyPlace>;
 }
 
-/// What an event asks of whoever holds the handle, once the handler has returned.
-#[derive(Debug, PartialEq, Eq)]
-#[must_use]
-pub(crate) enum Next {
-    /// Return this status to MsQuic.
-    Return(sys::QUIC_STATUS),
-    /// The start failed: shut the stream down at once, so that SHUTDOWN_COMPLETE surely comes.
-    ShutDown,
-    /// That was the last event: let go of the reference that MsQuic held.
-    Release,
-}
-
 const SUCCESS: Next = Next::Return(0);
-/// "The data is taken; `StreamReceiveComplete` will say when it is done with": -2, see `msquic_posix.h`.
-const PENDING: Next = Next::Return((-2i32).cast_unsigned());
+/// The data is taken; `StreamReceiveComplete` will say when it is done with.
+const PENDING: Next = Next::Return(NativeError::PENDING);
 
 impl StreamInner {
     /// A stream in `exclusive`'s state; `id` is known at birth for a stream of the peer's.

@@ -5,7 +5,7 @@ use std::{
     ffi::c_void,
     ptr,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering},
     },
 };
@@ -16,17 +16,18 @@ use tracing::Span;
 
 use crate::{
     driver::{
-        connection::{instance::ConnectionInstance, owner::ConnectionInner},
+        callback::{self, Next, Receiver},
+        connection::owner::ConnectionInstance,
         stream::{
-            events::{Next, StreamInner},
+            closing::{IMMEDIATELY, close_unstarted},
+            events::StreamInner,
             handle::StreamHandle,
             recv_state::StreamRecv,
             state::{Refusal, StreamInnerExclusive, StreamState},
         },
-        turn::Turn,
-        wakes::{self, Blame},
+        wakes::{Blame, Blamed},
     },
-    native::{api::call, background, handle::Handle, parameter},
+    native::{api::call, background, parameter},
     types::error::{ConnectionError, NativeError},
 };
 
@@ -56,13 +57,13 @@ pub(crate) struct StreamInstance {
     keeps_handle: AtomicBool,
     /// Its numbers when its handle was closed. Written by SHUTDOWN_COMPLETE.
     final_stats: OnceLock<sys::QUIC_STREAM_STATISTICS>,
-    /// Keeps the connection up until the stream is over, so that finished data is still delivered after the last
-    /// `Connection` value was dropped. Empty for a stream of the peer's that nobody accepted, and after
-    /// SHUTDOWN_COMPLETE.
-    connection: Mutex<Option<Arc<ConnectionInstance>>>,
+    /// Whether the stream is a user of its connection, and so keeps it up: finished data is still delivered after the last
+    /// `Connection` value was dropped. A stream of the peer's that nobody accepted is none, nor is a stream that is over.
+    /// Written by: birth, `accepted_by`, `let_connection_go`.
+    uses_connection: AtomicBool,
     /// Keeps the connection's handle open for as long as anybody holds the stream, and so until the stream's is closed. Declared
     /// last: dropped last.
-    pub(super) connection_inner: Arc<ConnectionInner>,
+    pub(super) connection: Arc<ConnectionInstance>,
 }
 
 impl StreamInstance {
@@ -72,7 +73,7 @@ impl StreamInstance {
         bidirectional: bool,
         early: bool,
     ) -> Result<Arc<Self>, NativeError> {
-        let connection_inner = connection.inner();
+        let shared = connection.inner().shared();
         let flags = if bidirectional {
             sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_NONE
         } else {
@@ -82,21 +83,16 @@ impl StreamInstance {
         // SAFETY: the connection's handle is open for as long as its inner part lives, and `handle` is a place for one
         // pointer. The context is set below, before anything can cause an event.
         let status = unsafe {
-            call!(StreamOpen(
-                connection_inner.handle().raw(),
-                flags,
-                Some(stream_callback),
-                ptr::null_mut(),
-                &mut handle
-            ))
+            call!(StreamOpen(connection.handle().raw(), flags, Some(stream_callback), ptr::null_mut(), &mut handle))
         };
         NativeError::check(status)?;
         let recv = if bidirectional { StreamRecv::open() } else { StreamRecv::absent() };
-        let mut state = StreamInnerExclusive::local(recv, connection_inner.fixed_send_window());
-        state.set_buffered(connection_inner.send_buffering());
+        let mut state = StreamInnerExclusive::local(recv, shared.fixed_send_window);
+        state.set_buffered(shared.send_buffering);
+        connection.enter_user();
         let instance = Arc::new(Self {
             handle: StreamHandle::new(handle),
-            inner: StreamInner::new(state, None, span(connection_inner, bidirectional, "this side", None)),
+            inner: StreamInner::new(state, None, span(connection, bidirectional, "this side", None)),
             bidirectional,
             sends: true,
             halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
@@ -105,8 +101,8 @@ impl StreamInstance {
             priority: AtomicU16::new(DEFAULT_PRIORITY),
             keeps_handle: AtomicBool::new(false),
             final_stats: OnceLock::new(),
-            connection: Mutex::new(Some(connection.clone())),
-            connection_inner: connection_inner.clone(),
+            uses_connection: AtomicBool::new(true),
+            connection: connection.clone(),
         });
         // SAFETY: the handle was opened above. The context stays valid while events can come: from the start on MsQuic
         // holds a reference of its own (`lend_reference`), and before it no event comes.
@@ -118,20 +114,21 @@ impl StreamInstance {
     ///
     /// # Safety
     ///
-    /// `handle` is the stream of a PEER_STREAM_STARTED event of `connection_inner`'s connection, during that event.
+    /// `handle` is the stream of a PEER_STREAM_STARTED event of `connection`, during that event.
     pub(crate) unsafe fn take_over(
-        connection_inner: &Arc<ConnectionInner>,
+        connection: &Arc<ConnectionInstance>,
         handle: sys::HQUIC,
         bidirectional: bool,
         early: bool,
     ) -> Arc<Self> {
-        let mut state = StreamInnerExclusive::remote(bidirectional, connection_inner.fixed_send_window());
-        state.set_buffered(connection_inner.send_buffering());
+        let shared = connection.inner().shared();
+        let mut state = StreamInnerExclusive::remote(bidirectional, shared.fixed_send_window);
+        state.set_buffered(shared.send_buffering);
         // SAFETY: as the caller promises; on the connection's worker a parameter call runs in place.
         let id = unsafe { stream_id(handle) };
         let instance = Arc::new(Self {
             handle: StreamHandle::new(handle),
-            inner: StreamInner::new(state, id, span(connection_inner, bidirectional, "the peer", id)),
+            inner: StreamInner::new(state, id, span(connection, bidirectional, "the peer", id)),
             bidirectional,
             sends: bidirectional,
             halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
@@ -140,8 +137,8 @@ impl StreamInstance {
             priority: AtomicU16::new(DEFAULT_PRIORITY),
             keeps_handle: AtomicBool::new(false),
             final_stats: OnceLock::new(),
-            connection: Mutex::default(),
-            connection_inner: connection_inner.clone(),
+            uses_connection: AtomicBool::new(false),
+            connection: connection.clone(),
         });
         let context = Arc::into_raw(instance.clone());
         // SAFETY: the handle is valid during the event. The reference in `context` is MsQuic's until SHUTDOWN_COMPLETE.
@@ -160,10 +157,11 @@ impl StreamInstance {
         self.keeps_handle.store(true, Ordering::Relaxed);
     }
 
-    /// Ties a stream of the peer's to the connection whose user accepted it.
-    pub(crate) fn accepted_by(&self, connection: &Arc<ConnectionInstance>) {
-        *self.connection_hold() = Some(connection.clone());
-        // SHUTDOWN_COMPLETE takes what is there when it comes, and may have come before.
+    /// Makes a stream of the peer's a user of its connection, by a user who accepted it.
+    pub(crate) fn accepted(&self) {
+        self.connection.enter_user();
+        self.uses_connection.store(true, Ordering::Release);
+        // SHUTDOWN_COMPLETE lets the connection go, and may have come before.
         if self.inner.lock().state() == StreamState::ShutdownComplete {
             self.let_connection_go();
         }
@@ -175,15 +173,11 @@ impl StreamInstance {
         self.stop_dropped();
     }
 
-    fn connection_hold(&self) -> MutexGuard<'_, Option<Arc<ConnectionInstance>>> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// The stream is over, so it needs the connection no longer.
     fn let_connection_go(&self) {
-        let connection = self.connection_hold().take();
-        // The last one closes the connection, which is not done under the lock.
-        drop(connection);
+        if self.uses_connection.swap(false, Ordering::AcqRel) {
+            self.connection.leave_user();
+        }
     }
 
     /// Counts a half that is being dropped. Whether it is the last, which then sees what was done with the other: so this comes
@@ -208,7 +202,7 @@ impl StreamInstance {
     /// Where warnings about the stream go: to its connection's span where streams have none.
     pub(super) fn span(&self) -> &Span {
         let span = self.inner.span();
-        if span.is_disabled() { self.connection_inner.span() } else { span }
+        if span.is_disabled() { self.connection.inner().span() } else { span }
     }
 
     /// A number for logs that names this stream among all that somebody holds, also before it has an id.
@@ -227,7 +221,7 @@ impl StreamInstance {
 
     /// The code for whatever is given up by dropping it.
     pub(super) fn drop_error_code(&self) -> u64 {
-        self.connection_inner.drop_error_code()
+        self.connection.inner().shared().drop_error_code
     }
 
     /// The state, for questions that only look.
@@ -241,7 +235,7 @@ impl StreamInstance {
     pub(crate) fn ask_connection(self: &Arc<Self>) {
         let ask = self.inner.lock().must_ask_connection();
         if ask {
-            self.connection_inner.tell_when_lost(self);
+            self.connection.tell_when_lost(self);
         }
     }
 
@@ -253,7 +247,7 @@ impl StreamInstance {
     pub(super) fn after_refusal(self: &Arc<Self>, refusal: Refusal) {
         match refusal {
             Refusal::AwaitEvent => {}
-            Refusal::AskConnection => self.connection_inner.tell_when_lost(self),
+            Refusal::AskConnection => self.connection.tell_when_lost(self),
             Refusal::ResetNative => {
                 let live = self.inner.lock().is_live();
                 if live {
@@ -272,23 +266,13 @@ impl StreamInstance {
         let status = unsafe { call!(StreamShutdown(handle.raw(), flags, code)) };
         if let Err(error) = NativeError::check(status) {
             tracing::error!(parent: self.span(), %error, "a stream could not be shut down: closing its connection");
-            self.connection_inner.close(code);
+            self.connection.close(code);
         }
     }
 
     /// Ends both halves now, whatever they were doing: SHUTDOWN_COMPLETE follows at once.
     fn shut_down_immediately(&self) {
         self.shut_down(IMMEDIATELY, self.drop_error_code());
-    }
-
-    /// Foreign code panicked where the stream called it.
-    pub(crate) fn fail(self: Arc<Self>) {
-        // Not here: it may bring SHUTDOWN_COMPLETE inside the call, and with it the end of an instance that the callbacks around
-        // this one have not done with.
-        let instance = self.clone();
-        background::run(move || instance.shut_down_immediately());
-        let lost = self.connection_inner.cause();
-        self.inner.apply(|state| state.on_lost(lost));
     }
 
     /// Closes the handle in SHUTDOWN_COMPLETE, unless something that was lent is out, or may still be read.
@@ -324,7 +308,9 @@ impl Drop for StreamInstance {
         let state = self.inner.state();
         match state {
             StreamState::Open | StreamState::Refused => {
-                close_unstarted(self.handle.unstarted(), self.connection_inner.clone());
+                let (stream, connection) = (self.handle.unstarted(), self.connection.clone());
+                // SAFETY: it is this instance's to close, and never started.
+                let _ = unsafe { close_unstarted(stream, connection) };
             }
             // MsQuic's own reference is gone, so SHUTDOWN_COMPLETE was delivered.
             StreamState::Starting | StreamState::Blocked | StreamState::Started | StreamState::ShutdownComplete => {
@@ -349,10 +335,57 @@ pub(crate) fn check_code(code: u64) -> Result<(), CodeOutOfRange> {
 /// `QUIC_STREAM_PRIORITY_DEFAULT`: half-way between the lowest and the highest.
 const DEFAULT_PRIORITY: u16 = 0x7fff;
 
-/// Both halves at once, which gives even a stream that never started its SHUTDOWN_COMPLETE.
-pub(crate) const IMMEDIATELY: sys::QUIC_STREAM_SHUTDOWN_FLAGS =
-    sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT
-        | sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_IMMEDIATE;
+impl Blamed for StreamInstance {
+    fn fail(self: Arc<Self>) {
+        // Not here: it may bring SHUTDOWN_COMPLETE inside the call, and with it the end of an instance that the callbacks around
+        // this one have not done with.
+        let instance = self.clone();
+        background::run(move || instance.shut_down_immediately());
+        let lost = self.connection.inner().cause();
+        self.inner.apply(|state| state.on_lost(lost));
+    }
+}
+
+impl Receiver for StreamInstance {
+    type Event = sys::QUIC_STREAM_EVENT;
+    type Connection = ConnectionInstance;
+
+    fn connection(self: &Arc<Self>) -> Option<&Arc<ConnectionInstance>> {
+        Some(&self.connection)
+    }
+
+    unsafe fn receive(self: &Arc<Self>, event: &mut sys::QUIC_STREAM_EVENT) -> Next {
+        // SAFETY: as the caller promises.
+        unsafe { self.inner.callback_handler_impl(event, &*self.connection) }
+    }
+
+    fn after_panic(self: &Arc<Self>, event: &sys::QUIC_STREAM_EVENT) -> Next {
+        if event.Type == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
+            return Next::Release;
+        }
+        contain("a stream's failure", || self.clone().fail());
+        // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
+        let lends = event.Type == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE;
+        Next::Return(if lends { NativeError::PENDING } else { 0 })
+    }
+
+    fn blame(self: &Arc<Self>) -> Blame {
+        Blame::Part(self.clone())
+    }
+
+    /// It wakes only where it has to close the connection.
+    fn shut_down_at_once(self: Arc<Self>) {
+        self.shut_down_immediately();
+    }
+
+    fn release(self: Arc<Self>) {
+        // SAFETY: this is SHUTDOWN_COMPLETE, and nobody closes the handle before `close_handle` below.
+        unsafe { self.handle.silence() };
+        contain("a stream's end", || self.close_handle());
+        contain("a stream's end", || self.let_connection_go());
+        contain("a stream's close", || drop(self));
+    }
+}
 
 /// The callback of every stream whose instance lives.
 ///
@@ -364,114 +397,14 @@ unsafe extern "C" fn stream_callback(
     context: *mut c_void,
     event: *mut sys::QUIC_STREAM_EVENT,
 ) -> sys::QUIC_STATUS {
-    let context = context.cast::<StreamInstance>().cast_const();
-    // SAFETY: the event is valid during the callback.
-    let event = unsafe { &*event };
     // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, and sends events in between only.
-    let instance = unsafe { &*context };
-    let turn = Turn::begin(&instance.connection_inner);
-    let kept = wakes::kept();
-    let handled = contain("a stream's event", || {
-        // SAFETY: the event is one of this stream's.
-        unsafe { instance.inner.callback_handler_impl(event, &*instance.connection_inner) }
-    });
-    let another_reference = || {
-        // SAFETY: the context is the instance of an `Arc`, of which MsQuic's reference is still there.
-        unsafe {
-            Arc::increment_strong_count(context);
-            Arc::from_raw(context)
-        }
-    };
-    let next = handled.unwrap_or_else(|| after_panic(another_reference(), event.Type));
-    if wakes::kept() > kept {
-        let over = next == Next::Release;
-        wakes::blame(kept, if over { Blame::Nothing } else { Blame::Stream(another_reference()) });
-    }
-    if let Next::Return(status) = next {
-        let rest = turn.rest(&instance.connection_inner);
-        turn.end(rest);
-        return status;
-    }
-    // The instance may go now, and its connection is asked for what is left of the turn, if anything can be.
-    let connection = turn.attends().then(|| instance.connection_inner.clone());
-    if next == Next::ShutDown {
-        // It wakes only where it has to close the connection.
-        contain("a stream's shutdown", || instance.shut_down_immediately());
-    } else {
-        // SAFETY: this is the reference that MsQuic was lent, and SHUTDOWN_COMPLETE is its last event.
-        let instance = unsafe { Arc::from_raw(context) };
-        // SAFETY: this is SHUTDOWN_COMPLETE, and nobody closes the handle before `close_handle` below.
-        unsafe { instance.handle.silence() };
-        contain("a stream's end", || instance.close_handle());
-        contain("a stream's end", || instance.let_connection_go());
-        contain("a stream's close", || drop(instance));
-    }
-    let rest = connection.as_ref().and_then(|connection| turn.rest(connection));
-    turn.end(rest);
-    contain("a connection's close", || drop(connection));
-    0
-}
-
-/// Foreign code (a waker, a buffer's owner) panicked inside an event: the stream fails, the process lives on.
-fn after_panic(instance: Arc<StreamInstance>, event: sys::QUIC_STREAM_EVENT_TYPE) -> Next {
-    if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
-        return Next::Release;
-    }
-    contain("a stream's failure", || instance.fail());
-    // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
-    const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
-    Next::Return(if event == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE { PENDING } else { 0 })
+    unsafe { callback::deliver::<StreamInstance>(context, event) }
 }
 
 /// A stream in logs, within its connection.
-fn span(connection: &ConnectionInner, bidirectional: bool, opened_by: &str, id: Option<u64>) -> Span {
+fn span(connection: &ConnectionInstance, bidirectional: bool, opened_by: &str, id: Option<u64>) -> Span {
     let kind = if bidirectional { "bidirectional" } else { "unidirectional" };
-    tracing::debug_span!(parent: connection.span(), "stream", id, kind, opened_by)
-}
-
-/// Closes a stream that never started, without waiting.
-///
-/// `StreamClose` would wait for the worker. An immediate shutdown instead is only queued, and gives even such a stream
-/// its SHUTDOWN_COMPLETE, inside which closing runs in place.
-fn close_unstarted(handle: Handle, connection: Arc<ConnectionInner>) {
-    let context = Arc::into_raw(connection);
-    // SAFETY: the stream never started, so no event can come between these calls with the old context. The new context
-    // is a reference of its own, and the handle is open until the callback closes it.
-    let status = unsafe {
-        call!(SetCallbackHandler(handle.raw(), unstarted_callback as *mut c_void, context.cast_mut().cast()));
-        call!(StreamShutdown(handle.raw(), IMMEDIATELY, 0))
-    };
-    if NativeError::check(status).is_err() {
-        // SAFETY: nothing was queued, so no event will take this reference.
-        let connection = unsafe { Arc::from_raw(context) };
-        background::run(move || {
-            // SAFETY: the only close of this handle; the connection's handle is open while `connection` lives.
-            unsafe { call!(StreamClose(handle.raw())) };
-            drop(connection);
-        });
-    }
-}
-
-/// The callback of a stream that is only to be closed.
-///
-/// # Safety
-///
-/// For MsQuic to call: `context` is a reference to the stream's `ConnectionInner`, taken by SHUTDOWN_COMPLETE.
-unsafe extern "C" fn unstarted_callback(
-    handle: sys::HQUIC,
-    context: *mut c_void,
-    event: *mut sys::QUIC_STREAM_EVENT,
-) -> sys::QUIC_STATUS {
-    // SAFETY: the event is valid during the callback.
-    if unsafe { (*event).Type } == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE {
-        // SAFETY: the last event of a handle that only this callback knows.
-        unsafe { call!(StreamClose(handle)) };
-        // SAFETY: the reference that `close_unstarted` leaked, taken once: SHUTDOWN_COMPLETE comes once.
-        let connection = unsafe { Arc::from_raw(context.cast::<ConnectionInner>().cast_const()) };
-        // With the last reference goes what the application gave the connection, such as a verifier.
-        contain("a connection's close", || drop(connection));
-    }
-    0
+    tracing::debug_span!(parent: connection.inner().span(), "stream", id, kind, opened_by)
 }
 
 /// `QUIC_PARAM_STREAM_ID`.

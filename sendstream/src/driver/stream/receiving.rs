@@ -37,7 +37,7 @@ impl StreamInstance {
             (taken, ask)
         };
         if ask {
-            self.connection_inner.tell_when_lost(self);
+            self.connection.tell_when_lost(self);
         }
         taken.map_ok(|taken| taken.map(|taken| self.loan(taken)))
     }

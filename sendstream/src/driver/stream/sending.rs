@@ -60,7 +60,7 @@ impl StreamInstance {
     /// Refuses to start a stream of a connection that is known to have ended, as MsQuic would: it has nothing to say
     /// about such a stream, and its Debug build asserts that it is not asked on a worker.
     fn check_connection(&self) -> Result<(), NativeError> {
-        if self.connection_inner.is_over() { Err(NativeError::ABORTED) } else { Ok(()) }
+        if self.connection.inner().is_over() { Err(NativeError::ABORTED) } else { Ok(()) }
     }
 
     /// A receive half that was stopped before the stream started has not been able to say so.

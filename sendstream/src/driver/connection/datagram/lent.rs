@@ -10,7 +10,7 @@ use crate::{
     driver::{
         connection::{
             datagram::{DatagramId, SendChange},
-            owner::ConnectionInner,
+            owner::ConnectionInstance,
         },
         stream::buffer::{Buffer, Payload},
     },
@@ -74,17 +74,17 @@ impl SendChange {
     }
 }
 
-impl ConnectionInner {
+impl ConnectionInstance {
     /// Submits `payload`, now. What is refused is dropped.
     pub(crate) fn send_datagram(&self, payload: Payload) -> Result<DatagramId, SendDatagramError> {
         let size = payload.len();
-        let id = self.datagrams().begin_send(size)?;
+        let id = self.inner().datagrams().begin_send(size)?;
         self.native_send_datagram(id, payload).map_err(|status| {
-            let waker = self.datagrams().forget(id);
+            let waker = self.inner().datagrams().forget(id);
             drop(waker);
             self.why_refused(size, status)
         })?;
-        tracing::trace!(parent: self.span(), ?id, bytes = size, "datagram submitted");
+        tracing::trace!(parent: self.inner().span(), ?id, bytes = size, "datagram submitted");
         Ok(id)
     }
 
@@ -108,10 +108,10 @@ impl ConnectionInner {
 
     /// What stands behind a refusal by MsQuic: something changed since `begin_send` looked.
     fn why_refused(&self, size: u64, status: NativeError) -> SendDatagramError {
-        if let Some(cause) = self.cause() {
+        if let Some(cause) = self.inner().cause() {
             return SendDatagramError::ConnectionLost(cause);
         }
-        match self.datagrams().max_size() {
+        match self.inner().datagrams().max_size() {
             None => SendDatagramError::UnsupportedByPeer,
             Some(max) if size > max as u64 => SendDatagramError::TooLarge { max },
             Some(_) => SendDatagramError::Native(status),

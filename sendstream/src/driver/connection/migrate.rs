@@ -1,0 +1,46 @@
+//! A client's move to another local address (RFC 9000 §9).
+
+use std::net::SocketAddr;
+
+use sendstream_sys as sys;
+
+use crate::{
+    driver::{
+        connection::{owner::ConnectionInstance, path::RebindError},
+        wakes::Wake as _,
+    },
+    native::address::activate_path,
+};
+
+impl ConnectionInstance {
+    /// Moves a client's connection to the address `local` (`QUIC_PARAM_CONN_ACTIVATE_PATH`), and gives the one that it got.
+    /// It blocks: for the background thread, on which one move comes after the other.
+    pub(crate) fn rebind(&self, local: SocketAddr) -> Result<SocketAddr, RebindError> {
+        if self.is_server() {
+            return Err(RebindError::NotTheClient);
+        }
+        let (current, cause) = {
+            let state = self.inner().lock();
+            ((state.path().local(), state.path().remote()), state.cause())
+        };
+        let (None, (Some(current), Some(remote))) = (&cause, current) else {
+            return Err(cause.map_or(RebindError::TooEarly, RebindError::ConnectionLost));
+        };
+        if local.is_ipv4() != remote.is_ipv4() {
+            return Err(RebindError::FamilyMismatch { local, remote });
+        }
+        // MsQuic takes a path for new that it is told to activate.
+        if local == current {
+            return Ok(current);
+        }
+        // SAFETY: the handle is a connection's and open, because `self` is alive.
+        unsafe { activate_path(self.handle().raw(), local, remote) }.map_err(|error| match self.inner().cause() {
+            Some(cause) => RebindError::ConnectionLost(cause),
+            None => RebindError::from_native(error, local),
+        })?;
+        let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS).unwrap_or(local);
+        let wakeups = self.inner().lock().path_mut().on_changed(Some(local), None);
+        wakeups.wake();
+        Ok(local)
+    }
+}

@@ -1,0 +1,127 @@
+//! The handshake's calls: a client's start, a server's acceptance, and the settings that CONNECTED brings.
+
+use std::{ffi::CStr, ptr, sync::Arc};
+
+use sendstream_sys as sys;
+
+use crate::{
+    driver::connection::{
+        owner::{ConnectionInstance, INTERNAL_ERROR},
+        shared::{ConnectionInnerShared, Resuming},
+    },
+    native::{
+        address::Address,
+        api::{self, call},
+        configuration::Configuration,
+    },
+    types::{
+        config::StreamScheduling,
+        error::{ConnectionError, NativeError},
+    },
+};
+
+impl ConnectionInstance {
+    /// `ConnectionStart`. It sets parameters, which blocks unless MsQuic [takes them in place](api::Abilities) and no session
+    /// ticket came before: otherwise it is for the background thread.
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        configuration: sys::HQUIC,
+        local: Option<&Address>,
+        remote: &Address,
+        server_name: &CStr,
+    ) {
+        if !self.inner().lock().may_start() {
+            return;
+        }
+        self.lend_reference();
+        match self.native_start(configuration, local, remote, server_name) {
+            Ok(()) => {
+                let closed = self.inner().lock().on_start_accepted();
+                if let Some(code) = closed {
+                    self.shut_down(code);
+                }
+            }
+            Err(status) => {
+                // SAFETY: lent above; a connection that neither started nor was shut down has no event to give it back.
+                unsafe { self.take_reference_back() };
+                let cause = ConnectionError::from_transport(INTERNAL_ERROR, status);
+                self.finish_ending(|state| state.on_closed(cause));
+            }
+        }
+    }
+
+    fn native_start(
+        &self,
+        configuration: sys::HQUIC,
+        local: Option<&Address>,
+        remote: &Address,
+        server_name: &CStr,
+    ) -> Result<(), NativeError> {
+        let handle = self.handle().raw();
+        self.lend_secrets()?;
+        if matches!(self.inner().shared().resuming, Resuming::No) && api::abilities().gives_up_tls {
+            let yes = 1_u8;
+            let parameter = sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE;
+            // SAFETY: the handle is open; the parameter is one byte, which the call copies.
+            NativeError::check(unsafe { call!(SetParam(handle, parameter, 1, ptr::from_ref(&yes).cast())) })?;
+        }
+        let local = local.map(|local| (sys::QUIC_PARAM_CONN_LOCAL_ADDRESS, local));
+        for (parameter, address) in local.into_iter().chain([(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS, remote)]) {
+            // SAFETY: the handle is open; the address outlives the call, which copies it.
+            let status = unsafe { call!(SetParam(handle, parameter, Address::SIZE as u32, address.as_ptr().cast())) };
+            NativeError::check(status)?;
+        }
+        let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
+        // SAFETY: the handles are open; the name outlives the call, which copies it. The family does not count where a
+        // remote address is set.
+        let status =
+            unsafe { call!(ConnectionStart(handle, configuration, unspecified, server_name.as_ptr(), remote.port())) };
+        NativeError::check(status)
+    }
+
+    /// Gives MsQuic the place for the TLS secrets, if there is one. It blocks as the start does, and must come before it.
+    pub(super) fn lend_secrets(&self) -> Result<(), NativeError> {
+        let Some(secrets) = self.secrets() else { return Ok(()) };
+        let length = size_of::<sys::QUIC_TLS_SECRETS>() as u32;
+        // SAFETY: the handle is open, and the place has `length` bytes, which stay until the handle is closed.
+        let status = unsafe {
+            call!(SetParam(
+                self.handle().raw(),
+                sys::QUIC_PARAM_CONN_TLS_SECRETS,
+                length,
+                secrets.as_ptr().cast_const().cast()
+            ))
+        };
+        NativeError::check(status)
+    }
+
+    /// Accepts a server's connection, once: `ConnectionSetConfiguration`, which only queues. The handshake goes on.
+    pub(crate) fn configure(
+        &self,
+        shared: ConnectionInnerShared,
+        configuration: &Configuration,
+    ) -> Result<(), NativeError> {
+        // Before MsQuic goes on, as its events look at it.
+        self.inner().set_shared(shared);
+        // SAFETY: both handles are open; MsQuic takes a reference of its own to the configuration.
+        let status = unsafe { call!(ConnectionSetConfiguration(self.handle().raw(), configuration.handle())) };
+        NativeError::check(status)
+    }
+
+    /// Sets which stream goes first, on the worker.
+    pub(super) fn set_scheduling(&self, scheduling: StreamScheduling) {
+        let scheme = scheduling.native();
+        // SAFETY: the handle is open, and `scheme` is what this parameter holds; on the worker the call runs in place.
+        let status = unsafe {
+            call!(SetParam(
+                self.handle().raw(),
+                sys::QUIC_PARAM_CONN_STREAM_SCHEDULING_SCHEME,
+                size_of_val(&scheme) as u32,
+                (&raw const scheme).cast()
+            ))
+        };
+        if let Err(error) = NativeError::check(status) {
+            tracing::warn!(parent: self.inner().span(), %error, "the scheduling of streams stays as it was");
+        }
+    }
+}

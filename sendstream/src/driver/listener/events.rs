@@ -1,0 +1,122 @@
+//! [`ListenerInner`]: what MsQuic's events do to a listener.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
+
+use sendstream_core::foreign::contain;
+use sendstream_sys as sys;
+use tracing::field;
+
+use crate::{
+    driver::{
+        callback::Next,
+        connection::{deadline::Deadline, events::bytes, hold::User, owner::ConnectionInstance},
+    },
+    native::{address::Address, live::LiveHandles},
+    server::incoming::{IncomingQueue, NewConnection, parse_alpn},
+    types::error::NativeError,
+};
+
+/// What MsQuic and the server share of one listener, beside its handle.
+#[derive(Debug)]
+pub(crate) struct ListenerInner {
+    /// Where its connections wait, with those of the server's other listeners.
+    queue: Arc<IncomingQueue>,
+    /// With the port that the system chose. Written by: the start.
+    local_address: OnceLock<SocketAddr>,
+    live: LiveHandles,
+}
+
+impl ListenerInner {
+    /// A listener that was not started.
+    pub(super) fn new(queue: Arc<IncomingQueue>, live: LiveHandles) -> Self {
+        Self { queue, local_address: OnceLock::new(), live }
+    }
+
+    /// Says where it listens, once it does.
+    pub(super) fn set_local_address(&self, address: SocketAddr) {
+        let _ = self.local_address.set(address);
+    }
+
+    /// The address that it was bound to.
+    pub(super) fn local_address(&self) -> Option<SocketAddr> {
+        self.local_address.get().copied()
+    }
+
+    /// Logs `what` has become of it. A subscriber that panics must keep nobody from stopping it later.
+    pub(super) fn log(&self, what: &'static str) {
+        contain("the log", || tracing::debug!(local = self.local_address().map(field::display), "{what}"));
+    }
+
+    /// Warns of the first connection that was refused, and then each time that their number has doubled: whoever floods the
+    /// server must not flood its log.
+    fn log_refusal(&self, refused: u64) {
+        let local = self.local_address().map(field::display);
+        if refused.is_power_of_two() {
+            tracing::warn!(local, refused, "connections are refused: nobody accepts those that wait");
+        }
+    }
+
+    /// Dispatches one event to its handler.
+    ///
+    /// # Safety
+    ///
+    /// `event` is valid as MsQuic passes it to the callback of the listener that this is the inner part of.
+    pub(super) unsafe fn callback_handler_impl(&self, event: &sys::QUIC_LISTENER_EVENT) -> Next {
+        match event.Type {
+            sys::QUIC_LISTENER_EVENT_TYPE_QUIC_LISTENER_EVENT_NEW_CONNECTION => {
+                // SAFETY: the type says that this member of the union is set.
+                let data = unsafe { &event.__bindgen_anon_1.NEW_CONNECTION };
+                // SAFETY: these are the event's, during the event.
+                Next::Return(unsafe { self.handle_event_new_connection(&*data.Info, data.Connection) })
+            }
+            sys::QUIC_LISTENER_EVENT_TYPE_QUIC_LISTENER_EVENT_STOP_COMPLETE => Next::Release,
+            // Whatever a later MsQuic adds.
+            _ => Next::Return(0),
+        }
+    }
+
+    /// QUIC_LISTENER_EVENT_NEW_CONNECTION: a client's first packet. Taken if the backlog has room, else refused.
+    ///
+    /// # Safety
+    ///
+    /// The arguments are those of the event, during the event.
+    unsafe fn handle_event_new_connection(
+        &self,
+        info: &sys::QUIC_NEW_CONNECTION_INFO,
+        connection: sys::HQUIC,
+    ) -> sys::QUIC_STATUS {
+        // SAFETY: the event's addresses are valid during the event.
+        let addresses = unsafe { (Address::read(info.RemoteAddress), Address::read(info.LocalAddress)) };
+        // SAFETY: the event says that this many bytes are there, valid during the event.
+        let alpn = unsafe { bytes(info.ClientAlpnList, info.ClientAlpnListLength.into()) };
+        // The client's own words, so they may be anything.
+        let ((Some(remote_address), Some(local_address)), Some(alpn)) = (addresses, parse_alpn(alpn)) else {
+            return NativeError::CONNECTION_REFUSED.status();
+        };
+        if let Err(refused) = self.queue.check_room() {
+            self.log_refusal(refused);
+            return NativeError::CONNECTION_REFUSED.status();
+        }
+        // SAFETY: the event says that this many bytes are there, valid during the event.
+        let server_name = unsafe { bytes(info.ServerName.cast(), info.ServerNameLength.into()) };
+        let server_name = String::from_utf8_lossy(server_name).into_owned();
+        // SAFETY: the connection is the event's, and success is what this function returns from here on.
+        let instance =
+            unsafe { ConnectionInstance::take_over(connection, self.queue.key_log.clone(), self.live.enter()) };
+        instance.inner().name_server(remote_address, Some(local_address), &server_name);
+        let arrived = Instant::now();
+        let queue = Arc::downgrade(&self.queue);
+        let deadline = Deadline::set_and_then(&instance, arrived + self.queue.timeout, move || {
+            if let Some(queue) = queue.upgrade() {
+                queue.sweep();
+            }
+        });
+        let user = User::new(instance);
+        self.queue.push(NewConnection { user, remote_address, local_address, server_name, alpn, arrived, deadline });
+        0
+    }
+}
