@@ -10,9 +10,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use quinn::crypto::rustls::QuicServerConfig;
 use sendstream::{BindError, CertificateHash, Client, ClientBuilder, ConfigError, Identity, Server, Trust};
-use support::{Endpoints, run};
+use support::{
+    Endpoints,
+    foreign::{self, on_tokio},
+    run,
+};
 
 const LABELS: [&str; 4] = [
     "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
@@ -34,37 +37,20 @@ impl rustls::KeyLog for Lines {
 
 /// Connects to a quinn server with the client that `build` describes, and returns what the server knows.
 fn connect_to_quinn(build: impl FnOnce(ClientBuilder) -> ClientBuilder + Send + 'static) -> BTreeSet<String> {
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    run(async move {
-        let known = tokio.block_on(async {
-            let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-            let certificate = key.cert.der().clone();
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-                .with_protocol_versions(&[&rustls::version::TLS13])
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(
-                    vec![certificate.clone()],
-                    rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into()),
-                )
-                .unwrap();
-            tls.alpn_protocols = vec![b"test".to_vec()];
-            let lines = Arc::new(Lines::default());
-            tls.key_log = lines.clone();
-            let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
-            let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
-            let trust = Trust::pinned([CertificateHash::of(&certificate)]);
-            let client = build(Client::builder().alpn(["test"]).trust(trust)).build().unwrap();
-            let address = endpoint.local_addr().unwrap();
-            let (ours, theirs) =
-                futures::join!(client.connect(address, "localhost"), async { endpoint.accept().await.unwrap().await });
-            drop((ours.unwrap(), theirs.unwrap()));
-            client.wait_idle().await;
-            std::mem::take(&mut *lines.0.lock().unwrap())
-        });
-        tokio.shutdown_background();
-        known
+    on_tokio(async move {
+        let own = foreign::certified();
+        let mut tls = foreign::server_tls(&own);
+        let lines = Arc::new(Lines::default());
+        tls.key_log = lines.clone();
+        let endpoint = foreign::server(tls, |_| ());
+        let trust = Trust::pinned([CertificateHash::of(own.cert.der())]);
+        let client = build(Client::builder().alpn(["test"]).trust(trust)).build().unwrap();
+        let address = endpoint.local_addr().unwrap();
+        let (ours, theirs) =
+            futures::join!(client.connect(address, "localhost"), async { endpoint.accept().await.unwrap().await });
+        drop((ours.unwrap(), theirs.unwrap()));
+        client.wait_idle().await;
+        std::mem::take(&mut *lines.0.lock().unwrap())
     })
 }
 
