@@ -10,7 +10,7 @@ use sendstream::{
     BindError, Client, ClientAuth, ConfigError, ConnectError, Connection, ConnectionError, Identity, Server,
     StartError, TransportConfig, Trust,
 };
-use support::{Endpoints, HANG, run, wait_until};
+use support::{Endpoints, HANG, accept, run, wait_until};
 
 fn any_port() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
@@ -236,8 +236,7 @@ fn a_client_that_gave_up_makes_room_for_another() {
                 break next;
             }
         };
-        let (connected, accepted) =
-            futures::join!(next, async { endpoints.server.accept().await.unwrap().accept().await });
+        let (connected, accepted) = futures::join!(next, accept(&endpoints.server));
         drop((connected.unwrap(), accepted.unwrap()));
         endpoints.end().await;
     });
@@ -251,8 +250,7 @@ fn a_server_that_stops_listening_still_gives_out_who_waits() {
         assert!(poll_immediate(&mut connecting).await.is_none());
         wait_until(|| endpoints.server.stats().waiting == 1);
         endpoints.server.stop_listening();
-        let (connected, accepted) =
-            futures::join!(connecting, async { endpoints.server.accept().await.unwrap().accept().await });
+        let (connected, accepted) = futures::join!(connecting, accept(&endpoints.server));
         assert!(endpoints.server.accept().await.is_none());
         accepted.unwrap().close(3).unwrap();
         let closed = connected.unwrap().closed().await;

@@ -15,7 +15,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 use sendstream::{Client, Identity, Server, Trust};
-use support::{run, skip};
+use support::{accept, run, skip};
 
 /// A running capture of the loopback traffic of one port.
 struct Capture {
@@ -110,9 +110,7 @@ fn either_sides_key_log_lets_tshark_decrypt_a_capture() {
         let address = server.local_addr().unwrap();
         let Some(capture) = Capture::start(address, &path("capture")) else { return };
 
-        let (connected, accepted) = futures::join!(client.connect(address, "localhost"), async {
-            server.accept().await.unwrap().accept().await
-        });
+        let (connected, accepted) = futures::join!(client.connect(address, "localhost"), accept(&server));
         let (connected, accepted) = (connected.unwrap(), accepted.unwrap());
         connected.open_uni().unwrap().finish_with("from the client").await.unwrap();
         accepted.open_uni().unwrap().finish_with("from the server").await.unwrap();

@@ -9,7 +9,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sendstream::{
     BindError, Client, ConfigError, ConnectError, ConnectionError, Identity, Server, TransportConfig, Trust,
 };
-use support::{Endpoints, Pair, TIMEOUT, run};
+use support::{Endpoints, Pair, TIMEOUT, accept, run};
 
 #[test]
 fn both_sides_know_what_was_negotiated() {
@@ -84,9 +84,8 @@ fn a_server_with_another_certificate_is_refused_with_a_tls_alert() {
         let endpoints = Endpoints::new();
         let other = Identity::self_signed(["localhost"]).unwrap().certificate_sha256();
         let client = Client::builder().alpn(["test"]).trust(Trust::pinned([other])).build().unwrap();
-        let (refused, accepted) = futures::join!(client.connect(endpoints.address, "localhost"), async {
-            endpoints.server.accept().await.unwrap().accept().await
-        });
+        let (refused, accepted) =
+            futures::join!(client.connect(endpoints.address, "localhost"), accept(&endpoints.server));
         assert!(
             matches!(refused, Err(ConnectError::Connection(ConnectionError::CertificateRefused(_)))),
             "{refused:?}"

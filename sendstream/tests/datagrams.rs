@@ -10,7 +10,7 @@ use std::sync::{
 use futures::future::{Either, join_all, poll_immediate, select};
 use sendstream::{Bytes, ConnectionError, DatagramFate, SendDatagramError, TransportConfig};
 use support::{
-    Endpoints, Pair, TIMEOUT, pattern,
+    Endpoints, Pair, TIMEOUT, accept, pattern,
     peer::{self, Peer, Role},
     relay::{Faults, Relay},
     run,
@@ -229,7 +229,7 @@ fn a_close_ends_what_is_pending_with_its_cause() {
         // congestion control holds most of the datagrams back.
         let relay = Relay::start(endpoints.address, Faults::none());
         let (connection, server) = futures::join!(endpoints.client.connect(relay.address(), "localhost"), async {
-            endpoints.server.accept().await.unwrap().accept().await.unwrap()
+            accept(&endpoints.server).await.unwrap()
         });
         let connection = connection.unwrap();
         relay.lose_from(0);
@@ -309,7 +309,7 @@ fn a_datagram_whose_packet_is_lost_is_suspected_first_and_never_sent_again() {
         let endpoints = Endpoints::new();
         let relay = Relay::start(endpoints.address, Faults::none());
         let (client, server) = futures::join!(endpoints.client.connect(relay.address(), "localhost"), async {
-            endpoints.server.accept().await.unwrap().accept().await.unwrap()
+            accept(&endpoints.server).await.unwrap()
         });
         let client = client.unwrap();
         relay.lose_from(700);

@@ -10,7 +10,7 @@ use std::{
 
 use futures::FutureExt;
 use sendstream::{Client, Identity, Registration, SendStream, Server, Trust};
-use support::{Endpoints, Pair, run};
+use support::{Endpoints, Pair, accept, run};
 
 /// One of everything, alive: registration handle, endpoints, both ends of a connection, both halves of a busy stream, a
 /// chunk that was read, and a stream that never started.
@@ -25,8 +25,7 @@ async fn everything(registration: &Registration) -> Vec<Box<dyn Any + Send>> {
         .unwrap();
     let client = Client::builder().alpn(["test"]).trust(trust).registration(registration).build().unwrap();
     let address = server.local_addr().unwrap();
-    let (near, far) =
-        futures::join!(client.connect(address, "localhost"), async { server.accept().await.unwrap().accept().await });
+    let (near, far) = futures::join!(client.connect(address, "localhost"), accept(&server));
     let (near, far) = (near.unwrap(), far.unwrap());
     let mut send = near.open_uni().unwrap();
     drop(send.send(vec![1; 100_000]));

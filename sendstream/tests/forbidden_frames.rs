@@ -10,7 +10,7 @@ use std::{fmt::Write as _, net::SocketAddr, path::Path, sync::Mutex};
 
 use sendstream::{Client, ConnectError, Connection, ConnectionError, Server, TransportConfig, Trust};
 use support::{
-    HANG,
+    HANG, accept,
     aioquic::{Certified, Peer, python},
     pattern, run,
 };
@@ -32,10 +32,10 @@ fn a_client_that_says_what_it_may_not_ends_its_own_connection_at_most() {
                     // Refused before the server knows that there is a client.
                     Space::Initial => expected,
                     Space::Handshake => {
-                        let error = target.server.accept().await.unwrap().accept().await.unwrap_err();
+                        let error = accept(&target.server).await.unwrap_err();
                         Answer::of(&error)
                     }
-                    Space::Application => answer(target.server.accept().await.unwrap().accept().await.unwrap()).await,
+                    Space::Application => answer(accept(&target.server).await.unwrap()).await,
                     Space::Ahead => unreachable!("of servers only, and allowed"),
                 };
                 tally.add(kind, expected, seen, &peer.says("closed"));
@@ -165,7 +165,7 @@ impl Target {
         let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let client = Client::builder().alpn(["test"]).trust(trust).transport(transport).build().unwrap();
         let connecting = client.connect(server.local_addr().unwrap(), "localhost");
-        let accepting = async { server.accept().await.unwrap().accept().await };
+        let accepting = accept(&server);
         let (connected, accepted) = futures::join!(connecting, accepting);
         let honest = (connected.unwrap(), accepted.unwrap());
         Self { certified, server, client, honest }

@@ -20,7 +20,7 @@ use sendstream::{
     counters,
 };
 use support::{
-    Endpoints, figure,
+    Endpoints, accept, figure,
     foreign::{self, on_tokio},
     memory::{assert_within, resident},
     pattern,
@@ -218,7 +218,7 @@ fn a_thousand_clients_at_a_backlog_of_ten_are_refused_but_for_ten() {
         let accepting = async {
             let mut accepted = Vec::new();
             for _ in 0..10 {
-                accepted.push(endpoints.server.accept().await.unwrap().accept().await.unwrap());
+                accepted.push(accept(&endpoints.server).await.unwrap());
             }
             accepted
         };
@@ -494,7 +494,7 @@ impl Target {
     }
 
     async fn accept(&self) -> Connection {
-        self.server.accept().await.unwrap().accept().await.unwrap()
+        accept(&self.server).await.unwrap()
     }
 }
 

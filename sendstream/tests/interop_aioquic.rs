@@ -10,7 +10,7 @@ use sendstream::{
     MemorySessionCache, PublicKeyHash, ReadError, Resumption, Server, TicketKey, TransportConfig, Trust, WriteError,
 };
 use support::{
-    HANG,
+    HANG, accept,
     aioquic::{Certified, Peer, python},
     pattern, run,
 };
@@ -114,7 +114,7 @@ fn an_aioquic_client_and_our_server_understand_each_other() {
         let server = server.transport(patient()).bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let port = server.local_addr().unwrap().port().to_string();
         let _peer = Peer::start(&python, SCRIPT, ["client".to_owned(), certified.path("certificate"), port]);
-        let connection = server.accept().await.unwrap().accept().await.unwrap();
+        let connection = accept(&server).await.unwrap();
         conversation(&connection).await;
         // From another port, with the same connection id, as behind a NAT that has forgotten.
         assert_eq!(ask(&connection, "move", b"from elsewhere").await, b"from elsewhere");
@@ -198,7 +198,7 @@ fn an_aioquic_client_resumes_with_us_until_the_ticket_key_is_gone() {
         let arguments = ["client".to_owned(), certified.path("certificate")];
         let mut peer = Peer::start(&python, SCRIPT, arguments.into_iter().chain(expected.map(|_| port.clone())));
         for (index, resumes) in expected.into_iter().enumerate() {
-            let connection = server.accept().await.unwrap().accept().await.unwrap();
+            let connection = accept(&server).await.unwrap();
             assert_eq!(resumed(&connection).await, resumes);
             assert_ne!(peer.says("ticket"), "0");
             if index == 2 {

@@ -9,6 +9,7 @@ use sendstream::{
     SendDatagramError, Server, TransportConfig, Trust, WriteError,
 };
 use support::{
+    accept,
     foreign::{self, on_tokio},
     pattern,
 };
@@ -27,9 +28,8 @@ async fn quinn_to_us_with(
     let server = Server::builder().identity(identity).alpn(["test"]).transport(transport);
     let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let address: SocketAddr = server.local_addr().unwrap();
-    let (theirs, ours) = futures::join!(async { endpoint.connect(address, "localhost").unwrap().await }, async {
-        server.accept().await.unwrap().accept().await
-    });
+    let (theirs, ours) =
+        futures::join!(async { endpoint.connect(address, "localhost").unwrap().await }, accept(&server));
     (server, endpoint, theirs.unwrap(), ours.unwrap())
 }
 

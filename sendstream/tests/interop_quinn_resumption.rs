@@ -5,7 +5,10 @@ mod support;
 use std::{net::SocketAddr, sync::Arc};
 
 use sendstream::{CertificateHash, Client, Identity, MemorySessionCache, Resumption, Server, TicketKey, Trust};
-use support::foreign::{self, on_tokio};
+use support::{
+    accept,
+    foreign::{self, on_tokio},
+};
 
 /// A quinn client that keeps tickets and sends early data where it may.
 fn quinn_client(identity: &Identity) -> quinn::Endpoint {
@@ -59,8 +62,7 @@ async fn quinn_asks_us(endpoint: &quinn::Endpoint, server: &Server) -> bool {
                 return accepted;
             }
             Err(connecting) => {
-                let (theirs, ours) =
-                    futures::join!(connecting, async { server.accept().await.unwrap().accept().await.unwrap() });
+                let (theirs, ours) = futures::join!(connecting, async { accept(server).await.unwrap() });
                 let theirs = theirs.unwrap();
                 assert!(!ours.session_resumed());
                 // The ticket is on its way before this stream, so mostly it is there when the stream is.
@@ -150,7 +152,7 @@ fn quinn_is_told_that_its_early_data_is_refused_after_a_key_rotation() {
                 }
                 Err(connecting) => (Err(connecting), None),
             };
-            let serving = async { server.accept().await.unwrap().accept().await.unwrap() };
+            let serving = async { accept(&server).await.unwrap() };
             let connecting = async {
                 match theirs {
                     Ok(theirs) => (theirs, Some(accepted.unwrap().await)),

@@ -12,7 +12,7 @@ use std::{
 
 use sendstream::{BindError, CertificateHash, Client, ClientBuilder, ConfigError, Identity, Server, Trust};
 use support::{
-    Endpoints,
+    Endpoints, accept,
     foreign::{self, on_tokio},
     run,
 };
@@ -83,9 +83,8 @@ fn every_connection_appends_its_lines_before_connect_resolves() {
         let trust = Trust::dangerous_accept_any_certificate();
         let client = Client::builder().alpn(["test"]).trust(trust).key_log(&path).build().unwrap();
         for connections in 1..=3 {
-            let (ours, theirs) = futures::join!(client.connect(endpoints.address, "localhost"), async {
-                endpoints.server.accept().await.unwrap().accept().await
-            });
+            let (ours, theirs) =
+                futures::join!(client.connect(endpoints.address, "localhost"), accept(&endpoints.server));
             assert_eq!(lines_of(&path).len(), 1 + LABELS.len() * connections);
             drop((ours.unwrap(), theirs.unwrap()));
         }
@@ -107,9 +106,7 @@ fn a_servers_key_log_has_what_its_clients_has() {
         let client = Client::builder().alpn(["test"]).trust(trust).key_log(path("client")).build().unwrap();
         let address = server.local_addr().unwrap();
         for connections in 1..=3 {
-            let (ours, theirs) = futures::join!(client.connect(address, "localhost"), async {
-                server.accept().await.unwrap().accept().await
-            });
+            let (ours, theirs) = futures::join!(client.connect(address, "localhost"), accept(&server));
             assert_eq!(lines_of(&path("server")), lines_of(&path("client")));
             assert_eq!(lines_of(&path("server")).len(), LABELS.len() * connections);
             drop((ours.unwrap(), theirs.unwrap()));
@@ -154,9 +151,8 @@ fn a_failed_handshake_leaves_no_lines() {
         let path = directory.path().join("keys");
         let endpoints = Endpoints::new();
         let client = Client::builder().alpn(["test"]).trust(Trust::pinned([[0; 32]])).key_log(&path).build().unwrap();
-        let (refused, accepted) = futures::join!(client.connect(endpoints.address, "localhost"), async {
-            endpoints.server.accept().await.unwrap().accept().await
-        });
+        let (refused, accepted) =
+            futures::join!(client.connect(endpoints.address, "localhost"), accept(&endpoints.server));
         refused.unwrap_err();
         // The server may have been done before the client judged.
         drop(accepted);

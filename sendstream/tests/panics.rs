@@ -24,7 +24,7 @@ use sendstream::{
     CertificateRefusal, Client, ClientAuth, ConnectError, ConnectionError, DatagramFate, Identity, Registration,
     SendDatagramError, Server, TransportConfig, Trust, WriteError,
 };
-use support::{Endpoints, HANG, Pair, figure, run};
+use support::{Endpoints, HANG, Pair, accept, figure, run};
 
 /// A waker that always panics, and what tells that it was woken.
 fn panicking() -> (Waker, mpsc::Receiver<()>) {
@@ -204,7 +204,7 @@ fn a_panicking_waker_of_a_handshake_ends_it_with_an_error() {
         let (waker, woken) = panicking();
         let mut connect = Box::pin(endpoints.client.connect(endpoints.address, "localhost"));
         assert!(poll_with(&waker, connect.as_mut()).is_pending());
-        let accepted = endpoints.server.accept().await.unwrap().accept().await;
+        let accepted = accept(&endpoints.server).await;
         woken.recv_timeout(HANG).unwrap();
         // The client's end was connected and is closed again; which of the two its future sees is a matter of timing.
         let connected = connect.await;
@@ -463,8 +463,7 @@ async fn connect_with(trust: impl FnOnce(Trust) -> Trust) -> Result<(), ConnectE
         .unwrap();
     let client = Client::builder().alpn(["test"]).trust(trust).registration(&registration).build().unwrap();
     let address = server.local_addr().unwrap();
-    let (connected, accepted) =
-        futures::join!(client.connect(address, "localhost"), async { server.accept().await.unwrap().accept().await });
+    let (connected, accepted) = futures::join!(client.connect(address, "localhost"), accept(&server));
     drop(accepted);
     let result = connected.map(drop);
     drop(server);
@@ -682,9 +681,7 @@ fn a_key_log_that_cannot_be_written_costs_no_connection() {
         let server = Server::builder().identity(identity).alpn(["test"]).bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let client = Client::builder().alpn(["test"]).trust(trust).key_log("/dev/full").build().unwrap();
         let address = server.local_addr().unwrap();
-        let (near, far) = futures::join!(client.connect(address, "localhost"), async {
-            server.accept().await.unwrap().accept().await
-        });
+        let (near, far) = futures::join!(client.connect(address, "localhost"), accept(&server));
         let (near, far) = (near.unwrap(), far.unwrap());
         let mut stream = near.open_uni().unwrap();
         let read = async { far.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use futures::future::poll_immediate;
 use ring::digest::{self, SHA256};
 use sendstream::{Client, ConnectError, Connection, ConnectionError, RebindError, TransportConfig, Trust};
-use support::{Endpoints, Pair, pattern, run};
+use support::{Endpoints, Pair, accept, pattern, run};
 
 fn any_port() -> SocketAddr {
     "127.0.0.1:0".parse().unwrap()
@@ -175,7 +175,7 @@ fn a_client_connects_from_where_it_is_told_to() {
         for local in ["127.0.0.2:0", "0.0.0.0:0"] {
             let client = client_at(local);
             let (connected, accepted) = futures::join!(client.connect(endpoints.address, "localhost"), async {
-                endpoints.server.accept().await.unwrap().accept().await.unwrap()
+                accept(&endpoints.server).await.unwrap()
             });
             let connected = connected.unwrap();
             let from = accepted.remote_address().unwrap();
@@ -188,7 +188,7 @@ fn a_client_connects_from_where_it_is_told_to() {
         let (client, free, connected, accepted) = loop {
             let free = std::net::UdpSocket::bind(any_port()).unwrap().local_addr().unwrap();
             let client = client_at(&free.to_string());
-            let accept = async { Ok(endpoints.server.accept().await.unwrap().accept().await.unwrap()) };
+            let accept = async { Ok(accept(&endpoints.server).await.unwrap()) };
             match futures::try_join!(client.connect(endpoints.address, "localhost"), accept) {
                 Ok((connected, accepted)) => break (client, free, connected, accepted),
                 Err(error) => assert!(matches!(error, ConnectError::AddressInUse(_)), "{error}"),

@@ -3,7 +3,7 @@
 mod support;
 
 use sendstream::{Client, ExecutionProfile, Identity, Registration, Server, Trust};
-use support::{pattern, run};
+use support::{accept, pattern, run};
 
 /// How many threads this process has.
 fn threads() -> usize {
@@ -31,9 +31,8 @@ fn every_profile_carries_connections_and_one_has_threads_of_its_own() {
             let client = Client::builder().alpn(["x"]).trust(trust).registration(&registration).build().unwrap();
             let address = server.local_addr().unwrap();
             let data = pattern(1_000_000);
-            let (connected, accepted) = futures::join!(client.connect(address, "localhost"), async {
-                server.accept().await.unwrap().accept().await.unwrap()
-            });
+            let (connected, accepted) =
+                futures::join!(client.connect(address, "localhost"), async { accept(&server).await.unwrap() });
             let connected = connected.unwrap();
             let mut stream = connected.open_uni().unwrap();
             let (sent, received) = futures::join!(stream.finish_with(data.clone()), async {

@@ -18,7 +18,7 @@ use sendstream::{
     ConnectionError, Identity, MemorySessionCache, Resumption, Server, ServerBuilder, SessionCache, SessionKey,
     TicketKey, TransportConfig, Trust,
 };
-use support::{TIMEOUT, run};
+use support::{TIMEOUT, accept, run};
 
 fn identity() -> Identity {
     Identity::self_signed(["localhost"]).unwrap()
@@ -47,12 +47,8 @@ fn key() -> SessionKey {
 async fn connect(client: &Client, server: &Server) -> (Connection, Connection) {
     let address = server.local_addr().unwrap();
     let connected = async { client.connect(address, "localhost").await.map_err(|error| error.to_string()) };
-    let accepted = async { server.accept().await.unwrap().accept().await.map_err(|error| error.to_string()) };
+    let accepted = async { accept(server).await.map_err(|error| error.to_string()) };
     futures::try_join!(connected, accepted).unwrap()
-}
-
-async fn accept(server: &Server) -> Result<Connection, ConnectionError> {
-    server.accept().await.unwrap().accept().await
 }
 
 /// Connects, carries a message, and says whether the session was resumed, on which both sides agree.

@@ -16,7 +16,7 @@ use sendstream::{
     BindError, CertificateRefusal, CipherSuite, Client, ClientAuth, ConfigError, ConnectError, Connection,
     ConnectionError, Identity, PeerCertificate, Server, TransportConfig, Trust,
 };
-use support::{Endpoints, TIMEOUT, run};
+use support::{Endpoints, TIMEOUT, accept, run};
 
 /// A private authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -58,8 +58,7 @@ impl Meeting {
     /// The client asks for `name`.
     async fn of(server: Server, client: Client, name: &str) -> Self {
         let address = server.local_addr().unwrap();
-        let (connected, accepted) =
-            futures::join!(client.connect(address, name), async { server.accept().await.unwrap().accept().await });
+        let (connected, accepted) = futures::join!(client.connect(address, name), accept(&server));
         Self { server, client, connected, accepted }
     }
 
@@ -176,10 +175,6 @@ impl Thoughtful {
         let client = Client::builder().alpn(["test"]).trust(authority.trust()).identity(authority.issue("somebody"));
         Self { server, client: client.build().unwrap(), questions }
     }
-}
-
-async fn accept(server: &Server) -> Result<Connection, ConnectionError> {
-    server.accept().await.unwrap().accept().await
 }
 
 /// The question, which comes before `others` are done.

@@ -9,7 +9,7 @@ use sendstream::{
     SessionCache, SessionKey, TicketKey, TransportConfig, Trust, WriteError,
 };
 use support::{
-    TIMEOUT, pattern, poll_once,
+    TIMEOUT, accept, pattern, poll_once,
     relay::{Faults, Relay},
     run,
 };
@@ -75,10 +75,6 @@ fn client(identity: &Identity, alpn: &[&str]) -> (Client, Arc<MemorySessionCache
     let trust = Trust::pinned([identity.certificate_sha256()]);
     let client = Client::builder().alpn(alpn.iter().copied()).trust(trust).session_cache(cache.clone());
     (client.build().unwrap(), cache)
-}
-
-async fn accept(server: &Server) -> Result<Connection, ConnectionError> {
-    server.accept().await.unwrap().accept().await
 }
 
 async fn accept_early(server: &Server) -> EarlyConnection {

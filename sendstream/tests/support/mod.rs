@@ -13,7 +13,7 @@ pub(crate) mod soak;
 
 use std::{fmt::Display, future::Future, io::Write as _, net::SocketAddr, sync::mpsc, thread, time::Duration};
 
-use sendstream::{Client, Connection, Identity, Server, TransportConfig, Trust};
+use sendstream::{Client, Connection, ConnectionError, Identity, Server, TransportConfig, Trust};
 
 /// No wait in these tests lasts that long unless something hangs, however slow the machine is: it is no test of speed.
 pub(crate) const HANG: Duration = Duration::from_secs(600);
@@ -111,10 +111,7 @@ impl Endpoints {
     pub(crate) async fn try_connect_through(&self, address: SocketAddr) -> Result<(Connection, Connection), String> {
         // Whichever side fails first ends the wait of the other.
         let client = async { self.client.connect(address, "localhost").await.map_err(|error| error.to_string()) };
-        let server = async {
-            let incoming = self.server.accept().await.expect("the server runs");
-            incoming.accept().await.map_err(|error| error.to_string())
-        };
+        let server = async { accept(&self.server).await.map_err(|error| error.to_string()) };
         futures::try_join!(client, server)
     }
 
@@ -145,6 +142,11 @@ impl Pair {
         drop((client, server));
         endpoints.end().await;
     }
+}
+
+/// Accepts the next connection.
+pub(crate) async fn accept(server: &Server) -> Result<Connection, ConnectionError> {
+    server.accept().await.expect("the server runs").accept().await
 }
 
 /// Looks again and again until `holds`, where no event tells.
