@@ -12,7 +12,7 @@ use sendstream::{Client, ConnectError, Connection, ConnectionError, Server, Tran
 use support::{
     HANG, accept,
     aioquic::{Certified, Peer, python},
-    pattern, run,
+    any_port, connect, pattern, run,
 };
 
 #[test]
@@ -99,7 +99,7 @@ fn a_server_that_confirms_the_handshake_before_it_is_believed_ends_its_own_conne
                         Ok(())
                     }
                 });
-                let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+                let client = support::client_with(trust).build().unwrap();
                 let frames = [&more[..], &[HANDSHAKE_DONE]].concat();
                 peer.tell(&kind("ahead", 0, frames).within(Space::Ahead).order());
                 peer.says("set");
@@ -160,14 +160,9 @@ impl Target {
             ..Default::default()
         };
         let certified = Certified::new();
-        let trust = Trust::pinned([certified.identity.certificate_sha256()]);
-        let server = Server::builder().identity(certified.identity.clone()).alpn(["test"]).transport(transport.clone());
-        let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let client = Client::builder().alpn(["test"]).trust(trust).transport(transport).build().unwrap();
-        let connecting = client.connect(server.local_addr().unwrap(), "localhost");
-        let accepting = accept(&server);
-        let (connected, accepted) = futures::join!(connecting, accepting);
-        let honest = (connected.unwrap(), accepted.unwrap());
+        let server = support::server(&certified.identity).transport(transport.clone()).bind(any_port()).unwrap();
+        let client = support::client(&certified.identity).transport(transport).build().unwrap();
+        let honest = connect(&client, &server).await;
         Self { certified, server, client, honest }
     }
 

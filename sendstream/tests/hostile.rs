@@ -16,11 +16,11 @@ use futures::{
     stream::FuturesUnordered,
 };
 use sendstream::{
-    Client, ConnectError, Connection, ConnectionError, Identity, ReadError, Server, TransportConfig, Trust, WriteError,
+    Client, ConnectError, Connection, ConnectionError, Identity, ReadError, Server, TransportConfig, WriteError,
     counters,
 };
 use support::{
-    Endpoints, accept, figure,
+    Endpoints, accept, any_port, figure,
     foreign::{self, on_tokio},
     memory::{assert_within, resident},
     pattern,
@@ -476,11 +476,9 @@ struct Target {
 
 impl Target {
     fn new(transport: TransportConfig) -> Self {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let trust = Trust::pinned([identity.certificate_sha256()]);
-        let server = Server::builder().identity(identity.clone()).alpn(["test"]).transport(transport);
-        let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+        let identity = support::identity();
+        let server = support::server(&identity).transport(transport).bind(any_port()).unwrap();
+        let client = support::client(&identity).build().unwrap();
         let address = server.local_addr().unwrap();
         Self { identity, server, client, address }
     }
@@ -512,9 +510,8 @@ const UNKNOWN: u32 = 0xdead_beef;
 fn first_packets(clients: usize) -> Vec<Vec<u8>> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(support::HANG)).unwrap();
-    let identity = Identity::self_signed(["localhost"]).unwrap();
-    let trust = Trust::pinned([identity.certificate_sha256()]);
-    let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+    let identity = support::identity();
+    let client = support::client(&identity).build().unwrap();
     let address = socket.local_addr().unwrap();
     let mut seen = HashSet::new();
     let mut first_packet = |_| {

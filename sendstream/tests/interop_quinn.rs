@@ -5,11 +5,11 @@ mod support;
 use std::{net::SocketAddr, sync::Arc};
 
 use sendstream::{
-    Bytes, CertificateHash, Client, ConnectError, ConnectionError, DatagramFate, Identity, ReadError,
-    SendDatagramError, Server, TransportConfig, Trust, WriteError,
+    Bytes, CertificateHash, Client, ConnectError, ConnectionError, DatagramFate, ReadError, SendDatagramError, Server,
+    TransportConfig, Trust, WriteError,
 };
 use support::{
-    accept,
+    accept, any_port,
     foreign::{self, on_tokio},
     pattern,
 };
@@ -23,10 +23,9 @@ async fn quinn_to_us() -> (Server, quinn::Endpoint, quinn::Connection, sendstrea
 async fn quinn_to_us_with(
     transport: TransportConfig,
 ) -> (Server, quinn::Endpoint, quinn::Connection, sendstream::Connection) {
-    let identity = Identity::self_signed(["localhost"]).unwrap();
+    let identity = support::identity();
     let endpoint = foreign::client(&identity);
-    let server = Server::builder().identity(identity).alpn(["test"]).transport(transport);
-    let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let server = support::server(&identity).transport(transport).bind(any_port()).unwrap();
     let address: SocketAddr = server.local_addr().unwrap();
     let (theirs, ours) =
         futures::join!(async { endpoint.connect(address, "localhost").unwrap().await }, accept(&server));
@@ -47,7 +46,7 @@ async fn us_to_quinn_with(
         config.transport_config(Arc::new(transport));
     });
     let trust = Trust::pinned([CertificateHash::of(own.cert.der())]);
-    let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+    let client = support::client_with(trust).build().unwrap();
     let address = endpoint.local_addr().unwrap();
     let (ours, theirs) =
         futures::join!(client.connect(address, "localhost"), async { endpoint.accept().await.unwrap().await });
@@ -256,7 +255,7 @@ fn a_server_without_the_key_of_its_certificate_is_refused() {
         let endpoint = foreign::server(tls, |_| ());
         // Even whoever believes anyone believes no signature that is wrong.
         for trust in [Trust::pinned([CertificateHash::of(&certificate)]), Trust::dangerous_accept_any_certificate()] {
-            let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+            let client = support::client_with(trust).build().unwrap();
             let address = endpoint.local_addr().unwrap();
             let (ours, theirs) =
                 futures::join!(client.connect(address, "localhost"), async { endpoint.accept().await.unwrap().await });

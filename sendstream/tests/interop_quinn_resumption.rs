@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use sendstream::{CertificateHash, Client, Identity, MemorySessionCache, Resumption, Server, TicketKey, Trust};
 use support::{
-    accept,
+    accept, any_port,
     foreign::{self, on_tokio},
 };
 
@@ -27,13 +27,12 @@ fn quinn_servers() -> ([quinn::Endpoint; 2], CertificateHash) {
 }
 
 fn our_server(identity: &Identity) -> Server {
-    let server = Server::builder().identity(identity.clone()).alpn(["test"]).resumption(Resumption::ResumeAndZeroRtt);
-    server.bind("127.0.0.1:0".parse().unwrap()).unwrap()
+    support::server(identity).resumption(Resumption::ResumeAndZeroRtt).bind(any_port()).unwrap()
 }
 
 fn our_client(hash: CertificateHash) -> Client {
     let cache = Arc::<MemorySessionCache>::default();
-    Client::builder().alpn(["test"]).trust(Trust::pinned([hash])).session_cache(cache).build().unwrap()
+    support::client_with(Trust::pinned([hash])).session_cache(cache).build().unwrap()
 }
 
 /// Has quinn connect until it has a ticket, then with early data: whether that was accepted.
@@ -80,7 +79,7 @@ async fn quinn_asks_us(endpoint: &quinn::Endpoint, server: &Server) -> bool {
 #[test]
 fn quinn_resumes_with_us_and_its_early_data_is_taken() {
     on_tokio(async {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let identity = support::identity();
         let (server, endpoint) = (our_server(&identity), quinn_client(&identity));
         assert!(quinn_asks_us(&endpoint, &server).await);
         endpoint.wait_idle().await;
@@ -140,7 +139,7 @@ fn we_resume_with_quinn_and_our_early_data_is_taken_once() {
 #[test]
 fn quinn_is_told_that_its_early_data_is_refused_after_a_key_rotation() {
     on_tokio(async {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let identity = support::identity();
         let (server, endpoint) = (our_server(&identity), quinn_client(&identity));
         let address = server.local_addr().unwrap();
         for _ in 0..20 {

@@ -10,9 +10,9 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use sendstream::{BindError, CertificateHash, Client, ClientBuilder, ConfigError, Identity, Server, Trust};
+use sendstream::{BindError, CertificateHash, ClientBuilder, ConfigError, Trust};
 use support::{
-    Endpoints, accept,
+    Endpoints, accept, any_port, connect,
     foreign::{self, on_tokio},
     run,
 };
@@ -44,7 +44,7 @@ fn connect_to_quinn(build: impl FnOnce(ClientBuilder) -> ClientBuilder + Send + 
         tls.key_log = lines.clone();
         let endpoint = foreign::server(tls, |_| ());
         let trust = Trust::pinned([CertificateHash::of(own.cert.der())]);
-        let client = build(Client::builder().alpn(["test"]).trust(trust)).build().unwrap();
+        let client = build(support::client_with(trust)).build().unwrap();
         let address = endpoint.local_addr().unwrap();
         let (ours, theirs) =
             futures::join!(client.connect(address, "localhost"), async { endpoint.accept().await.unwrap().await });
@@ -81,12 +81,11 @@ fn every_connection_appends_its_lines_before_connect_resolves() {
         fs::write(&path, "# mine\n").unwrap();
         let endpoints = Endpoints::new();
         let trust = Trust::dangerous_accept_any_certificate();
-        let client = Client::builder().alpn(["test"]).trust(trust).key_log(&path).build().unwrap();
+        let client = support::client_with(trust).key_log(&path).build().unwrap();
         for connections in 1..=3 {
-            let (ours, theirs) =
-                futures::join!(client.connect(endpoints.address, "localhost"), accept(&endpoints.server));
+            let pair = connect(&client, &endpoints.server).await;
             assert_eq!(lines_of(&path).len(), 1 + LABELS.len() * connections);
-            drop((ours.unwrap(), theirs.unwrap()));
+            drop(pair);
         }
         assert!(lines_of(&path).contains("# mine"));
         client.wait_idle().await;
@@ -99,17 +98,14 @@ fn a_servers_key_log_has_what_its_clients_has() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let trust = Trust::pinned([identity.certificate_sha256()]);
-        let server = Server::builder().identity(identity).alpn(["test"]).key_log(path("server"));
-        let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let client = Client::builder().alpn(["test"]).trust(trust).key_log(path("client")).build().unwrap();
-        let address = server.local_addr().unwrap();
+        let identity = support::identity();
+        let server = support::server(&identity).key_log(path("server")).bind(any_port()).unwrap();
+        let client = support::client(&identity).key_log(path("client")).build().unwrap();
         for connections in 1..=3 {
-            let (ours, theirs) = futures::join!(client.connect(address, "localhost"), accept(&server));
+            let pair = connect(&client, &server).await;
             assert_eq!(lines_of(&path("server")), lines_of(&path("client")));
             assert_eq!(lines_of(&path("server")).len(), LABELS.len() * connections);
-            drop((ours.unwrap(), theirs.unwrap()));
+            drop(pair);
         }
         client.wait_idle().await;
         server.shutdown().await;
@@ -119,9 +115,8 @@ fn a_servers_key_log_has_what_its_clients_has() {
 #[test]
 fn a_servers_key_log_that_cannot_be_written_is_an_error_of_the_builder() {
     let directory = tempfile::tempdir().unwrap();
-    let identity = Identity::self_signed(["localhost"]).unwrap();
-    let server = Server::builder().identity(identity).alpn(["test"]).key_log(directory.path());
-    let error = server.bind("127.0.0.1:0".parse().unwrap()).map(drop).unwrap_err();
+    let server = support::server(&support::identity()).key_log(directory.path());
+    let error = server.bind(any_port()).map(drop).unwrap_err();
     assert!(matches!(error, BindError::Config(ConfigError::KeyLog { .. })), "{error}");
 }
 
@@ -132,7 +127,7 @@ fn only_its_owner_may_read_a_new_key_log() {
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys");
-    Client::builder().alpn(["test"]).key_log(&path).trust(Trust::dangerous_accept_any_certificate()).build().unwrap();
+    support::client_with(Trust::dangerous_accept_any_certificate()).key_log(&path).build().unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
@@ -140,7 +135,7 @@ fn only_its_owner_may_read_a_new_key_log() {
 fn a_key_log_that_cannot_be_written_is_an_error_of_the_builder() {
     let directory = tempfile::tempdir().unwrap();
     let trust = Trust::dangerous_accept_any_certificate();
-    let error = Client::builder().alpn(["test"]).trust(trust).key_log(directory.path()).build().map(drop).unwrap_err();
+    let error = support::client_with(trust).key_log(directory.path()).build().map(drop).unwrap_err();
     assert!(matches!(error, ConfigError::KeyLog { ref path, .. } if path == directory.path()), "{error}");
 }
 
@@ -150,7 +145,7 @@ fn a_failed_handshake_leaves_no_lines() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys");
         let endpoints = Endpoints::new();
-        let client = Client::builder().alpn(["test"]).trust(Trust::pinned([[0; 32]])).key_log(&path).build().unwrap();
+        let client = support::client_with(Trust::pinned([[0; 32]])).key_log(&path).build().unwrap();
         let (refused, accepted) =
             futures::join!(client.connect(endpoints.address, "localhost"), accept(&endpoints.server));
         refused.unwrap_err();

@@ -21,10 +21,10 @@ use std::{
 use bytes::Bytes;
 use futures::FutureExt;
 use sendstream::{
-    CertificateRefusal, Client, ClientAuth, ConnectError, ConnectionError, DatagramFate, Identity, Registration,
-    SendDatagramError, Server, TransportConfig, Trust, WriteError,
+    CertificateRefusal, ClientAuth, ConnectError, ConnectionError, DatagramFate, Registration, SendDatagramError,
+    TransportConfig, Trust, WriteError,
 };
-use support::{Endpoints, HANG, Pair, accept, figure, run};
+use support::{Endpoints, HANG, Pair, accept, any_port, figure, run};
 
 /// A waker that always panics, and what tells that it was woken.
 fn panicking() -> (Waker, mpsc::Receiver<()>) {
@@ -144,9 +144,7 @@ fn a_panicking_waker_keeps_no_other_stream_from_learning_of_the_end() {
 fn a_panicking_waker_does_not_keep_a_server_listening() {
     run(async {
         let registration = Registration::new().unwrap();
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let builder = Server::builder().identity(identity).alpn(["test"]).registration(&registration);
-        let server = builder.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = support::server(&support::identity()).registration(&registration).bind(any_port()).unwrap();
         let (waker, woken) = panicking();
         {
             let mut accept = Box::pin(server.accept());
@@ -164,13 +162,7 @@ fn a_panicking_waker_does_not_keep_a_server_listening() {
 fn panicking_wakers_of_all_who_wait_for_idleness_keep_none_of_them_asleep() {
     run(async {
         let registration = Registration::new().unwrap();
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let server = Server::builder()
-            .identity(identity)
-            .alpn(["test"])
-            .registration(&registration)
-            .bind("127.0.0.1:0".parse().unwrap())
-            .unwrap();
+        let server = support::server(&support::identity()).registration(&registration).bind(any_port()).unwrap();
         let (waker, woken) = panicking();
         let mut idle = Box::pin(registration.wait_idle());
         assert!(poll_with(&waker, idle.as_mut()).is_pending());
@@ -453,15 +445,10 @@ fn an_owner_whose_bytes_cannot_be_had_panics_where_it_is_asked() {
 /// Connects to a server that is believed if `trust` believes it, with a registration of its own, of which nothing is left.
 async fn connect_with(trust: impl FnOnce(Trust) -> Trust) -> Result<(), ConnectError> {
     let registration = Registration::new().unwrap();
-    let identity = Identity::self_signed(["localhost"]).unwrap();
-    let trust = trust(Trust::pinned([identity.certificate_sha256()]));
-    let server = Server::builder()
-        .identity(identity)
-        .alpn(["test"])
-        .registration(&registration)
-        .bind("127.0.0.1:0".parse().unwrap())
-        .unwrap();
-    let client = Client::builder().alpn(["test"]).trust(trust).registration(&registration).build().unwrap();
+    let identity = support::identity();
+    let trust = trust(support::pinned(&identity));
+    let server = support::server(&identity).registration(&registration).bind(any_port()).unwrap();
+    let client = support::client_with(trust).registration(&registration).build().unwrap();
     let address = server.local_addr().unwrap();
     let (connected, accepted) = futures::join!(client.connect(address, "localhost"), accept(&server));
     drop(accepted);
@@ -542,18 +529,15 @@ fn a_verifier_that_panics_when_it_is_given_up_by_a_server_harms_nobody() {
         run(async {
             let dropped = Arc::new(AtomicUsize::new(0));
             let registration = Registration::new().unwrap();
-            let identity = Identity::self_signed(["localhost"]).unwrap();
             let bomb = PanicOnDrop(dropped.clone());
             let trust = Trust::dangerous_accept_any_certificate().verify_with(move |_| {
                 let _held = &bomb;
                 async { Ok(()) }
             });
-            let server = Server::builder()
-                .identity(identity)
-                .alpn(["test"])
+            let server = support::server(&support::identity())
                 .client_auth(ClientAuth::Optional(trust))
                 .registration(&registration)
-                .bind("127.0.0.1:0".parse().unwrap())
+                .bind(any_port())
                 .unwrap();
             let _ = catch_unwind(AssertUnwindSafe(|| drop(server)));
             registration.wait_idle().await;
@@ -676,13 +660,10 @@ fn a_log_that_panics_takes_no_process_along() {
 #[test]
 fn a_key_log_that_cannot_be_written_costs_no_connection() {
     run(async {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let trust = Trust::pinned([identity.certificate_sha256()]);
-        let server = Server::builder().identity(identity).alpn(["test"]).bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let client = Client::builder().alpn(["test"]).trust(trust).key_log("/dev/full").build().unwrap();
-        let address = server.local_addr().unwrap();
-        let (near, far) = futures::join!(client.connect(address, "localhost"), accept(&server));
-        let (near, far) = (near.unwrap(), far.unwrap());
+        let identity = support::identity();
+        let server = support::server(&identity).bind(any_port()).unwrap();
+        let client = support::client(&identity).key_log("/dev/full").build().unwrap();
+        let (near, far) = support::connect(&client, &server).await;
         let mut stream = near.open_uni().unwrap();
         let read = async { far.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
         let (sent, read) = futures::join!(stream.finish_with("hello"), read);

@@ -12,8 +12,8 @@ use std::{
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sendstream::{Bytes, Client, Connection, Identity, Server, TransportConfig, Trust, native_info};
-use support::{Endpoints, figure, memory::holdings, pattern, run, skip};
+use sendstream::{Bytes, Connection, TransportConfig, native_info};
+use support::{Endpoints, any_port, figure, memory::holdings, pattern, run, skip};
 
 const CHILD: &str = "SENDSTREAM_TEST_LIMITED";
 
@@ -71,8 +71,7 @@ fn without_descriptors_connections_fail_and_later_ones_do_not() {
         };
         figure(format_args!("{} more connections, then: {refused}", held.len()));
         assert!(held.len() < 11);
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let no_server = Server::builder().identity(identity).alpn(["test"]).bind("127.0.0.1:0".parse().unwrap());
+        let no_server = support::server(&support::identity()).bind(any_port());
         figure(format_args!("a server: {}", no_server.unwrap_err()));
         echo(&client, &server).await;
         drop(held);
@@ -90,12 +89,12 @@ fn without_descriptors_the_first_client_of_a_process_is_an_error() {
     if parent("without_descriptors_the_first_client_of_a_process_is_an_error", |_| {}).is_some() {
         return;
     }
-    let trust = Trust::pinned([Identity::self_signed(["localhost"]).unwrap().certificate_sha256()]);
+    let trust = support::pinned(&support::identity());
     limit(Resource::Nofile, holdings().descriptors as u64);
-    let error = Client::builder().alpn(["test"]).trust(trust.clone()).build().unwrap_err();
+    let error = support::client_with(trust.clone()).build().unwrap_err();
     figure(&error);
     unlimit(Resource::Nofile);
-    let again = Client::builder().alpn(["test"]).trust(trust).build().unwrap_err();
+    let again = support::client_with(trust).build().unwrap_err();
     assert_eq!(again.to_string(), error.to_string(), "MsQuic starts once");
 }
 
@@ -106,9 +105,9 @@ fn without_threads_the_first_client_of_a_process_is_an_error() {
     if std::env::var_os(CHILD).is_none() {
         return as_nobody(test);
     }
-    let trust = Trust::pinned([Identity::self_signed(["localhost"]).unwrap().certificate_sha256()]);
+    let trust = support::pinned(&support::identity());
     limit(Resource::Nproc, 1);
-    let error = Client::builder().alpn(["test"]).trust(trust).build().unwrap_err();
+    let error = support::client_with(trust).build().unwrap_err();
     figure(error);
 }
 

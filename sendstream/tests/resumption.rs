@@ -18,37 +18,22 @@ use sendstream::{
     ConnectionError, Identity, MemorySessionCache, Resumption, Server, ServerBuilder, SessionCache, SessionKey,
     TicketKey, TransportConfig, Trust,
 };
-use support::{TIMEOUT, accept, run};
-
-fn identity() -> Identity {
-    Identity::self_signed(["localhost"]).unwrap()
-}
-
-fn pinned(identity: &Identity) -> Trust {
-    Trust::pinned([identity.certificate_sha256()])
-}
+use support::{TIMEOUT, accept, any_port, connect, identity, pinned, run};
 
 fn server(identity: &Identity) -> ServerBuilder {
-    Server::builder().identity(identity.clone()).alpn(["test"]).resumption(Resumption::Resume)
+    support::server(identity).resumption(Resumption::Resume)
 }
 
 fn bind(server: ServerBuilder) -> Server {
-    server.bind("127.0.0.1:0".parse().unwrap()).unwrap()
+    server.bind(any_port()).unwrap()
 }
 
 fn client(trust: Trust, cache: &Arc<MemorySessionCache>) -> ClientBuilder {
-    Client::builder().alpn(["test"]).trust(trust).session_cache(cache.clone())
+    support::client_with(trust).session_cache(cache.clone())
 }
 
 fn key() -> SessionKey {
     SessionKey::new("localhost", ["test"])
-}
-
-async fn connect(client: &Client, server: &Server) -> (Connection, Connection) {
-    let address = server.local_addr().unwrap();
-    let connected = async { client.connect(address, "localhost").await.map_err(|error| error.to_string()) };
-    let accepted = async { accept(server).await.map_err(|error| error.to_string()) };
-    futures::try_join!(connected, accepted).unwrap()
 }
 
 /// Connects, carries a message, and says whether the session was resumed, on which both sides agree.
@@ -109,7 +94,7 @@ fn a_server_resumes_only_if_told_to() {
     run(async {
         let own = identity();
         let cache = Arc::<MemorySessionCache>::default();
-        let server = bind(Server::builder().identity(own.clone()).alpn(["test"]));
+        let server = bind(support::server(&own));
         let client = client(pinned(&own), &cache).build().unwrap();
         let (connected, accepted) = connect(&client, &server).await;
         exchange(&connected, &accepted).await;
@@ -129,7 +114,7 @@ fn a_client_without_a_cache_never_resumes() {
     run(async {
         let own = identity();
         let server = bind(server(&own));
-        let client = Client::builder().alpn(["test"]).trust(pinned(&own)).build().unwrap();
+        let client = support::client(&own).build().unwrap();
         for _ in 0..2 {
             assert!(!resumes(&client, &server).await);
         }
@@ -315,7 +300,7 @@ fn a_ticket_is_for_one_connection() {
         let (tell, told) = mpsc::unbounded();
         let cache = Arc::new(Telling(MemorySessionCache::default(), tell));
         let server = bind(server(&own));
-        let client = Client::builder().alpn(["test"]).trust(pinned(&own)).session_cache(cache).build().unwrap();
+        let client = support::client(&own).session_cache(cache).build().unwrap();
         get_ticket(&client, &server).await;
         let address = server.local_addr().unwrap();
         // Both have asked before the server accepts either, which could bring another ticket.
@@ -443,7 +428,7 @@ fn a_server_that_lowered_its_limits_makes_a_full_handshake() {
 #[test]
 fn what_a_server_cannot_do_is_refused() {
     let own = identity();
-    let refused = |server: ServerBuilder| match server.bind("127.0.0.1:0".parse().unwrap()) {
+    let refused = |server: ServerBuilder| match server.bind(any_port()) {
         Err(BindError::Config(error)) => error,
         other => panic!("{other:?}"),
     };
@@ -459,7 +444,7 @@ fn what_a_server_cannot_do_is_refused() {
     }
     let running = bind(server(&own).ticket_keys(vec![key.clone(); 16]));
     assert!(matches!(running.set_ticket_keys([]), Err(ConfigError::TicketKeyCount { count: 0 })));
-    let running = bind(Server::builder().identity(own).alpn(["test"]));
+    let running = bind(support::server(&own));
     assert!(matches!(running.set_ticket_keys([key]), Err(ConfigError::ResumptionOff)));
 }
 
@@ -479,7 +464,7 @@ fn a_cache_that_panics_costs_the_ticket_only() {
         let own = identity();
         let server = bind(server(&own));
         let cache = Arc::new(Panicking(Mutex::new(0)));
-        let client = Client::builder().alpn(["test"]).trust(pinned(&own)).session_cache(cache.clone()).build().unwrap();
+        let client = support::client(&own).session_cache(cache.clone()).build().unwrap();
         for _ in 0..2 {
             assert!(!resumes(&client, &server).await);
         }

@@ -9,7 +9,7 @@ use std::{
     sync::{Condvar, Mutex, OnceLock, PoisonError},
 };
 
-use sendstream::{Client, DatagramFate, TransportConfig, Trust};
+use sendstream::{DatagramFate, TransportConfig, Trust};
 use support::{Endpoints, HANG, Pair, accept, run};
 use tracing::{
     Event, Level, Subscriber,
@@ -277,7 +277,7 @@ fn an_operator_hears_of_a_refused_certificate_at_info() {
     let captured = Captured::get();
     run(async move {
         let endpoints = Endpoints::new();
-        let client = Client::builder().alpn(["test"]).trust(Trust::pinned([[7; 32]])).build().unwrap();
+        let client = support::client_with(Trust::pinned([[7; 32]])).build().unwrap();
         let (refused, accepted) =
             futures::join!(client.connect(endpoints.address, "localhost"), accept(&endpoints.server));
         refused.unwrap_err();

@@ -72,7 +72,7 @@ pub(crate) struct Certified {
 
 impl Certified {
     pub(crate) fn new() -> Self {
-        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = super::foreign::certified();
         let directory = tempfile::tempdir().unwrap();
         let (certificate, private) = (directory.path().join("certificate"), directory.path().join("key"));
         std::fs::write(&certificate, key.cert.pem()).unwrap();

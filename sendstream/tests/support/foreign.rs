@@ -6,7 +6,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::crypto::{CryptoProvider, ring};
 use sendstream::Identity;
 
-use super::run;
+use super::{any_port, run};
 
 /// Runs on tokio, which quinn needs, within the tests' bound on hanging.
 pub(crate) fn on_tokio<T: Send + 'static>(test: impl Future<Output = T> + Send + 'static) -> T {
@@ -34,7 +34,7 @@ pub(crate) fn client_with(identity: &Identity, adjust: impl FnOnce(&mut rustls::
         .with_no_client_auth();
     tls.alpn_protocols = vec![b"test".to_vec()];
     adjust(&mut tls);
-    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    let mut endpoint = quinn::Endpoint::client(any_port()).unwrap();
     endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
     endpoint
 }
@@ -43,7 +43,7 @@ pub(crate) fn client_with(identity: &Identity, adjust: impl FnOnce(&mut rustls::
 pub(crate) fn server(tls: rustls::ServerConfig, adjust: impl FnOnce(&mut quinn::ServerConfig)) -> quinn::Endpoint {
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
     adjust(&mut config);
-    quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap()
+    quinn::Endpoint::server(config, any_port()).unwrap()
 }
 
 /// The TLS of a quinn server that shows `own`.

@@ -1,4 +1,4 @@
-//! What the tests share: a connected pair, and a bound on every wait.
+//! What the tests share: a server, a client, a connected pair of both, and a bound on every wait.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod aioquic;
@@ -13,7 +13,9 @@ pub(crate) mod soak;
 
 use std::{fmt::Display, future::Future, io::Write as _, net::SocketAddr, sync::mpsc, thread, time::Duration};
 
-use sendstream::{Client, Connection, ConnectionError, Identity, Server, TransportConfig, Trust};
+use sendstream::{
+    Client, ClientBuilder, Connection, ConnectionError, Identity, Server, ServerBuilder, TransportConfig, Trust,
+};
 
 /// No wait in these tests lasts that long unless something hangs, however slow the machine is: it is no test of speed.
 pub(crate) const HANG: Duration = Duration::from_secs(600);
@@ -86,15 +88,9 @@ impl Endpoints {
 
     /// `client` and `server` are the settings of each side.
     pub(crate) fn with(client: TransportConfig, server: TransportConfig) -> Self {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let trust = Trust::pinned([identity.certificate_sha256()]);
-        let server = Server::builder()
-            .identity(identity)
-            .alpn(["test"])
-            .transport(server)
-            .bind("127.0.0.1:0".parse().unwrap())
-            .unwrap();
-        let client = Client::builder().alpn(["test"]).trust(trust).transport(client).build().unwrap();
+        let identity = identity();
+        let server = self::server(&identity).transport(server).bind(any_port()).unwrap();
+        let client = self::client(&identity).transport(client).build().unwrap();
         let address = server.local_addr().unwrap();
         Self { server, client, address }
     }
@@ -109,10 +105,7 @@ impl Endpoints {
     }
 
     pub(crate) async fn try_connect_through(&self, address: SocketAddr) -> Result<(Connection, Connection), String> {
-        // Whichever side fails first ends the wait of the other.
-        let client = async { self.client.connect(address, "localhost").await.map_err(|error| error.to_string()) };
-        let server = async { accept(&self.server).await.map_err(|error| error.to_string()) };
-        futures::try_join!(client, server)
+        try_connect(&self.client, &self.server, address).await
     }
 
     /// Shuts both sides down and waits until no native handle is left.
@@ -144,9 +137,55 @@ impl Pair {
     }
 }
 
+/// A certificate for `localhost` that nobody else has signed, with its key.
+pub(crate) fn identity() -> Identity {
+    Identity::self_signed(["localhost"]).unwrap()
+}
+
+/// Trust in `identity` alone.
+pub(crate) fn pinned(identity: &Identity) -> Trust {
+    Trust::pinned([identity.certificate_sha256()])
+}
+
+/// A server with `identity`; a test adds what is special about its own.
+pub(crate) fn server(identity: &Identity) -> ServerBuilder {
+    Server::builder().identity(identity.clone()).alpn(["test"])
+}
+
+/// A client that trusts the server with `identity`; a test adds what is special about its own.
+pub(crate) fn client(identity: &Identity) -> ClientBuilder {
+    client_with(pinned(identity))
+}
+
+/// [`client`] with another trust.
+pub(crate) fn client_with(trust: Trust) -> ClientBuilder {
+    Client::builder().alpn(["test"]).trust(trust)
+}
+
+/// Any free port, which only this machine reaches.
+pub(crate) fn any_port() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// Connects `client` to `server`, without anything between them.
+pub(crate) async fn connect(client: &Client, server: &Server) -> (Connection, Connection) {
+    try_connect(client, server, server.local_addr().unwrap()).await.unwrap()
+}
+
 /// Accepts the next connection.
 pub(crate) async fn accept(server: &Server) -> Result<Connection, ConnectionError> {
     server.accept().await.expect("the server runs").accept().await
+}
+
+async fn try_connect(
+    client: &Client,
+    server: &Server,
+    address: SocketAddr,
+) -> Result<(Connection, Connection), String> {
+    // Whichever side fails first ends the wait of the other.
+    let connected = async { client.connect(address, "localhost").await.map_err(|error| error.to_string()) };
+    let accepted = async { accept(server).await.map_err(|error| error.to_string()) };
+    futures::try_join!(connected, accepted)
 }
 
 /// Looks again and again until `holds`, where no event tells.
