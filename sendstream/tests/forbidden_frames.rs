@@ -6,7 +6,7 @@
 
 mod support;
 
-use std::{fmt::Write as _, net::SocketAddr, path::Path, sync::Mutex};
+use std::{fmt::Write as _, sync::Mutex};
 
 use sendstream::{Client, ConnectError, Connection, ConnectionError, Server, TransportConfig, Trust};
 use support::{
@@ -14,6 +14,8 @@ use support::{
     aioquic::{Certified, Peer, python},
     any_port, connect, pattern, run,
 };
+
+const SCRIPT: &str = "forbidden_peer.py";
 
 #[test]
 fn a_client_that_says_what_it_may_not_ends_its_own_connection_at_most() {
@@ -24,7 +26,7 @@ fn a_client_that_says_what_it_may_not_ends_its_own_connection_at_most() {
             let target = Target::new(datagrams).await;
             let port = target.server.local_addr().unwrap().port().to_string();
             let arguments = ["client".to_owned(), target.certified.path("certificate"), port];
-            let mut peer = Peer::start(&python, "forbidden_peer.py", arguments);
+            let mut peer = Peer::start(&python, SCRIPT, arguments);
             for kind in kinds(Role::Client).iter().filter(|kind| kind.datagrams == datagrams) {
                 let Some(expected) = kind.from_client else { continue };
                 peer.tell(&kind.order());
@@ -55,7 +57,7 @@ fn a_server_that_says_what_it_may_not_ends_its_own_connection_at_most() {
         let mut tally = Tally::default();
         for datagrams in [false, true] {
             let target = Target::new(datagrams).await;
-            let (mut peer, address) = target.server_peer(&python);
+            let (mut peer, address) = Peer::serve(&python, SCRIPT, &target.certified);
             for kind in kinds(Role::Server).iter().filter(|kind| kind.datagrams == datagrams) {
                 let Some(expected) = kind.from_server else { continue };
                 peer.tell(&kind.order());
@@ -85,7 +87,7 @@ fn a_server_that_confirms_the_handshake_before_it_is_believed_ends_its_own_conne
         let ticket = crypto(0, &[4, 0, 0, 100]);
         let far = crypto(8000, b"x");
         let target = Target::new(false).await;
-        let (mut peer, address) = target.server_peer(&python);
+        let (mut peer, address) = Peer::serve(&python, SCRIPT, &target.certified);
         for more in [Vec::new(), ticket.clone(), far.clone(), [ticket, far].concat()] {
             for judged_at_once in [false, true] {
                 let (judge, verdict) = futures::channel::oneshot::channel();
@@ -164,14 +166,6 @@ impl Target {
         let client = support::client(&certified.identity).transport(transport).build().unwrap();
         let honest = connect(&client, &server).await;
         Self { certified, server, client, honest }
-    }
-
-    /// A peer that plays a server, with the honest one's certificate, and where it listens.
-    fn server_peer(&self, python: &Path) -> (Peer, SocketAddr) {
-        let arguments = ["server".to_owned(), self.certified.path("certificate"), self.certified.path("key")];
-        let mut peer = Peer::start(python, "forbidden_peer.py", arguments);
-        let port: u16 = peer.says("ready").parse().unwrap();
-        (peer, ([127, 0, 0, 1], port).into())
     }
 
     /// Something there and back between those who keep to the rules.

@@ -91,12 +91,10 @@ fn our_client_and_an_aioquic_server_understand_each_other() {
     let Some(python) = python() else { return };
     run(async move {
         let certified = Certified::new();
-        let mut peer =
-            Peer::start(&python, SCRIPT, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
-        let port: u16 = peer.says("ready").parse().unwrap();
+        let (mut peer, address) = Peer::serve(&python, SCRIPT, &certified);
         let trust = Trust::pinned_keys([certified.identity.public_key_sha256()]);
         let client = support::client_with(trust).transport(patient()).build().unwrap();
-        let connection = client.connect(([127, 0, 0, 1], port).into(), "localhost").await.unwrap();
+        let connection = client.connect(address, "localhost").await.unwrap();
         conversation(&connection).await;
         connection.close(45).unwrap();
         assert_eq!(peer.says("terminated").trim(), "45");
@@ -132,14 +130,12 @@ fn aioquic_follows_when_we_update_the_keys() {
     let Some(python) = python() else { return };
     run(async move {
         let certified = Certified::new();
-        let mut peer =
-            Peer::start(&python, SCRIPT, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
-        let port: u16 = peer.says("ready").parse().unwrap();
+        let (_peer, address) = Peer::serve(&python, SCRIPT, &certified);
         // By itself, and not together with the peer: aioquic begins an update also while another is not yet confirmed, which
         // RFC 9001 §6.1 forbids.
         let transport = TransportConfig { key_update_after: 300_000, ..patient() };
         let client = support::client(&certified.identity).transport(transport).build().unwrap();
-        let connection = client.connect(([127, 0, 0, 1], port).into(), "localhost").await.unwrap();
+        let connection = client.connect(address, "localhost").await.unwrap();
         let data = pattern(1_000_000);
         assert!(ask(&connection, "echo", &data).await == data);
         let stats = connection.stats().await.unwrap();
@@ -163,15 +159,13 @@ fn we_resume_with_an_aioquic_server_until_it_has_forgotten_its_tickets() {
     let Some(python) = python() else { return };
     run(async move {
         let certified = Certified::new();
-        let mut peer =
-            Peer::start(&python, SCRIPT, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
-        let port: u16 = peer.says("ready").parse().unwrap();
+        let (_peer, address) = Peer::serve(&python, SCRIPT, &certified);
         let trust = Trust::pinned_keys([certified.identity.public_key_sha256()]);
         let client = support::client_with(trust).transport(patient());
         let client = client.session_cache(Arc::<MemorySessionCache>::default()).build().unwrap();
         // The third resumes with the ticket that the resumed second one got.
         for (index, resumes) in [false, true, true, false].into_iter().enumerate() {
-            let connection = client.connect(([127, 0, 0, 1], port).into(), "localhost").await.unwrap();
+            let connection = client.connect(address, "localhost").await.unwrap();
             assert_eq!(resumed(&connection).await, resumes);
             let hash = connection.peer_identity().unwrap().certificate_sha256();
             assert_eq!(hash, certified.identity.certificate_sha256());

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Lines, Write as _},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
 };
@@ -41,6 +42,14 @@ impl Peer {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Self { child, lines }
+    }
+
+    /// Starts a peer that plays a server with `certified`. The address is where it listens.
+    pub(crate) fn serve(python: &Path, script: &str, certified: &Certified) -> (Self, SocketAddr) {
+        let mut peer =
+            Self::start(python, script, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
+        let port: u16 = peer.says("ready").parse().unwrap();
+        (peer, ([127, 0, 0, 1], port).into())
     }
 
     /// Gives it a line to read.
