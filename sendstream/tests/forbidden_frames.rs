@@ -12,7 +12,7 @@ use sendstream::{Client, ConnectError, Connection, ConnectionError, Server, Tran
 use support::{
     HANG, accept,
     aioquic::{Certified, Peer, python},
-    any_port, connect, pattern, run,
+    any_port, connect, exchange, run,
 };
 
 const SCRIPT: &str = "forbidden_peer.py";
@@ -171,18 +171,7 @@ impl Target {
     /// Something there and back between those who keep to the rules.
     async fn honest_round_trip(&self) {
         let (client, server) = &self.honest;
-        let data = pattern(HONEST_BYTES);
-        let asking = async {
-            let (mut send, mut recv) = client.open_bi().unwrap();
-            drop(send.finish_with(data.clone()));
-            assert!(recv.read_to_end(HONEST_BYTES).await.unwrap() == data);
-        };
-        let answering = async {
-            let (mut send, mut recv) = server.accept_bi().await.unwrap();
-            drop(send.finish_with(recv.read_to_end(HONEST_BYTES).await.unwrap()));
-            send.finished().await.unwrap();
-        };
-        futures::join!(asking, answering);
+        exchange(client, server, HONEST_BYTES).await;
     }
 
     /// Nothing of all those connections is left.

@@ -20,10 +20,9 @@ use sendstream::{
     counters,
 };
 use support::{
-    Endpoints, accept, any_port, figure,
+    Endpoints, accept, any_port, exchange, figure,
     foreign::{self, on_tokio},
     memory::{assert_within, resident},
-    pattern,
     relay::{Direction, Faults, Relay},
     run, soak,
 };
@@ -433,23 +432,6 @@ async fn honest(endpoints: &Endpoints) {
         }
     };
     exchange(&client, &server, 10_000).await;
-}
-
-/// `bytes` to the server and back.
-async fn exchange(client: &Connection, server: &Connection, bytes: usize) {
-    let data = pattern(bytes);
-    let asking = async {
-        let (mut send, mut recv) = client.open_bi().unwrap();
-        drop(send.finish_with(data.clone()));
-        assert!(recv.read_to_end(bytes).await.unwrap() == data);
-        send.finished().await.unwrap();
-    };
-    let answering = async {
-        let (mut send, mut recv) = server.accept_bi().await.unwrap();
-        drop(send.finish_with(recv.read_to_end(bytes).await.unwrap()));
-        send.finished().await.unwrap();
-    };
-    futures::join!(asking, answering);
 }
 
 /// Waits until MsQuic itself counts no connection and no stream. It frees them on its worker after their close, and has no

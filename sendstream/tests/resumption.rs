@@ -14,11 +14,11 @@ use std::{
 
 use futures::{StreamExt, channel::mpsc};
 use sendstream::{
-    BindError, CertificateRefusal, Client, ClientAuth, ClientBuilder, ConfigError, ConnectError, Connection,
-    ConnectionError, Identity, MemorySessionCache, Resumption, Server, ServerBuilder, SessionCache, SessionKey,
-    TicketKey, TransportConfig, Trust,
+    BindError, CertificateRefusal, Client, ClientAuth, ClientBuilder, ConfigError, ConnectError, ConnectionError,
+    Identity, MemorySessionCache, Resumption, Server, ServerBuilder, SessionCache, SessionKey, TicketKey,
+    TransportConfig, Trust,
 };
-use support::{TIMEOUT, accept, any_port, connect, identity, pinned, run};
+use support::{TIMEOUT, accept, any_port, connect, identity, pinned, run, tell};
 
 fn server(identity: &Identity) -> ServerBuilder {
     support::server(identity).resumption(Resumption::Resume)
@@ -39,18 +39,10 @@ fn key() -> SessionKey {
 /// Connects, carries a message, and says whether the session was resumed, on which both sides agree.
 async fn resumes(client: &Client, server: &Server) -> bool {
     let (connected, accepted) = connect(client, server).await;
-    exchange(&connected, &accepted).await;
+    tell(&connected, &accepted, "hello").await;
     assert_eq!(connected.session_resumed(), accepted.session_resumed());
     assert_eq!(connected.stats().await.unwrap().handshake.resumed, connected.session_resumed());
     connected.session_resumed()
-}
-
-async fn exchange(connected: &Connection, accepted: &Connection) {
-    let mut stream = connected.open_uni().unwrap();
-    let read = async { accepted.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
-    let (sent, read) = futures::join!(stream.finish_with("hello"), read);
-    sent.unwrap();
-    assert_eq!(read, b"hello");
 }
 
 /// Connects for the first time, so that there is a ticket in the client's cache.
@@ -82,7 +74,7 @@ fn the_second_connection_resumes_and_knows_its_peer() {
             assert!(connected.session_resumed() && accepted.session_resumed());
             assert_eq!(connected.peer_identity().unwrap().certificate(), own.certificate());
             assert_eq!(accepted.peer_identity(), None);
-            exchange(&connected, &accepted).await;
+            tell(&connected, &accepted, "hello").await;
             connected.session_ticket().await.unwrap();
         }
         end([client], [server]).await;
@@ -97,7 +89,7 @@ fn a_server_resumes_only_if_told_to() {
         let server = bind(support::server(&own));
         let client = client(pinned(&own), &cache).build().unwrap();
         let (connected, accepted) = connect(&client, &server).await;
-        exchange(&connected, &accepted).await;
+        tell(&connected, &accepted, "hello").await;
         // A ticket would go out before anything that the server's application sends.
         accepted.open_uni().unwrap().finish_with("bye").await.unwrap();
         connected.close(0).unwrap();

@@ -16,7 +16,7 @@ use sendstream::{
     BindError, CertificateRefusal, CipherSuite, Client, ClientAuth, ConfigError, ConnectError, Connection,
     ConnectionError, Identity, PeerCertificate, Server, TransportConfig, Trust,
 };
-use support::{Endpoints, TIMEOUT, accept, any_port, run};
+use support::{Endpoints, TIMEOUT, accept, any_port, run, tell};
 
 /// A private authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -87,12 +87,8 @@ impl Meeting {
 
     async fn accepted(self) {
         let (connected, accepted) = (self.connected.unwrap(), self.accepted.unwrap());
-        let mut stream = connected.open_uni().unwrap();
-        let read = async { accepted.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
-        let (sent, read) = futures::join!(stream.finish_with("hello"), read);
-        sent.unwrap();
-        assert_eq!(read, b"hello");
-        drop((stream, connected, accepted));
+        tell(&connected, &accepted, "hello").await;
+        drop((connected, accepted));
         end(self.server, self.client).await;
     }
 
@@ -196,11 +192,7 @@ async fn others_come_and_go() {
     let endpoints = Endpoints::new();
     for _ in 0..20 {
         let (client, server) = endpoints.connect().await;
-        let mut stream = client.open_uni().unwrap();
-        let read = async { server.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
-        let (sent, read) = futures::join!(stream.finish_with("hello"), read);
-        sent.unwrap();
-        assert_eq!(read, b"hello");
+        tell(&client, &server, "hello").await;
     }
     endpoints.end().await;
 }
@@ -642,12 +634,8 @@ fn a_new_identity_is_for_new_connections_and_old_ones_stay() {
         assert!(second.accepted.as_ref().unwrap().peer_identity().is_some(), "clients are asked as before");
 
         let (old_client, old_server) = (old_client.unwrap(), old_server.unwrap());
-        let mut stream = old_client.open_uni().unwrap();
-        let read = async { old_server.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
-        let (sent, read) = futures::join!(stream.finish_with("still here"), read);
-        sent.unwrap();
-        assert_eq!(read, b"still here");
-        drop((stream, old_client, old_server));
+        tell(&old_client, &old_server, "still here").await;
+        drop((old_client, old_server));
         second.accepted().await;
     });
 }

@@ -177,6 +177,32 @@ pub(crate) async fn accept(server: &Server) -> Result<Connection, ConnectionErro
     server.accept().await.expect("the server runs").accept().await
 }
 
+/// Sends `text` on a stream of its own, and checks that it arrives.
+pub(crate) async fn tell(from: &Connection, to: &Connection, text: &'static str) {
+    let mut stream = from.open_uni().unwrap();
+    let read = async { to.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
+    let (sent, read) = futures::join!(stream.finish_with(text), read);
+    sent.unwrap();
+    assert_eq!(read, text.as_bytes());
+}
+
+/// Sends `bytes` bytes to the server and back.
+pub(crate) async fn exchange(client: &Connection, server: &Connection, bytes: usize) {
+    let data = pattern(bytes);
+    let asking = async {
+        let (mut send, mut recv) = client.open_bi().unwrap();
+        drop(send.finish_with(data.clone()));
+        assert!(recv.read_to_end(bytes).await.unwrap() == data);
+        send.finished().await.unwrap();
+    };
+    let answering = async {
+        let (mut send, mut recv) = server.accept_bi().await.unwrap();
+        drop(send.finish_with(recv.read_to_end(bytes).await.unwrap()));
+        send.finished().await.unwrap();
+    };
+    futures::join!(asking, answering);
+}
+
 async fn try_connect(
     client: &Client,
     server: &Server,
