@@ -7,7 +7,7 @@ mod support;
 
 use std::{
     collections::{HashMap, HashSet},
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -19,7 +19,7 @@ use sendstream::{
     CertificateHash, ConfigError, Connection, LoadBalancing, RebindError, RetryPolicy, Trust, set_load_balancing,
     set_retry_policy,
 };
-use support::{any_port, run};
+use support::{any_port, end_with_parent, run};
 
 const TEST: &str = "a_client_that_moves_stays_with_its_server_behind_a_balancer";
 const ROLE: &str = "SENDSTREAM_TEST_ROLE";
@@ -169,15 +169,6 @@ fn route(packet: &[u8]) -> Option<usize> {
     let known = BACKS.iter().position(|(_, number)| id.len() == LENGTH && id[1..5] == *number);
     let spread = || long.then(|| id.iter().map(|byte| usize::from(*byte)).sum::<usize>() % BACKS.len());
     known.or_else(spread)
-}
-
-/// The parent holds the other end of this process's input: when it goes, this process does.
-fn end_with_parent() {
-    std::io::stdout().flush().unwrap();
-    thread::spawn(|| {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        std::process::exit(0);
-    });
 }
 
 /// The namespaces; gone when dropped.

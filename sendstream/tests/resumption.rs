@@ -3,7 +3,7 @@
 mod support;
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Command, Stdio},
     sync::{
@@ -18,7 +18,7 @@ use sendstream::{
     Identity, MemorySessionCache, Resumption, Server, ServerBuilder, SessionCache, SessionKey, TicketKey,
     TransportConfig, Trust,
 };
-use support::{TIMEOUT, accept, any_port, connect, identity, pinned, run, tell};
+use support::{TIMEOUT, accept, any_port, connect, end_with_parent, identity, pinned, run, tell};
 
 fn server(identity: &Identity) -> ServerBuilder {
     support::server(identity).resumption(Resumption::Resume)
@@ -179,12 +179,7 @@ fn the_other_process() {
     }
     let server = bind(server(&identity()).ticket_keys([TicketKey::from_secret(SHARED_SECRET)]));
     println!("\nready {}", server.local_addr().unwrap());
-    std::io::stdout().flush().unwrap();
-    std::thread::spawn(|| {
-        // The parent holds the other end: when it goes, this process does.
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        std::process::exit(0);
-    });
+    end_with_parent();
     futures::executor::block_on(async {
         while let Some(incoming) = server.accept().await {
             if let Ok(connection) = incoming.accept().await

@@ -11,7 +11,15 @@ pub(crate) mod peer;
 pub(crate) mod relay;
 pub(crate) mod soak;
 
-use std::{fmt::Display, future::Future, io::Write as _, net::SocketAddr, sync::mpsc, thread, time::Duration};
+use std::{
+    fmt::Display,
+    future::Future,
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
 
 use sendstream::{
     Client, ClientBuilder, Connection, ConnectionError, Identity, Server, ServerBuilder, TransportConfig, Trust,
@@ -212,6 +220,16 @@ async fn try_connect(
     let connected = async { client.connect(address, "localhost").await.map_err(|error| error.to_string()) };
     let accepted = async { accept(server).await.map_err(|error| error.to_string()) };
     futures::try_join!(connected, accepted)
+}
+
+/// Lets this process, which a test has started, end with it. The test has heard all that was printed before.
+pub(crate) fn end_with_parent() {
+    std::io::stdout().flush().unwrap();
+    thread::spawn(|| {
+        // The parent holds the other end: when it goes, this process does.
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
 }
 
 /// Looks again and again until `holds`, where no event tells.

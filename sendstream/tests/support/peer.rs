@@ -3,7 +3,7 @@
 //! The process is the test's own executable, run for the one test that calls [`main`].
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -116,12 +116,7 @@ pub(crate) fn main() {
     let address = std::env::var(ADDRESS).unwrap().parse().unwrap();
     let server = super::server(&identity).transport(transport).bind(address).unwrap();
     println!("\nready {} {hash}", server.local_addr().unwrap());
-    std::io::stdout().flush().unwrap();
-    std::thread::spawn(|| {
-        // The parent holds the other end: when it goes, this process does.
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        std::process::exit(0);
-    });
+    super::end_with_parent();
     let incoming = stream::unfold(server, async |server| Some((server.accept().await?, server)));
     futures::executor::block_on(incoming.for_each_concurrent(None, async |incoming| {
         // A client may have given up.
