@@ -5,16 +5,14 @@
 mod support;
 
 use std::{
-    future::Future,
     panic::{AssertUnwindSafe, catch_unwind, panic_any},
     pin::pin,
     process::Command,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Poll, Wake, Waker},
     thread,
 };
 
@@ -24,24 +22,7 @@ use sendstream::{
     CertificateRefusal, ClientAuth, ConnectError, ConnectionError, DatagramFate, Registration, SendDatagramError,
     TransportConfig, Trust, WriteError,
 };
-use support::{Endpoints, HANG, Pair, accept, any_port, figure, run};
-
-/// A waker that always panics, and what tells that it was woken.
-fn panicking() -> (Waker, mpsc::Receiver<()>) {
-    struct Panicking(Mutex<mpsc::Sender<()>>);
-    impl Wake for Panicking {
-        fn wake(self: Arc<Self>) {
-            let _ = self.0.lock().unwrap().send(());
-            panic!("this waker panics, as the test wants");
-        }
-    }
-    let (sender, woken) = mpsc::channel();
-    (Waker::from(Arc::new(Panicking(Mutex::new(sender)))), woken)
-}
-
-fn poll_with<F: Future>(waker: &Waker, future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(waker))
-}
+use support::{Endpoints, HANG, Pair, accept, any_port, figure, panicking, poll_with, run};
 
 /// Bytes whose owner panics when they are given up, and how often that was.
 fn bomb(length: usize) -> (Bytes, Arc<AtomicUsize>) {

@@ -3,12 +3,7 @@
 mod support;
 
 use sendstream::{ExecutionProfile, Registration};
-use support::{any_port, connect, pattern, run};
-
-/// How many threads this process has.
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().count()
-}
+use support::{any_port, connect, memory::holdings, pattern, run};
 
 #[test]
 fn every_profile_carries_connections_and_one_has_threads_of_its_own() {
@@ -35,7 +30,7 @@ fn every_profile_carries_connections_and_one_has_threads_of_its_own() {
             });
             sent.unwrap();
             assert!(received == data);
-            let threads = threads();
+            let threads = holdings().threads;
             let more = threads > *shared.get_or_insert(threads);
             assert_eq!(more, profile == ExecutionProfile::MaxThroughput, "{profile:?}");
             drop((stream, connected, accepted, client));

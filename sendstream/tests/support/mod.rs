@@ -16,7 +16,9 @@ use std::{
     future::Future,
     io::{Read as _, Write as _},
     net::SocketAddr,
-    sync::mpsc,
+    pin::Pin,
+    sync::{Arc, mpsc},
+    task::{Context, Poll, Wake, Waker},
     thread,
     time::Duration,
 };
@@ -242,9 +244,26 @@ pub(crate) fn wait_until(holds: impl Fn() -> bool) {
 }
 
 /// Polls once with a waker that does nothing.
-pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    std::pin::Pin::new(future).poll(&mut cx)
+pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_with(Waker::noop(), Pin::new(future))
+}
+
+/// Polls once with `waker`.
+pub(crate) fn poll_with<F: Future>(waker: &Waker, future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(waker))
+}
+
+/// A waker that always panics, and what tells that it was woken.
+pub(crate) fn panicking() -> (Waker, mpsc::Receiver<()>) {
+    struct Panicking(mpsc::Sender<()>);
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.send(());
+            panic!("this waker panics, as the test wants");
+        }
+    }
+    let (sender, woken) = mpsc::channel();
+    (Waker::from(Arc::new(Panicking(sender))), woken)
 }
 
 /// Bytes that differ from place to place, so that a lost, doubled or swapped piece shows.
