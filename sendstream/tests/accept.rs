@@ -3,18 +3,14 @@
 
 mod support;
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use futures::{channel::oneshot, future::poll_immediate};
 use sendstream::{
     BindError, Client, ClientAuth, ConfigError, ConnectError, Connection, ConnectionError, Identity, Server,
     StartError, TransportConfig, Trust,
 };
-use support::{Endpoints, HANG, run, wait_until};
-
-fn any_port() -> SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
-}
+use support::{Endpoints, HANG, accept, any_port, run, wait_until};
 
 fn timeout(handshake_timeout: Duration) -> TransportConfig {
     TransportConfig { handshake_timeout, ..Default::default() }
@@ -22,7 +18,7 @@ fn timeout(handshake_timeout: Duration) -> TransportConfig {
 
 fn client(alpn: &[&str], trusted: &[&Identity]) -> Client {
     let trust = Trust::pinned(trusted.iter().map(|identity| identity.certificate_sha256()));
-    Client::builder().alpn(alpn.iter().copied()).trust(trust).build().unwrap()
+    support::client_with(trust).alpn(alpn.iter().copied()).build().unwrap()
 }
 
 fn failure(connected: Result<Connection, ConnectError>) -> ConnectionError {
@@ -35,8 +31,8 @@ fn failure(connected: Result<Connection, ConnectError>) -> ConnectionError {
 #[test]
 fn an_incoming_connection_tells_who_wants_what() {
     run(async {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let server = Server::builder().identity(identity.clone()).alpn(["demo", "h3"]).bind(any_port()).unwrap();
+        let identity = support::identity();
+        let server = support::server(&identity).alpn(["demo", "h3"]).bind(any_port()).unwrap();
         let address = server.local_addr().unwrap();
         let client = client(&["other", "h3", "demo"], &[&identity]);
         let (connected, accepted) = futures::join!(client.connect(address, "localhost"), async {
@@ -89,10 +85,9 @@ fn a_dropped_incoming_connection_is_refused() {
 #[test]
 fn one_connection_can_be_accepted_with_another_identity_protocol_and_settings() {
     run(async {
-        let [usual, special] = [0, 1].map(|_| Identity::self_signed(["localhost"]).unwrap());
-        let server = Server::builder().identity(usual.clone()).alpn(["usual"]).bind(any_port()).unwrap();
-        let config = Server::builder()
-            .identity(special.clone())
+        let [usual, special] = [0, 1].map(|_| support::identity());
+        let server = support::server(&usual).alpn(["usual"]).bind(any_port()).unwrap();
+        let config = support::server(&special)
             .alpn(["newest", "special"])
             .transport(TransportConfig { max_concurrent_uni_streams: 0, ..Default::default() })
             .build()
@@ -126,12 +121,10 @@ fn one_connection_can_be_accepted_with_another_identity_protocol_and_settings() 
 fn one_connection_can_be_asked_for_a_certificate() {
     run(async {
         let endpoints = Endpoints::new();
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let trust = Trust::pinned([identity.certificate_sha256()]);
-        let strict =
-            Server::builder().identity(identity).alpn(["test"]).client_auth(ClientAuth::Required(trust)).build();
-        let strict = strict.unwrap();
-        let anyone = Client::builder().alpn(["test"]).trust(Trust::dangerous_accept_any_certificate()).build().unwrap();
+        let identity = support::identity();
+        let auth = ClientAuth::Required(support::pinned(&identity));
+        let strict = support::server(&identity).client_auth(auth).build().unwrap();
+        let anyone = support::client_with(Trust::dangerous_accept_any_certificate()).build().unwrap();
         let (connected, accepted) = futures::join!(anyone.connect(endpoints.address, "localhost"), async {
             endpoints.server.accept().await.unwrap().accept_with(&strict).await
         });
@@ -150,8 +143,7 @@ fn one_connection_can_be_asked_for_a_certificate() {
 fn accepting_with_no_common_protocol_ends_the_handshake_on_both_sides() {
     run(async {
         let endpoints = Endpoints::new();
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let other = Server::builder().identity(identity).alpn(["another", "other"]).build().unwrap();
+        let other = support::server(&support::identity()).alpn(["another", "other"]).build().unwrap();
         let (refused, accepted) = futures::join!(endpoints.client.connect(endpoints.address, "localhost"), async {
             endpoints.server.accept().await.unwrap().accept_with(&other).await
         });
@@ -163,11 +155,11 @@ fn accepting_with_no_common_protocol_ends_the_handshake_on_both_sides() {
 
 #[test]
 fn a_configuration_is_checked_when_it_is_built() {
-    let identity = Identity::self_signed(["localhost"]).unwrap();
+    let identity = support::identity();
     assert!(matches!(Server::builder().alpn(["x"]).build(), Err(ConfigError::NoIdentity)));
     assert!(matches!(Server::builder().identity(identity.clone()).build(), Err(ConfigError::EmptyAlpn)));
     let zero = TransportConfig { accept_backlog: 0, ..Default::default() };
-    let error = Server::builder().identity(identity).alpn(["x"]).transport(zero).build().unwrap_err();
+    let error = support::server(&identity).transport(zero).build().unwrap_err();
     assert!(matches!(error, ConfigError::OutOfRange { field: "accept_backlog", .. }), "{error}");
 }
 
@@ -236,8 +228,7 @@ fn a_client_that_gave_up_makes_room_for_another() {
                 break next;
             }
         };
-        let (connected, accepted) =
-            futures::join!(next, async { endpoints.server.accept().await.unwrap().accept().await });
+        let (connected, accepted) = futures::join!(next, accept(&endpoints.server));
         drop((connected.unwrap(), accepted.unwrap()));
         endpoints.end().await;
     });
@@ -251,8 +242,7 @@ fn a_server_that_stops_listening_still_gives_out_who_waits() {
         assert!(poll_immediate(&mut connecting).await.is_none());
         wait_until(|| endpoints.server.stats().waiting == 1);
         endpoints.server.stop_listening();
-        let (connected, accepted) =
-            futures::join!(connecting, async { endpoints.server.accept().await.unwrap().accept().await });
+        let (connected, accepted) = futures::join!(connecting, accept(&endpoints.server));
         assert!(endpoints.server.accept().await.is_none());
         accepted.unwrap().close(3).unwrap();
         let closed = connected.unwrap().closed().await;

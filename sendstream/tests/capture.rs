@@ -14,8 +14,7 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
-use sendstream::{Client, Identity, Server, Trust};
-use support::{run, skip};
+use support::{any_port, connect, run, skip};
 
 /// A running capture of the loopback traffic of one port.
 struct Capture {
@@ -102,18 +101,13 @@ fn either_sides_key_log_lets_tshark_decrypt_a_capture() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let trust = Trust::pinned([identity.certificate_sha256()]);
-        let server = Server::builder().identity(identity).alpn(["test"]).key_log(path("server"));
-        let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let client = Client::builder().alpn(["test"]).trust(trust).key_log(path("client")).build().unwrap();
+        let identity = support::identity();
+        let server = support::server(&identity).key_log(path("server")).bind(any_port()).unwrap();
+        let client = support::client(&identity).key_log(path("client")).build().unwrap();
         let address = server.local_addr().unwrap();
         let Some(capture) = Capture::start(address, &path("capture")) else { return };
 
-        let (connected, accepted) = futures::join!(client.connect(address, "localhost"), async {
-            server.accept().await.unwrap().accept().await
-        });
-        let (connected, accepted) = (connected.unwrap(), accepted.unwrap());
+        let (connected, accepted) = connect(&client, &server).await;
         connected.open_uni().unwrap().finish_with("from the client").await.unwrap();
         accepted.open_uni().unwrap().finish_with("from the server").await.unwrap();
         drop((connected, accepted));

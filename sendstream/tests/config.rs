@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use sendstream::{Client, ConfigError, CongestionControl, ConnectionStats, StreamScheduling, TransportConfig, Trust};
+use sendstream::{ConfigError, CongestionControl, ConnectionStats, StreamScheduling, TransportConfig, Trust};
 use support::{Pair, pattern, run};
 
 fn defaults() -> TransportConfig {
@@ -52,7 +52,7 @@ fn what_is_out_of_range_is_refused_by_name_before_anything_is_sent() {
     ];
     for (name, transport) in refused {
         let trust = Trust::dangerous_accept_any_certificate();
-        let error = Client::builder().alpn(["test"]).trust(trust).transport(transport).build().map(drop).unwrap_err();
+        let error = support::client_with(trust).transport(transport).build().map(drop).unwrap_err();
         assert!(matches!(error, ConfigError::OutOfRange { field, .. } if field == name), "{name}: {error}");
     }
 }

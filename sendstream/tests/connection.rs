@@ -6,10 +6,8 @@ use std::{sync::Arc, time::Duration};
 
 use futures::future::poll_immediate;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sendstream::{
-    BindError, Client, ConfigError, ConnectError, ConnectionError, Identity, Server, TransportConfig, Trust,
-};
-use support::{Endpoints, Pair, TIMEOUT, run};
+use sendstream::{BindError, ConfigError, ConnectError, ConnectionError, Server, TransportConfig, Trust};
+use support::{Endpoints, Pair, TIMEOUT, accept, any_port, run};
 
 #[test]
 fn both_sides_know_what_was_negotiated() {
@@ -82,11 +80,10 @@ fn every_waiting_task_gets_a_stream() {
 fn a_server_with_another_certificate_is_refused_with_a_tls_alert() {
     run(async {
         let endpoints = Endpoints::new();
-        let other = Identity::self_signed(["localhost"]).unwrap().certificate_sha256();
-        let client = Client::builder().alpn(["test"]).trust(Trust::pinned([other])).build().unwrap();
-        let (refused, accepted) = futures::join!(client.connect(endpoints.address, "localhost"), async {
-            endpoints.server.accept().await.unwrap().accept().await
-        });
+        let other = support::identity();
+        let client = support::client(&other).build().unwrap();
+        let (refused, accepted) =
+            futures::join!(client.connect(endpoints.address, "localhost"), accept(&endpoints.server));
         assert!(
             matches!(refused, Err(ConnectError::Connection(ConnectionError::CertificateRefused(_)))),
             "{refused:?}"
@@ -105,8 +102,7 @@ fn a_server_with_another_certificate_is_refused_with_a_tls_alert() {
 fn a_client_without_a_common_protocol_is_refused() {
     run(async {
         let endpoints = Endpoints::new();
-        let client =
-            Client::builder().alpn(["other"]).trust(Trust::dangerous_accept_any_certificate()).build().unwrap();
+        let client = support::client_with(Trust::dangerous_accept_any_certificate()).alpn(["other"]).build().unwrap();
         let error = client.connect(endpoints.address, "localhost").await.unwrap_err();
         assert!(matches!(error, ConnectError::Connection(ConnectionError::Tls { alert: 120, .. })), "{error}");
         client.wait_idle().await;
@@ -154,12 +150,7 @@ fn nobody_there_is_a_timeout_or_unreachable() {
         // Bound and never answered.
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         let config = TransportConfig { handshake_timeout: Duration::from_millis(300), ..Default::default() };
-        let client = Client::builder()
-            .alpn(["test"])
-            .trust(Trust::dangerous_accept_any_certificate())
-            .transport(config)
-            .build()
-            .unwrap();
+        let client = support::client_with(Trust::dangerous_accept_any_certificate()).transport(config).build().unwrap();
         let error = client.connect(silent.local_addr().unwrap(), "localhost").await.unwrap_err();
         assert!(matches!(error, ConnectError::Connection(ConnectionError::TimedOut)), "{error}");
         client.wait_idle().await;
@@ -196,18 +187,17 @@ fn an_idle_connection_times_out() {
 #[test]
 fn bad_input_gets_an_error_that_says_what_to_do() {
     run(async {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let identity = support::identity();
 
         let none: [&str; 0] = [];
-        let error = Server::builder().identity(identity.clone()).alpn(none).bind(any).unwrap_err();
+        let error = support::server(&identity).alpn(none).bind(any_port()).unwrap_err();
         assert!(matches!(error, BindError::Config(ConfigError::EmptyAlpn)), "{error}");
-        let error = Server::builder().alpn(["x"]).bind(any).unwrap_err();
+        let error = Server::builder().alpn(["x"]).bind(any_port()).unwrap_err();
         assert!(matches!(error, BindError::Config(ConfigError::NoIdentity)), "{error}");
 
-        let taken = std::net::UdpSocket::bind(any).unwrap();
+        let taken = std::net::UdpSocket::bind(any_port()).unwrap();
         let taken_address = taken.local_addr().unwrap();
-        let error = Server::builder().identity(identity).alpn(["x"]).bind(taken_address).unwrap_err();
+        let error = support::server(&identity).bind(taken_address).unwrap_err();
         assert!(matches!(error, BindError::AddressInUse(address) if address == taken_address), "{error}");
 
         let endpoints = Endpoints::new();
@@ -326,9 +316,8 @@ fn servers_on_port_0_never_share_a_port() {
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     run(async {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
-        let serve = || Server::builder().identity(identity.clone()).alpn(["test"]).bind(any).unwrap();
+        let identity = support::identity();
+        let serve = || support::server(&identity).bind(any_port()).unwrap();
         // Where the system chose among all ports, shared ones too, some of these would meet: 4 pairs on average.
         let servers: Vec<_> = (0..500).map(|_| serve()).collect();
         let ports: std::collections::HashSet<_> = servers.iter().map(|server| server.local_addr().unwrap()).collect();

@@ -228,10 +228,7 @@ fn a_close_ends_what_is_pending_with_its_cause() {
         // Nothing that the client sends arrives any more, so nothing is acknowledged that would tell what is lost, and
         // congestion control holds most of the datagrams back.
         let relay = Relay::start(endpoints.address, Faults::none());
-        let (connection, server) = futures::join!(endpoints.client.connect(relay.address(), "localhost"), async {
-            endpoints.server.accept().await.unwrap().accept().await.unwrap()
-        });
-        let connection = connection.unwrap();
+        let (connection, server) = endpoints.connect_through(relay.address()).await;
         relay.lose_from(0);
         let dropped = Arc::new(AtomicUsize::new(0));
         let mut sending: Vec<_> = (0..2000)
@@ -308,10 +305,7 @@ fn a_datagram_whose_packet_is_lost_is_suspected_first_and_never_sent_again() {
     run(async {
         let endpoints = Endpoints::new();
         let relay = Relay::start(endpoints.address, Faults::none());
-        let (client, server) = futures::join!(endpoints.client.connect(relay.address(), "localhost"), async {
-            endpoints.server.accept().await.unwrap().accept().await.unwrap()
-        });
-        let client = client.unwrap();
+        let (client, server) = endpoints.connect_through(relay.address()).await;
         relay.lose_from(700);
         let mut lost = client.send_datagram(vec![0; 700]);
         // Once it is sent, the next has a packet of its own.

@@ -9,25 +9,16 @@ use std::{
 };
 
 use futures::FutureExt;
-use sendstream::{Client, Identity, Registration, SendStream, Server, Trust};
-use support::{Endpoints, Pair, run};
+use sendstream::{Registration, SendStream};
+use support::{Endpoints, Pair, any_port, connect, run};
 
 /// One of everything, alive: registration handle, endpoints, both ends of a connection, both halves of a busy stream, a
 /// chunk that was read, and a stream that never started.
 async fn everything(registration: &Registration) -> Vec<Box<dyn Any + Send>> {
-    let identity = Identity::self_signed(["localhost"]).unwrap();
-    let trust = Trust::pinned([identity.certificate_sha256()]);
-    let server = Server::builder()
-        .identity(identity)
-        .alpn(["test"])
-        .registration(registration)
-        .bind("127.0.0.1:0".parse().unwrap())
-        .unwrap();
-    let client = Client::builder().alpn(["test"]).trust(trust).registration(registration).build().unwrap();
-    let address = server.local_addr().unwrap();
-    let (near, far) =
-        futures::join!(client.connect(address, "localhost"), async { server.accept().await.unwrap().accept().await });
-    let (near, far) = (near.unwrap(), far.unwrap());
+    let identity = support::identity();
+    let server = support::server(&identity).registration(registration).bind(any_port()).unwrap();
+    let client = support::client(&identity).registration(registration).build().unwrap();
+    let (near, far) = connect(&client, &server).await;
     let mut send = near.open_uni().unwrap();
     drop(send.send(vec![1; 100_000]));
     let mut recv = far.accept_uni().await.unwrap();

@@ -19,7 +19,7 @@ use std::{
 };
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use sendstream::{Client, TransportConfig, Trust};
+use sendstream::{TransportConfig, Trust};
 use support::{HANG, Pair, run};
 
 const ROLE: &str = "SENDSTREAM_TEST_EXITS";
@@ -141,7 +141,7 @@ async fn everything() -> Vec<Box<dyn Any + Send>> {
 
 /// A connection that is on its way for as long as the result lives.
 fn connecting(trust: Trust, address: std::net::SocketAddr) -> impl Any + Send {
-    let client = Arc::new(Client::builder().alpn(["test"]).trust(trust).build().unwrap());
+    let client = Arc::new(support::client_with(trust).build().unwrap());
     let mut connect = Box::pin(async move { client.connect(address, "localhost").await });
     assert!(support::poll_once(&mut connect).is_pending());
     connect

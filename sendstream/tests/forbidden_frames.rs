@@ -6,14 +6,16 @@
 
 mod support;
 
-use std::{fmt::Write as _, net::SocketAddr, path::Path, sync::Mutex};
+use std::{fmt::Write as _, sync::Mutex};
 
 use sendstream::{Client, ConnectError, Connection, ConnectionError, Server, TransportConfig, Trust};
 use support::{
-    HANG,
+    HANG, accept,
     aioquic::{Certified, Peer, python},
-    pattern, run,
+    any_port, connect, exchange, run,
 };
+
+const SCRIPT: &str = "forbidden_peer.py";
 
 #[test]
 fn a_client_that_says_what_it_may_not_ends_its_own_connection_at_most() {
@@ -24,7 +26,7 @@ fn a_client_that_says_what_it_may_not_ends_its_own_connection_at_most() {
             let target = Target::new(datagrams).await;
             let port = target.server.local_addr().unwrap().port().to_string();
             let arguments = ["client".to_owned(), target.certified.path("certificate"), port];
-            let mut peer = Peer::start(&python, "forbidden_peer.py", arguments);
+            let mut peer = Peer::start(&python, SCRIPT, arguments);
             for kind in kinds(Role::Client).iter().filter(|kind| kind.datagrams == datagrams) {
                 let Some(expected) = kind.from_client else { continue };
                 peer.tell(&kind.order());
@@ -32,10 +34,10 @@ fn a_client_that_says_what_it_may_not_ends_its_own_connection_at_most() {
                     // Refused before the server knows that there is a client.
                     Space::Initial => expected,
                     Space::Handshake => {
-                        let error = target.server.accept().await.unwrap().accept().await.unwrap_err();
+                        let error = accept(&target.server).await.unwrap_err();
                         Answer::of(&error)
                     }
-                    Space::Application => answer(target.server.accept().await.unwrap().accept().await.unwrap()).await,
+                    Space::Application => answer(accept(&target.server).await.unwrap()).await,
                     Space::Ahead => unreachable!("of servers only, and allowed"),
                 };
                 tally.add(kind, expected, seen, &peer.says("closed"));
@@ -55,7 +57,7 @@ fn a_server_that_says_what_it_may_not_ends_its_own_connection_at_most() {
         let mut tally = Tally::default();
         for datagrams in [false, true] {
             let target = Target::new(datagrams).await;
-            let (mut peer, address) = target.server_peer(&python);
+            let (mut peer, address) = Peer::serve(&python, SCRIPT, &target.certified);
             for kind in kinds(Role::Server).iter().filter(|kind| kind.datagrams == datagrams) {
                 let Some(expected) = kind.from_server else { continue };
                 peer.tell(&kind.order());
@@ -85,7 +87,7 @@ fn a_server_that_confirms_the_handshake_before_it_is_believed_ends_its_own_conne
         let ticket = crypto(0, &[4, 0, 0, 100]);
         let far = crypto(8000, b"x");
         let target = Target::new(false).await;
-        let (mut peer, address) = target.server_peer(&python);
+        let (mut peer, address) = Peer::serve(&python, SCRIPT, &target.certified);
         for more in [Vec::new(), ticket.clone(), far.clone(), [ticket, far].concat()] {
             for judged_at_once in [false, true] {
                 let (judge, verdict) = futures::channel::oneshot::channel();
@@ -99,7 +101,7 @@ fn a_server_that_confirms_the_handshake_before_it_is_believed_ends_its_own_conne
                         Ok(())
                     }
                 });
-                let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+                let client = support::client_with(trust).build().unwrap();
                 let frames = [&more[..], &[HANDSHAKE_DONE]].concat();
                 peer.tell(&kind("ahead", 0, frames).within(Space::Ahead).order());
                 peer.says("set");
@@ -160,40 +162,16 @@ impl Target {
             ..Default::default()
         };
         let certified = Certified::new();
-        let trust = Trust::pinned([certified.identity.certificate_sha256()]);
-        let server = Server::builder().identity(certified.identity.clone()).alpn(["test"]).transport(transport.clone());
-        let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let client = Client::builder().alpn(["test"]).trust(trust).transport(transport).build().unwrap();
-        let connecting = client.connect(server.local_addr().unwrap(), "localhost");
-        let accepting = async { server.accept().await.unwrap().accept().await };
-        let (connected, accepted) = futures::join!(connecting, accepting);
-        let honest = (connected.unwrap(), accepted.unwrap());
+        let server = support::server(&certified.identity).transport(transport.clone()).bind(any_port()).unwrap();
+        let client = support::client(&certified.identity).transport(transport).build().unwrap();
+        let honest = connect(&client, &server).await;
         Self { certified, server, client, honest }
-    }
-
-    /// A peer that plays a server, with the honest one's certificate, and where it listens.
-    fn server_peer(&self, python: &Path) -> (Peer, SocketAddr) {
-        let arguments = ["server".to_owned(), self.certified.path("certificate"), self.certified.path("key")];
-        let mut peer = Peer::start(python, "forbidden_peer.py", arguments);
-        let port: u16 = peer.says("ready").parse().unwrap();
-        (peer, ([127, 0, 0, 1], port).into())
     }
 
     /// Something there and back between those who keep to the rules.
     async fn honest_round_trip(&self) {
         let (client, server) = &self.honest;
-        let data = pattern(HONEST_BYTES);
-        let asking = async {
-            let (mut send, mut recv) = client.open_bi().unwrap();
-            drop(send.finish_with(data.clone()));
-            assert!(recv.read_to_end(HONEST_BYTES).await.unwrap() == data);
-        };
-        let answering = async {
-            let (mut send, mut recv) = server.accept_bi().await.unwrap();
-            drop(send.finish_with(recv.read_to_end(HONEST_BYTES).await.unwrap()));
-            send.finished().await.unwrap();
-        };
-        futures::join!(asking, answering);
+        exchange(client, server, HONEST_BYTES).await;
     }
 
     /// Nothing of all those connections is left.

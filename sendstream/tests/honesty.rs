@@ -65,7 +65,6 @@ fn a_peer_killed_after_it_acknowledged_fin_is_ok() {
 #[test]
 fn a_port_of_another_process_is_refused() {
     let peer = Peer::start("peer_process", Role::Hold);
-    let identity = sendstream::Identity::self_signed(["localhost"]).unwrap();
-    let refused = sendstream::Server::builder().identity(identity).alpn(["test"]).bind(peer.address()).unwrap_err();
+    let refused = support::server(&support::identity()).bind(peer.address()).unwrap_err();
     assert!(matches!(refused, sendstream::BindError::AddressInUse(address) if address == peer.address()), "{refused}");
 }

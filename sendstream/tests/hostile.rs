@@ -16,14 +16,13 @@ use futures::{
     stream::FuturesUnordered,
 };
 use sendstream::{
-    Client, ConnectError, Connection, ConnectionError, Identity, ReadError, Server, TransportConfig, Trust, WriteError,
+    Client, ConnectError, Connection, ConnectionError, Identity, ReadError, Server, TransportConfig, WriteError,
     counters,
 };
 use support::{
-    Endpoints, figure,
+    Endpoints, accept, any_port, exchange, figure,
     foreign::{self, on_tokio},
     memory::{assert_within, resident},
-    pattern,
     relay::{Direction, Faults, Relay},
     run, soak,
 };
@@ -218,7 +217,7 @@ fn a_thousand_clients_at_a_backlog_of_ten_are_refused_but_for_ten() {
         let accepting = async {
             let mut accepted = Vec::new();
             for _ in 0..10 {
-                accepted.push(endpoints.server.accept().await.unwrap().accept().await.unwrap());
+                accepted.push(accept(&endpoints.server).await.unwrap());
             }
             accepted
         };
@@ -435,23 +434,6 @@ async fn honest(endpoints: &Endpoints) {
     exchange(&client, &server, 10_000).await;
 }
 
-/// `bytes` to the server and back.
-async fn exchange(client: &Connection, server: &Connection, bytes: usize) {
-    let data = pattern(bytes);
-    let asking = async {
-        let (mut send, mut recv) = client.open_bi().unwrap();
-        drop(send.finish_with(data.clone()));
-        assert!(recv.read_to_end(bytes).await.unwrap() == data);
-        send.finished().await.unwrap();
-    };
-    let answering = async {
-        let (mut send, mut recv) = server.accept_bi().await.unwrap();
-        drop(send.finish_with(recv.read_to_end(bytes).await.unwrap()));
-        send.finished().await.unwrap();
-    };
-    futures::join!(asking, answering);
-}
-
 /// Waits until MsQuic itself counts no connection and no stream. It frees them on its worker after their close, and has no
 /// event for that.
 async fn nothing_is_left() {
@@ -476,11 +458,9 @@ struct Target {
 
 impl Target {
     fn new(transport: TransportConfig) -> Self {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let trust = Trust::pinned([identity.certificate_sha256()]);
-        let server = Server::builder().identity(identity.clone()).alpn(["test"]).transport(transport);
-        let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+        let identity = support::identity();
+        let server = support::server(&identity).transport(transport).bind(any_port()).unwrap();
+        let client = support::client(&identity).build().unwrap();
         let address = server.local_addr().unwrap();
         Self { identity, server, client, address }
     }
@@ -494,7 +474,7 @@ impl Target {
     }
 
     async fn accept(&self) -> Connection {
-        self.server.accept().await.unwrap().accept().await.unwrap()
+        accept(&self.server).await.unwrap()
     }
 }
 
@@ -512,9 +492,8 @@ const UNKNOWN: u32 = 0xdead_beef;
 fn first_packets(clients: usize) -> Vec<Vec<u8>> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(support::HANG)).unwrap();
-    let identity = Identity::self_signed(["localhost"]).unwrap();
-    let trust = Trust::pinned([identity.certificate_sha256()]);
-    let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+    let identity = support::identity();
+    let client = support::client(&identity).build().unwrap();
     let address = socket.local_addr().unwrap();
     let mut seen = HashSet::new();
     let mut first_packet = |_| {

@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, pem::PemObject};
 use sendstream::{
-    Bytes, CertificateHash, CertificateRefusal, Client, ConnectError, Connection, ConnectionError, DatagramFate,
-    MemorySessionCache, PublicKeyHash, ReadError, Resumption, Server, TicketKey, TransportConfig, Trust, WriteError,
+    Bytes, CertificateHash, CertificateRefusal, ConnectError, Connection, ConnectionError, DatagramFate,
+    MemorySessionCache, PublicKeyHash, ReadError, Resumption, TicketKey, TransportConfig, Trust, WriteError,
 };
 use support::{
-    HANG,
+    HANG, accept,
     aioquic::{Certified, Peer, python},
-    pattern, run,
+    any_port, pattern, run,
 };
 
 const SCRIPT: &str = "aioquic_peer.py";
@@ -91,12 +91,10 @@ fn our_client_and_an_aioquic_server_understand_each_other() {
     let Some(python) = python() else { return };
     run(async move {
         let certified = Certified::new();
-        let mut peer =
-            Peer::start(&python, SCRIPT, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
-        let port: u16 = peer.says("ready").parse().unwrap();
+        let (mut peer, address) = Peer::serve(&python, SCRIPT, &certified);
         let trust = Trust::pinned_keys([certified.identity.public_key_sha256()]);
-        let client = Client::builder().alpn(["test"]).trust(trust).transport(patient()).build().unwrap();
-        let connection = client.connect(([127, 0, 0, 1], port).into(), "localhost").await.unwrap();
+        let client = support::client_with(trust).transport(patient()).build().unwrap();
+        let connection = client.connect(address, "localhost").await.unwrap();
         conversation(&connection).await;
         connection.close(45).unwrap();
         assert_eq!(peer.says("terminated").trim(), "45");
@@ -110,11 +108,10 @@ fn an_aioquic_client_and_our_server_understand_each_other() {
     let Some(python) = python() else { return };
     run(async move {
         let certified = Certified::new();
-        let server = Server::builder().identity(certified.identity.clone()).alpn(["test"]);
-        let server = server.transport(patient()).bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = support::server(&certified.identity).transport(patient()).bind(any_port()).unwrap();
         let port = server.local_addr().unwrap().port().to_string();
         let _peer = Peer::start(&python, SCRIPT, ["client".to_owned(), certified.path("certificate"), port]);
-        let connection = server.accept().await.unwrap().accept().await.unwrap();
+        let connection = accept(&server).await.unwrap();
         conversation(&connection).await;
         // From another port, with the same connection id, as behind a NAT that has forgotten.
         assert_eq!(ask(&connection, "move", b"from elsewhere").await, b"from elsewhere");
@@ -133,15 +130,12 @@ fn aioquic_follows_when_we_update_the_keys() {
     let Some(python) = python() else { return };
     run(async move {
         let certified = Certified::new();
-        let mut peer =
-            Peer::start(&python, SCRIPT, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
-        let port: u16 = peer.says("ready").parse().unwrap();
-        let trust = Trust::pinned([certified.identity.certificate_sha256()]);
+        let (_peer, address) = Peer::serve(&python, SCRIPT, &certified);
         // By itself, and not together with the peer: aioquic begins an update also while another is not yet confirmed, which
         // RFC 9001 §6.1 forbids.
         let transport = TransportConfig { key_update_after: 300_000, ..patient() };
-        let client = Client::builder().alpn(["test"]).trust(trust).transport(transport).build().unwrap();
-        let connection = client.connect(([127, 0, 0, 1], port).into(), "localhost").await.unwrap();
+        let client = support::client(&certified.identity).transport(transport).build().unwrap();
+        let connection = client.connect(address, "localhost").await.unwrap();
         let data = pattern(1_000_000);
         assert!(ask(&connection, "echo", &data).await == data);
         let stats = connection.stats().await.unwrap();
@@ -165,15 +159,13 @@ fn we_resume_with_an_aioquic_server_until_it_has_forgotten_its_tickets() {
     let Some(python) = python() else { return };
     run(async move {
         let certified = Certified::new();
-        let mut peer =
-            Peer::start(&python, SCRIPT, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
-        let port: u16 = peer.says("ready").parse().unwrap();
+        let (_peer, address) = Peer::serve(&python, SCRIPT, &certified);
         let trust = Trust::pinned_keys([certified.identity.public_key_sha256()]);
-        let client = Client::builder().alpn(["test"]).trust(trust).transport(patient());
+        let client = support::client_with(trust).transport(patient());
         let client = client.session_cache(Arc::<MemorySessionCache>::default()).build().unwrap();
         // The third resumes with the ticket that the resumed second one got.
         for (index, resumes) in [false, true, true, false].into_iter().enumerate() {
-            let connection = client.connect(([127, 0, 0, 1], port).into(), "localhost").await.unwrap();
+            let connection = client.connect(address, "localhost").await.unwrap();
             assert_eq!(resumed(&connection).await, resumes);
             let hash = connection.peer_identity().unwrap().certificate_sha256();
             assert_eq!(hash, certified.identity.certificate_sha256());
@@ -191,14 +183,17 @@ fn an_aioquic_client_resumes_with_us_until_the_ticket_key_is_gone() {
     let Some(python) = python() else { return };
     run(async move {
         let certified = Certified::new();
-        let server = Server::builder().identity(certified.identity.clone()).alpn(["test"]).transport(patient());
-        let server = server.resumption(Resumption::Resume).bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = support::server(&certified.identity)
+            .transport(patient())
+            .resumption(Resumption::Resume)
+            .bind(any_port())
+            .unwrap();
         let port = server.local_addr().unwrap().port().to_string();
         let expected = [false, true, true, false];
         let arguments = ["client".to_owned(), certified.path("certificate")];
         let mut peer = Peer::start(&python, SCRIPT, arguments.into_iter().chain(expected.map(|_| port.clone())));
         for (index, resumes) in expected.into_iter().enumerate() {
-            let connection = server.accept().await.unwrap().accept().await.unwrap();
+            let connection = accept(&server).await.unwrap();
             assert_eq!(resumed(&connection).await, resumes);
             assert_ne!(peer.says("ticket"), "0");
             if index == 2 {
@@ -227,7 +222,7 @@ fn a_server_with_a_weak_key_is_refused_whoever_vouches_for_it() {
             Trust::pinned([CertificateHash::of(&certificate)]),
             Trust::pinned_keys([PublicKeyHash::of(&certificate).unwrap()]),
         ] {
-            let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+            let client = support::client_with(trust).build().unwrap();
             let error = client.connect(([127, 0, 0, 1], port).into(), "localhost").await.unwrap_err();
             let ConnectError::Connection(ConnectionError::CertificateRefused(refusal)) = error else {
                 panic!("{error}")

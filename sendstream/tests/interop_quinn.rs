@@ -4,12 +4,12 @@ mod support;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use quinn::crypto::rustls::QuicServerConfig;
 use sendstream::{
-    Bytes, CertificateHash, Client, ConnectError, ConnectionError, DatagramFate, Identity, ReadError,
-    SendDatagramError, Server, TransportConfig, Trust, WriteError,
+    Bytes, CertificateHash, Client, ConnectError, ConnectionError, DatagramFate, ReadError, SendDatagramError, Server,
+    TransportConfig, Trust, WriteError,
 };
 use support::{
+    accept, any_port,
     foreign::{self, on_tokio},
     pattern,
 };
@@ -23,14 +23,12 @@ async fn quinn_to_us() -> (Server, quinn::Endpoint, quinn::Connection, sendstrea
 async fn quinn_to_us_with(
     transport: TransportConfig,
 ) -> (Server, quinn::Endpoint, quinn::Connection, sendstream::Connection) {
-    let identity = Identity::self_signed(["localhost"]).unwrap();
+    let identity = support::identity();
     let endpoint = foreign::client(&identity);
-    let server = Server::builder().identity(identity).alpn(["test"]).transport(transport);
-    let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let server = support::server(&identity).transport(transport).bind(any_port()).unwrap();
     let address: SocketAddr = server.local_addr().unwrap();
-    let (theirs, ours) = futures::join!(async { endpoint.connect(address, "localhost").unwrap().await }, async {
-        server.accept().await.unwrap().accept().await
-    });
+    let (theirs, ours) =
+        futures::join!(async { endpoint.connect(address, "localhost").unwrap().await }, accept(&server));
     (server, endpoint, theirs.unwrap(), ours.unwrap())
 }
 
@@ -43,23 +41,12 @@ async fn us_to_quinn() -> (quinn::Endpoint, Client, quinn::Connection, sendstrea
 async fn us_to_quinn_with(
     transport: quinn::TransportConfig,
 ) -> (quinn::Endpoint, Client, quinn::Connection, sendstream::Connection) {
-    let key = generate();
-    let certificate = key.cert.der().clone();
-    let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.clone()],
-            rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into()),
-        )
-        .unwrap();
-    tls.alpn_protocols = vec![b"test".to_vec()];
-    let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
-    config.transport_config(Arc::new(transport));
-    let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
-    let trust = Trust::pinned([CertificateHash::of(&certificate)]);
-    let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+    let own = foreign::certified();
+    let endpoint = foreign::server(foreign::server_tls(&own), |config| {
+        config.transport_config(Arc::new(transport));
+    });
+    let trust = Trust::pinned([CertificateHash::of(own.cert.der())]);
+    let client = support::client_with(trust).build().unwrap();
     let address = endpoint.local_addr().unwrap();
     let (ours, theirs) =
         futures::join!(client.connect(address, "localhost"), async { endpoint.accept().await.unwrap().await });
@@ -259,22 +246,16 @@ impl rustls::server::ResolvesServerCert for Impostor {
 #[test]
 fn a_server_without_the_key_of_its_certificate_is_refused() {
     on_tokio(async {
-        let (real, own) = (generate(), generate());
+        let (real, own) = (foreign::certified(), foreign::certified());
         let certificate = real.cert.der().clone();
-        let key = rustls::pki_types::PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into());
-        let key = rustls::crypto::ring::sign::any_supported_type(&key).unwrap();
-        let certified = rustls::sign::CertifiedKey::new(vec![certificate.clone()], key);
-        let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_cert_resolver(Arc::new(Impostor(Arc::new(certified))));
-        tls.alpn_protocols = vec![b"test".to_vec()];
-        let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
-        let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
+        let key = rustls::crypto::ring::sign::any_supported_type(&foreign::private_key(&own)).unwrap();
+        let mut tls = foreign::server_tls(&real);
+        let shown = rustls::sign::CertifiedKey::new(vec![certificate.clone()], key);
+        tls.cert_resolver = Arc::new(Impostor(Arc::new(shown)));
+        let endpoint = foreign::server(tls, |_| ());
         // Even whoever believes anyone believes no signature that is wrong.
         for trust in [Trust::pinned([CertificateHash::of(&certificate)]), Trust::dangerous_accept_any_certificate()] {
-            let client = Client::builder().alpn(["test"]).trust(trust).build().unwrap();
+            let client = support::client_with(trust).build().unwrap();
             let address = endpoint.local_addr().unwrap();
             let (ours, theirs) =
                 futures::join!(client.connect(address, "localhost"), async { endpoint.accept().await.unwrap().await });
@@ -293,10 +274,6 @@ fn a_server_without_the_key_of_its_certificate_is_refused() {
             client.wait_idle().await;
         }
     });
-}
-
-fn generate() -> rcgen::CertifiedKey<rcgen::KeyPair> {
-    rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
 }
 
 #[test]

@@ -4,65 +4,35 @@ mod support;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use sendstream::{CertificateHash, Client, Identity, MemorySessionCache, Resumption, Server, TicketKey, Trust};
-use support::run;
-
-/// Runs on tokio, which quinn needs, within the tests' bound on hanging.
-fn on_tokio(test: impl Future<Output = ()> + Send + 'static) {
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    run(async move {
-        tokio.block_on(test);
-        tokio.shutdown_background();
-    });
-}
+use support::{
+    accept, any_port,
+    foreign::{self, on_tokio},
+};
 
 /// A quinn client that keeps tickets and sends early data where it may.
 fn quinn_client(identity: &Identity) -> quinn::Endpoint {
-    let mut roots = rustls::RootCertStore::empty();
-    roots.add(identity.certificate().clone()).unwrap();
-    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    tls.alpn_protocols = vec![b"test".to_vec()];
-    tls.enable_early_data = true;
-    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
-    endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
-    endpoint
+    foreign::client_with(identity, |tls| tls.enable_early_data = true)
 }
 
 /// A quinn server, and one that follows it and knows nothing of its sessions; and the hash of their certificate.
 fn quinn_servers() -> ([quinn::Endpoint; 2], CertificateHash) {
-    let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let certificate = key.cert.der().clone();
+    let own = foreign::certified();
     let endpoint = || {
-        let mut tls = rustls::ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_protocol_versions(&[&rustls::version::TLS13])
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(
-                vec![certificate.clone()],
-                rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into()),
-            )
-            .unwrap();
-        tls.alpn_protocols = vec![b"test".to_vec()];
+        let mut tls = foreign::server_tls(&own);
         tls.max_early_data_size = u32::MAX;
-        let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
-        quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap()
+        foreign::server(tls, |_| ())
     };
-    ([endpoint(), endpoint()], CertificateHash::of(&certificate))
+    ([endpoint(), endpoint()], CertificateHash::of(own.cert.der()))
 }
 
 fn our_server(identity: &Identity) -> Server {
-    let server = Server::builder().identity(identity.clone()).alpn(["test"]).resumption(Resumption::ResumeAndZeroRtt);
-    server.bind("127.0.0.1:0".parse().unwrap()).unwrap()
+    support::server(identity).resumption(Resumption::ResumeAndZeroRtt).bind(any_port()).unwrap()
 }
 
 fn our_client(hash: CertificateHash) -> Client {
     let cache = Arc::<MemorySessionCache>::default();
-    Client::builder().alpn(["test"]).trust(Trust::pinned([hash])).session_cache(cache).build().unwrap()
+    support::client_with(Trust::pinned([hash])).session_cache(cache).build().unwrap()
 }
 
 /// Has quinn connect until it has a ticket, then with early data: whether that was accepted.
@@ -91,8 +61,7 @@ async fn quinn_asks_us(endpoint: &quinn::Endpoint, server: &Server) -> bool {
                 return accepted;
             }
             Err(connecting) => {
-                let (theirs, ours) =
-                    futures::join!(connecting, async { server.accept().await.unwrap().accept().await.unwrap() });
+                let (theirs, ours) = futures::join!(connecting, async { accept(server).await.unwrap() });
                 let theirs = theirs.unwrap();
                 assert!(!ours.session_resumed());
                 // The ticket is on its way before this stream, so mostly it is there when the stream is.
@@ -110,7 +79,7 @@ async fn quinn_asks_us(endpoint: &quinn::Endpoint, server: &Server) -> bool {
 #[test]
 fn quinn_resumes_with_us_and_its_early_data_is_taken() {
     on_tokio(async {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let identity = support::identity();
         let (server, endpoint) = (our_server(&identity), quinn_client(&identity));
         assert!(quinn_asks_us(&endpoint, &server).await);
         endpoint.wait_idle().await;
@@ -170,7 +139,7 @@ fn we_resume_with_quinn_and_our_early_data_is_taken_once() {
 #[test]
 fn quinn_is_told_that_its_early_data_is_refused_after_a_key_rotation() {
     on_tokio(async {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let identity = support::identity();
         let (server, endpoint) = (our_server(&identity), quinn_client(&identity));
         let address = server.local_addr().unwrap();
         for _ in 0..20 {
@@ -182,7 +151,7 @@ fn quinn_is_told_that_its_early_data_is_refused_after_a_key_rotation() {
                 }
                 Err(connecting) => (Err(connecting), None),
             };
-            let serving = async { server.accept().await.unwrap().accept().await.unwrap() };
+            let serving = async { accept(&server).await.unwrap() };
             let connecting = async {
                 match theirs {
                     Ok(theirs) => (theirs, Some(accepted.unwrap().await)),

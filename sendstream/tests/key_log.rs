@@ -10,9 +10,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use quinn::crypto::rustls::QuicServerConfig;
-use sendstream::{BindError, CertificateHash, Client, ClientBuilder, ConfigError, Identity, Server, Trust};
-use support::{Endpoints, run};
+use sendstream::{BindError, CertificateHash, ClientBuilder, ConfigError, Trust};
+use support::{
+    Endpoints, accept, any_port, connect,
+    foreign::{self, on_tokio},
+    run,
+};
 
 const LABELS: [&str; 4] = [
     "CLIENT_HANDSHAKE_TRAFFIC_SECRET",
@@ -34,37 +37,20 @@ impl rustls::KeyLog for Lines {
 
 /// Connects to a quinn server with the client that `build` describes, and returns what the server knows.
 fn connect_to_quinn(build: impl FnOnce(ClientBuilder) -> ClientBuilder + Send + 'static) -> BTreeSet<String> {
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-    run(async move {
-        let known = tokio.block_on(async {
-            let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-            let certificate = key.cert.der().clone();
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let mut tls = rustls::ServerConfig::builder_with_provider(provider)
-                .with_protocol_versions(&[&rustls::version::TLS13])
-                .unwrap()
-                .with_no_client_auth()
-                .with_single_cert(
-                    vec![certificate.clone()],
-                    rustls::pki_types::PrivateKeyDer::Pkcs8(key.signing_key.serialize_der().into()),
-                )
-                .unwrap();
-            tls.alpn_protocols = vec![b"test".to_vec()];
-            let lines = Arc::new(Lines::default());
-            tls.key_log = lines.clone();
-            let config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
-            let endpoint = quinn::Endpoint::server(config, "127.0.0.1:0".parse().unwrap()).unwrap();
-            let trust = Trust::pinned([CertificateHash::of(&certificate)]);
-            let client = build(Client::builder().alpn(["test"]).trust(trust)).build().unwrap();
-            let address = endpoint.local_addr().unwrap();
-            let (ours, theirs) =
-                futures::join!(client.connect(address, "localhost"), async { endpoint.accept().await.unwrap().await });
-            drop((ours.unwrap(), theirs.unwrap()));
-            client.wait_idle().await;
-            std::mem::take(&mut *lines.0.lock().unwrap())
-        });
-        tokio.shutdown_background();
-        known
+    on_tokio(async move {
+        let own = foreign::certified();
+        let mut tls = foreign::server_tls(&own);
+        let lines = Arc::new(Lines::default());
+        tls.key_log = lines.clone();
+        let endpoint = foreign::server(tls, |_| ());
+        let trust = Trust::pinned([CertificateHash::of(own.cert.der())]);
+        let client = build(support::client_with(trust)).build().unwrap();
+        let address = endpoint.local_addr().unwrap();
+        let (ours, theirs) =
+            futures::join!(client.connect(address, "localhost"), async { endpoint.accept().await.unwrap().await });
+        drop((ours.unwrap(), theirs.unwrap()));
+        client.wait_idle().await;
+        std::mem::take(&mut *lines.0.lock().unwrap())
     })
 }
 
@@ -95,13 +81,11 @@ fn every_connection_appends_its_lines_before_connect_resolves() {
         fs::write(&path, "# mine\n").unwrap();
         let endpoints = Endpoints::new();
         let trust = Trust::dangerous_accept_any_certificate();
-        let client = Client::builder().alpn(["test"]).trust(trust).key_log(&path).build().unwrap();
+        let client = support::client_with(trust).key_log(&path).build().unwrap();
         for connections in 1..=3 {
-            let (ours, theirs) = futures::join!(client.connect(endpoints.address, "localhost"), async {
-                endpoints.server.accept().await.unwrap().accept().await
-            });
+            let pair = connect(&client, &endpoints.server).await;
             assert_eq!(lines_of(&path).len(), 1 + LABELS.len() * connections);
-            drop((ours.unwrap(), theirs.unwrap()));
+            drop(pair);
         }
         assert!(lines_of(&path).contains("# mine"));
         client.wait_idle().await;
@@ -114,19 +98,14 @@ fn a_servers_key_log_has_what_its_clients_has() {
     run(async {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let trust = Trust::pinned([identity.certificate_sha256()]);
-        let server = Server::builder().identity(identity).alpn(["test"]).key_log(path("server"));
-        let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let client = Client::builder().alpn(["test"]).trust(trust).key_log(path("client")).build().unwrap();
-        let address = server.local_addr().unwrap();
+        let identity = support::identity();
+        let server = support::server(&identity).key_log(path("server")).bind(any_port()).unwrap();
+        let client = support::client(&identity).key_log(path("client")).build().unwrap();
         for connections in 1..=3 {
-            let (ours, theirs) = futures::join!(client.connect(address, "localhost"), async {
-                server.accept().await.unwrap().accept().await
-            });
+            let pair = connect(&client, &server).await;
             assert_eq!(lines_of(&path("server")), lines_of(&path("client")));
             assert_eq!(lines_of(&path("server")).len(), LABELS.len() * connections);
-            drop((ours.unwrap(), theirs.unwrap()));
+            drop(pair);
         }
         client.wait_idle().await;
         server.shutdown().await;
@@ -136,9 +115,8 @@ fn a_servers_key_log_has_what_its_clients_has() {
 #[test]
 fn a_servers_key_log_that_cannot_be_written_is_an_error_of_the_builder() {
     let directory = tempfile::tempdir().unwrap();
-    let identity = Identity::self_signed(["localhost"]).unwrap();
-    let server = Server::builder().identity(identity).alpn(["test"]).key_log(directory.path());
-    let error = server.bind("127.0.0.1:0".parse().unwrap()).map(drop).unwrap_err();
+    let server = support::server(&support::identity()).key_log(directory.path());
+    let error = server.bind(any_port()).map(drop).unwrap_err();
     assert!(matches!(error, BindError::Config(ConfigError::KeyLog { .. })), "{error}");
 }
 
@@ -149,7 +127,7 @@ fn only_its_owner_may_read_a_new_key_log() {
 
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("keys");
-    Client::builder().alpn(["test"]).key_log(&path).trust(Trust::dangerous_accept_any_certificate()).build().unwrap();
+    support::client_with(Trust::dangerous_accept_any_certificate()).key_log(&path).build().unwrap();
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
@@ -157,7 +135,7 @@ fn only_its_owner_may_read_a_new_key_log() {
 fn a_key_log_that_cannot_be_written_is_an_error_of_the_builder() {
     let directory = tempfile::tempdir().unwrap();
     let trust = Trust::dangerous_accept_any_certificate();
-    let error = Client::builder().alpn(["test"]).trust(trust).key_log(directory.path()).build().map(drop).unwrap_err();
+    let error = support::client_with(trust).key_log(directory.path()).build().map(drop).unwrap_err();
     assert!(matches!(error, ConfigError::KeyLog { ref path, .. } if path == directory.path()), "{error}");
 }
 
@@ -167,10 +145,9 @@ fn a_failed_handshake_leaves_no_lines() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("keys");
         let endpoints = Endpoints::new();
-        let client = Client::builder().alpn(["test"]).trust(Trust::pinned([[0; 32]])).key_log(&path).build().unwrap();
-        let (refused, accepted) = futures::join!(client.connect(endpoints.address, "localhost"), async {
-            endpoints.server.accept().await.unwrap().accept().await
-        });
+        let client = support::client_with(Trust::pinned([[0; 32]])).key_log(&path).build().unwrap();
+        let (refused, accepted) =
+            futures::join!(client.connect(endpoints.address, "localhost"), accept(&endpoints.server));
         refused.unwrap_err();
         // The server may have been done before the client judged.
         drop(accepted);

@@ -7,7 +7,7 @@ mod support;
 
 use std::{
     collections::{HashMap, HashSet},
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -16,10 +16,10 @@ use std::{
 
 use futures::executor::block_on;
 use sendstream::{
-    CertificateHash, Client, ConfigError, Connection, Identity, LoadBalancing, RebindError, RetryPolicy, Server, Trust,
-    set_load_balancing, set_retry_policy,
+    CertificateHash, ConfigError, Connection, LoadBalancing, RebindError, RetryPolicy, Trust, set_load_balancing,
+    set_retry_policy,
 };
-use support::run;
+use support::{any_port, end_with_parent, run};
 
 const TEST: &str = "a_client_that_moves_stays_with_its_server_behind_a_balancer";
 const ROLE: &str = "SENDSTREAM_TEST_ROLE";
@@ -59,8 +59,7 @@ fn a_server_id_cannot_be_changed_under_a_bound_server() {
         return;
     }
     run(async {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let server = Server::builder().identity(identity).alpn(["test"]).bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = support::server(&support::identity()).bind(any_port()).unwrap();
         let late = set_load_balancing(LoadBalancing::ServerAddress);
         assert!(matches!(late, Err(ConfigError::InUse)), "{late:?}");
         server.shutdown().await;
@@ -70,7 +69,7 @@ fn a_server_id_cannot_be_changed_under_a_bound_server() {
 /// Connects until it has met both servers, and moves on every connection.
 fn be_client(hashes: &str) {
     let hashes: Vec<CertificateHash> = hashes.split(' ').map(|hash| hash.parse().unwrap()).collect();
-    let client = Client::builder().alpn(["test"]).trust(Trust::pinned(hashes)).build().unwrap();
+    let client = support::client_with(Trust::pinned(hashes)).build().unwrap();
     println!("\nready");
     let mut met = HashSet::new();
     run(async move {
@@ -112,10 +111,9 @@ fn serve(id: [u8; 4]) {
     set_load_balancing(LoadBalancing::ServerId(id)).unwrap();
     // The token of a Retry is of use to the server that sent it only.
     set_retry_policy(RetryPolicy::Always).unwrap();
-    let identity = Identity::self_signed(["localhost"]).unwrap();
+    let identity = support::identity();
     let hash = identity.certificate_sha256();
-    let server =
-        Server::builder().identity(identity).alpn(["test"]).bind((Ipv4Addr::UNSPECIFIED, PORT).into()).unwrap();
+    let server = support::server(&identity).bind((Ipv4Addr::UNSPECIFIED, PORT).into()).unwrap();
     println!("\nready {hash}");
     end_with_parent();
     block_on(async {
@@ -171,15 +169,6 @@ fn route(packet: &[u8]) -> Option<usize> {
     let known = BACKS.iter().position(|(_, number)| id.len() == LENGTH && id[1..5] == *number);
     let spread = || long.then(|| id.iter().map(|byte| usize::from(*byte)).sum::<usize>() % BACKS.len());
     known.or_else(spread)
-}
-
-/// The parent holds the other end of this process's input: when it goes, this process does.
-fn end_with_parent() {
-    std::io::stdout().flush().unwrap();
-    thread::spawn(|| {
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        std::process::exit(0);
-    });
 }
 
 /// The namespaces; gone when dropped.

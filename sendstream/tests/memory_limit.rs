@@ -123,7 +123,7 @@ fn a_server_under_floods_stays_within_its_memory() {
     run(async move {
         let mut command = Command::new(std::env::current_exe().unwrap());
         group.hold(&mut command);
-        let peer = Peer::start_at("peer_process", Role::Echo, command, "127.0.0.1:0".parse().unwrap());
+        let peer = Peer::start_at("peer_process", Role::Echo, command, support::any_port());
         // However slow the machine is, no handshake times out.
         let patient = TransportConfig { handshake_timeout: Duration::from_secs(300), ..Default::default() };
         let (client, honest) = peer.connect(patient).await;

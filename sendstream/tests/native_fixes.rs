@@ -11,8 +11,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sendstream::{Client, ConnectError, ConnectionError, Identity, Server, TransportConfig, Trust};
-use support::{Endpoints, Pair, TIMEOUT, figure, forwarder::Forwarder, run};
+use sendstream::{ConnectError, ConnectionError, Identity, TransportConfig, Trust};
+use support::{Endpoints, Pair, TIMEOUT, any_port, figure, forwarder::Forwarder, run};
 
 /// The edits `removed-path` and `one-worker-change-at-a-time`: whoever forwards a client's packets may give each another port to come from.
 #[test]
@@ -71,7 +71,7 @@ fn a_true_version_negotiation_without_a_common_version_ends_the_handshake() {
                 server.send_to(&version_negotiation(source_id(initial), id), from).unwrap();
             }
         });
-        let client = client(Trust::dangerous_accept_any_certificate());
+        let client = support::client_with(Trust::dangerous_accept_any_certificate()).build().unwrap();
         let error = client.connect(address, "localhost").await.unwrap_err();
         assert!(matches!(error, ConnectError::Connection(ConnectionError::VersionMismatch)), "{error:?}");
         answering.join().unwrap();
@@ -86,10 +86,8 @@ fn a_certificate_of_any_size_ends_in_a_connection_or_an_error() {
         for kibibytes in [1, 12, 24, 40, 56, 72] {
             let names = (0..kibibytes * 8).map(|n| format!("{n:0>60}.{n:0>60}.example"));
             let identity = Identity::self_signed(names.chain(["localhost".to_owned()])).unwrap();
-            let trust = Trust::pinned([identity.certificate_sha256()]);
-            let server =
-                Server::builder().identity(identity).alpn(["test"]).bind("127.0.0.1:0".parse().unwrap()).unwrap();
-            let client = client(trust);
+            let server = support::server(&identity).bind(any_port()).unwrap();
+            let client = support::client(&identity).build().unwrap();
             let accepting = async { server.accept().await.expect("the server runs").accept().await };
             // Both are kept until both have ended: a connection that is dropped is closed, which the other side would tell.
             let (connected, accepted) =
@@ -188,7 +186,7 @@ fn of_many_connections_each_times_out_in_its_own_time() {
             let timeout = TIMEOUT + Duration::from_millis(50) * (number * 37 % CONNECTIONS);
             let transport = TransportConfig { idle_timeout: Some(timeout), ..Default::default() };
             let trust = Trust::dangerous_accept_any_certificate();
-            endpoints.client = Client::builder().alpn(["test"]).trust(trust).transport(transport).build().unwrap();
+            endpoints.client = support::client_with(trust).transport(transport).build().unwrap();
             let begin = Instant::now();
             let (connection, accepted) = endpoints.connect().await;
             lives.push(async move {
@@ -251,10 +249,6 @@ fn move_thread(thread: libc::pid_t, processors: impl IntoIterator<Item = usize>)
         processors.into_iter().for_each(|processor| libc::CPU_SET(processor, &mut set));
         libc::sched_setaffinity(thread, size_of_val(&set), &set);
     }
-}
-
-fn client(trust: Trust) -> Client {
-    Client::builder().alpn(["test"]).trust(trust).build().unwrap()
 }
 
 /// Whether `packet` has a long header (RFC 8999 section 5.1).

@@ -5,43 +5,24 @@
 mod support;
 
 use std::{
-    future::Future,
     panic::{AssertUnwindSafe, catch_unwind, panic_any},
     pin::pin,
     process::Command,
     sync::{
-        Arc, Mutex,
+        Arc,
         atomic::{AtomicUsize, Ordering},
-        mpsc,
     },
-    task::{Context, Poll, Wake, Waker},
+    task::{Poll, Wake, Waker},
     thread,
 };
 
 use bytes::Bytes;
 use futures::FutureExt;
 use sendstream::{
-    CertificateRefusal, Client, ClientAuth, ConnectError, ConnectionError, DatagramFate, Identity, Registration,
-    SendDatagramError, Server, TransportConfig, Trust, WriteError,
+    CertificateRefusal, ClientAuth, ConnectError, ConnectionError, DatagramFate, Registration, SendDatagramError,
+    TransportConfig, Trust, WriteError,
 };
-use support::{Endpoints, HANG, Pair, figure, run};
-
-/// A waker that always panics, and what tells that it was woken.
-fn panicking() -> (Waker, mpsc::Receiver<()>) {
-    struct Panicking(Mutex<mpsc::Sender<()>>);
-    impl Wake for Panicking {
-        fn wake(self: Arc<Self>) {
-            let _ = self.0.lock().unwrap().send(());
-            panic!("this waker panics, as the test wants");
-        }
-    }
-    let (sender, woken) = mpsc::channel();
-    (Waker::from(Arc::new(Panicking(Mutex::new(sender)))), woken)
-}
-
-fn poll_with<F: Future>(waker: &Waker, future: std::pin::Pin<&mut F>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(waker))
-}
+use support::{Endpoints, HANG, Pair, accept, any_port, figure, panicking, poll_with, run};
 
 /// Bytes whose owner panics when they are given up, and how often that was.
 fn bomb(length: usize) -> (Bytes, Arc<AtomicUsize>) {
@@ -144,9 +125,7 @@ fn a_panicking_waker_keeps_no_other_stream_from_learning_of_the_end() {
 fn a_panicking_waker_does_not_keep_a_server_listening() {
     run(async {
         let registration = Registration::new().unwrap();
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let builder = Server::builder().identity(identity).alpn(["test"]).registration(&registration);
-        let server = builder.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let server = support::server(&support::identity()).registration(&registration).bind(any_port()).unwrap();
         let (waker, woken) = panicking();
         {
             let mut accept = Box::pin(server.accept());
@@ -164,13 +143,7 @@ fn a_panicking_waker_does_not_keep_a_server_listening() {
 fn panicking_wakers_of_all_who_wait_for_idleness_keep_none_of_them_asleep() {
     run(async {
         let registration = Registration::new().unwrap();
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let server = Server::builder()
-            .identity(identity)
-            .alpn(["test"])
-            .registration(&registration)
-            .bind("127.0.0.1:0".parse().unwrap())
-            .unwrap();
+        let server = support::server(&support::identity()).registration(&registration).bind(any_port()).unwrap();
         let (waker, woken) = panicking();
         let mut idle = Box::pin(registration.wait_idle());
         assert!(poll_with(&waker, idle.as_mut()).is_pending());
@@ -204,7 +177,7 @@ fn a_panicking_waker_of_a_handshake_ends_it_with_an_error() {
         let (waker, woken) = panicking();
         let mut connect = Box::pin(endpoints.client.connect(endpoints.address, "localhost"));
         assert!(poll_with(&waker, connect.as_mut()).is_pending());
-        let accepted = endpoints.server.accept().await.unwrap().accept().await;
+        let accepted = accept(&endpoints.server).await;
         woken.recv_timeout(HANG).unwrap();
         // The client's end was connected and is closed again; which of the two its future sees is a matter of timing.
         let connected = connect.await;
@@ -453,18 +426,12 @@ fn an_owner_whose_bytes_cannot_be_had_panics_where_it_is_asked() {
 /// Connects to a server that is believed if `trust` believes it, with a registration of its own, of which nothing is left.
 async fn connect_with(trust: impl FnOnce(Trust) -> Trust) -> Result<(), ConnectError> {
     let registration = Registration::new().unwrap();
-    let identity = Identity::self_signed(["localhost"]).unwrap();
-    let trust = trust(Trust::pinned([identity.certificate_sha256()]));
-    let server = Server::builder()
-        .identity(identity)
-        .alpn(["test"])
-        .registration(&registration)
-        .bind("127.0.0.1:0".parse().unwrap())
-        .unwrap();
-    let client = Client::builder().alpn(["test"]).trust(trust).registration(&registration).build().unwrap();
+    let identity = support::identity();
+    let trust = trust(support::pinned(&identity));
+    let server = support::server(&identity).registration(&registration).bind(any_port()).unwrap();
+    let client = support::client_with(trust).registration(&registration).build().unwrap();
     let address = server.local_addr().unwrap();
-    let (connected, accepted) =
-        futures::join!(client.connect(address, "localhost"), async { server.accept().await.unwrap().accept().await });
+    let (connected, accepted) = futures::join!(client.connect(address, "localhost"), accept(&server));
     drop(accepted);
     let result = connected.map(drop);
     drop(server);
@@ -543,18 +510,15 @@ fn a_verifier_that_panics_when_it_is_given_up_by_a_server_harms_nobody() {
         run(async {
             let dropped = Arc::new(AtomicUsize::new(0));
             let registration = Registration::new().unwrap();
-            let identity = Identity::self_signed(["localhost"]).unwrap();
             let bomb = PanicOnDrop(dropped.clone());
             let trust = Trust::dangerous_accept_any_certificate().verify_with(move |_| {
                 let _held = &bomb;
                 async { Ok(()) }
             });
-            let server = Server::builder()
-                .identity(identity)
-                .alpn(["test"])
+            let server = support::server(&support::identity())
                 .client_auth(ClientAuth::Optional(trust))
                 .registration(&registration)
-                .bind("127.0.0.1:0".parse().unwrap())
+                .bind(any_port())
                 .unwrap();
             let _ = catch_unwind(AssertUnwindSafe(|| drop(server)));
             registration.wait_idle().await;
@@ -677,21 +641,12 @@ fn a_log_that_panics_takes_no_process_along() {
 #[test]
 fn a_key_log_that_cannot_be_written_costs_no_connection() {
     run(async {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let trust = Trust::pinned([identity.certificate_sha256()]);
-        let server = Server::builder().identity(identity).alpn(["test"]).bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let client = Client::builder().alpn(["test"]).trust(trust).key_log("/dev/full").build().unwrap();
-        let address = server.local_addr().unwrap();
-        let (near, far) = futures::join!(client.connect(address, "localhost"), async {
-            server.accept().await.unwrap().accept().await
-        });
-        let (near, far) = (near.unwrap(), far.unwrap());
-        let mut stream = near.open_uni().unwrap();
-        let read = async { far.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
-        let (sent, read) = futures::join!(stream.finish_with("hello"), read);
-        sent.unwrap();
-        assert_eq!(read, b"hello");
-        drop((stream, near, far));
+        let identity = support::identity();
+        let server = support::server(&identity).bind(any_port()).unwrap();
+        let client = support::client(&identity).key_log("/dev/full").build().unwrap();
+        let (near, far) = support::connect(&client, &server).await;
+        support::tell(&near, &far, "hello").await;
+        drop((near, far));
         server.shutdown().await;
         client.wait_idle().await;
     });

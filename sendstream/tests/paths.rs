@@ -7,11 +7,7 @@ use std::net::SocketAddr;
 use futures::future::poll_immediate;
 use ring::digest::{self, SHA256};
 use sendstream::{Client, ConnectError, Connection, ConnectionError, RebindError, TransportConfig, Trust};
-use support::{Endpoints, Pair, pattern, run};
-
-fn any_port() -> SocketAddr {
-    "127.0.0.1:0".parse().unwrap()
-}
+use support::{Endpoints, Pair, accept, any_port, connect, pattern, run};
 
 /// Sends something and waits until the server has acknowledged it: by then its handshake is confirmed.
 async fn settle(client: &Connection) {
@@ -164,7 +160,7 @@ fn who_waits_for_another_path_is_told_when_the_connection_ends() {
 
 fn client_at(local: &str) -> Client {
     let trust = Trust::dangerous_accept_any_certificate();
-    Client::builder().alpn(["test"]).trust(trust).bind(local.parse().unwrap()).build().unwrap()
+    support::client_with(trust).bind(local.parse().unwrap()).build().unwrap()
 }
 
 #[test]
@@ -174,10 +170,7 @@ fn a_client_connects_from_where_it_is_told_to() {
         // On Linux all of 127/8 is this machine.
         for local in ["127.0.0.2:0", "0.0.0.0:0"] {
             let client = client_at(local);
-            let (connected, accepted) = futures::join!(client.connect(endpoints.address, "localhost"), async {
-                endpoints.server.accept().await.unwrap().accept().await.unwrap()
-            });
-            let connected = connected.unwrap();
+            let (connected, accepted) = connect(&client, &endpoints.server).await;
             let from = accepted.remote_address().unwrap();
             assert_eq!(connected.local_address(), Some(from));
             assert_eq!(from.ip().to_string(), if local.starts_with('0') { "127.0.0.1" } else { "127.0.0.2" });
@@ -188,7 +181,7 @@ fn a_client_connects_from_where_it_is_told_to() {
         let (client, free, connected, accepted) = loop {
             let free = std::net::UdpSocket::bind(any_port()).unwrap().local_addr().unwrap();
             let client = client_at(&free.to_string());
-            let accept = async { Ok(endpoints.server.accept().await.unwrap().accept().await.unwrap()) };
+            let accept = async { Ok(accept(&endpoints.server).await.unwrap()) };
             match futures::try_join!(client.connect(endpoints.address, "localhost"), accept) {
                 Ok((connected, accepted)) => break (client, free, connected, accepted),
                 Err(error) => assert!(matches!(error, ConnectError::AddressInUse(_)), "{error}"),

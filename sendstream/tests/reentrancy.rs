@@ -4,15 +4,13 @@
 mod support;
 
 use std::{
-    future::Future,
-    pin::Pin,
     sync::{Arc, Mutex, mpsc},
-    task::{Context, Poll, Wake, Waker},
+    task::{Wake, Waker},
 };
 
 use bytes::Bytes;
 use sendstream::{Connection, RecvStream, SendStream};
-use support::{Pair, run};
+use support::{Pair, panicking, poll_with, run};
 
 type Action = Box<dyn FnOnce() + Send>;
 
@@ -42,23 +40,6 @@ fn acting(action: impl FnOnce() + Send + 'static) -> (Waker, mpsc::Receiver<std:
 fn ran_on_msquics_thread(ran: &mpsc::Receiver<std::thread::ThreadId>) {
     let thread = ran.recv_timeout(support::HANG).expect("the waker is woken");
     assert_ne!(thread, std::thread::current().id());
-}
-
-fn poll_with<F: Future>(waker: &Waker, future: Pin<&mut F>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(waker))
-}
-
-/// A waker that panics, and what tells that it was woken.
-fn panicking() -> (Waker, mpsc::Receiver<()>) {
-    struct Panicking(mpsc::SyncSender<()>);
-    impl Wake for Panicking {
-        fn wake(self: Arc<Self>) {
-            self.0.send(()).unwrap();
-            panic!("this waker panics, as the test wants");
-        }
-    }
-    let (sender, woken) = mpsc::sync_channel(1);
-    (Waker::from(Arc::new(Panicking(sender))), woken)
 }
 
 /// A stream on which something is in flight, and the other side's half of it.

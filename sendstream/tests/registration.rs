@@ -2,13 +2,8 @@
 
 mod support;
 
-use sendstream::{Client, ExecutionProfile, Identity, Registration, Server, Trust};
-use support::{pattern, run};
-
-/// How many threads this process has.
-fn threads() -> usize {
-    std::fs::read_dir("/proc/self/task").unwrap().count()
-}
+use sendstream::{ExecutionProfile, Registration};
+use support::{any_port, connect, memory::holdings, pattern, run};
 
 #[test]
 fn every_profile_carries_connections_and_one_has_threads_of_its_own() {
@@ -24,24 +19,18 @@ fn every_profile_carries_connections_and_one_has_threads_of_its_own() {
         ] {
             let registration = Registration::with_profile(profile).unwrap();
             assert_eq!(registration.profile(), profile);
-            let identity = Identity::self_signed(["localhost"]).unwrap();
-            let trust = Trust::pinned([identity.certificate_sha256()]);
-            let server = Server::builder().identity(identity).alpn(["x"]).registration(&registration);
-            let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-            let client = Client::builder().alpn(["x"]).trust(trust).registration(&registration).build().unwrap();
-            let address = server.local_addr().unwrap();
+            let identity = support::identity();
+            let server = support::server(&identity).registration(&registration).bind(any_port()).unwrap();
+            let client = support::client(&identity).registration(&registration).build().unwrap();
             let data = pattern(1_000_000);
-            let (connected, accepted) = futures::join!(client.connect(address, "localhost"), async {
-                server.accept().await.unwrap().accept().await.unwrap()
-            });
-            let connected = connected.unwrap();
+            let (connected, accepted) = connect(&client, &server).await;
             let mut stream = connected.open_uni().unwrap();
             let (sent, received) = futures::join!(stream.finish_with(data.clone()), async {
                 accepted.accept_uni().await.unwrap().read_to_end(data.len()).await.unwrap()
             });
             sent.unwrap();
             assert!(received == data);
-            let threads = threads();
+            let threads = holdings().threads;
             let more = threads > *shared.get_or_insert(threads);
             assert_eq!(more, profile == ExecutionProfile::MaxThroughput, "{profile:?}");
             drop((stream, connected, accepted, client));

@@ -12,8 +12,8 @@ use std::{
 };
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sendstream::{Bytes, Client, Connection, Identity, Server, TransportConfig, Trust, native_info};
-use support::{Endpoints, figure, memory::holdings, pattern, run, skip};
+use sendstream::{Bytes, TransportConfig, native_info};
+use support::{Endpoints, any_port, exchange, figure, memory::holdings, pattern, run, skip};
 
 const CHILD: &str = "SENDSTREAM_TEST_LIMITED";
 
@@ -71,14 +71,13 @@ fn without_descriptors_connections_fail_and_later_ones_do_not() {
         };
         figure(format_args!("{} more connections, then: {refused}", held.len()));
         assert!(held.len() < 11);
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let no_server = Server::builder().identity(identity).alpn(["test"]).bind("127.0.0.1:0".parse().unwrap());
+        let no_server = support::server(&support::identity()).bind(any_port());
         figure(format_args!("a server: {}", no_server.unwrap_err()));
-        echo(&client, &server).await;
+        exchange(&client, &server, 100_000).await;
         drop(held);
         unlimit(Resource::Nofile);
         let (another, its_peer) = endpoints.connect().await;
-        echo(&another, &its_peer).await;
+        exchange(&another, &its_peer, 100_000).await;
         drop((client, server, another, its_peer));
         endpoints.end().await;
     });
@@ -90,12 +89,12 @@ fn without_descriptors_the_first_client_of_a_process_is_an_error() {
     if parent("without_descriptors_the_first_client_of_a_process_is_an_error", |_| {}).is_some() {
         return;
     }
-    let trust = Trust::pinned([Identity::self_signed(["localhost"]).unwrap().certificate_sha256()]);
+    let trust = support::pinned(&support::identity());
     limit(Resource::Nofile, holdings().descriptors as u64);
-    let error = Client::builder().alpn(["test"]).trust(trust.clone()).build().unwrap_err();
+    let error = support::client_with(trust.clone()).build().unwrap_err();
     figure(&error);
     unlimit(Resource::Nofile);
-    let again = Client::builder().alpn(["test"]).trust(trust).build().unwrap_err();
+    let again = support::client_with(trust).build().unwrap_err();
     assert_eq!(again.to_string(), error.to_string(), "MsQuic starts once");
 }
 
@@ -106,9 +105,9 @@ fn without_threads_the_first_client_of_a_process_is_an_error() {
     if std::env::var_os(CHILD).is_none() {
         return as_nobody(test);
     }
-    let trust = Trust::pinned([Identity::self_signed(["localhost"]).unwrap().certificate_sha256()]);
+    let trust = support::pinned(&support::identity());
     limit(Resource::Nproc, 1);
-    let error = Client::builder().alpn(["test"]).trust(trust).build().unwrap_err();
+    let error = support::client_with(trust).build().unwrap_err();
     figure(error);
 }
 
@@ -126,7 +125,7 @@ fn without_a_thread_for_the_background_everything_works_in_place() {
         limit(Resource::Nproc, 1);
         assert!(std::thread::Builder::new().spawn(|| ()).is_err(), "the limit binds");
         let (client, server) = endpoints.connect().await;
-        echo(&client, &server).await;
+        exchange(&client, &server, 100_000).await;
         client.stats().await.unwrap();
         assert_eq!(holdings().threads, before);
         drop((client, server));
@@ -172,7 +171,7 @@ fn a_gibibyte_passes_through_a_process_with_little_memory() {
     run(async {
         let endpoints = Endpoints::new();
         let (client, server) = endpoints.connect().await;
-        echo(&client, &server).await;
+        exchange(&client, &server, 100_000).await;
         // What is allocated past the limit fails, and a failed allocation of Rust's ends the process.
         limit(Resource::As, (support::memory::address_space() + MORE) as u64);
         let sending = async {
@@ -213,7 +212,7 @@ fn allocations_that_fail_in_msquic_are_errors() {
         let settings = TransportConfig { handshake_timeout: Duration::from_secs(1), ..Default::default() };
         let endpoints = Endpoints::with(settings.clone(), settings);
         let (client, server) = endpoints.connect().await;
-        echo(&client, &server).await;
+        exchange(&client, &server, 100_000).await;
         let (mut went_well, mut failed) = (0, BTreeMap::new());
         for cycle in [1009, 503, 307, 211, 151, 101, 83, 61, 47, 31, 23, 17, 11, 7, 5, 3] {
             fail_every(cycle);
@@ -232,25 +231,10 @@ fn allocations_that_fail_in_msquic_are_errors() {
                 break pair;
             }
         };
-        echo(&client, &server).await;
+        exchange(&client, &server, 100_000).await;
         drop((client, server));
         endpoints.end().await;
     });
-}
-
-/// Some data there and back.
-async fn echo(client: &Connection, server: &Connection) {
-    let data = pattern(100_000);
-    let asking = async {
-        let (mut send, mut recv) = client.open_bi().unwrap();
-        drop(send.finish_with(data.clone()));
-        assert!(recv.read_to_end(200_000).await.unwrap() == data);
-    };
-    let answering = async {
-        let (mut send, mut recv) = server.accept_bi().await.unwrap();
-        send.finish_with(recv.read_to_end(200_000).await.unwrap()).await.unwrap();
-    };
-    futures::join!(asking, answering);
 }
 
 /// Has every `cycle`-th allocation of MsQuic fail, or none for 0 (`QUIC_PARAM_GLOBAL_ALLOC_FAIL_CYCLE`).

@@ -3,7 +3,7 @@
 mod support;
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Command, Stdio},
     sync::{
@@ -14,62 +14,35 @@ use std::{
 
 use futures::{StreamExt, channel::mpsc};
 use sendstream::{
-    BindError, CertificateRefusal, Client, ClientAuth, ClientBuilder, ConfigError, ConnectError, Connection,
-    ConnectionError, Identity, MemorySessionCache, Resumption, Server, ServerBuilder, SessionCache, SessionKey,
-    TicketKey, TransportConfig, Trust,
+    BindError, CertificateRefusal, Client, ClientAuth, ClientBuilder, ConfigError, ConnectError, ConnectionError,
+    Identity, MemorySessionCache, Resumption, Server, ServerBuilder, SessionCache, SessionKey, TicketKey,
+    TransportConfig, Trust,
 };
-use support::{TIMEOUT, run};
-
-fn identity() -> Identity {
-    Identity::self_signed(["localhost"]).unwrap()
-}
-
-fn pinned(identity: &Identity) -> Trust {
-    Trust::pinned([identity.certificate_sha256()])
-}
+use support::{TIMEOUT, accept, any_port, connect, end_with_parent, identity, pinned, run, tell};
 
 fn server(identity: &Identity) -> ServerBuilder {
-    Server::builder().identity(identity.clone()).alpn(["test"]).resumption(Resumption::Resume)
+    support::server(identity).resumption(Resumption::Resume)
 }
 
 fn bind(server: ServerBuilder) -> Server {
-    server.bind("127.0.0.1:0".parse().unwrap()).unwrap()
+    server.bind(any_port()).unwrap()
 }
 
 fn client(trust: Trust, cache: &Arc<MemorySessionCache>) -> ClientBuilder {
-    Client::builder().alpn(["test"]).trust(trust).session_cache(cache.clone())
+    support::client_with(trust).session_cache(cache.clone())
 }
 
 fn key() -> SessionKey {
     SessionKey::new("localhost", ["test"])
 }
 
-async fn connect(client: &Client, server: &Server) -> (Connection, Connection) {
-    let address = server.local_addr().unwrap();
-    let connected = async { client.connect(address, "localhost").await.map_err(|error| error.to_string()) };
-    let accepted = async { server.accept().await.unwrap().accept().await.map_err(|error| error.to_string()) };
-    futures::try_join!(connected, accepted).unwrap()
-}
-
-async fn accept(server: &Server) -> Result<Connection, ConnectionError> {
-    server.accept().await.unwrap().accept().await
-}
-
 /// Connects, carries a message, and says whether the session was resumed, on which both sides agree.
 async fn resumes(client: &Client, server: &Server) -> bool {
     let (connected, accepted) = connect(client, server).await;
-    exchange(&connected, &accepted).await;
+    tell(&connected, &accepted, "hello").await;
     assert_eq!(connected.session_resumed(), accepted.session_resumed());
     assert_eq!(connected.stats().await.unwrap().handshake.resumed, connected.session_resumed());
     connected.session_resumed()
-}
-
-async fn exchange(connected: &Connection, accepted: &Connection) {
-    let mut stream = connected.open_uni().unwrap();
-    let read = async { accepted.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
-    let (sent, read) = futures::join!(stream.finish_with("hello"), read);
-    sent.unwrap();
-    assert_eq!(read, b"hello");
 }
 
 /// Connects for the first time, so that there is a ticket in the client's cache.
@@ -101,7 +74,7 @@ fn the_second_connection_resumes_and_knows_its_peer() {
             assert!(connected.session_resumed() && accepted.session_resumed());
             assert_eq!(connected.peer_identity().unwrap().certificate(), own.certificate());
             assert_eq!(accepted.peer_identity(), None);
-            exchange(&connected, &accepted).await;
+            tell(&connected, &accepted, "hello").await;
             connected.session_ticket().await.unwrap();
         }
         end([client], [server]).await;
@@ -113,10 +86,10 @@ fn a_server_resumes_only_if_told_to() {
     run(async {
         let own = identity();
         let cache = Arc::<MemorySessionCache>::default();
-        let server = bind(Server::builder().identity(own.clone()).alpn(["test"]));
+        let server = bind(support::server(&own));
         let client = client(pinned(&own), &cache).build().unwrap();
         let (connected, accepted) = connect(&client, &server).await;
-        exchange(&connected, &accepted).await;
+        tell(&connected, &accepted, "hello").await;
         // A ticket would go out before anything that the server's application sends.
         accepted.open_uni().unwrap().finish_with("bye").await.unwrap();
         connected.close(0).unwrap();
@@ -133,7 +106,7 @@ fn a_client_without_a_cache_never_resumes() {
     run(async {
         let own = identity();
         let server = bind(server(&own));
-        let client = Client::builder().alpn(["test"]).trust(pinned(&own)).build().unwrap();
+        let client = support::client(&own).build().unwrap();
         for _ in 0..2 {
             assert!(!resumes(&client, &server).await);
         }
@@ -206,12 +179,7 @@ fn the_other_process() {
     }
     let server = bind(server(&identity()).ticket_keys([TicketKey::from_secret(SHARED_SECRET)]));
     println!("\nready {}", server.local_addr().unwrap());
-    std::io::stdout().flush().unwrap();
-    std::thread::spawn(|| {
-        // The parent holds the other end: when it goes, this process does.
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        std::process::exit(0);
-    });
+    end_with_parent();
     futures::executor::block_on(async {
         while let Some(incoming) = server.accept().await {
             if let Ok(connection) = incoming.accept().await
@@ -319,7 +287,7 @@ fn a_ticket_is_for_one_connection() {
         let (tell, told) = mpsc::unbounded();
         let cache = Arc::new(Telling(MemorySessionCache::default(), tell));
         let server = bind(server(&own));
-        let client = Client::builder().alpn(["test"]).trust(pinned(&own)).session_cache(cache).build().unwrap();
+        let client = support::client(&own).session_cache(cache).build().unwrap();
         get_ticket(&client, &server).await;
         let address = server.local_addr().unwrap();
         // Both have asked before the server accepts either, which could bring another ticket.
@@ -447,7 +415,7 @@ fn a_server_that_lowered_its_limits_makes_a_full_handshake() {
 #[test]
 fn what_a_server_cannot_do_is_refused() {
     let own = identity();
-    let refused = |server: ServerBuilder| match server.bind("127.0.0.1:0".parse().unwrap()) {
+    let refused = |server: ServerBuilder| match server.bind(any_port()) {
         Err(BindError::Config(error)) => error,
         other => panic!("{other:?}"),
     };
@@ -463,7 +431,7 @@ fn what_a_server_cannot_do_is_refused() {
     }
     let running = bind(server(&own).ticket_keys(vec![key.clone(); 16]));
     assert!(matches!(running.set_ticket_keys([]), Err(ConfigError::TicketKeyCount { count: 0 })));
-    let running = bind(Server::builder().identity(own).alpn(["test"]));
+    let running = bind(support::server(&own));
     assert!(matches!(running.set_ticket_keys([key]), Err(ConfigError::ResumptionOff)));
 }
 
@@ -483,7 +451,7 @@ fn a_cache_that_panics_costs_the_ticket_only() {
         let own = identity();
         let server = bind(server(&own));
         let cache = Arc::new(Panicking(Mutex::new(0)));
-        let client = Client::builder().alpn(["test"]).trust(pinned(&own)).session_cache(cache.clone()).build().unwrap();
+        let client = support::client(&own).session_cache(cache.clone()).build().unwrap();
         for _ in 0..2 {
             assert!(!resumes(&client, &server).await);
         }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream::FuturesUnordered};
 use sendstream::{ConnectError, ConnectionError, RetryPolicy, TransportConfig, counters, set_retry_policy};
-use support::{Endpoints, figure, run};
+use support::{Endpoints, accept, figure, run};
 
 #[test]
 fn a_thousand_clients_that_prove_their_addresses_are_refused_but_for_a_backlog_of_ten() {
@@ -32,7 +32,7 @@ fn a_thousand_clients_that_prove_their_addresses_are_refused_but_for_a_backlog_o
         let accepting = async {
             let mut accepted = Vec::new();
             for _ in 0..10 {
-                accepted.push(endpoints.server.accept().await.unwrap().accept().await.unwrap());
+                accepted.push(accept(&endpoints.server).await.unwrap());
             }
             accepted
         };

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt, stream};
 use sendstream::{Connection, counters};
 use support::{
-    Endpoints, figure,
+    Endpoints, accept, figure,
     memory::{Holdings, holdings},
     run_within, soak,
 };
@@ -67,7 +67,7 @@ async fn come(endpoints: &Endpoints, number: usize) {
 }
 
 async fn serve(endpoints: &Endpoints) {
-    let connection = endpoints.server.accept().await.unwrap().accept().await.unwrap();
+    let connection = accept(&endpoints.server).await.unwrap();
     answer(&connection).await;
 }
 

@@ -23,10 +23,10 @@ use fastrand::Rng;
 use futures::executor::block_on;
 use sendstream::{
     Bytes, Client, Connection, Identity, RecvChunk, RecvStream, SendDatagram, SendStream, Server, TransportConfig,
-    Trust, counters,
+    counters,
 };
 use support::{
-    HANG, figure,
+    HANG, any_port, figure,
     memory::{assert_within, resident},
     soak,
 };
@@ -78,11 +78,9 @@ fn round(progress: &Arc<Progress>, seed: u64, end: Instant) {
         drop_error_code: 77,
         ..Default::default()
     };
-    let identity = Identity::self_signed(["localhost"]).unwrap();
-    let trust = Trust::pinned([identity.certificate_sha256()]);
-    let server = Server::builder().identity(identity.clone()).alpn(["test"]).transport(settings.clone());
-    let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let client = Client::builder().alpn(["test"]).trust(trust).transport(settings).build().unwrap();
+    let identity = support::identity();
+    let server = support::server(&identity).transport(settings.clone()).bind(any_port()).unwrap();
+    let client = support::client(&identity).transport(settings).build().unwrap();
     let address = server.local_addr().unwrap();
     let world = World { server, client, identity, address, shared: Mutex::default() };
     thread::scope(|scope| {
@@ -188,7 +186,7 @@ impl Spinner<'_> {
             }
             _ => {
                 self.progress.at("bind, set_identity, counters");
-                let taken = Server::builder().identity(world.identity.clone()).alpn(["test"]).bind(world.address);
+                let taken = support::server(&world.identity).bind(world.address);
                 assert!(taken.is_err());
                 assert!(Server::builder().alpn(["test"]).bind(world.address).is_err());
                 world.server.set_identity(world.identity.clone()).unwrap();

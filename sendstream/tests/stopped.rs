@@ -15,12 +15,9 @@ use std::{
 };
 
 use ring::digest::{Context, SHA256};
-use sendstream::{
-    Bytes, CertificateHash, Client, ConnectionError, Identity, RecvStream, SendStream, Server, TransportConfig, Trust,
-    WriteError,
-};
+use sendstream::{Bytes, CertificateHash, ConnectionError, RecvStream, SendStream, TransportConfig, Trust, WriteError};
 use support::{
-    figure, pattern,
+    any_port, figure, pattern,
     peer::{pause, resume},
     run,
 };
@@ -169,10 +166,9 @@ fn server_process() {
     if !is_process("server_process") {
         return;
     }
-    let identity = Identity::self_signed(["localhost"]).unwrap();
+    let identity = support::identity();
     let hash = identity.certificate_sha256();
-    let server = Server::builder().identity(identity).alpn(["test"]).transport(settings());
-    let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let server = support::server(&identity).transport(settings()).bind(any_port()).unwrap();
     say(format_args!("ready {} {hash}", server.local_addr().unwrap()));
     run(async move {
         while let Some(incoming) = server.accept().await {
@@ -214,7 +210,7 @@ fn client_process() {
     let (address, hash) = target.split_once(' ').unwrap();
     let hash: CertificateHash = hash.parse().unwrap();
     let (address, trust) = (address.parse().unwrap(), Trust::pinned([hash]));
-    let client = Client::builder().alpn(["test"]).trust(trust).transport(settings()).build().unwrap();
+    let client = support::client_with(trust).transport(settings()).build().unwrap();
     let (again, wanted) = std::sync::mpsc::channel();
     thread::spawn(move || {
         for line in std::io::stdin().lines() {

@@ -16,7 +16,7 @@ use sendstream::{
     BindError, CertificateRefusal, CipherSuite, Client, ClientAuth, ConfigError, ConnectError, Connection,
     ConnectionError, Identity, PeerCertificate, Server, TransportConfig, Trust,
 };
-use support::{Endpoints, TIMEOUT, run};
+use support::{Endpoints, TIMEOUT, accept, any_port, run, tell};
 
 /// A private authority.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -58,44 +58,37 @@ impl Meeting {
     /// The client asks for `name`.
     async fn of(server: Server, client: Client, name: &str) -> Self {
         let address = server.local_addr().unwrap();
-        let (connected, accepted) =
-            futures::join!(client.connect(address, name), async { server.accept().await.unwrap().accept().await });
+        let (connected, accepted) = futures::join!(client.connect(address, name), accept(&server));
         Self { server, client, connected, accepted }
     }
 
     /// The server shows a certificate for `localhost`, and asks for `auth`.
     async fn with_client(auth: ClientAuth, identity: Option<Identity>) -> Self {
-        let own = Identity::self_signed(["localhost"]).unwrap();
-        let trust = Trust::pinned([own.certificate_sha256()]);
-        let mut client = Client::builder().alpn(["test"]).trust(trust);
+        let own = support::identity();
+        let mut client = support::client(&own);
         if let Some(identity) = identity {
             client = client.identity(identity);
         }
-        Self::of(server(own, auth), client.build().unwrap(), "localhost").await
+        Self::of(server(&own, auth), client.build().unwrap(), "localhost").await
     }
 
     /// The server asks for no certificate.
     async fn with_server(identity: Identity, trust: Trust, name: &str) -> Self {
-        Self::of(server(identity, ClientAuth::None), client(trust), name).await
+        Self::of(server(&identity, ClientAuth::None), client(trust), name).await
     }
 
     /// Each side may use these suites.
     async fn with_suites(servers: &[CipherSuite], clients: &[CipherSuite]) -> Self {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let trust = Trust::pinned([identity.certificate_sha256()]);
-        let server = Server::builder().identity(identity).alpn(["test"]).cipher_suites(servers.iter().copied());
-        let client = Client::builder().alpn(["test"]).trust(trust).cipher_suites(clients.iter().copied());
-        Self::of(server.bind("127.0.0.1:0".parse().unwrap()).unwrap(), client.build().unwrap(), "localhost").await
+        let identity = support::identity();
+        let server = support::server(&identity).cipher_suites(servers.iter().copied());
+        let client = support::client(&identity).cipher_suites(clients.iter().copied());
+        Self::of(server.bind(any_port()).unwrap(), client.build().unwrap(), "localhost").await
     }
 
     async fn accepted(self) {
         let (connected, accepted) = (self.connected.unwrap(), self.accepted.unwrap());
-        let mut stream = connected.open_uni().unwrap();
-        let read = async { accepted.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
-        let (sent, read) = futures::join!(stream.finish_with("hello"), read);
-        sent.unwrap();
-        assert_eq!(read, b"hello");
-        drop((stream, connected, accepted));
+        tell(&connected, &accepted, "hello").await;
+        drop((connected, accepted));
         end(self.server, self.client).await;
     }
 
@@ -132,13 +125,12 @@ impl Meeting {
     }
 }
 
-fn server(identity: Identity, auth: ClientAuth) -> Server {
-    let address = "127.0.0.1:0".parse().unwrap();
-    Server::builder().identity(identity).client_auth(auth).alpn(["test"]).bind(address).unwrap()
+fn server(identity: &Identity, auth: ClientAuth) -> Server {
+    support::server(identity).client_auth(auth).bind(any_port()).unwrap()
 }
 
 fn client(trust: Trust) -> Client {
-    Client::builder().alpn(["test"]).trust(trust).build().unwrap()
+    support::client_with(trust).build().unwrap()
 }
 
 /// Waits until no native handle is left.
@@ -172,14 +164,10 @@ impl Thoughtful {
     fn new() -> Self {
         let authority = Authority::new();
         let (trust, questions) = thinking(authority.trust());
-        let server = server(authority.issue("localhost"), ClientAuth::Required(trust));
-        let client = Client::builder().alpn(["test"]).trust(authority.trust()).identity(authority.issue("somebody"));
+        let server = server(&authority.issue("localhost"), ClientAuth::Required(trust));
+        let client = support::client_with(authority.trust()).identity(authority.issue("somebody"));
         Self { server, client: client.build().unwrap(), questions }
     }
-}
-
-async fn accept(server: &Server) -> Result<Connection, ConnectionError> {
-    server.accept().await.unwrap().accept().await
 }
 
 /// The question, which comes before `others` are done.
@@ -204,11 +192,7 @@ async fn others_come_and_go() {
     let endpoints = Endpoints::new();
     for _ in 0..20 {
         let (client, server) = endpoints.connect().await;
-        let mut stream = client.open_uni().unwrap();
-        let read = async { server.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
-        let (sent, read) = futures::join!(stream.finish_with("hello"), read);
-        sent.unwrap();
-        assert_eq!(read, b"hello");
+        tell(&client, &server, "hello").await;
     }
     endpoints.end().await;
 }
@@ -248,9 +232,7 @@ fn sides_without_a_common_cipher_suite_do_not_meet() {
 
 #[test]
 fn an_empty_set_of_cipher_suites_is_refused() {
-    let identity = Identity::self_signed(["localhost"]).unwrap();
-    let server = Server::builder().identity(identity).alpn(["test"]).cipher_suites([]);
-    let error = server.bind("127.0.0.1:0".parse().unwrap()).unwrap_err();
+    let error = support::server(&support::identity()).cipher_suites([]).bind(any_port()).unwrap_err();
     assert!(matches!(error, BindError::Config(ConfigError::NoCipherSuite)), "{error}");
     let error = Client::builder().alpn(["test"]).cipher_suites([]).build().unwrap_err();
     assert!(matches!(error, ConfigError::NoCipherSuite), "{error}");
@@ -261,9 +243,8 @@ fn with_mutual_tls_each_side_knows_the_other() {
     run(async {
         let authority = Authority::new();
         let (own, theirs) = (authority.issue("localhost"), authority.issue("somebody"));
-        let server = server(own.clone(), ClientAuth::Required(authority.trust()));
-        let client =
-            Client::builder().alpn(["test"]).trust(authority.trust()).identity(theirs.clone()).build().unwrap();
+        let server = server(&own, ClientAuth::Required(authority.trust()));
+        let client = support::client_with(authority.trust()).identity(theirs.clone()).build().unwrap();
         let meeting = Meeting::of(server, client, "localhost").await;
         let of_client = meeting.accepted.as_ref().unwrap().peer_identity().unwrap();
         let of_server = meeting.connected.as_ref().unwrap().peer_identity().unwrap();
@@ -444,7 +425,7 @@ fn a_verifier_hears_what_the_trust_says_and_may_add_to_it() {
             future::ready(peer.verified())
         });
         Meeting::with_server(authority.issue("localhost"), trust.clone(), "localhost").await.accepted().await;
-        let stranger = Identity::self_signed(["localhost"]).unwrap();
+        let stranger = support::identity();
         let refused = Meeting::with_server(stranger, trust, "localhost").await.refused_by_client().await;
         assert_eq!(refused, (CertificateRefusal::UnknownIssuer, 48));
     });
@@ -466,10 +447,10 @@ fn a_verifier_may_replace_what_the_trust_says() {
 #[test]
 fn a_verifier_refuses_with_its_own_words_and_alert() {
     run(async {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let identity = support::identity();
         let revoked = CertificateRefusal::ByVerifier { alert: 44, reason: "revoked".to_owned() };
         for (refusal, alert) in [(revoked, 44), (no(), 46)] {
-            let pinned = Trust::pinned([identity.certificate_sha256()]);
+            let pinned = support::pinned(&identity);
             let answer = refusal.clone();
             let trust = pinned.verify_with(move |_| future::ready(Err(answer.clone())));
             let refused = Meeting::with_server(identity.clone(), trust.clone(), "localhost").await;
@@ -483,8 +464,8 @@ fn a_verifier_refuses_with_its_own_words_and_alert() {
 #[test]
 fn a_verifier_that_panics_refuses() {
     run(async {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let pinned = || Trust::pinned([identity.certificate_sha256()]);
+        let identity = support::identity();
+        let pinned = || support::pinned(&identity);
         let at_once = |_| -> future::Ready<Result<(), CertificateRefusal>> { panic!("on purpose") };
         for trust in [pinned().verify_with(at_once), pinned().verify_with(|_| async { panic!("on purpose") })] {
             let refused = Meeting::with_server(identity.clone(), trust.clone(), "localhost").await;
@@ -553,7 +534,7 @@ fn a_client_given_up_while_it_thinks_lets_go_of_its_verifier() {
     run(async {
         let authority = Authority::new();
         let (trust, mut questions) = thinking(authority.trust());
-        let (server, client) = (server(authority.issue("localhost"), ClientAuth::None), client(trust));
+        let (server, client) = (server(&authority.issue("localhost"), ClientAuth::None), client(trust));
         let mut accepting = Box::pin(accept(&server));
         let mut connecting = Box::pin(client.connect(server.local_addr().unwrap(), "localhost"));
         let (_, mut say) = asked(select(&mut accepting, &mut connecting), &mut questions).await;
@@ -572,7 +553,7 @@ fn a_server_gone_while_the_client_thinks_is_told_and_the_verifier_let_go() {
     run(async {
         let authority = Authority::new();
         let (trust, mut questions) = thinking(authority.trust());
-        let (server, client) = (server(authority.issue("localhost"), ClientAuth::None), client(trust));
+        let (server, client) = (server(&authority.issue("localhost"), ClientAuth::None), client(trust));
         let mut accepting = Box::pin(accept(&server));
         let mut connecting = Box::pin(client.connect(server.local_addr().unwrap(), "localhost"));
         let (_, mut say) = asked(select(&mut accepting, &mut connecting), &mut questions).await;
@@ -622,9 +603,9 @@ fn a_verifier_that_never_answers_is_let_go_with_the_handshake() {
         let authority = Authority::new();
         let (trust, mut questions) = thinking(authority.trust());
         let transport = TransportConfig { handshake_timeout: TIMEOUT, ..TransportConfig::default() };
-        let server = Server::builder().identity(authority.issue("localhost")).alpn(["test"]);
-        let server = server.transport(transport.clone()).bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let client = Client::builder().alpn(["test"]).trust(trust).transport(transport).build().unwrap();
+        let server =
+            support::server(&authority.issue("localhost")).transport(transport.clone()).bind(any_port()).unwrap();
+        let client = support::client_with(trust).transport(transport).build().unwrap();
         let let_go = async { questions.next().await.unwrap().1.cancellation().await };
         let (meeting, ()) = futures::join!(Meeting::of(server, client, "localhost"), let_go);
         let error = meeting.connected.unwrap_err();
@@ -640,9 +621,8 @@ fn a_new_identity_is_for_new_connections_and_old_ones_stay() {
     run(async {
         let authority = Authority::new();
         let (old, new) = (authority.issue("localhost"), authority.issue("localhost"));
-        let server = server(old.clone(), ClientAuth::Optional(authority.trust()));
-        let client =
-            Client::builder().alpn(["test"]).trust(authority.trust()).identity(authority.issue("me")).build().unwrap();
+        let server = server(&old, ClientAuth::Optional(authority.trust()));
+        let client = support::client_with(authority.trust()).identity(authority.issue("me")).build().unwrap();
         let shown = |meeting: &Meeting| meeting.connected.as_ref().unwrap().peer_identity().unwrap();
         let first = Meeting::of(server, client, "localhost").await;
         assert_eq!(shown(&first).certificate(), old.certificate());
@@ -654,12 +634,8 @@ fn a_new_identity_is_for_new_connections_and_old_ones_stay() {
         assert!(second.accepted.as_ref().unwrap().peer_identity().is_some(), "clients are asked as before");
 
         let (old_client, old_server) = (old_client.unwrap(), old_server.unwrap());
-        let mut stream = old_client.open_uni().unwrap();
-        let read = async { old_server.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
-        let (sent, read) = futures::join!(stream.finish_with("still here"), read);
-        sent.unwrap();
-        assert_eq!(read, b"still here");
-        drop((stream, old_client, old_server));
+        tell(&old_client, &old_server, "still here").await;
+        drop((old_client, old_server));
         second.accepted().await;
     });
 }

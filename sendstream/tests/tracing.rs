@@ -9,8 +9,8 @@ use std::{
     sync::{Condvar, Mutex, OnceLock, PoisonError},
 };
 
-use sendstream::{Client, DatagramFate, TransportConfig, Trust};
-use support::{Endpoints, HANG, Pair, run};
+use sendstream::{DatagramFate, TransportConfig, Trust};
+use support::{Endpoints, HANG, Pair, accept, run};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -277,10 +277,9 @@ fn an_operator_hears_of_a_refused_certificate_at_info() {
     let captured = Captured::get();
     run(async move {
         let endpoints = Endpoints::new();
-        let client = Client::builder().alpn(["test"]).trust(Trust::pinned([[7; 32]])).build().unwrap();
-        let (refused, accepted) = futures::join!(client.connect(endpoints.address, "localhost"), async {
-            endpoints.server.accept().await.unwrap().accept().await
-        });
+        let client = support::client_with(Trust::pinned([[7; 32]])).build().unwrap();
+        let (refused, accepted) =
+            futures::join!(client.connect(endpoints.address, "localhost"), accept(&endpoints.server));
         refused.unwrap_err();
         drop(accepted);
         let message = "the peer's certificate is refused";

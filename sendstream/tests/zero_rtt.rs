@@ -6,10 +6,10 @@ use std::{net::SocketAddr, sync::Arc};
 
 use sendstream::{
     Client, Connection, ConnectionError, EarlyConnection, Identity, MemorySessionCache, RecvStream, Resumption, Server,
-    SessionCache, SessionKey, TicketKey, TransportConfig, Trust, WriteError,
+    SessionCache, SessionKey, TicketKey, TransportConfig, WriteError,
 };
 use support::{
-    TIMEOUT, pattern, poll_once,
+    TIMEOUT, accept, any_port, pattern, poll_once,
     relay::{Faults, Relay},
     run,
 };
@@ -25,7 +25,7 @@ struct Endpoints {
 
 impl Endpoints {
     async fn new() -> Self {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let identity = support::identity();
         let server = server(&identity, Resumption::ResumeAndZeroRtt, TransportConfig::default());
         let (client, cache) = client(&identity, &["test"]);
         let relay = Relay::start(server.local_addr().unwrap(), Faults::none());
@@ -39,9 +39,7 @@ impl Endpoints {
     }
 
     async fn get_ticket(&self) {
-        let (connected, accepted) =
-            futures::join!(self.client.connect(self.address(), "localhost"), accept(&self.server));
-        let (connected, _accepted) = (connected.unwrap(), accepted.unwrap());
+        let (connected, _accepted) = support::connect(&self.client, &self.server).await;
         connected.session_ticket().await.unwrap();
     }
 
@@ -65,20 +63,15 @@ async fn connect_early(client: &Client, relay: &Relay) -> EarlyConnection {
 }
 
 fn server(identity: &Identity, resumption: Resumption, transport: TransportConfig) -> Server {
-    let server = Server::builder().identity(identity.clone()).alpn(["test", "more"]).resumption(resumption);
+    let server = support::server(identity).alpn(["test", "more"]).resumption(resumption);
     let server = server.ticket_keys([TicketKey::from_secret([7; 32])]).transport(transport);
-    server.bind("127.0.0.1:0".parse().unwrap()).unwrap()
+    server.bind(any_port()).unwrap()
 }
 
 fn client(identity: &Identity, alpn: &[&str]) -> (Client, Arc<MemorySessionCache>) {
     let cache = Arc::<MemorySessionCache>::default();
-    let trust = Trust::pinned([identity.certificate_sha256()]);
-    let client = Client::builder().alpn(alpn.iter().copied()).trust(trust).session_cache(cache.clone());
+    let client = support::client(identity).alpn(alpn.iter().copied()).session_cache(cache.clone());
     (client.build().unwrap(), cache)
-}
-
-async fn accept(server: &Server) -> Result<Connection, ConnectionError> {
-    server.accept().await.unwrap().accept().await
 }
 
 async fn accept_early(server: &Server) -> EarlyConnection {
@@ -389,8 +382,7 @@ fn a_handshake_that_began_with_early_data_has_its_time_as_any() {
         endpoints.get_ticket().await;
         endpoints.cache.put(&key, first);
         let transport = TransportConfig { handshake_timeout: TIMEOUT, ..TransportConfig::default() };
-        let trust = Trust::pinned([endpoints.identity.certificate_sha256()]);
-        let hasty = Client::builder().alpn(["test"]).trust(trust).session_cache(endpoints.cache.clone());
+        let hasty = support::client(&endpoints.identity).session_cache(endpoints.cache.clone());
         let hasty = hasty.transport(transport).build().unwrap();
         endpoints.relay.close_gate();
         let address = endpoints.relay.address();
@@ -414,12 +406,10 @@ fn a_handshake_that_began_with_early_data_has_its_time_as_any() {
 #[test]
 fn early_data_is_taken_with_another_configuration_that_has_the_keys() {
     run(async {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let identity = support::identity();
         // By itself the server resumes nothing.
-        let plain = Server::builder().identity(identity.clone()).alpn(["test"]);
-        let server = plain.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let resuming = Server::builder().identity(identity.clone()).alpn(["test"]);
-        let resuming = resuming.resumption(Resumption::ResumeAndZeroRtt).build().unwrap();
+        let server = support::server(&identity).bind(any_port()).unwrap();
+        let resuming = support::server(&identity).resumption(Resumption::ResumeAndZeroRtt).build().unwrap();
         let (client, _cache) = client(&identity, &["test"]);
         let address = server.local_addr().unwrap();
         let accepted = async { server.accept().await.unwrap().accept_with(&resuming).await };

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     io::{BufRead, BufReader, Lines, Write as _},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
 };
@@ -43,6 +44,14 @@ impl Peer {
         Self { child, lines }
     }
 
+    /// Starts a peer that plays a server with `certified`. The address is where it listens.
+    pub(crate) fn serve(python: &Path, script: &str, certified: &Certified) -> (Self, SocketAddr) {
+        let mut peer =
+            Self::start(python, script, ["server".to_owned(), certified.path("certificate"), certified.path("key")]);
+        let port: u16 = peer.says("ready").parse().unwrap();
+        (peer, ([127, 0, 0, 1], port).into())
+    }
+
     /// Gives it a line to read.
     pub(crate) fn tell(&mut self, line: &str) {
         writeln!(self.child.stdin.as_mut().unwrap(), "{line}").unwrap();
@@ -72,7 +81,7 @@ pub(crate) struct Certified {
 
 impl Certified {
     pub(crate) fn new() -> Self {
-        let key = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = super::foreign::certified();
         let directory = tempfile::tempdir().unwrap();
         let (certificate, private) = (directory.path().join("certificate"), directory.path().join("key"));
         std::fs::write(&certificate, key.cert.pem()).unwrap();

@@ -2,31 +2,75 @@
 
 use std::sync::Arc;
 
-use quinn::crypto::rustls::QuicClientConfig;
+use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
+use rustls::crypto::{CryptoProvider, ring};
 use sendstream::Identity;
 
-use super::run;
+use super::{any_port, run};
 
 /// Runs on tokio, which quinn needs, within the tests' bound on hanging.
-pub(crate) fn on_tokio(test: impl Future<Output = ()> + Send + 'static) {
+pub(crate) fn on_tokio<T: Send + 'static>(test: impl Future<Output = T> + Send + 'static) -> T {
     let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     run(async move {
-        tokio.block_on(test);
+        let result = tokio.block_on(test);
         tokio.shutdown_background();
-    });
+        result
+    })
 }
 
 /// A quinn client that trusts the server with `identity`; to be made on tokio.
 pub(crate) fn client(identity: &Identity) -> quinn::Endpoint {
+    client_with(identity, |_| ())
+}
+
+/// [`client`], with its TLS as `adjust` leaves it.
+pub(crate) fn client_with(identity: &Identity, adjust: impl FnOnce(&mut rustls::ClientConfig)) -> quinn::Endpoint {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(identity.certificate().clone()).unwrap();
-    let mut tls = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+    let mut tls = rustls::ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
     tls.alpn_protocols = vec![b"test".to_vec()];
-    let mut endpoint = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+    adjust(&mut tls);
+    let mut endpoint = quinn::Endpoint::client(any_port()).unwrap();
     endpoint.set_default_client_config(quinn::ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls).unwrap())));
     endpoint
+}
+
+/// A quinn server with the settings that `adjust` leaves; to be made on tokio.
+pub(crate) fn server(tls: rustls::ServerConfig, adjust: impl FnOnce(&mut quinn::ServerConfig)) -> quinn::Endpoint {
+    let mut config = quinn::ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls).unwrap()));
+    adjust(&mut config);
+    quinn::Endpoint::server(config, any_port()).unwrap()
+}
+
+/// The TLS of a quinn server that shows `own`.
+pub(crate) fn server_tls(own: &Certified) -> rustls::ServerConfig {
+    let mut tls = rustls::ServerConfig::builder_with_provider(provider())
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![own.cert.der().clone()], private_key(own))
+        .unwrap();
+    tls.alpn_protocols = vec![b"test".to_vec()];
+    tls
+}
+
+/// A certificate with its key.
+pub(crate) type Certified = rcgen::CertifiedKey<rcgen::KeyPair>;
+
+/// A new certificate for `localhost`.
+pub(crate) fn certified() -> Certified {
+    rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
+}
+
+/// The key of `own`, as rustls wants it.
+pub(crate) fn private_key(own: &Certified) -> rustls::pki_types::PrivateKeyDer<'static> {
+    rustls::pki_types::PrivateKeyDer::Pkcs8(own.signing_key.serialize_der().into())
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
 }

@@ -1,4 +1,4 @@
-//! What the tests share: a connected pair, and a bound on every wait.
+//! What the tests share: a server, a client, a connected pair of both, and a bound on every wait.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod aioquic;
@@ -11,9 +11,21 @@ pub(crate) mod peer;
 pub(crate) mod relay;
 pub(crate) mod soak;
 
-use std::{fmt::Display, future::Future, io::Write as _, net::SocketAddr, sync::mpsc, thread, time::Duration};
+use std::{
+    fmt::Display,
+    future::Future,
+    io::{Read as _, Write as _},
+    net::SocketAddr,
+    pin::Pin,
+    sync::{Arc, mpsc},
+    task::{Context, Poll, Wake, Waker},
+    thread,
+    time::Duration,
+};
 
-use sendstream::{Client, Connection, Identity, Server, TransportConfig, Trust};
+use sendstream::{
+    Client, ClientBuilder, Connection, ConnectionError, Identity, Server, ServerBuilder, TransportConfig, Trust,
+};
 
 /// No wait in these tests lasts that long unless something hangs, however slow the machine is: it is no test of speed.
 pub(crate) const HANG: Duration = Duration::from_secs(600);
@@ -86,15 +98,9 @@ impl Endpoints {
 
     /// `client` and `server` are the settings of each side.
     pub(crate) fn with(client: TransportConfig, server: TransportConfig) -> Self {
-        let identity = Identity::self_signed(["localhost"]).unwrap();
-        let trust = Trust::pinned([identity.certificate_sha256()]);
-        let server = Server::builder()
-            .identity(identity)
-            .alpn(["test"])
-            .transport(server)
-            .bind("127.0.0.1:0".parse().unwrap())
-            .unwrap();
-        let client = Client::builder().alpn(["test"]).trust(trust).transport(client).build().unwrap();
+        let identity = identity();
+        let server = self::server(&identity).transport(server).bind(any_port()).unwrap();
+        let client = self::client(&identity).transport(client).build().unwrap();
         let address = server.local_addr().unwrap();
         Self { server, client, address }
     }
@@ -109,13 +115,7 @@ impl Endpoints {
     }
 
     pub(crate) async fn try_connect_through(&self, address: SocketAddr) -> Result<(Connection, Connection), String> {
-        // Whichever side fails first ends the wait of the other.
-        let client = async { self.client.connect(address, "localhost").await.map_err(|error| error.to_string()) };
-        let server = async {
-            let incoming = self.server.accept().await.expect("the server runs");
-            incoming.accept().await.map_err(|error| error.to_string())
-        };
-        futures::try_join!(client, server)
+        try_connect(&self.client, &self.server, address).await
     }
 
     /// Shuts both sides down and waits until no native handle is left.
@@ -147,6 +147,93 @@ impl Pair {
     }
 }
 
+/// A certificate for `localhost` that nobody else has signed, with its key.
+pub(crate) fn identity() -> Identity {
+    Identity::self_signed(["localhost"]).unwrap()
+}
+
+/// Trust in `identity` alone.
+pub(crate) fn pinned(identity: &Identity) -> Trust {
+    Trust::pinned([identity.certificate_sha256()])
+}
+
+/// A server with `identity`; a test adds what is special about its own.
+pub(crate) fn server(identity: &Identity) -> ServerBuilder {
+    Server::builder().identity(identity.clone()).alpn(["test"])
+}
+
+/// A client that trusts the server with `identity`; a test adds what is special about its own.
+pub(crate) fn client(identity: &Identity) -> ClientBuilder {
+    client_with(pinned(identity))
+}
+
+/// [`client`] with another trust.
+pub(crate) fn client_with(trust: Trust) -> ClientBuilder {
+    Client::builder().alpn(["test"]).trust(trust)
+}
+
+/// Any free port, which only this machine reaches.
+pub(crate) fn any_port() -> SocketAddr {
+    "127.0.0.1:0".parse().unwrap()
+}
+
+/// Connects `client` to `server`, without anything between them.
+pub(crate) async fn connect(client: &Client, server: &Server) -> (Connection, Connection) {
+    try_connect(client, server, server.local_addr().unwrap()).await.unwrap()
+}
+
+/// Accepts the next connection.
+pub(crate) async fn accept(server: &Server) -> Result<Connection, ConnectionError> {
+    server.accept().await.expect("the server runs").accept().await
+}
+
+/// Sends `text` on a stream of its own, and checks that it arrives.
+pub(crate) async fn tell(from: &Connection, to: &Connection, text: &'static str) {
+    let mut stream = from.open_uni().unwrap();
+    let read = async { to.accept_uni().await.unwrap().read_to_end(16).await.unwrap() };
+    let (sent, read) = futures::join!(stream.finish_with(text), read);
+    sent.unwrap();
+    assert_eq!(read, text.as_bytes());
+}
+
+/// Sends `bytes` bytes to the server and back.
+pub(crate) async fn exchange(client: &Connection, server: &Connection, bytes: usize) {
+    let data = pattern(bytes);
+    let asking = async {
+        let (mut send, mut recv) = client.open_bi().unwrap();
+        drop(send.finish_with(data.clone()));
+        assert!(recv.read_to_end(bytes).await.unwrap() == data);
+        send.finished().await.unwrap();
+    };
+    let answering = async {
+        let (mut send, mut recv) = server.accept_bi().await.unwrap();
+        drop(send.finish_with(recv.read_to_end(bytes).await.unwrap()));
+        send.finished().await.unwrap();
+    };
+    futures::join!(asking, answering);
+}
+
+async fn try_connect(
+    client: &Client,
+    server: &Server,
+    address: SocketAddr,
+) -> Result<(Connection, Connection), String> {
+    // Whichever side fails first ends the wait of the other.
+    let connected = async { client.connect(address, "localhost").await.map_err(|error| error.to_string()) };
+    let accepted = async { accept(server).await.map_err(|error| error.to_string()) };
+    futures::try_join!(connected, accepted)
+}
+
+/// Lets this process, which a test has started, end with it. The test has heard all that was printed before.
+pub(crate) fn end_with_parent() {
+    std::io::stdout().flush().unwrap();
+    thread::spawn(|| {
+        // The parent holds the other end: when it goes, this process does.
+        let _ = std::io::stdin().read_to_end(&mut Vec::new());
+        std::process::exit(0);
+    });
+}
+
 /// Looks again and again until `holds`, where no event tells.
 pub(crate) fn wait_until(holds: impl Fn() -> bool) {
     let begin = std::time::Instant::now();
@@ -157,9 +244,26 @@ pub(crate) fn wait_until(holds: impl Fn() -> bool) {
 }
 
 /// Polls once with a waker that does nothing.
-pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> std::task::Poll<F::Output> {
-    let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
-    std::pin::Pin::new(future).poll(&mut cx)
+pub(crate) fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    poll_with(Waker::noop(), Pin::new(future))
+}
+
+/// Polls once with `waker`.
+pub(crate) fn poll_with<F: Future>(waker: &Waker, future: Pin<&mut F>) -> Poll<F::Output> {
+    future.poll(&mut Context::from_waker(waker))
+}
+
+/// A waker that always panics, and what tells that it was woken.
+pub(crate) fn panicking() -> (Waker, mpsc::Receiver<()>) {
+    struct Panicking(mpsc::Sender<()>);
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {
+            let _ = self.0.send(());
+            panic!("this waker panics, as the test wants");
+        }
+    }
+    let (sender, woken) = mpsc::channel();
+    (Waker::from(Arc::new(Panicking(sender))), woken)
 }
 
 /// Bytes that differ from place to place, so that a lost, doubled or swapped piece shows.

@@ -3,7 +3,7 @@
 //! The process is the test's own executable, run for the one test that calls [`main`].
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader},
     net::SocketAddr,
     process::{Child, Command, Stdio},
     time::Duration,
@@ -11,9 +11,7 @@ use std::{
 
 use futures::{StreamExt, stream};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
-use sendstream::{
-    CertificateHash, Client, Connection, Identity, RecvStream, SendStream, Server, TransportConfig, Trust,
-};
+use sendstream::{CertificateHash, Client, Connection, RecvStream, SendStream, TransportConfig, Trust};
 
 const ROLE: &str = "SENDSTREAM_TEST_PEER";
 const ADDRESS: &str = "SENDSTREAM_TEST_PEER_ADDRESS";
@@ -39,7 +37,7 @@ pub(crate) struct Peer {
 impl Peer {
     /// Starts it. `test` is the name of the test that calls [`main`].
     pub(crate) fn start(test: &str, role: Role) -> Self {
-        Self::start_at(test, role, Command::new(std::env::current_exe().unwrap()), "127.0.0.1:0".parse().unwrap())
+        Self::start_at(test, role, Command::new(std::env::current_exe().unwrap()), super::any_port())
     }
 
     /// Starts it by `command`, which ends in this executable, to listen on `address`.
@@ -65,8 +63,7 @@ impl Peer {
 
     /// Connects to it; `transport` are this side's settings.
     pub(crate) async fn connect(&self, transport: TransportConfig) -> (Client, Connection) {
-        let client =
-            Client::builder().alpn(["test"]).trust(Trust::pinned([self.hash])).transport(transport).build().unwrap();
+        let client = super::client_with(Trust::pinned([self.hash])).transport(transport).build().unwrap();
         let connection = client.connect(self.address, "localhost").await.unwrap();
         (client, connection)
     }
@@ -112,23 +109,14 @@ pub(crate) fn resume(child: &Child) {
 /// What the process runs, in the test that [`Peer::start`] names; in the test run itself it does nothing.
 pub(crate) fn main() {
     let Ok(role) = std::env::var(ROLE) else { return };
-    let identity = Identity::self_signed(["localhost"]).unwrap();
+    let identity = super::identity();
     let hash = identity.certificate_sha256();
     // As long as the process lives the connection does: whether it still does is the other side's to find out.
     let transport = TransportConfig { keep_alive: Some(Duration::from_millis(50)), ..Default::default() };
-    let server = Server::builder()
-        .identity(identity)
-        .alpn(["test"])
-        .transport(transport)
-        .bind(std::env::var(ADDRESS).unwrap().parse().unwrap())
-        .unwrap();
+    let address = std::env::var(ADDRESS).unwrap().parse().unwrap();
+    let server = super::server(&identity).transport(transport).bind(address).unwrap();
     println!("\nready {} {hash}", server.local_addr().unwrap());
-    std::io::stdout().flush().unwrap();
-    std::thread::spawn(|| {
-        // The parent holds the other end: when it goes, this process does.
-        let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        std::process::exit(0);
-    });
+    super::end_with_parent();
     let incoming = stream::unfold(server, async |server| Some((server.accept().await?, server)));
     futures::executor::block_on(incoming.for_each_concurrent(None, async |incoming| {
         // A client may have given up.
