@@ -11,6 +11,8 @@ mod patch;
 mod series;
 #[path = "../build/shared.rs"]
 mod shared;
+#[path = "../examples/patches/table.rs"]
+mod table;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -119,6 +121,13 @@ fn an_edit_that_ends_with_a_release_says_which_change_of_msquics_that_is() {
         );
         assert!(header.kind != Kind::Security || !matches!(header.who.as_str(), "nobody" | "none"), "{}", header.name);
     }
+}
+
+#[test]
+fn the_tables_in_security_md_are_those_of_the_headers() {
+    let Some(root) = repository() else { return };
+    let page = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    assert!(table::renewed(&page, &load()).unwrap() == page, "they are stale: make security-table");
 }
 
 #[test]
