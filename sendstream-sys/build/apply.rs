@@ -1,7 +1,8 @@
 //! Makes the edits of a series, or says which do not fit.
 //!
-//! This is stricter than `patch`, `git apply` or the `diffy` crate are, which take the match that is nearest to the line number: a
-//! hunk's lines must be in the file exactly once. So a patch changes the place it was written for, or nothing.
+//! This is stricter than `patch`, `git apply` or the `diffy` crate are, which take the match that
+//! is nearest to the line number: a hunk's lines must be in the file exactly once. So a patch
+//! changes the place it was written for, or nothing.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +19,8 @@ pub(crate) struct Outcome<'a> {
     pub(crate) texts: BTreeMap<&'a str, String>,
 }
 
-/// Makes the edits of `patches` in order, each with all of its changes or not at all. `read` gives a file's text, or `None` where
-/// there is no such file.
+/// Makes the edits of `patches` in order, each with all of its changes or not at all. `read` gives
+/// a file's text, or `None` where there is no such file.
 pub(crate) fn all<'a>(
     patches: impl IntoIterator<Item = &'a Patch>,
     read: impl Fn(&str) -> Option<String>,
@@ -98,7 +99,8 @@ pub(crate) fn places(text: &str, lines: &str) -> Vec<usize> {
     let mut from = 0;
     while let Some(at) = text[from..].find(lines).map(|at| from + at) {
         places.push(at);
-        // The next line: what is found may overlap with what was found. A file that is new has no lines.
+        // The next line: what is found may overlap with what was found. A file that is new has no
+        // lines.
         match text[at..].find('\n') {
             Some(length) => from = at + length + 1,
             None => break,

@@ -26,10 +26,11 @@ pub(crate) const PARTS: [&str; 9] = [
 
 /// The root of the crate's sources, as seen from this crate, whose root is `manifest_dir`.
 ///
-/// When this crate came from a registry or a vendor folder, the other one lies next to it. In a workspace of its own
-/// Cargo knows, and the strictest question does: all that the outer Cargo resolved is downloaded and locked. As a git
-/// dependency this crate has a workspace around it that is not the one being built, and of which nothing need be
-/// downloaded: then it is found in Cargo's home.
+/// When this crate came from a registry or a vendor folder, the other one lies next to it. In a
+/// workspace of its own Cargo knows, and the strictest question does: all that the outer Cargo
+/// resolved is downloaded and locked. As a git dependency this crate has a workspace around it that
+/// is not the one being built, and of which nothing need be downloaded: then it is found in Cargo's
+/// home.
 pub(crate) fn find(manifest_dir: &Path) -> Result<PathBuf, String> {
     let versioned = format!("{CRATE}-{CRATE_VERSION}");
     [manifest_dir.with_file_name(&versioned), manifest_dir.with_file_name(CRATE)]

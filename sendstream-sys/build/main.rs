@@ -18,8 +18,8 @@
 //! | `system`        | or is an installed library to be linked, and which?              |
 //! | `report`        | what Cargo and the library are told                              |
 //!
-//! Everything that can be wrong with the machine or the settings is found before the first line for Cargo is printed,
-//! so that a failure shows one line and nothing else.
+//! Everything that can be wrong with the machine or the settings is found before the first line for
+//! Cargo is printed, so that a failure shows one line and nothing else.
 
 mod apply;
 mod crate_sources;

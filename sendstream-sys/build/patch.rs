@@ -16,8 +16,9 @@
 //! @@ -1,2 +1,2 @@
 //! ```
 //!
-//! Whatever is not exactly so is refused, here or where the patch is applied. The numbers in `@@` must be right about the
-//! lengths of their hunk; where it starts they may say as they like, since a hunk is found by its text.
+//! Whatever is not exactly so is refused, here or where the patch is applied. The numbers in `@@`
+//! must be right about the lengths of their hunk; where it starts they may say as they like, since
+//! a hunk is found by its text.
 
 use std::fmt;
 

@@ -11,7 +11,8 @@ use crate::shared::Number;
 use crate::source::{self, Copy, Source};
 use crate::system::Installed;
 
-/// The variables of others that change the outcome. `cc` and `cmake` look at each with the target's name added, too.
+/// The variables of others that change the outcome. `cc` and `cmake` look at each with the target's
+/// name added, too.
 const VARIABLES: [&str; 10] = [
     "AR",
     "CC",

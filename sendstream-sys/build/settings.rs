@@ -32,7 +32,8 @@ pub(crate) struct Settings {
     pub(crate) library_dir: Option<PathBuf>,
     /// Whose checks MsQuic's C code carries.
     pub(crate) sanitizer: Option<Sanitizer>,
-    /// The processor that MsQuic's C code is compiled for, as the compiler's `-march` takes it; any of its family if unset.
+    /// The processor that MsQuic's C code is compiled for, as the compiler's `-march` takes it; any
+    /// of its family if unset.
     pub(crate) cpu: Option<String>,
     /// Whether the edits are made that only save time or memory.
     pub(crate) speed_edits: bool,
@@ -40,7 +41,8 @@ pub(crate) struct Settings {
     pub(crate) leave_out: Vec<String>,
     /// A checkout of MsQuic to use in place of the crate's sources.
     pub(crate) checkout: Option<PathBuf>,
-    /// Where finished OpenSSL builds are kept, so that several target directories and profiles can share one.
+    /// Where finished OpenSSL builds are kept, so that several target directories and profiles can
+    /// share one.
     pub(crate) native_dir: PathBuf,
     /// Cargo's `OUT_DIR`.
     pub(crate) out_dir: PathBuf,
@@ -70,8 +72,9 @@ pub(crate) enum Sanitizer {
     Undefined,
 }
 
-/// Hides from the `cc` crate what would let Cargo's profile and the sanitizer of Rust's code change the C code: that one
-/// OpenSSL serves every profile, and that what MsQuic is built with is what our own variables say.
+/// Hides from the `cc` crate what would let Cargo's profile and the sanitizer of Rust's code change
+/// the C code: that one OpenSSL serves every profile, and that what MsQuic is built with is what
+/// our own variables say.
 ///
 /// # Safety
 ///

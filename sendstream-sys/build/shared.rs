@@ -1,4 +1,5 @@
-//! The numbers that C and Rust share. They stand in a header that one of the patches adds, and nowhere else.
+//! The numbers that C and Rust share. They stand in a header that one of the patches adds, and
+//! nowhere else.
 
 use crate::patch::Patch;
 

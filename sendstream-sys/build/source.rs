@@ -57,7 +57,8 @@ pub(crate) struct Copy<'a> {
 
 /// Brings the copy in `OUT_DIR`, with the edits of `series` made that are wanted, up to date.
 ///
-/// A file is written only when its content differs, so that CMake compiles again only what really changed.
+/// A file is written only when its content differs, so that CMake compiles again only what really
+/// changed.
 pub(crate) fn copy_with_edits<'a>(
     source: &Source,
     series: &'a [Patch],
@@ -90,7 +91,8 @@ fn commit(root: &Path) -> Option<String> {
         let note: serde_json::Value = serde_json::from_slice(&note).ok()?;
         return Some(note["git"]["sha1"].as_str()?.to_owned());
     }
-    // A folder that merely lies inside somebody's repository must not report that repository's commit.
+    // A folder that merely lies inside somebody's repository must not report that repository's
+    // commit.
     if !root.join(".git").exists() {
         return None;
     }

@@ -45,7 +45,8 @@ fn receives_are_announced_when_they_begin_and_when_they_end() {
     let size = u32::try_from(size_of_val(&bracket)).unwrap();
     let address = ptr::from_ref(&bracket).cast();
     let set = |size| {
-        // SAFETY: a null handle means the library, which copies `size` bytes of a function's address or none.
+        // SAFETY: a null handle means the library, which copies `size` bytes of a function's
+        // address or none.
         unsafe { set(ptr::null_mut(), QUIC_PARAM_GLOBAL_RECEIVE_BRACKET, size, address) }
     };
     assert_ne!(set(size - 1), SUCCESS);
@@ -57,7 +58,8 @@ fn receives_are_announced_when_they_begin_and_when_they_end() {
     let deadline = Instant::now() + Duration::from_secs(60);
     while ENDED.load(Ordering::SeqCst) == 0 {
         assert!(Instant::now() < deadline, "nothing was announced");
-        // A packet with a short header, of whose contents the client can make nothing: it has received it all the same.
+        // A packet with a short header, of whose contents the client can make nothing: it has
+        // received it all the same.
         socket.send_to(&[0x40; 40], address).unwrap();
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -91,8 +93,8 @@ impl Client {
         let mut name = *b"test";
         let alpn = QUIC_BUFFER { Length: 4, Buffer: name.as_mut_ptr() };
         let size = u32::try_from(size_of_val(&settings)).unwrap();
-        // SAFETY: each handle is opened before it is used, the callback ignores its null context, and MsQuic copies what it is
-        // given before it returns.
+        // SAFETY: each handle is opened before it is used, the callback ignores its null context,
+        // and MsQuic copies what it is given before it returns.
         unsafe {
             check(api.RegistrationOpen.unwrap()(ptr::null(), &mut client.registration));
             let open = api.ConfigurationOpen.unwrap();
@@ -134,7 +136,8 @@ impl Drop for Client {
     }
 }
 
-/// MsQuic's functions. The table is opened once, since two first calls must not overlap, and never closed.
+/// MsQuic's functions. The table is opened once, since two first calls must not overlap, and never
+/// closed.
 fn api() -> &'static QUIC_API_TABLE {
     struct Api(&'static QUIC_API_TABLE);
     static API: LazyLock<Api> = LazyLock::new(|| {

@@ -1,4 +1,5 @@
-//! The series of patches: its headers say what is so, and it makes of MsQuic's sources what is linked.
+//! The series of patches: its headers say what is so, and it makes of MsQuic's sources what is
+//! linked.
 
 #[path = "../build/apply.rs"]
 mod apply;
@@ -152,7 +153,8 @@ fn a_program_carries_no_text_of_the_patches() {
     let program = String::from_utf8_lossy(&program);
     let name = sys::edits().first().map(|edit| edit.name);
     assert!(name.is_none_or(|name| program.contains(name)), "this looks where the names are");
-    // The longest line of C of each, and the header. The first patch has the lines that this program compares with.
+    // The longest line of C of each, and the header. The first patch has the lines that this
+    // program compares with.
     for patch in &load()[1..] {
         let hunks = patch.files.iter().flat_map(|file| &file.hunks);
         let line = hunks.flat_map(|hunk| hunk.after.lines()).max_by_key(|line| line.len()).unwrap_or_default();

@@ -1,7 +1,8 @@
 //! From a git repository to the series.
 //!
-//! Git finds the lines that differ. How many lines stand around them is decided here: as few as make the place unique, because a
-//! hunk must fit where something else changed nearby, and must fit nowhere else.
+//! Git finds the lines that differ. How many lines stand around them is decided here: as few as
+//! make the place unique, because a hunk must fit where something else changed nearby, and must fit
+//! nowhere else.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -154,7 +155,8 @@ fn hunks(old: &str, new: &str, differences: Vec<Difference>) -> String {
     text
 }
 
-/// Where a comment stands before another one, git may take the second one's first line for the first one's last.
+/// Where a comment stands before another one, git may take the second one's first line for the
+/// first one's last.
 fn slide(Difference { old, new, .. }: &mut Difference, old_lines: &[&str], new_lines: &[&str]) {
     let is_added = old.start == old.end && old.start > 0 && new.start < new.end;
     if is_added && new_lines[new.end - 1].trim() == "//" && new_lines[new.end - 1] == old_lines[old.start - 1] {
@@ -163,7 +165,8 @@ fn slide(Difference { old, new, .. }: &mut Difference, old_lines: &[&str], new_l
     }
 }
 
-/// The fewest lines around `lines` that are in the text once: as many before as after, or one more before.
+/// The fewest lines around `lines` that are in the text once: as many before as after, or one more
+/// before.
 fn unique(text: &str, all: &[&str], lines: &Range<usize>) -> Range<usize> {
     for context in 0.. {
         let mut splits: Vec<(usize, usize)> = (0..=context).map(|before| (before, context - before)).collect();

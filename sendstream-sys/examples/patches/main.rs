@@ -1,5 +1,5 @@
-//! Tends the series of patches in `sendstream-sys/patches`: the work behind `make msquic-tree`, `make msquic-patches` and
-//! `make patches-check`. Git is needed here, and by no build.
+//! Tends the series of patches in `sendstream-sys/patches`: the work behind `make msquic-tree`,
+//! `make msquic-patches` and `make patches-check`. Git is needed here, and by no build.
 //!
 //! | command            | what it does                                                                       |
 //! | ------------------ | ---------------------------------------------------------------------------------- |
