@@ -41,7 +41,7 @@ impl<'a> Outcome<'a> {
                 self.made.push(patch);
             }
             Err(why) => self.refused.push(format!(
-                "the edit {:?} does not fit these MsQuic sources: {why}; it is against this: {}",
+                "the edit {:?} does not fit these MsQuic sources: {why}; without it: {}",
                 patch.header.name, patch.header.prevents
             )),
         }

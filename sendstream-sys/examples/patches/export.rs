@@ -41,7 +41,7 @@ pub(crate) fn export(tree: &Path, patches: &Path) -> Result<(), Problem> {
     }
     for (path, text) in texts.into_iter().chain([(SERIES.to_owned(), list)]) {
         let path = patches.join(path);
-        if fs::read_to_string(&path).is_ok_and(|present| present == text) {
+        if fs::read_to_string(&path).is_ok_and(|present| says_the_same(&present, &text)) {
             continue;
         }
         println!("{}", path.strip_prefix(patches).unwrap_or(&path).display());
@@ -49,6 +49,11 @@ pub(crate) fn export(tree: &Path, patches: &Path) -> Result<(), Problem> {
         fs::write(&path, text).map_err(|error| at(&path, &error))?;
     }
     compare(git, patches)
+}
+
+/// Whether two files differ in the numbers of lines alone, which an earlier patch of the series moves.
+fn says_the_same(present: &str, text: &str) -> bool {
+    present == text || Patch::parse(present).is_ok_and(|present| Patch::parse(text) == Ok(present))
 }
 
 /// Makes sure that the series makes of the crate's sources what the repository has.
