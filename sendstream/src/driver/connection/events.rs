@@ -279,13 +279,11 @@ impl ConnectionInner {
     /// QUIC_CONNECTION_EVENT_CONNECTED: the handshake is done. `outcome` has bit 0 set if the session was resumed, and bit 1
     /// if a client's early data was taken (`early-data-verdict` in sys).
     fn handle_event_connected(&self, alpn: &[u8], outcome: u8, owner: &ConnectionInstance) {
-        const RESUMED: u8 = 1;
-        const EARLY_DATA_ACCEPTED: u8 = 2;
-        let resumed = outcome & RESUMED != 0;
+        let resumed = outcome & sys::QUIC_SESSION_RESUMED != 0;
         if resumed && let Some(identity) = self.shared().resuming.resumed_identity() {
             let _ = self.peer.set(identity);
         }
-        if outcome & EARLY_DATA_ACCEPTED != 0 {
+        if outcome & sys::QUIC_SESSION_EARLY_DATA_ACCEPTED != 0 {
             self.lock().on_early_data_accepted();
         }
         if let Resuming::SendTicket { .. } = &self.shared().resuming {
