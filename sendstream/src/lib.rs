@@ -120,6 +120,7 @@ pub use local_task::{LocalTask, LocalTaskError};
 pub use native::{
     info::{NativeInfo, native_info},
     registration::{ExecutionProfile, Registration},
+    stats::counters,
 };
 pub use process::{LoadBalancing, RetryPolicy, set_load_balancing, set_polling_idle_timeout, set_retry_policy};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
@@ -136,7 +137,7 @@ pub use types::{
     resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
     stats::{
         CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats,
-        SentStats, TlsVersion, counters,
+        SentStats, TlsVersion,
     },
     tls::{
         CertificateHash, CertificateRefusal, ClientAuth, Identity, IdentityError, ParseCertificateHashError,

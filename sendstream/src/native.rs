@@ -15,4 +15,6 @@ pub(crate) mod live;
 pub(crate) mod parameter;
 pub(crate) mod registration;
 pub(crate) mod secrets;
+pub(crate) mod settings;
+pub(crate) mod stats;
 pub(crate) mod ticket;

@@ -11,7 +11,7 @@ use std::{
 
 use sendstream_sys as sys;
 
-use crate::{driver::wakes::bracket, native::configuration::unset_settings, types::error::NativeError};
+use crate::{driver::wakes::bracket, native::settings::unset_settings, types::error::NativeError};
 
 /// The function table that MsQuic hands out for version 2 of its API.
 pub(crate) struct Api {

@@ -5,8 +5,6 @@
 
 use std::{fmt, io, sync::Arc};
 
-use sendstream_sys as sys;
-
 use crate::types::tls::CertificateRefusal;
 
 /// What ended a connection. One cause per connection: the first that was recorded.
@@ -157,12 +155,12 @@ impl NativeError {
     const CERTIFICATE_BASE: u32 = 0x0BEB_C400;
 
     /// Wraps a raw `QUIC_STATUS`.
-    pub(crate) fn from_status(status: sys::QUIC_STATUS) -> Self {
+    pub(crate) fn from_status(status: u32) -> Self {
         Self(status)
     }
 
     /// `Ok` for the statuses that MsQuic calls a success: 0, and the negative `PENDING` and `CONTINUE`.
-    pub(crate) fn check(status: sys::QUIC_STATUS) -> Result<(), Self> {
+    pub(crate) fn check(status: u32) -> Result<(), Self> {
         if status.cast_signed() <= 0 { Ok(()) } else { Err(Self(status)) }
     }
 
