@@ -5,7 +5,7 @@
 
 use std::{fmt, io, sync::Arc};
 
-use crate::types::tls::CertificateRefusal;
+use crate::types::tls::error::CertificateRefusal;
 
 /// What ended a connection. One cause per connection: the first that was recorded.
 ///
