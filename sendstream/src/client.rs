@@ -20,9 +20,9 @@ use crate::{
     endpoint::{EndpointSettings, endpoint_setters},
     native::{
         address::Address,
-        api,
-        background::{self, Timer},
+        api, background,
         configuration::{Alpn, Configuration, Credential},
+        deadline::Timer,
         key_log::{self, KeyLog},
         live::LiveHandles,
         registration::Registration,

@@ -8,7 +8,7 @@ use crate::{
         connection::{instance::ConnectionInstance, tickets::Handshake},
         stream::owner::CodeOutOfRange,
     },
-    native::background::Timer,
+    native::deadline::Timer,
     recv_stream::RecvStream,
     send_stream::SendStream,
     types::error::ConnectionError,

@@ -6,6 +6,7 @@ pub(crate) mod address;
 pub(crate) mod api;
 pub(crate) mod background;
 pub(crate) mod configuration;
+pub(crate) mod deadline;
 pub(crate) mod handle;
 pub(crate) mod info;
 pub(crate) mod key_log;

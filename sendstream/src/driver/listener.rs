@@ -22,6 +22,7 @@ use crate::{
         api::call,
         background,
         configuration::Alpn,
+        deadline,
         handle::Handle,
         live::{LiveGuard, LiveHandles},
     },
@@ -155,7 +156,7 @@ impl Listener {
         let arrived = Instant::now();
         let timer = {
             let (queue, connection) = (Arc::downgrade(&self.queue), Arc::downgrade(&inner));
-            background::at(arrived + self.queue.timeout, move || {
+            deadline::at(arrived + self.queue.timeout, move || {
                 if let Some(connection) = connection.upgrade() {
                     connection.time_out();
                 }

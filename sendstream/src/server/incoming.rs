@@ -13,7 +13,7 @@ use crate::{
     connection::Connection,
     driver::{connection::instance::ConnectionInstance, wakes::Wake as _},
     early::EarlyConnection,
-    native::{background::Timer, key_log::KeyLog},
+    native::{deadline::Timer, key_log::KeyLog},
     server::config::ServerConfig,
     types::error::ConnectionError,
 };

@@ -35,8 +35,9 @@ use crate::{
     native::{
         address::{Address, activate_path, address_parameter},
         api::{self, call},
-        background::{self, Timer},
+        background,
         configuration::Configuration,
+        deadline::{self, Timer},
         handle::Handle,
         key_log::KeyLog,
         live::LiveGuard,
@@ -426,7 +427,7 @@ impl ConnectionInner {
     /// [`Self::time_out`] at `deadline`, unless the result is dropped before.
     pub(crate) fn time_out_at(self: &Arc<Self>, deadline: Instant) -> Timer {
         let connection = Arc::downgrade(self);
-        background::at(deadline, move || {
+        deadline::at(deadline, move || {
             if let Some(connection) = connection.upgrade() {
                 connection.time_out();
             }
