@@ -18,4 +18,5 @@ pub(crate) mod registration;
 pub(crate) mod secrets;
 pub(crate) mod settings;
 pub(crate) mod stats;
+pub(crate) mod status;
 pub(crate) mod ticket;

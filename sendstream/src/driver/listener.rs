@@ -16,7 +16,10 @@ use sendstream_sys as sys;
 use tracing::field;
 
 use crate::{
-    driver::connection::{events::bytes, instance::ConnectionInstance, owner::ConnectionInner},
+    driver::{
+        connection::{events::bytes, instance::ConnectionInstance, owner::ConnectionInner},
+        wakes::keep_batches,
+    },
     native::{
         address::{Address, address_parameter},
         api::call,
@@ -53,6 +56,7 @@ impl Listener {
         queue: Arc<IncomingQueue>,
         live: &LiveHandles,
     ) -> Result<Arc<Self>, NativeError> {
+        keep_batches();
         let registration = live.registration().handle();
         let mut handle = ptr::null_mut();
         // SAFETY: the registration is open while `live` lives, and `handle` is a place for one pointer.

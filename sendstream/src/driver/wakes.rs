@@ -10,7 +10,10 @@
 
 use std::{cell::RefCell, sync::Arc, task::Waker};
 
-use crate::driver::{connection::owner::ConnectionInner, stream::owner::StreamInstance, turn::Turn};
+use crate::{
+    driver::{connection::owner::ConnectionInner, stream::owner::StreamInstance, turn::Turn},
+    native::{api::bracket_receives, status::INTERNAL_ERROR},
+};
 use sendstream_core::{foreign::contain, wait::Wakeups};
 
 /// What the events of one batch leave to do.
@@ -101,9 +104,12 @@ pub(crate) fn take_turn(connection: &Arc<ConnectionInner>, attends: bool) -> boo
     .unwrap_or(false)
 }
 
-/// What MsQuic calls before and after it works at what a connection has received, see
-/// [`QUIC_PARAM_GLOBAL_RECEIVE_BRACKET`](sendstream_sys::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET).
-pub(crate) extern "C" fn bracket(begins: u8) {
+/// Has batches begin and end from now on. Whoever brings MsQuic its first connection calls this before.
+pub(crate) fn keep_batches() {
+    bracket_receives(|begins| bracket(begins.into()));
+}
+
+fn bracket(begins: u8) {
     contain("a batch of events", || if begins != 0 { begin() } else { end() });
 }
 
@@ -119,7 +125,6 @@ fn end() {
         // Whoever was woken may have let go of the stream, so that this is the last of it.
         contain("what a waker was told of", || match blame {
             Blame::Connection if failed => {
-                const INTERNAL_ERROR: u64 = 0x1;
                 batch.connection.iter().for_each(|connection| connection.close(INTERNAL_ERROR));
             }
             Blame::Stream(stream) if failed => stream.fail(),

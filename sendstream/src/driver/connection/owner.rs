@@ -30,7 +30,7 @@ use crate::{
             owner::StreamInstance,
         },
         turn::LocalTasks,
-        wakes::Wake as _,
+        wakes::{Wake as _, keep_batches},
     },
     native::{
         address::{Address, activate_path, address_parameter},
@@ -184,6 +184,7 @@ impl ConnectionInner {
         key_log: Option<KeyLog>,
         live: LiveGuard,
     ) -> Result<Arc<Self>, NativeError> {
+        keep_batches();
         let mut handle = ptr::null_mut();
         // SAFETY: the registration is open while `live` lives, and `handle` is a place for one pointer.
         let status =

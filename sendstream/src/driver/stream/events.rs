@@ -83,8 +83,8 @@ pub(crate) enum Next {
 }
 
 const SUCCESS: Next = Next::Return(0);
-/// "The data is taken; `StreamReceiveComplete` will say when it is done with": -2, see `msquic_posix.h`.
-const PENDING: Next = Next::Return((-2i32).cast_unsigned());
+/// "The data is taken; `StreamReceiveComplete` will say when it is done with".
+const PENDING: Next = Next::Return(crate::native::status::PENDING);
 
 impl StreamInner {
     /// A stream in `exclusive`'s state; `id` is known at birth for a stream of the peer's.
