@@ -14,12 +14,12 @@ use crate::{
             tickets::TicketKept,
             waits::{Accept, Closed, ReadDatagram},
         },
+        local_task::LocalTask,
         stream::{
             buffer::Payload,
             owner::{CodeOutOfRange, StreamInstance, check_code},
         },
     },
-    local_task::LocalTask,
     native::background,
     recv_stream::RecvStream,
     send_stream::SendStream,

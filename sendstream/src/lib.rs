@@ -88,7 +88,6 @@ mod endpoint;
 mod io;
 #[cfg(feature = "tokio-workers")]
 mod lent_workers;
-mod local_task;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod native;
@@ -111,12 +110,12 @@ pub use connection::{Connection, OpenError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
 pub use driver::{
     connection::path::RebindError,
+    local_task::LocalTask,
     stream::{buffer::Payload, owner::CodeOutOfRange},
 };
 pub use early::EarlyConnection;
 #[cfg(feature = "tokio-workers")]
 pub use lent_workers::{LendError, LentWorkers, lend_workers};
-pub use local_task::{LocalTask, LocalTaskError};
 pub use native::{
     info::{NativeInfo, native_info},
     registration::{ExecutionProfile, Registration},
@@ -133,7 +132,7 @@ pub use server::{
 };
 pub use types::{
     config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig},
-    error::{ConnectionError, NativeError},
+    error::{ConnectionError, LocalTaskError, NativeError},
     resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
     stats::{
         CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats,

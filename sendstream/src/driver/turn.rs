@@ -28,8 +28,12 @@ use async_task::Runnable;
 use slab::Slab;
 
 use crate::{
-    driver::{connection::owner::ConnectionInner, wakes},
-    local_task::{LocalTask, LocalTaskError, Outcome},
+    driver::{
+        connection::owner::ConnectionInner,
+        local_task::{LocalTask, Outcome},
+        wakes,
+    },
+    types::error::LocalTaskError,
 };
 use sendstream_core::foreign::{Contained, contain, discard};
 

@@ -1,9 +1,9 @@
-//! Errors shared by all of the crate: what ended a connection, and MsQuic's own status codes.
+//! Errors shared by all of the crate: what ended a connection or a task on it, and MsQuic's own status codes.
 //!
 //! Each operation has its own enum beside it (`WriteError` in `send_stream.rs`, `ReadError` in `recv_stream.rs`, ...);
 //! the ones here are the causes that those carry.
 
-use std::{fmt, io, sync::Arc};
+use std::{any::Any, fmt, io, sync::Arc};
 
 use crate::types::tls::error::CertificateRefusal;
 
@@ -115,6 +115,30 @@ impl From<ConnectionError> for io::Error {
             ConnectionError::Unreachable => io::ErrorKind::HostUnreachable,
         };
         Self::new(kind, error)
+    }
+}
+
+/// Why a task on a connection's worker has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalTaskError {
+    /// The connection was over while the task still waited for something else, or before it was spawned; or somebody
+    /// called [`LocalTask::abort`](crate::LocalTask::abort).
+    #[error("the task was canceled with its connection")]
+    Canceled,
+    /// Its future panicked, with this message. The connection goes on.
+    #[error("the task panicked: {0}")]
+    Panicked(Arc<str>),
+}
+
+impl LocalTaskError {
+    pub(crate) fn from_panic(panic: &(dyn Any + Send)) -> Self {
+        let message = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        Self::Panicked(message.into())
     }
 }
 
