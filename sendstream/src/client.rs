@@ -2,9 +2,7 @@
 
 mod sessions;
 
-use std::{
-    ffi::CString, fmt, future::poll_fn, net::SocketAddr, path::PathBuf, pin::pin, sync::Arc, task::Poll, time::Instant,
-};
+use std::{ffi::CString, fmt, future::poll_fn, net::SocketAddr, pin::pin, sync::Arc, task::Poll, time::Instant};
 
 use tracing::Span;
 
@@ -23,7 +21,7 @@ use crate::{
         api, background,
         configuration::{Alpn, Configuration, Credential},
         deadline::Timer,
-        key_log::{self, KeyLog},
+        key_log::KeyLog,
         live::LiveHandles,
         registration::Registration,
     },
@@ -57,7 +55,6 @@ impl Client {
             trust: Trust::default(),
             identity: None,
             bind: None,
-            key_log: None,
             session_cache: None,
         }
     }
@@ -243,14 +240,17 @@ pub struct ClientBuilder {
     trust: Trust,
     identity: Option<Identity>,
     bind: Option<SocketAddr>,
-    key_log: Option<PathBuf>,
     session_cache: Option<Arc<dyn SessionCache>>,
 }
 
 impl ClientBuilder {
     endpoint_setters! {
+        alpn:
         /// The application protocols that it offers, the most wanted first (RFC 7301). Required: at least one, each of 1 to
         /// 255 bytes.
+        key_log:
+        /// A connection's lines are there when [`connect`](Client::connect) resolves; one whose handshake fails
+        /// leaves none.
     }
 
     /// Which servers it believes; [`Trust::system`] unless said otherwise.
@@ -276,26 +276,6 @@ impl ClientBuilder {
         self
     }
 
-    /// Appends the TLS secrets of every connection to the file at `path`, in the NSS key log format that Wireshark reads
-    /// (`QUIC_PARAM_CONN_TLS_SECRETS`). The file is made if it is not there, readable by its owner only.
-    ///
-    /// Whoever reads the file can read the connections. A connection's lines are there when
-    /// [`connect`](Client::connect) resolves; one whose handshake fails leaves none. They are written on MsQuic's thread,
-    /// so let the file be on a disk that answers.
-    pub fn key_log(mut self, path: impl Into<PathBuf>) -> Self {
-        self.key_log = Some(path.into());
-        self
-    }
-
-    /// [`key_log`](Self::key_log) to the file that the environment variable `SSLKEYLOGFILE` names now; without the variable,
-    /// or when it is empty, nothing changes. Unless this is called the variable is ignored.
-    pub fn key_log_from_env(self) -> Self {
-        match key_log::path_from_env() {
-            Some(path) => self.key_log(path),
-            None => self,
-        }
-    }
-
     /// Keeps session tickets of servers in `cache`, and resumes with them: [`MemorySessionCache`](crate::MemorySessionCache)
     /// or one of your own. Without a cache, which is the default, every handshake is a full one.
     ///
@@ -317,7 +297,7 @@ impl ClientBuilder {
     /// [`ConfigError`]: what the builder was given cannot be used, or MsQuic could not start.
     pub fn build(self) -> Result<Client, ConfigError> {
         let alpn = Alpn::new(self.endpoint.alpn.clone())?;
-        let key_log = self.key_log.map(KeyLog::open).transpose()?;
+        let key_log = self.endpoint.open_key_log()?;
         let credential = Credential::Client { trust: &self.trust, identity: self.identity.as_ref() };
         let registration = self.endpoint.registration()?;
         let configuration = Configuration::open(
@@ -346,7 +326,6 @@ impl fmt::Debug for ClientBuilder {
             .field("trust", &self.trust)
             .field("identity", &self.identity)
             .field("bind", &self.bind)
-            .field("key_log", &self.key_log)
             .finish_non_exhaustive()
     }
 }
