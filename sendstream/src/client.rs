@@ -19,7 +19,7 @@ use crate::{
     native::{
         address::Address,
         api, background,
-        configuration::{Alpn, Configuration, Credential},
+        configuration::{Alpn, Configuration, Credential, MAX_SERVER_NAME_LENGTH},
         deadline::Timer,
         key_log::KeyLog,
         live::LiveHandles,
@@ -225,7 +225,7 @@ impl Begun {
 }
 
 fn check_server_name(name: &str) -> Result<CString, ConnectError> {
-    let too_long = name.len() > sendstream_sys::QUIC_MAX_SNI_LENGTH as usize;
+    let too_long = name.len() > MAX_SERVER_NAME_LENGTH;
     if name.is_empty() || too_long {
         return Err(ConnectError::InvalidServerName);
     }

@@ -121,7 +121,7 @@ pub use native::{
     registration::{ExecutionProfile, Registration},
     stats::counters,
 };
-pub use process::{LoadBalancing, RetryPolicy, set_load_balancing, set_polling_idle_timeout, set_retry_policy};
+pub use process::{RetryPolicy, set_load_balancing, set_polling_idle_timeout, set_retry_policy};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
 pub use sendstream_sys::{EditInfo, EditKind};
@@ -131,7 +131,7 @@ pub use server::{
     incoming::{Incoming, ServerStats},
 };
 pub use types::{
-    config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig},
+    config::{ConfigError, CongestionControl, LoadBalancing, StreamScheduling, TransportConfig},
     error::{ConnectionError, LocalTaskError, NativeError},
     resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
     stats::{

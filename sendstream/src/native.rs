@@ -12,6 +12,7 @@ pub(crate) mod info;
 pub(crate) mod key_log;
 #[cfg(feature = "tokio-workers")]
 pub(crate) mod lending;
+pub(crate) mod library;
 pub(crate) mod live;
 pub(crate) mod parameter;
 pub(crate) mod registration;

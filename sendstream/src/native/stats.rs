@@ -5,7 +5,7 @@ use std::time::Duration;
 use sendstream_sys as sys;
 
 use crate::{
-    native::{api::Api, info, parameter::NetworkStatistics},
+    native::{api::Api, library, parameter::NetworkStatistics},
     types::{
         error::NativeError,
         stats::{
@@ -24,7 +24,7 @@ use crate::{
 pub fn counters() -> Result<Counters, NativeError> {
     Api::get()?;
     let mut values = [0u64; sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_MAX as usize];
-    info::global(sys::QUIC_PARAM_GLOBAL_PERF_COUNTERS, &mut values)?;
+    library::get(sys::QUIC_PARAM_GLOBAL_PERF_COUNTERS, &mut values)?;
     let value = |counter: sys::QUIC_PERFORMANCE_COUNTERS| values[counter as usize];
     Ok(Counters {
         connections_created: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_CONN_CREATED),

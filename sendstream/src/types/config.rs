@@ -160,6 +160,24 @@ pub enum StreamScheduling {
     RoundRobin,
 }
 
+/// What a load balancer can read from the connection ids that this process's servers choose.
+///
+/// A connection id then has 14 bytes: a random one, the four of the server, and nine of MsQuic's. A client
+/// uses it in every packet but its very first ones, for which it makes up a connection id itself: those a balancer spreads as
+/// it likes, as long as one connection id goes to one server. So a client that moves to another address stays with its
+/// server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum LoadBalancing {
+    /// Nothing.
+    #[default]
+    Off,
+    /// These bytes, a number that the balancer knows the server by: one for each server behind it.
+    ServerId([u8; 4]),
+    /// The address that the client's first packet came to: all of an IPv4 address, the last four bytes of an IPv6 one.
+    ServerAddress,
+}
+
 impl Default for TransportConfig {
     fn default() -> Self {
         Self {
