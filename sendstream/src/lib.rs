@@ -88,7 +88,6 @@ mod endpoint;
 mod io;
 #[cfg(feature = "tokio-workers")]
 mod lent_workers;
-mod local_task;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod native;
@@ -111,17 +110,18 @@ pub use connection::{Connection, OpenError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
 pub use driver::{
     connection::path::RebindError,
+    local_task::LocalTask,
     stream::{buffer::Payload, owner::CodeOutOfRange},
 };
 pub use early::EarlyConnection;
 #[cfg(feature = "tokio-workers")]
 pub use lent_workers::{LendError, LentWorkers, lend_workers};
-pub use local_task::{LocalTask, LocalTaskError};
 pub use native::{
     info::{NativeInfo, native_info},
     registration::{ExecutionProfile, Registration},
+    stats::counters,
 };
-pub use process::{LoadBalancing, RetryPolicy, set_load_balancing, set_polling_idle_timeout, set_retry_policy};
+pub use process::{RetryPolicy, set_load_balancing, set_polling_idle_timeout, set_retry_policy};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
 pub use sendstream_sys::{EditInfo, EditKind};
@@ -131,12 +131,12 @@ pub use server::{
     incoming::{Incoming, ServerStats},
 };
 pub use types::{
-    config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig},
-    error::{ConnectionError, NativeError},
+    config::{ConfigError, CongestionControl, LoadBalancing, StreamScheduling, TransportConfig},
+    error::{ConnectionError, LocalTaskError, NativeError},
     resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
     stats::{
         CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats,
-        SentStats, TlsVersion, counters,
+        SentStats, TlsVersion,
     },
     tls::{
         CertificateHash, CertificateRefusal, ClientAuth, Identity, IdentityError, ParseCertificateHashError,

@@ -32,7 +32,7 @@ use crate::{
         turn::LocalTasks,
         wakes::Wake as _,
     },
-    native::{address::Address, key_log::KeyLog},
+    native::{address::Address, key_log::KeyLog, status},
     types::{
         config::StreamScheduling,
         error::{ConnectionError, NativeError},
@@ -410,7 +410,7 @@ impl ConnectionInner {
         };
         let Some(peer) = peer else {
             owner.on_judged(Err(CertificateRefusal::NoCertificate));
-            return NativeError::PENDING;
+            return status::PENDING;
         };
         let peer = self.peer.get_or_init(|| peer);
         let asked = || PeerCertificate::new(peer.clone(), server_name.cloned(), verified.clone());
@@ -421,13 +421,13 @@ impl ConnectionInner {
                 return NativeError::ABORTED.status();
             }
             judging.poll();
-            return NativeError::PENDING;
+            return status::PENDING;
         }
         match verified {
             Ok(()) => 0,
             refused => {
                 owner.on_judged(refused);
-                NativeError::PENDING
+                status::PENDING
             }
         }
     }

@@ -24,6 +24,7 @@ use crate::{
         },
         wakes::Wake as _,
     },
+    native::status,
     types::error::{ConnectionError, NativeError},
 };
 
@@ -73,7 +74,7 @@ pub(crate) trait Surroundings {
 
 const SUCCESS: Next = Next::Return(0);
 /// The data is taken; `StreamReceiveComplete` will say when it is done with.
-const PENDING: Next = Next::Return(NativeError::PENDING);
+const PENDING: Next = Next::Return(status::PENDING);
 
 impl StreamInner {
     /// A stream in `exclusive`'s state; `id` is known at birth for a stream of the peer's.

@@ -27,7 +27,7 @@ use crate::{
         },
         wakes::{Blame, Blamed},
     },
-    native::{api::call, background, parameter},
+    native::{api::call, background, parameter, status},
     types::error::{ConnectionError, NativeError},
 };
 
@@ -366,7 +366,7 @@ impl Receiver for StreamInstance {
         contain("a stream's failure", || self.clone().fail());
         // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
         let lends = event.Type == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE;
-        Next::Return(if lends { NativeError::PENDING } else { 0 })
+        Next::Return(if lends { status::PENDING } else { 0 })
     }
 
     fn blame(self: &Arc<Self>) -> Blame {

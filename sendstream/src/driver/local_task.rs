@@ -1,17 +1,16 @@
 //! [`LocalTask`]: what came of a task on a connection's worker.
 
 use std::{
-    any::Any,
     fmt,
     future::Future,
     pin::Pin,
-    sync::Arc,
     task::{Context, Poll, ready},
 };
 
 use async_task::{FallibleTask, Task};
-
 use sendstream_core::foreign::Contained;
+
+use crate::types::error::LocalTaskError;
 
 /// A task on a connection's worker thread, from [`Connection::spawn_local`](crate::Connection::spawn_local); as a future,
 /// what its own future returned.
@@ -72,29 +71,5 @@ impl<T> Drop for LocalTask<T> {
 impl<T> fmt::Debug for LocalTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalTask").field("is_finished", &self.is_finished()).finish()
-    }
-}
-
-/// Why a task on a connection's worker has no result.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum LocalTaskError {
-    /// The connection was over while the task still waited for something else, or before it was spawned; or somebody
-    /// called [`LocalTask::abort`].
-    #[error("the task was canceled with its connection")]
-    Canceled,
-    /// Its future panicked, with this message. The connection goes on.
-    #[error("the task panicked: {0}")]
-    Panicked(Arc<str>),
-}
-
-impl LocalTaskError {
-    pub(crate) fn from_panic(panic: &(dyn Any + Send)) -> Self {
-        let message = panic
-            .downcast_ref::<&str>()
-            .copied()
-            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
-            .unwrap_or("no message");
-        Self::Panicked(message.into())
     }
 }
