@@ -66,7 +66,7 @@ pub(crate) enum Ended {
 
 /// Serves one connection to its end. Blocks, so it wants a thread.
 pub(crate) fn serve(incoming: Incoming, shared: &Arc<Shared>) -> Ended {
-    let peer = incoming.remote_address();
+    let peer = incoming.remote_addr();
     block_on(async {
         let greeted = match select(pin!(greet(incoming, shared)), shared.interrupt.wait()).await {
             Either::Left((greeted, _)) => greeted,
@@ -81,7 +81,7 @@ pub(crate) fn serve(incoming: Incoming, shared: &Arc<Shared>) -> Ended {
 
 /// Accepts the connection, reads the hello and checks the token.
 async fn greet(incoming: Incoming, shared: &Arc<Shared>) -> Result<Session, Failure> {
-    let peer = incoming.remote_address();
+    let peer = incoming.remote_addr();
     let connection = incoming.accept().await.map_err(|error| Failure::with_sender(&error))?;
     let deadline = Deadline::new(&connection, HELLO_TIMEOUT);
     let (mut answer, mut control) = connection.accept_bi().await.map_err(|error| Failure::with_sender(&error))?;

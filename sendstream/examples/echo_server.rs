@@ -36,7 +36,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// One connection, whose streams are echoed at the same time.
 async fn serve(incoming: Incoming) {
-    let client = incoming.remote_address();
+    let client = incoming.remote_addr();
     match connection(incoming).await {
         Ok(reason) => eprintln!("{client}: {reason}"),
         Err(error) => eprintln!("{client}: no connection: {error}"),

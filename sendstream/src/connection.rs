@@ -200,12 +200,12 @@ impl Connection {
     /// A client moves when its network changes, or when it [rebinds](Self::rebind); then a server has its new address as
     /// soon as a packet has come from there, before the client is known to be reachable there (RFC 9000 §9.3).
     /// [`path_changed`](Self::path_changed) waits for that.
-    pub fn remote_address(&self) -> Option<SocketAddr> {
+    pub fn remote_addr(&self) -> Option<SocketAddr> {
         self.inner().lock().path().remote()
     }
 
     /// This side's address, as of now or of the connection's end; `None` if MsQuic did not tell.
-    pub fn local_address(&self) -> Option<SocketAddr> {
+    pub fn local_addr(&self) -> Option<SocketAddr> {
         self.inner().lock().path().local()
     }
 

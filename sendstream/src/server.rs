@@ -64,7 +64,7 @@ impl Server {
 
     /// Listens on `address` as well (`ListenerStart`), and gives it with the port that the system chose if that was 0.
     /// Connections come from [`accept`](Self::accept) whichever address they were made to;
-    /// [`Incoming::local_address`] tells.
+    /// [`Incoming::local_addr`] tells.
     ///
     /// # Errors
     ///
@@ -79,7 +79,7 @@ impl Server {
             self.listeners().retain(|other| !Arc::ptr_eq(other, &listener));
             return Err(BindError::Stopped);
         }
-        listener.local_address().map_err(BindError::Native)
+        listener.local_addr().map_err(BindError::Native)
     }
 
     /// The address that it was bound to, with the port that the system chose if that was 0.
@@ -88,7 +88,7 @@ impl Server {
     ///
     /// MsQuic's status, should it not tell.
     pub fn local_addr(&self) -> Result<SocketAddr, NativeError> {
-        self.listeners().first().ok_or(NativeError::INVALID_ADDRESS)?.local_address()
+        self.listeners().first().ok_or(NativeError::INVALID_ADDRESS)?.local_addr()
     }
 
     /// Every address that it was bound to, in that order, also after it has stopped listening.
@@ -97,7 +97,7 @@ impl Server {
     ///
     /// MsQuic's status, should it not tell.
     pub fn local_addrs(&self) -> Result<Vec<SocketAddr>, NativeError> {
-        self.listeners().iter().map(|listener| listener.local_address()).collect()
+        self.listeners().iter().map(|listener| listener.local_addr()).collect()
     }
 
     /// The next connection that a client wants: `None` once the server has stopped listening and none waits any more.

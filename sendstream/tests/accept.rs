@@ -39,12 +39,12 @@ fn an_incoming_connection_tells_who_wants_what() {
             let incoming = server.accept().await.unwrap();
             assert_eq!(incoming.server_name(), "localhost");
             assert_eq!(incoming.alpn().collect::<Vec<_>>(), [&b"other"[..], b"h3", b"demo"]);
-            assert_eq!(incoming.local_address(), address);
-            let remote = incoming.remote_address();
+            assert_eq!(incoming.local_addr(), address);
+            let remote = incoming.remote_addr();
             (remote, incoming.accept().await.unwrap())
         });
         let connected = connected.unwrap();
-        assert_eq!(connected.local_address(), Some(accepted.0));
+        assert_eq!(connected.local_addr(), Some(accepted.0));
         assert_eq!(connected.alpn(), b"demo", "the server's order counts");
         drop((connected, accepted));
         client.wait_idle().await;
@@ -263,7 +263,7 @@ fn one_server_listens_on_several_addresses() {
             let (connected, accepted) = futures::join!(endpoints.client.connect(address, "localhost"), async {
                 let incoming = endpoints.server.accept().await.unwrap();
                 // The system says over which interface an IPv6 packet came.
-                let to = incoming.local_address();
+                let to = incoming.local_addr();
                 assert_eq!((to.ip(), to.port()), (address.ip(), address.port()));
                 incoming.accept().await
             });

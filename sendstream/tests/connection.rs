@@ -15,8 +15,8 @@ fn both_sides_know_what_was_negotiated() {
         let pair = Pair::new().await;
         assert_eq!(pair.client.alpn(), b"test");
         assert_eq!(pair.server.alpn(), b"test");
-        assert_eq!(pair.client.remote_address(), Some(pair.endpoints.address));
-        assert_eq!(pair.server.remote_address(), pair.client.local_address());
+        assert_eq!(pair.client.remote_addr(), Some(pair.endpoints.address));
+        assert_eq!(pair.server.remote_addr(), pair.client.local_addr());
         pair.end().await;
     });
 }

@@ -121,7 +121,7 @@ fn serve(id: [u8; 4]) {
             let connection = incoming.accept().await.unwrap();
             while let Ok((mut send, mut recv)) = connection.accept_bi().await {
                 recv.read_to_end(1 << 20).await.unwrap();
-                let seen = connection.remote_address().unwrap().to_string();
+                let seen = connection.remote_addr().unwrap().to_string();
                 send.finish_with(seen.into_bytes()).await.unwrap();
             }
         }

@@ -34,7 +34,7 @@ fn a_transfer_goes_on_when_the_client_moves_in_the_middle() {
         let pair = Pair::new().await;
         let data = pattern(LENGTH);
         let digest = digest::digest(&SHA256, &data);
-        let before = (pair.client.local_address().unwrap(), pair.server.remote_address().unwrap());
+        let before = (pair.client.local_addr().unwrap(), pair.server.remote_addr().unwrap());
         assert_eq!(before.0, before.1);
         let mut stream = pair.client.open_uni().unwrap();
         let sent = stream.finish_with(data);
@@ -45,7 +45,7 @@ fn a_transfer_goes_on_when_the_client_moves_in_the_middle() {
                 let changed = pair.client.path_changed();
                 let moved = rebind(&pair.client, any_port()).await.unwrap();
                 changed.await.unwrap();
-                assert_eq!(pair.client.local_address(), Some(moved));
+                assert_eq!(pair.client.local_addr(), Some(moved));
                 moved
             },
             async {
@@ -67,7 +67,7 @@ fn a_transfer_goes_on_when_the_client_moves_in_the_middle() {
             }
         );
         assert_ne!(moved, before.0);
-        assert_eq!(pair.server.remote_address(), Some(moved));
+        assert_eq!(pair.server.remote_addr(), Some(moved));
         assert_eq!(received.as_ref(), digest.as_ref());
         sent.await.unwrap();
         stream.finished().await.unwrap();
@@ -85,7 +85,7 @@ fn a_client_may_move_more_than_once_and_to_where_it_is() {
             let moved = rebind(&pair.client, any_port()).await.unwrap();
             settle(&pair.client).await;
             changed.await.unwrap();
-            assert_eq!(pair.server.remote_address(), Some(moved));
+            assert_eq!(pair.server.remote_addr(), Some(moved));
             assert_eq!(rebind(&pair.client, moved).await, Ok(moved), "it is there already");
         }
         pair.end().await;
@@ -108,9 +108,9 @@ fn a_server_that_forbids_migration_is_obeyed() {
     run(async {
         let forbids = TransportConfig { migration: false, ..Default::default() };
         let pair = Pair::with(TransportConfig::default(), forbids).await;
-        let before = pair.client.local_address();
+        let before = pair.client.local_addr();
         assert_eq!(rebind(&pair.client, any_port()).await, Err(RebindError::Disabled));
-        assert_eq!(pair.client.local_address(), before);
+        assert_eq!(pair.client.local_addr(), before);
         settle(&pair.client).await;
         pair.end().await;
     });
@@ -129,7 +129,7 @@ fn a_server_does_not_move() {
 fn an_address_that_cannot_be_used_leaves_the_connection_where_it_is() {
     run(async {
         let pair = Pair::new().await;
-        let before = pair.client.local_address();
+        let before = pair.client.local_addr();
         let error = rebind(&pair.client, "[::1]:0".parse().unwrap()).await.unwrap_err();
         assert!(matches!(error, RebindError::FamilyMismatch { .. }), "{error}");
         let socket = std::net::UdpSocket::bind(any_port()).unwrap();
@@ -137,7 +137,7 @@ fn an_address_that_cannot_be_used_leaves_the_connection_where_it_is() {
         assert_eq!(rebind(&pair.client, taken).await, Err(RebindError::AddressInUse(taken)));
         let foreign = "203.0.113.1:0".parse().unwrap();
         assert_eq!(rebind(&pair.client, foreign).await, Err(RebindError::AddressNotAvailable(foreign)));
-        assert_eq!(pair.client.local_address(), before);
+        assert_eq!(pair.client.local_addr(), before);
         settle(&pair.client).await;
         pair.end().await;
     });
@@ -153,7 +153,7 @@ fn who_waits_for_another_path_is_told_when_the_connection_ends() {
         assert!(matches!(changed.await, Err(ConnectionError::ApplicationClosed { code: 5, .. })));
         let cause = ConnectionError::LocallyClosed { code: 5 };
         assert_eq!(pair.client.rebind(any_port()).await, Err(RebindError::ConnectionLost(cause)));
-        assert!(pair.server.remote_address().is_some(), "the last address stays known");
+        assert!(pair.server.remote_addr().is_some(), "the last address stays known");
         pair.end().await;
     });
 }
@@ -171,8 +171,8 @@ fn a_client_connects_from_where_it_is_told_to() {
         for local in ["127.0.0.2:0", "0.0.0.0:0"] {
             let client = client_at(local);
             let (connected, accepted) = connect(&client, &endpoints.server).await;
-            let from = accepted.remote_address().unwrap();
-            assert_eq!(connected.local_address(), Some(from));
+            let from = accepted.remote_addr().unwrap();
+            assert_eq!(connected.local_addr(), Some(from));
             assert_eq!(from.ip().to_string(), if local.starts_with('0') { "127.0.0.1" } else { "127.0.0.2" });
             drop((connected, accepted));
             client.wait_idle().await;
@@ -187,7 +187,7 @@ fn a_client_connects_from_where_it_is_told_to() {
                 Err(error) => assert!(matches!(error, ConnectError::AddressInUse(_)), "{error}"),
             }
         };
-        assert_eq!(accepted.remote_address(), Some(free));
+        assert_eq!(accepted.remote_addr(), Some(free));
         let second = client.connect(endpoints.address, "localhost").await.unwrap_err();
         assert!(matches!(second, ConnectError::AddressInUse(local) if local == free), "{second}");
         drop((connected, accepted));

@@ -246,7 +246,7 @@ impl Spinner<'_> {
             15 => drop(self.brief("closed", connection.closed())),
             16 => {
                 self.progress.at("questions of a connection");
-                drop((connection.close_reason(), connection.remote_address(), connection.local_address()));
+                drop((connection.close_reason(), connection.remote_addr(), connection.local_addr()));
                 drop((connection.alpn(), connection.peer_identity(), connection.handshake_info()));
                 assert!(connection.close(1 << 62).is_err());
             }

@@ -153,7 +153,7 @@ impl Side {
 
 fn sides(pair: &Pair) -> (Side, Side) {
     let captured = Captured::get();
-    let (client, server) = (pair.client.local_address().unwrap(), pair.endpoints.address);
+    let (client, server) = (pair.client.local_addr().unwrap(), pair.endpoints.address);
     (
         Side { captured, role: "client", local: client, remote: server },
         Side { captured, role: "server", local: server, remote: client },

@@ -56,13 +56,13 @@ impl Incoming {
 
     /// The client's address. It may not be the client's at all before the handshake is done: a first packet's source is
     /// easily forged.
-    pub fn remote_address(&self) -> SocketAddr {
-        self.new.remote_address
+    pub fn remote_addr(&self) -> SocketAddr {
+        self.new.remote_addr
     }
 
     /// The address of the server's that the client has sent to.
-    pub fn local_address(&self) -> SocketAddr {
-        self.new.local_address
+    pub fn local_addr(&self) -> SocketAddr {
+        self.new.local_addr
     }
 
     /// The server name that the client asked for (RFC 6066 §3); empty if it asked for none.
@@ -157,8 +157,8 @@ impl Incoming {
 #[derive(Debug)]
 pub(crate) struct NewConnection {
     pub(crate) user: User,
-    pub(crate) remote_address: SocketAddr,
-    pub(crate) local_address: SocketAddr,
+    pub(crate) remote_addr: SocketAddr,
+    pub(crate) local_addr: SocketAddr,
     pub(crate) server_name: String,
     pub(crate) alpn: Vec<Vec<u8>>,
     pub(crate) arrived: Instant,

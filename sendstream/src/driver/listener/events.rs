@@ -26,35 +26,35 @@ pub(crate) struct ListenerInner {
     /// Where its connections wait, with those of the server's other listeners.
     queue: Arc<IncomingQueue>,
     /// With the port that the system chose. Written by: the start.
-    local_address: OnceLock<SocketAddr>,
+    local_addr: OnceLock<SocketAddr>,
     live: LiveHandles,
 }
 
 impl ListenerInner {
     /// A listener that was not started.
     pub(super) fn new(queue: Arc<IncomingQueue>, live: LiveHandles) -> Self {
-        Self { queue, local_address: OnceLock::new(), live }
+        Self { queue, local_addr: OnceLock::new(), live }
     }
 
     /// Says where it listens, once it does.
-    pub(super) fn set_local_address(&self, address: SocketAddr) {
-        let _ = self.local_address.set(address);
+    pub(super) fn set_local_addr(&self, address: SocketAddr) {
+        let _ = self.local_addr.set(address);
     }
 
     /// The address that it was bound to.
-    pub(super) fn local_address(&self) -> Option<SocketAddr> {
-        self.local_address.get().copied()
+    pub(super) fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addr.get().copied()
     }
 
     /// Logs `what` has become of it. A subscriber that panics must keep nobody from stopping it later.
     pub(super) fn log(&self, what: &'static str) {
-        contain("the log", || tracing::debug!(local = self.local_address().map(field::display), "{what}"));
+        contain("the log", || tracing::debug!(local = self.local_addr().map(field::display), "{what}"));
     }
 
     /// Warns of the first connection that was refused, and then each time that their number has doubled: whoever floods the
     /// server must not flood its log.
     fn log_refusal(&self, refused: u64) {
-        let local = self.local_address().map(field::display);
+        let local = self.local_addr().map(field::display);
         if refused.is_power_of_two() {
             tracing::warn!(local, refused, "connections are refused: nobody accepts those that wait");
         }
@@ -94,7 +94,7 @@ impl ListenerInner {
         // SAFETY: the event says that this many bytes are there, valid during the event.
         let alpn = unsafe { bytes(info.ClientAlpnList, info.ClientAlpnListLength.into()) };
         // The client's own words, so they may be anything.
-        let ((Some(remote_address), Some(local_address)), Some(alpn)) = (addresses, parse_alpn(alpn)) else {
+        let ((Some(remote_addr), Some(local_addr)), Some(alpn)) = (addresses, parse_alpn(alpn)) else {
             return NativeError::CONNECTION_REFUSED.status();
         };
         if let Err(refused) = self.queue.check_room() {
@@ -107,7 +107,7 @@ impl ListenerInner {
         // SAFETY: the connection is the event's, and success is what this function returns from here on.
         let instance =
             unsafe { ConnectionInstance::take_over(connection, self.queue.key_log.clone(), self.live.enter()) };
-        instance.inner().name_server(remote_address, Some(local_address), &server_name);
+        instance.inner().name_server(remote_addr, Some(local_addr), &server_name);
         let arrived = Instant::now();
         let queue = Arc::downgrade(&self.queue);
         let deadline = Deadline::set_and_then(&instance, arrived + self.queue.timeout, move || {
@@ -116,7 +116,7 @@ impl ListenerInner {
             }
         });
         let user = User::new(instance);
-        self.queue.push(NewConnection { user, remote_address, local_address, server_name, alpn, arrived, deadline });
+        self.queue.push(NewConnection { user, remote_addr, local_addr, server_name, alpn, arrived, deadline });
         0
     }
 }

@@ -85,15 +85,15 @@ impl ListenerInstance {
         // SAFETY: it was started above, and nobody else has it yet who could stop it. The call takes a short native lock
         // and waits for no worker.
         if let Some(address) = unsafe { address_parameter(handle, sys::QUIC_PARAM_LISTENER_LOCAL_ADDRESS) } {
-            listener.inner.set_local_address(address);
+            listener.inner.set_local_addr(address);
         }
         listener.inner.log("listening");
         Ok(listener)
     }
 
     /// The address that it was bound to.
-    pub(crate) fn local_address(&self) -> Result<SocketAddr, NativeError> {
-        self.inner.local_address().ok_or(NativeError::INVALID_ADDRESS)
+    pub(crate) fn local_addr(&self) -> Result<SocketAddr, NativeError> {
+        self.inner.local_addr().ok_or(NativeError::INVALID_ADDRESS)
     }
 
     /// Has MsQuic stop listening, once.
