@@ -117,14 +117,13 @@ pub use early::EarlyConnection;
 #[cfg(feature = "tokio-workers")]
 pub use lent_workers::{LendError, LentWorkers, lend_workers};
 pub use native::{
-    info::{NativeInfo, native_info},
+    info::native_info,
     registration::{ExecutionProfile, Registration},
     stats::counters,
 };
 pub use process::{RetryPolicy, set_load_balancing, set_polling_idle_timeout, set_retry_policy};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
-pub use sendstream_sys::{EditInfo, EditKind};
 pub use server::{
     BindError, Server, ServerBuilder,
     config::ServerConfig,
@@ -133,6 +132,7 @@ pub use server::{
 pub use types::{
     config::{ConfigError, CongestionControl, LoadBalancing, StreamScheduling, TransportConfig},
     error::{ConnectionError, LocalTaskError, NativeError},
+    native_info::{EditInfo, EditKind, NativeInfo},
     resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
     stats::{
         CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats,

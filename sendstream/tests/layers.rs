@@ -62,10 +62,6 @@ const POINTING_UP: &[(&str, &str, &str)] = &[
 const LARGE_CIRCLES: &[(&str, usize, &str)] =
     &[("driver/connection/owner.rs", 12, "connection, stream, turns and wakes of the driver know each other")];
 
-/// Files below [`Layer::Driver`] or above it that use `unsafe` or C all the same.
-const WORDS_OUT_OF_PLACE: &[(&str, &str, &str)] =
-    &[("lib.rs", "sendstream_sys", "it re-exports what `native_info` gives: names of edits, and no C")];
-
 const MOST_FILES_OF_A_CIRCLE: usize = 4;
 
 #[test]
@@ -120,10 +116,6 @@ fn values_and_the_public_api_have_neither_unsafe_code_nor_c() {
                 }
             }
         }
-    }
-    for (name, word, _) in WORDS_OUT_OF_PLACE {
-        let is_needed = found.remove(&((*name).to_owned(), *word));
-        assert!(is_needed, "{name} has no `{word}` any more: take it out of `WORDS_OUT_OF_PLACE`");
     }
     assert!(found.is_empty(), "files that say what they must not: {found:?}");
 }

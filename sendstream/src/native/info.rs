@@ -1,29 +1,16 @@
 //! What native code runs in this process, as it reports itself.
 
+use std::sync::LazyLock;
+
 use sendstream_sys as sys;
 
 use crate::{
     native::{api::Api, library},
-    types::error::NativeError,
+    types::{
+        error::NativeError,
+        native_info::{EditInfo, EditKind, NativeInfo},
+    },
 };
-
-/// What native code runs in this process.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct NativeInfo {
-    /// MsQuic's version, as the loaded library reports it: `2.6.0.0`.
-    pub msquic_version: String,
-    /// The commit that MsQuic was built from, as the loaded library reports it.
-    pub msquic_git_hash: String,
-    /// Where the sources came from.
-    pub source: String,
-    /// OpenSSL's version, as the loaded library reports it.
-    pub openssl_version: String,
-    /// How MsQuic was built: `Release`, `Debug`, ...
-    pub profile: String,
-    /// What was changed in MsQuic's sources, in the order of application, and what for.
-    pub edits: &'static [sys::EditInfo],
-}
 
 /// Asks the loaded native libraries what they are (`QUIC_PARAM_GLOBAL_LIBRARY_VERSION`, `..._GIT_HASH`,
 /// `OpenSSL_version`).
@@ -44,6 +31,22 @@ pub fn native_info() -> Result<NativeInfo, NativeError> {
         source: sys::native_source().to_owned(),
         openssl_version: sys::openssl_version().to_owned(),
         profile: sys::native_profile().to_owned(),
-        edits: sys::edits(),
+        edits: &EDITS,
     })
 }
+
+/// The library's own value for an edit, so that its API has no type of `sendstream-sys`.
+fn edit_info(edit: &sys::EditInfo) -> EditInfo {
+    let kind = match edit.kind {
+        sys::EditKind::Security => EditKind::Security,
+        sys::EditKind::Build => EditKind::Build,
+        sys::EditKind::Feature => EditKind::Feature,
+        sys::EditKind::Speed => EditKind::Speed,
+        // `Correctness`; and a kind to come, which is listed as a fix rather than not at all.
+        _ => EditKind::Correctness,
+    };
+    EditInfo { name: edit.name, kind }
+}
+
+/// Made once, since it never changes.
+static EDITS: LazyLock<Vec<EditInfo>> = LazyLock::new(|| sys::edits().iter().map(edit_info).collect());
