@@ -69,7 +69,7 @@ pub enum LendError {
 ///
 /// Everything that runs on MsQuic's threads (see the [crate's documentation](crate#what-runs-on-msquics-threads)) runs on the
 /// runtime's then. Tasks of any executor may go on to use connections. Workers do not poll, whatever
-/// [`set_polling_idle_timeout`](crate::set_polling_idle_timeout) says. Of an [`ExecutionProfile::MaxThroughput`] only the receiving
+/// [`set_polling_idle_timeout`](crate::process::set_polling_idle_timeout) says. Of an [`ExecutionProfile::MaxThroughput`] only the receiving
 /// of packets is lent.
 ///
 /// A runtime whose threads are all busy or blocked keeps no connection from being served: where a worker has work and got no turn

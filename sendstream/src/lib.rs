@@ -91,7 +91,7 @@ mod lent_workers;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod native;
-mod process;
+pub mod process;
 mod recv_stream;
 mod send_stream;
 mod server;
@@ -119,9 +119,7 @@ pub use lent_workers::{LendError, LentWorkers, lend_workers};
 pub use native::{
     info::native_info,
     registration::{ExecutionProfile, Registration},
-    stats::counters,
 };
-pub use process::{RetryPolicy, set_load_balancing, set_polling_idle_timeout, set_retry_policy};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
 pub use server::{
@@ -130,13 +128,13 @@ pub use server::{
     incoming::{Incoming, ServerStats},
 };
 pub use types::{
-    config::{ConfigError, CongestionControl, LoadBalancing, StreamScheduling, TransportConfig},
+    config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig},
     error::{ConnectionError, LocalTaskError, NativeError},
     native_info::{EditInfo, EditKind, NativeInfo},
     resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
     stats::{
-        CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats,
-        SentStats, TlsVersion,
+        CipherSuite, ConnectionStats, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats, SentStats,
+        TlsVersion,
     },
     tls::{
         CertificateHash, CertificateRefusal, ClientAuth, Identity, IdentityError, ParseCertificateHashError,

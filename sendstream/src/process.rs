@@ -1,13 +1,28 @@
-//! What MsQuic has one setting of for the whole process.
+//! Settings and counts of the whole process.
+//!
+//! MsQuic has one of each for the process, so the library has, too: a setting holds for every client
+//! and server of the process, whoever made it, and the counts add all of them up. A library that uses
+//! this one leaves the setters to the program.
+//!
+//! | function | what | when |
+//! | --- | --- | --- |
+//! | [`set_retry_policy`] | when servers send Retry | at any time |
+//! | [`set_load_balancing`] | what connection ids tell a load balancer | before the first server and connection |
+//! | [`set_polling_idle_timeout`] | how long workers look for work before they sleep | at any time |
+//! | [`counters`] | what it has counted | at any time |
 
 use std::time::Duration;
 
+pub use crate::{
+    native::stats::counters,
+    types::{config::LoadBalancing, stats::Counters},
+};
 use crate::{
     native::{
         api::{self, Api},
         library,
     },
-    types::config::{ConfigError, LoadBalancing},
+    types::config::ConfigError,
 };
 
 /// Whether the servers of this process have clients prove their address before they do any work for them (RFC 9000 §8.1.2).
@@ -29,9 +44,9 @@ pub enum RetryPolicy {
 /// this process, from the next packet on, and may be changed at any time.
 ///
 /// ```standalone_crate
-/// use sendstream::{RetryPolicy, set_retry_policy};
+/// use sendstream::process::{self, RetryPolicy};
 ///
-/// set_retry_policy(RetryPolicy::UnderLoad(0.01))?;
+/// process::set_retry_policy(RetryPolicy::UnderLoad(0.01))?;
 /// # Ok::<(), sendstream::ConfigError>(())
 /// ```
 ///
@@ -64,9 +79,9 @@ impl RetryPolicy {
 /// this process. Call it before the first server is bound and before any client connects.
 ///
 /// ```standalone_crate
-/// use sendstream::{LoadBalancing, set_load_balancing};
+/// use sendstream::process::{self, LoadBalancing};
 ///
-/// set_load_balancing(LoadBalancing::ServerId([0, 0, 0, 7]))?;
+/// process::set_load_balancing(LoadBalancing::ServerId([0, 0, 0, 7]))?;
 /// # Ok::<(), sendstream::ConfigError>(())
 /// ```
 ///
@@ -98,7 +113,7 @@ pub fn set_load_balancing(balancing: LoadBalancing) -> Result<(), ConfigError> {
 /// ```standalone_crate
 /// use std::time::Duration;
 ///
-/// sendstream::set_polling_idle_timeout(Duration::ZERO)?;
+/// sendstream::process::set_polling_idle_timeout(Duration::ZERO)?;
 /// # Ok::<(), sendstream::ConfigError>(())
 /// ```
 ///

@@ -19,7 +19,9 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt, stream};
 use ring::digest::{Context, Digest, SHA256};
-use sendstream::{Connection, OpenError, ReadError, RecvStream, SendStream, TransportConfig, WriteError, counters};
+use sendstream::{
+    Connection, OpenError, ReadError, RecvStream, SendStream, TransportConfig, WriteError, process::counters,
+};
 use support::{Endpoints, figure, pattern, run};
 
 /// By how many seconds this process's clocks are ahead.

@@ -312,12 +312,12 @@ fn many_small_writes_arrive_with_send_buffering_and_hystart() {
 
 #[test]
 fn workers_may_be_told_at_any_time_how_long_to_poll() {
-    let too_long = sendstream::set_polling_idle_timeout(Duration::from_secs(2)).unwrap_err();
+    let too_long = sendstream::process::set_polling_idle_timeout(Duration::from_secs(2)).unwrap_err();
     assert!(matches!(too_long, ConfigError::OutOfRange { field: "polling_idle_timeout", .. }), "{too_long}");
     run(async {
         let pair = Pair::new().await;
         for timeout in [Duration::ZERO, Duration::from_millis(20), Duration::from_micros(50)] {
-            match sendstream::set_polling_idle_timeout(timeout) {
+            match sendstream::process::set_polling_idle_timeout(timeout) {
                 Ok(()) => {
                     transfer(&pair, 1 << 20).await;
                 }

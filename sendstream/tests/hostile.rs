@@ -17,7 +17,7 @@ use futures::{
 };
 use sendstream::{
     Client, ConnectError, Connection, ConnectionError, Identity, ReadError, Server, TransportConfig, WriteError,
-    counters,
+    process::counters,
 };
 use support::{
     Endpoints, accept, any_port, exchange, figure,

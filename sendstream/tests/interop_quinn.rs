@@ -218,13 +218,13 @@ fn a_quinn_client_may_move_to_another_port() {
     on_tokio(async {
         let (server, endpoint, theirs, ours) = quinn_to_us().await;
         both_ways(&theirs, &ours, b"from the first port").await;
-        let validated = sendstream::counters().unwrap().paths_validated;
+        let validated = sendstream::process::counters().unwrap().paths_validated;
         endpoint.rebind(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
         both_ways(&theirs, &ours, b"from the second port").await;
         // More than the three times of what came that an address is good for until the client has proved that it is there.
         both_ways(&theirs, &ours, &pattern(10_000)).await;
         // The server goes on with the new path as soon as the client has proved that it is there.
-        while sendstream::counters().unwrap().paths_validated == validated {
+        while sendstream::process::counters().unwrap().paths_validated == validated {
             both_ways(&theirs, &ours, b"more").await;
         }
         assert_eq!(ours.close_reason(), None);

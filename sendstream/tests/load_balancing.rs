@@ -16,8 +16,8 @@ use std::{
 
 use futures::executor::block_on;
 use sendstream::{
-    CertificateHash, ConfigError, Connection, LoadBalancing, RebindError, RetryPolicy, Trust, set_load_balancing,
-    set_retry_policy,
+    CertificateHash, ConfigError, Connection, RebindError, Trust,
+    process::{LoadBalancing, RetryPolicy, set_load_balancing, set_retry_policy},
 };
 use support::{any_port, end_with_parent, run};
 

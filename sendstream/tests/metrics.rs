@@ -56,9 +56,9 @@ fn the_process_is_recorded_as_it_counts_itself() {
     run(async {
         let pair = Pair::new().await;
         pair.client.open_uni().unwrap().finish_with("some").await.unwrap();
-        let before = sendstream::counters().unwrap();
+        let before = sendstream::process::counters().unwrap();
         let all = recorded(|| metrics::record().unwrap());
-        let after = sendstream::counters().unwrap();
+        let after = sendstream::process::counters().unwrap();
         check_names(&all);
         assert!(all["sendstream_connections_active"].value >= 2.0);
         assert!(all["sendstream_connections_connected"].value >= 2.0);

@@ -2,7 +2,10 @@
 
 mod support;
 
-use sendstream::{ConfigError, LoadBalancing, RetryPolicy, counters, set_load_balancing, set_retry_policy};
+use sendstream::{
+    ConfigError,
+    process::{LoadBalancing, RetryPolicy, counters, set_load_balancing, set_retry_policy},
+};
 use support::{Pair, run};
 
 #[test]

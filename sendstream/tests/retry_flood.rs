@@ -5,7 +5,10 @@ mod support;
 use std::time::Duration;
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use sendstream::{ConnectError, ConnectionError, RetryPolicy, TransportConfig, counters, set_retry_policy};
+use sendstream::{
+    ConnectError, ConnectionError, TransportConfig,
+    process::{RetryPolicy, counters, set_retry_policy},
+};
 use support::{Endpoints, accept, figure, run};
 
 #[test]

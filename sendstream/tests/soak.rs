@@ -8,7 +8,7 @@ mod support;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, stream};
-use sendstream::{Connection, counters};
+use sendstream::{Connection, process::counters};
 use support::{
     Endpoints, accept, figure,
     memory::{Holdings, holdings},

@@ -23,7 +23,7 @@ use fastrand::Rng;
 use futures::executor::block_on;
 use sendstream::{
     Bytes, Client, Connection, Identity, RecvChunk, RecvStream, SendDatagram, SendStream, Server, TransportConfig,
-    counters,
+    process::counters,
 };
 use support::{
     HANG, any_port, figure,

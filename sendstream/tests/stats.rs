@@ -4,7 +4,7 @@ mod support;
 
 use std::time::Duration;
 
-use sendstream::{CipherSuite, TlsVersion, TransportConfig, counters};
+use sendstream::{CipherSuite, TlsVersion, TransportConfig, process::counters};
 use support::{
     Pair, pattern,
     peer::{Peer, Role},

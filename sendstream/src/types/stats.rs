@@ -188,7 +188,7 @@ impl fmt::Display for TlsVersion {
     }
 }
 
-/// What MsQuic counts over the whole process, from [`counters`](crate::counters)
+/// What MsQuic counts over the whole process, from [`counters`](crate::process::counters)
 /// (`QUIC_PARAM_GLOBAL_PERF_COUNTERS`). Those named `active`, `connected` or `queued` go up and down;
 /// the others only up.
 #[derive(Debug, Clone, PartialEq, Eq)]
