@@ -189,7 +189,7 @@ impl Sender<'_> {
                 Err(error) => {
                     if let Some(mut open) = current.take() {
                         // If the stream has ended already, the receiver knows about the file.
-                        let _ = open.content.reset(Code::Unreadable.wire());
+                        let _ = open.content.abort(Code::Unreadable.wire());
                     }
                     self.results.set(file, Err(format!("cannot read it: {error}")));
                     continue;

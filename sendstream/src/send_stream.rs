@@ -283,17 +283,9 @@ impl SendStream {
     ///
     /// What ended the stream already: [`WriteError::Finished`] once FIN was acknowledged, [`WriteError::Stopped`],
     /// [`WriteError::ConnectionLost`]; [`WriteError::CodeOutOfRange`] if `code` has more than 62 bits.
+    #[doc(alias = "reset")]
     pub fn abort(&mut self, code: u64) -> Result<(), WriteError> {
         self.instance.abort(code)
-    }
-
-    /// [`abort`](Self::abort) under quinn's name.
-    ///
-    /// # Errors
-    ///
-    /// As [`abort`](Self::abort).
-    pub fn reset(&mut self, code: u64) -> Result<(), WriteError> {
-        self.abort(code)
     }
 
     /// [`abort`](Self::abort), if nothing has yet; ready once the peer has acknowledged the reset, or the connection is

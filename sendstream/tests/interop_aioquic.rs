@@ -55,7 +55,7 @@ async fn conversation(connection: &Connection) {
     let (mut send, mut recv) = connection.open_bi().unwrap();
     drop(send.send("tell\n"));
     assert_eq!(&*recv.read_chunk().await.unwrap().unwrap(), b"told");
-    send.reset(43).unwrap();
+    send.abort(43).unwrap();
     assert_eq!(told(connection).await, b"reset 43");
     recv.stop(44).unwrap();
     assert_eq!(told(connection).await, b"stopped 44");

@@ -91,7 +91,7 @@ async fn streams(theirs: &quinn::Connection, ours: &sendstream::Connection) {
     let mut send = ours.open_uni().unwrap();
     send.send("x").await.unwrap();
     let mut their_recv = theirs.accept_uni().await.unwrap();
-    send.reset(31).unwrap();
+    send.abort(31).unwrap();
     // quinn discards what was not read when the reset comes.
     let reset = loop {
         match their_recv.read_chunk(10, true).await {

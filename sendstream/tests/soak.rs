@@ -78,7 +78,7 @@ async fn ask(connection: &Connection, number: usize) {
         match (number + stream) % 5 {
             0 => {
                 drop(send.send(vec![0; 2000]));
-                send.reset(5).unwrap();
+                send.abort(5).unwrap();
             }
             1 => {
                 drop(send.finish_with("question"));

@@ -287,7 +287,7 @@ fn the_peers_reset_ends_every_read() {
         }
         leave_pending(&mut pending).await;
         for stream in &mut streams {
-            stream.reset(25).unwrap();
+            stream.abort(25).unwrap();
         }
         expect(ends(pending).await, |name| match name {
             "received_reset" => "Ok(Some(25))".into(),

@@ -239,7 +239,7 @@ fn resets_and_stops_are_told_by_both_sides_with_their_codes() {
         send.send("some").await.unwrap();
         let id = send.id().unwrap();
         let (their_send, their_recv) = pair.server.accept_bi().await.unwrap();
-        send.reset(21).unwrap();
+        send.abort(21).unwrap();
         assert_eq!(their_recv.received_reset().await.unwrap(), Some(21));
         recv.stop(22).unwrap();
         assert_eq!(their_send.stopped().await.unwrap(), Some(22));

@@ -147,7 +147,7 @@ fn a_file_that_its_sender_takes_back_leaves_nothing() {
     let (mut content, _verdict) = stranger.connection.open_bi().unwrap();
     block_on(content.write_all(&file(b"x", &noise(1, 300_000))[..290_000])).unwrap();
     receiver.wait_for_content();
-    content.reset(6).unwrap();
+    content.abort(6).unwrap();
     receiver.says("x: the sender took it back");
     control.finish().unwrap();
     stranger.connection.close(0).unwrap();
