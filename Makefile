@@ -53,7 +53,7 @@ test-asan: export LSAN_OPTIONS = suppressions=$(CURDIR)/.ci/lsan.supp:print_supp
 test-asan: tools
 	SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
 	    $(cargo) test -p sendstream --all-features --lib --test reentrancy --test drop_orders --test cancel_safety \
-	    --test send_stream --test recv_stream --test connection --test tls --test datagrams --test local_tasks --test panics --test races \
+	    --test send_stream --test recv_stream --test connection --test tls --test datagrams --test worker_tasks --test panics --test races \
 	    --test accept --test paths --test config --test retry --test registration --test resumption --test zero_rtt \
 	    --test spinner --test hostile --test native_fixes --test forbidden_frames --test lent_workers \
 	    --target $(host) --target-dir $(target)/asan -- --skip interleavings

@@ -16,12 +16,12 @@ use crate::{
             state::Connected,
             waits::{Accept, Closed, ReadDatagram, TicketKept},
         },
-        local_task::LocalTask,
         stream::{
             buffer::Payload,
             owner::{CodeOutOfRange, StreamInstance, check_code},
         },
         turn,
+        worker_task::WorkerTask,
     },
     native::background,
     recv_stream::RecvStream,
@@ -318,7 +318,7 @@ impl Connection {
     /// # use sendstream::Connection;
     /// # async fn example(connection: Connection) -> Result<(), Box<dyn std::error::Error>> {
     /// let (mut send, mut recv) = connection.accept_bi().await?;
-    /// let echo = connection.spawn_local(async move {
+    /// let echo = connection.spawn_on_worker(async move {
     ///     while let Ok(Some(chunk)) = recv.read_chunk().await {
     ///         send.write_chunk(chunk.into()).await?;
     ///     }
@@ -335,16 +335,20 @@ impl Connection {
     /// - The first poll and each one after a wake from another thread come as soon as the worker gets to it, without any
     ///   event of the connection's. MsQuic may move a connection from one worker to another between polls, hence `Send`.
     /// - After 256 polls in a row the worker goes on with its packets and then comes back.
-    /// - A panic ends the task alone; its [`LocalTask`] tells.
+    /// - A panic ends the task alone; its [`WorkerTask`] tells.
     /// - When the connection is over, whoever waits for something of it is woken and polled a last time. Tasks that are not
-    ///   done then are canceled: their futures are dropped, and the `LocalTask`s tell.
+    ///   done then are canceled: their futures are dropped, and the `WorkerTask`s tell.
     /// - There is no runtime around it: what needs tokio's reactor or timer must be given its `Handle` to enter.
     /// - As on every executor, a task that holds a handle of its connection keeps it open.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the [`LocalTask`] lets the task go on; [`LocalTask::abort`] cancels it.
-    pub fn spawn_local<T: Send + 'static>(&self, future: impl Future<Output = T> + Send + 'static) -> LocalTask<T> {
+    /// Dropping the [`WorkerTask`] lets the task go on; [`WorkerTask::abort`] cancels it.
+    #[doc(alias = "spawn_local")]
+    pub fn spawn_on_worker<T: Send + 'static>(
+        &self,
+        future: impl Future<Output = T> + Send + 'static,
+    ) -> WorkerTask<T> {
         turn::spawn(&self.0, future)
     }
 

@@ -43,9 +43,10 @@
 //!
 //! # What runs on MsQuic's threads
 //!
-//! Wakers, the destructors of what owned sent bytes, [verifiers](Trust::verify_with), [local tasks](Connection::spawn_local) and the
-//! log's subscriber. A worker thread serves many connections, so none of these may block; least of all for a task, which may be one
-//! that the same packets woke: it runs when the worker is done with all of them, and whoever waited for it there would never end.
+//! Wakers, the destructors of what owned sent bytes, [verifiers](Trust::verify_with), [worker
+//! tasks](Connection::spawn_on_worker) and the log's subscriber. A worker thread serves many connections, so none of these may
+//! block; least of all for a task, which may be one that the same packets woke: it runs when the worker is done with all of
+//! them, and whoever waited for it there would never end.
 //!
 //! # Logs
 //!
@@ -110,8 +111,8 @@ pub use connection::{Connection, OpenError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
 pub use driver::{
     connection::path::RebindError,
-    local_task::LocalTask,
     stream::{buffer::Payload, owner::CodeOutOfRange},
+    worker_task::WorkerTask,
 };
 pub use early::EarlyConnection;
 #[cfg(feature = "tokio-workers")]
@@ -129,7 +130,7 @@ pub use server::{
 };
 pub use types::{
     config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig},
-    error::{ConnectionError, LocalTaskError, NativeError},
+    error::{ConnectionError, NativeError, WorkerTaskError},
     native_info::{EditInfo, EditKind, NativeInfo},
     resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
     stats::{

@@ -74,11 +74,11 @@ fn a_runtime_of_one_thread_runs_the_workers_and_has_them_back_on_their_own_threa
         let Some(workers) = lend(&runtime) else { return };
         runtime.block_on(async {
             exchange().await;
-            // A local task is polled in a callback of its worker's.
+            // A worker task is polled in a callback of its worker's.
             let pair = Pair::new().await;
             let worker = || async { thread::current().id() };
-            assert_eq!(pair.client.spawn_local(worker()).await, Ok(thread::current().id()));
-            assert_eq!(pair.server.spawn_local(worker()).await, Ok(thread::current().id()));
+            assert_eq!(pair.client.spawn_on_worker(worker()).await, Ok(thread::current().id()));
+            assert_eq!(pair.server.spawn_on_worker(worker()).await, Ok(thread::current().id()));
             workers.give_back().await;
             // They come in their own time, but nothing waits for them.
             exchange().await;

@@ -539,28 +539,28 @@ fn local_tasks_that_panic_in_every_way_harm_nobody() {
         let bomb = || PanicOnDrop(dropped.clone());
         // When the connection ends, when it is aborted, when it is polled with something to drop, when its result is dropped.
         let held = bomb();
-        drop(pair.client.spawn_local(async move {
+        drop(pair.client.spawn_on_worker(async move {
             let _held = held;
             std::future::pending::<()>().await
         }));
         let held = bomb();
         pair.client
-            .spawn_local(async move {
+            .spawn_on_worker(async move {
                 let _held = held;
                 std::future::pending::<()>().await
             })
             .abort();
         let held = bomb();
         pair.client
-            .spawn_local(async move {
+            .spawn_on_worker(async move {
                 panic_any(held);
             })
             .await
             .unwrap_err();
         let result = bomb();
-        drop(pair.client.spawn_local(async move { result }));
+        drop(pair.client.spawn_on_worker(async move { result }));
         // Tasks are polled in order, so the others were.
-        assert_eq!(pair.client.spawn_local(async { 7 }).await, Ok(7));
+        assert_eq!(pair.client.spawn_on_worker(async { 7 }).await, Ok(7));
         let mut stream = pair.client.open_uni().unwrap();
         stream.finish_with("the connection lives on").await.unwrap();
         drop(stream);

@@ -59,7 +59,7 @@ impl Mode for Local {
 
     fn spawn(connection: &Connection, work: impl Future<Output = ()> + Send + 'static) {
         // Dropping its handle lets the task go on.
-        drop(connection.spawn_local(work));
+        drop(connection.spawn_on_worker(work));
     }
 }
 

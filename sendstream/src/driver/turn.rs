@@ -1,4 +1,4 @@
-//! Tasks that run on the connection's own worker: [`Connection::spawn_local`](crate::Connection::spawn_local).
+//! Tasks that run on the connection's own worker: [`Connection::spawn_on_worker`](crate::Connection::spawn_on_worker).
 //!
 //! MsQuic calls back on the worker, and a callback's wakes make tasks ready. Whoever enters a callback begins a [`Turn`],
 //! which ends after the event was handled, with no lock held, by polling what is ready. There MsQuic takes the calls that a
@@ -30,16 +30,16 @@ use slab::Slab;
 
 use crate::{
     driver::{
-        local_task::{LocalTask, Outcome},
         wakes,
+        worker_task::{Outcome, WorkerTask},
     },
-    types::error::LocalTaskError,
+    types::error::WorkerTaskError,
 };
 
 /// A connection, as far as the tasks on its worker know it.
 pub(crate) trait Attended: Send + Sync + 'static {
     /// Its tasks.
-    fn local_tasks(&self) -> &LocalTasks;
+    fn worker_tasks(&self) -> &WorkerTasks;
 
     /// Has the worker begin a turn soon. A connection that is ending has its last turn anyway, so there it does nothing.
     fn nudge(self: Arc<Self>);
@@ -50,7 +50,7 @@ pub(crate) trait Attended: Send + Sync + 'static {
 
 /// The tasks of one connection.
 #[derive(Default)]
-pub(crate) struct LocalTasks {
+pub(crate) struct WorkerTasks {
     queue: Mutex<Queue>,
     /// Whether there has ever been one: without, a callback has no turn to take. Written under the lock.
     in_use: AtomicBool,
@@ -76,7 +76,7 @@ struct Queue {
 /// How many polls one turn may take before MsQuic goes on with other things.
 const POLLS_PER_TURN: usize = 256;
 
-impl LocalTasks {
+impl WorkerTasks {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         // Nothing panics while it is held.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
@@ -131,7 +131,7 @@ impl LocalTasks {
                 }
                 polls += 1;
                 // What its future does is contained closer to it; what is left is whoever waits for the task.
-                contain("a local task", || self.pop().map(Runnable::run));
+                contain("a worker task", || self.pop().map(Runnable::run));
             }
             if self.leave() {
                 return false;
@@ -145,11 +145,11 @@ impl LocalTasks {
         let tasks: Vec<Waker> = self.lock().active.iter().map(|(_, waker)| waker.clone()).collect();
         self.attended.store(true, Ordering::SeqCst);
         for waker in &tasks {
-            contain("a local task", || waker.wake_by_ref());
+            contain("a worker task", || waker.wake_by_ref());
         }
         for _ in 0..tasks.len().max(POLLS_PER_TURN) {
             let Some(task) = self.pop() else { break };
-            contain("a local task", || task.run());
+            contain("a worker task", || task.run());
         }
         let (ready, active) = {
             let mut queue = self.lock();
@@ -158,18 +158,18 @@ impl LocalTasks {
             (std::mem::take(&mut queue.ready), std::mem::take(&mut queue.active))
         };
         for task in ready {
-            contain("a local task", || drop(task));
+            contain("a worker task", || drop(task));
         }
         for (_, waker) in active {
             // Schedules the task, which is refused and thereby canceled.
-            contain("a local task", || waker.wake());
+            contain("a worker task", || waker.wake());
         }
     }
 }
 
-impl fmt::Debug for LocalTasks {
+impl fmt::Debug for WorkerTasks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalTasks").finish_non_exhaustive()
+        f.debug_struct("WorkerTasks").finish_non_exhaustive()
     }
 }
 
@@ -177,15 +177,15 @@ impl fmt::Debug for LocalTasks {
 pub(crate) fn spawn<A: Attended, T: Send + 'static>(
     connection: &Arc<A>,
     future: impl Future<Output = T> + Send + 'static,
-) -> LocalTask<T> {
-    let tasks = connection.local_tasks();
+) -> WorkerTask<T> {
+    let tasks = connection.worker_tasks();
     let weak = Arc::downgrade(connection);
     let schedule = {
         let connection = weak.clone();
         // Dropping the task, where there is no connection any more, cancels it.
         move |task| {
             if let Some(connection) = connection.upgrade()
-                && connection.local_tasks().push(task)
+                && connection.worker_tasks().push(task)
             {
                 connection.nudge();
             }
@@ -194,7 +194,7 @@ pub(crate) fn spawn<A: Attended, T: Send + 'static>(
     let mut queue = tasks.lock();
     if queue.closed {
         drop(queue);
-        return LocalTask::refused();
+        return WorkerTask::refused();
     }
     let entry = queue.active.vacant_entry();
     let over = Over { connection: weak, key: entry.key() };
@@ -203,7 +203,7 @@ pub(crate) fn spawn<A: Attended, T: Send + 'static>(
     tasks.in_use.store(true, Ordering::Relaxed);
     drop(queue);
     runnable.schedule();
-    LocalTask::new(task)
+    WorkerTask::new(task)
 }
 
 /// `future`, its panic caught, and its entry among the active tasks removed when it is over or dropped.
@@ -212,11 +212,11 @@ async fn guarded<A: Attended, F: Future>(
     over: Over<A>,
 ) -> Contained<Outcome<F::Output>> {
     let outcome = std::future::poll_fn(|cx| {
-        let Some(future) = future.get_mut() else { return Poll::Ready(Err(LocalTaskError::Canceled)) };
+        let Some(future) = future.get_mut() else { return Poll::Ready(Err(WorkerTaskError::Canceled)) };
         match panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
             Ok(polled) => polled.map(Ok),
             Err(panic) => {
-                let error = LocalTaskError::from_panic(&*panic);
+                let error = WorkerTaskError::from_panic(&*panic);
                 discard(panic);
                 Poll::Ready(Err(error))
             }
@@ -237,7 +237,7 @@ struct Over<A: Attended> {
 impl<A: Attended> Drop for Over<A> {
     fn drop(&mut self) {
         if let Some(connection) = self.connection.upgrade() {
-            let waker = connection.local_tasks().lock().active.try_remove(self.key);
+            let waker = connection.worker_tasks().lock().active.try_remove(self.key);
             drop(waker);
         }
     }
@@ -266,7 +266,7 @@ fn address<A: Attended + ?Sized>(connection: &Arc<A>) -> *const () {
 impl Turn {
     /// Begins one, at the beginning of a callback.
     pub(crate) fn begin<A: Attended>(connection: &Arc<A>) -> Self {
-        let tasks = connection.local_tasks();
+        let tasks = connection.worker_tasks();
         let outer = CURRENT.replace(address(connection));
         // The first task of all may have been spawned inside of the callback that this one is inside of.
         let attends = tasks.in_use.load(Ordering::Relaxed)
@@ -286,7 +286,7 @@ impl Turn {
 
     /// Begins the one that the worker may have been nudged for.
     pub(crate) fn begin_nudged<A: Attended>(connection: &Arc<A>) -> Self {
-        let tasks = connection.local_tasks();
+        let tasks = connection.worker_tasks();
         if tasks.in_use.load(Ordering::Relaxed) {
             tasks.lock().nudged = false;
         }
@@ -305,7 +305,7 @@ impl Turn {
 
     /// What [`Self::end`] needs, if there is anything to poll.
     pub(crate) fn rest<A: Attended + ?Sized>(&self, connection: &Arc<A>) -> Option<Arc<A>> {
-        let tasks = connection.local_tasks();
+        let tasks = connection.worker_tasks();
         let over = !self.attends || (!tasks.any_ready.load(Ordering::Relaxed) && tasks.leave());
         (!over).then(|| connection.clone())
     }
@@ -314,7 +314,7 @@ impl Turn {
     pub(crate) fn end<A: Attended + ?Sized>(self, rest: Option<Arc<A>>) {
         if let Some(connection) = rest {
             contain("a connection's tasks", || {
-                if connection.local_tasks().run_ready() {
+                if connection.worker_tasks().run_ready() {
                     connection.clone().nudge();
                 }
                 drop(connection);

@@ -6,7 +6,7 @@
 //! worker is done, and then makes them one after the other. A task that three events wake runs once, and finds all three.
 //!
 //! MsQuic announces the beginning and the end (the edit `receives-are-announced`). Without that edit, and for events that no
-//! packet caused, wakes happen at once. The turn that polls a connection's local tasks ends with the batch.
+//! packet caused, wakes happen at once. The turn that polls a connection's worker tasks ends with the batch.
 
 use std::{cell::RefCell, ptr, sync::Arc, task::Waker};
 
@@ -24,7 +24,7 @@ struct Batch {
     wakers: Vec<(Waker, Blame)>,
     /// The connection whose packets they are, once it has had an event.
     connection: Option<Arc<dyn Attended>>,
-    /// Whether its local tasks are to be polled.
+    /// Whether its worker tasks are to be polled.
     has_turn: bool,
 }
 

@@ -121,9 +121,9 @@ impl From<ConnectionError> for io::Error {
 /// Why a task on a connection's worker has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
-pub enum LocalTaskError {
+pub enum WorkerTaskError {
     /// The connection was over while the task still waited for something else, or before it was spawned; or somebody
-    /// called [`LocalTask::abort`](crate::LocalTask::abort).
+    /// called [`WorkerTask::abort`](crate::WorkerTask::abort).
     #[error("the task was canceled with its connection")]
     Canceled,
     /// Its future panicked, with this message. The connection goes on.
@@ -131,7 +131,7 @@ pub enum LocalTaskError {
     Panicked(Arc<str>),
 }
 
-impl LocalTaskError {
+impl WorkerTaskError {
     pub(crate) fn from_panic(panic: &(dyn Any + Send)) -> Self {
         let message = panic
             .downcast_ref::<&str>()

@@ -29,7 +29,7 @@ use crate::{
             copies::{Copies, CopyPlace},
             owner::StreamInstance,
         },
-        turn::LocalTasks,
+        turn::WorkerTasks,
         wakes::Wake as _,
     },
     native::{address::Address, key_log::KeyLog, status},
@@ -50,7 +50,7 @@ pub(crate) struct ConnectionInner {
     /// What the peer showed. Written by: PEER_CERTIFICATE_RECEIVED, before it is judged.
     peer: OnceLock<PeerIdentity>,
     datagrams: Lock<Datagrams>,
-    local_tasks: LocalTasks,
+    worker_tasks: WorkerTasks,
     /// Short pieces that were copied and not read.
     copies: Copies,
     /// The connection in logs. Written by: `name_client`, `name_server`, before MsQuic can send an event.
@@ -70,7 +70,7 @@ impl ConnectionInner {
             over: AtomicBool::new(false),
             peer: OnceLock::new(),
             datagrams: Lock::default(),
-            local_tasks: LocalTasks::default(),
+            worker_tasks: WorkerTasks::default(),
             copies: Copies::default(),
             span: OnceLock::new(),
             key_log,
@@ -106,8 +106,8 @@ impl ConnectionInner {
     }
 
     /// The tasks that run on the connection's worker.
-    pub(crate) fn local_tasks(&self) -> &LocalTasks {
-        &self.local_tasks
+    pub(crate) fn worker_tasks(&self) -> &WorkerTasks {
+        &self.worker_tasks
     }
 
     /// A place for a copy of a short piece, if there is one.

@@ -9,15 +9,15 @@ use crate::{
     driver::{
         connection::owner::ConnectionInstance,
         stream::closing::open_and_close,
-        turn::{Attended, LocalTasks, Turn},
+        turn::{Attended, Turn, WorkerTasks},
     },
     native::{background, status::INTERNAL_ERROR},
     types::error::NativeError,
 };
 
 impl Attended for ConnectionInstance {
-    fn local_tasks(&self) -> &LocalTasks {
-        self.inner().local_tasks()
+    fn worker_tasks(&self) -> &WorkerTasks {
+        self.inner().worker_tasks()
     }
 
     fn nudge(self: Arc<Self>) {
@@ -43,7 +43,7 @@ fn nudge_from_elsewhere(connection: Arc<ConnectionInstance>) {
         Ok(()) | Err(NativeError::ABORTED | NativeError::INVALID_STATE) => {}
         Err(status) => {
             // Out of memory, a task would sleep for ever. Then the connection goes, which MsQuic can always do.
-            tracing::error!(error = %status, "local tasks cannot be woken: closing their connection");
+            tracing::error!(error = %status, "worker tasks cannot be woken: closing their connection");
             connection.close(INTERNAL_ERROR);
         }
     }

@@ -402,7 +402,7 @@ impl Receiver for ConnectionInstance {
     }
 
     fn release(self: Arc<Self>) {
-        self.inner.local_tasks().close();
+        self.inner.worker_tasks().close();
         // If nobody else is left, the handle closes here: in its own SHUTDOWN_COMPLETE that neither waits nor queues.
         if let Some(mut instance) = Arc::into_inner(self)
             && let Some(handle) = instance.handle.take()

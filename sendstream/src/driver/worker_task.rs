@@ -1,4 +1,4 @@
-//! [`LocalTask`]: what came of a task on a connection's worker.
+//! [`WorkerTask`]: what came of a task on a connection's worker.
 
 use std::{
     fmt,
@@ -10,25 +10,26 @@ use std::{
 use async_task::{FallibleTask, Task};
 use sendstream_core::foreign::Contained;
 
-use crate::types::error::LocalTaskError;
+use crate::types::error::WorkerTaskError;
 
-/// A task on a connection's worker thread, from [`Connection::spawn_local`](crate::Connection::spawn_local); as a future,
-/// what its own future returned.
+/// A task on a connection's worker thread, from
+/// [`Connection::spawn_on_worker`](crate::Connection::spawn_on_worker); as a future, what its own
+/// future returned.
 ///
 /// # Errors
 ///
-/// [`LocalTaskError`]: it panicked, or was canceled.
+/// [`WorkerTaskError`]: it panicked, or was canceled.
 ///
 /// # Cancel safety
 ///
 /// Dropping it lets the task go on by itself.
 #[must_use = "await it to learn what came of the task, or drop it on purpose: the task goes on"]
-pub struct LocalTask<T>(Option<FallibleTask<Contained<Outcome<T>>>>);
+pub struct WorkerTask<T>(Option<FallibleTask<Contained<Outcome<T>>>>);
 
 /// What a task comes to.
-pub(crate) type Outcome<T> = Result<T, LocalTaskError>;
+pub(crate) type Outcome<T> = Result<T, WorkerTaskError>;
 
-impl<T> LocalTask<T> {
+impl<T> WorkerTask<T> {
     pub(crate) fn new(task: Task<Contained<Outcome<T>>>) -> Self {
         Self(Some(task.fallible()))
     }
@@ -50,17 +51,17 @@ impl<T> LocalTask<T> {
     }
 }
 
-impl<T> Future for LocalTask<T> {
-    type Output = Result<T, LocalTaskError>;
+impl<T> Future for WorkerTask<T> {
+    type Output = Result<T, WorkerTaskError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(task) = &mut self.0 else { return Poll::Ready(Err(LocalTaskError::Canceled)) };
+        let Some(task) = &mut self.0 else { return Poll::Ready(Err(WorkerTaskError::Canceled)) };
         let outcome = ready!(Pin::new(task).poll(cx));
-        Poll::Ready(outcome.and_then(Contained::take).unwrap_or(Err(LocalTaskError::Canceled)))
+        Poll::Ready(outcome.and_then(Contained::take).unwrap_or(Err(WorkerTaskError::Canceled)))
     }
 }
 
-impl<T> Drop for LocalTask<T> {
+impl<T> Drop for WorkerTask<T> {
     fn drop(&mut self) {
         if let Some(task) = self.0.take() {
             task.detach();
@@ -68,8 +69,8 @@ impl<T> Drop for LocalTask<T> {
     }
 }
 
-impl<T> fmt::Debug for LocalTask<T> {
+impl<T> fmt::Debug for WorkerTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("LocalTask").field("is_finished", &self.is_finished()).finish()
+        f.debug_struct("WorkerTask").field("is_finished", &self.is_finished()).finish()
     }
 }

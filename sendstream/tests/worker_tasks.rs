@@ -1,4 +1,4 @@
-//! `spawn_local`: tasks on the connection's own worker.
+//! `spawn_on_worker`: tasks on the connection's own worker.
 
 mod support;
 
@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures::{SinkExt, StreamExt, channel::mpsc, channel::oneshot};
-use sendstream::{Connection, ConnectionError, LocalTaskError};
+use sendstream::{Connection, ConnectionError, WorkerTaskError};
 use support::{Pair, pattern, run};
 
 /// Says when it is dropped.
@@ -32,9 +32,9 @@ impl Drop for Alarm {
     }
 }
 
-fn echo(connection: &Connection) -> sendstream::LocalTask<u64> {
+fn echo(connection: &Connection) -> sendstream::WorkerTask<u64> {
     let accepting = connection.clone();
-    connection.spawn_local(async move {
+    connection.spawn_on_worker(async move {
         let (mut send, mut recv) = accepting.accept_bi().await.unwrap();
         let mut bytes = 0;
         while let Some(chunk) = recv.read_chunk().await.unwrap() {
@@ -52,7 +52,7 @@ fn plain_async_code_echoes_on_both_workers() {
         let pair = Pair::new().await;
         let echo = echo(&pair.server);
         let connection = pair.client.clone();
-        let client = pair.client.spawn_local(async move {
+        let client = pair.client.spawn_on_worker(async move {
             let data = pattern(1 << 20);
             let (mut send, mut recv) = connection.open_bi().unwrap();
             let mut back = [0; 64];
@@ -76,7 +76,7 @@ fn every_poll_is_on_a_worker_wherever_the_wake_comes_from() {
         let pair = Pair::new().await;
         let (mut wakes, mut woken) = mpsc::channel::<u32>(0);
         let (threads, polled_on) = std::sync::mpsc::channel();
-        let task = pair.client.spawn_local(async move {
+        let task = pair.client.spawn_on_worker(async move {
             let mut sum = 0u64;
             loop {
                 let next = poll_fn(|cx| {
@@ -104,8 +104,8 @@ fn every_poll_is_on_a_worker_wherever_the_wake_comes_from() {
 fn a_panic_ends_the_task_and_nothing_else() {
     run(async {
         let pair = Pair::new().await;
-        let task = pair.client.spawn_local(async { panic!("on {}", "purpose") });
-        assert_eq!(task.await, Err::<(), _>(LocalTaskError::Panicked("on purpose".into())));
+        let task = pair.client.spawn_on_worker(async { panic!("on {}", "purpose") });
+        assert_eq!(task.await, Err::<(), _>(WorkerTaskError::Panicked("on purpose".into())));
         let echo = echo(&pair.server);
         let (mut send, mut recv) = pair.client.open_bi().unwrap();
         send.finish_with("still here").await.unwrap();
@@ -121,20 +121,20 @@ fn the_connections_end_is_seen_by_who_waits_for_it_and_cancels_the_others() {
     run(async {
         let pair = Pair::new().await;
         let connection = pair.client.clone();
-        let waiting = pair.client.spawn_local(async move { connection.accept_uni().await.unwrap_err() });
+        let waiting = pair.client.spawn_on_worker(async move { connection.accept_uni().await.unwrap_err() });
         let (alarm, dropped) = Alarm::new();
-        let elsewhere = pair.client.spawn_local(async move {
+        let elsewhere = pair.client.spawn_on_worker(async move {
             let _alarm = alarm;
             pending::<()>().await;
         });
         pair.client.close(7).unwrap();
         assert_eq!(waiting.await, Ok(ConnectionError::LocallyClosed { code: 7 }));
         dropped.await.unwrap();
-        assert_eq!(elsewhere.await, Err(LocalTaskError::Canceled));
+        assert_eq!(elsewhere.await, Err(WorkerTaskError::Canceled));
         let (alarm, dropped) = Alarm::new();
-        let late = pair.client.spawn_local(async move { drop(alarm) });
+        let late = pair.client.spawn_on_worker(async move { drop(alarm) });
         dropped.await.unwrap();
-        assert_eq!(late.await, Err(LocalTaskError::Canceled));
+        assert_eq!(late.await, Err(WorkerTaskError::Canceled));
         pair.end().await;
     });
 }
@@ -144,7 +144,7 @@ fn an_aborted_task_is_dropped_and_a_dropped_handle_leaves_its_task_alone() {
     run(async {
         let pair = Pair::new().await;
         let (alarm, dropped) = Alarm::new();
-        let task = pair.client.spawn_local(async move {
+        let task = pair.client.spawn_on_worker(async move {
             let _alarm = alarm;
             pending::<()>().await;
         });
@@ -154,7 +154,7 @@ fn an_aborted_task_is_dropped_and_a_dropped_handle_leaves_its_task_alone() {
 
         let (go, gone) = oneshot::channel();
         let (done, over) = oneshot::channel();
-        drop(pair.client.spawn_local(async move {
+        drop(pair.client.spawn_on_worker(async move {
             gone.await.unwrap();
             done.send(()).unwrap();
         }));
@@ -170,7 +170,7 @@ fn a_task_that_always_wakes_itself_does_not_keep_the_worker_from_its_packets() {
         let pair = Pair::new().await;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let spinning = pair.client.spawn_local(poll_fn(move |cx| {
+        let spinning = pair.client.spawn_on_worker(poll_fn(move |cx| {
             if stopped.load(Ordering::Relaxed) {
                 return Poll::Ready(());
             }
@@ -195,10 +195,10 @@ fn the_last_handle_of_a_connection_may_go_in_its_own_task() {
     run(async {
         let Pair { client, server, endpoints } = Pair::new().await;
         let watching = server.clone();
-        let watch = server.spawn_local(async move { watching.closed().await });
+        let watch = server.spawn_on_worker(async move { watching.closed().await });
         let (go, gone) = oneshot::channel::<()>();
         let held = client.clone();
-        let task = client.spawn_local(async move {
+        let task = client.spawn_on_worker(async move {
             gone.await.unwrap();
             drop(held);
         });
@@ -217,11 +217,11 @@ fn tasks_spawn_tasks() {
         let pair = Pair::new().await;
         let server = pair.server.clone();
         // One task accepts, one more for each stream answers.
-        let accepting = pair.server.spawn_local(async move {
+        let accepting = pair.server.spawn_on_worker(async move {
             let mut answers = Vec::new();
             for _ in 0..100 {
                 let (mut send, mut recv) = server.accept_bi().await.unwrap();
-                answers.push(server.spawn_local(async move {
+                answers.push(server.spawn_on_worker(async move {
                     let question = recv.read_to_end(100).await.unwrap();
                     send.finish_with(question).await.unwrap();
                 }));
