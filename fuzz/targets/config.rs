@@ -55,46 +55,58 @@ fn check_name(client: &Client, name: &str) {
 }
 
 fn transport(input: &mut Unstructured<'_>) -> arbitrary::Result<TransportConfig> {
-    let default = TransportConfig::default();
-    Ok(TransportConfig {
-        idle_timeout: either(input, default.idle_timeout)?,
-        handshake_timeout: either(input, default.handshake_timeout)?,
-        keep_alive: either(input, default.keep_alive)?,
-        disconnect_timeout: either(input, default.disconnect_timeout)?,
-        max_concurrent_uni_streams: either(input, default.max_concurrent_uni_streams)?,
-        max_concurrent_bidi_streams: either(input, default.max_concurrent_bidi_streams)?,
-        stream_receive_window: power(input, default.stream_receive_window)?,
-        uni_stream_receive_window: either(input, default.uni_stream_receive_window)?,
-        local_bidi_stream_receive_window: either(input, default.local_bidi_stream_receive_window)?,
-        remote_bidi_stream_receive_window: either(input, default.remote_bidi_stream_receive_window)?,
-        connection_flow_control_window: either(input, default.connection_flow_control_window)?,
-        send_window: either(input, default.send_window)?,
-        send_buffering: bool::arbitrary(input)?,
-        datagram_receive_buffer: either(input, default.datagram_receive_buffer)?,
-        congestion_control: if bool::arbitrary(input)? { CongestionControl::Bbr } else { CongestionControl::Cubic },
-        hystart: bool::arbitrary(input)?,
-        pacing: bool::arbitrary(input)?,
-        ecn: bool::arbitrary(input)?,
-        initial_window_packets: either(input, default.initial_window_packets)?,
-        initial_rtt: either(input, default.initial_rtt)?,
-        max_ack_delay: either(input, default.max_ack_delay)?,
-        min_mtu: either(input, default.min_mtu)?,
-        max_mtu: either(input, default.max_mtu)?,
-        migration: bool::arbitrary(input)?,
-        grease_quic_bit: bool::arbitrary(input)?,
-        key_update_after: either(input, default.key_update_after)?,
-        stream_scheduling: if bool::arbitrary(input)? { StreamScheduling::RoundRobin } else { StreamScheduling::Fifo },
-        drop_error_code: either(input, default.drop_error_code)?,
-        accept_backlog: either(input, default.accept_backlog)?,
-    })
+    let mut config = TransportConfig::default();
+    config = either(input, config, |config, timeout: Option<_>| config.idle_timeout(timeout))?;
+    config = either(input, config, TransportConfig::handshake_timeout)?;
+    config = either(input, config, |config, interval: Option<_>| config.keep_alive(interval))?;
+    config = either(input, config, TransportConfig::disconnect_timeout)?;
+    config = either(input, config, TransportConfig::max_concurrent_uni_streams)?;
+    config = either(input, config, TransportConfig::max_concurrent_bidi_streams)?;
+    config = power(input, config, TransportConfig::stream_receive_window)?;
+    config = either(input, config, |config, bytes: Option<_>| config.uni_stream_receive_window(bytes))?;
+    config = either(input, config, |config, bytes: Option<_>| config.local_bidi_stream_receive_window(bytes))?;
+    config = either(input, config, |config, bytes: Option<_>| config.remote_bidi_stream_receive_window(bytes))?;
+    config = either(input, config, TransportConfig::connection_flow_control_window)?;
+    config = either(input, config, |config, bytes: Option<_>| config.send_window(bytes))?;
+    config = config.send_buffering(bool::arbitrary(input)?);
+    config = either(input, config, |config, bytes: Option<_>| config.datagram_receive_buffer(bytes))?;
+    let bbr = bool::arbitrary(input)?;
+    config = config.congestion_control(if bbr { CongestionControl::Bbr } else { CongestionControl::Cubic });
+    config = config.hystart(bool::arbitrary(input)?);
+    config = config.pacing(bool::arbitrary(input)?);
+    config = config.ecn(bool::arbitrary(input)?);
+    config = either(input, config, TransportConfig::initial_window_packets)?;
+    config = either(input, config, TransportConfig::initial_rtt)?;
+    config = either(input, config, TransportConfig::max_ack_delay)?;
+    config = either(input, config, TransportConfig::min_mtu)?;
+    config = either(input, config, TransportConfig::max_mtu)?;
+    config = config.migration(bool::arbitrary(input)?);
+    config = config.grease_quic_bit(bool::arbitrary(input)?);
+    config = either(input, config, TransportConfig::key_update_after)?;
+    let in_turn = bool::arbitrary(input)?;
+    config = config.stream_scheduling(if in_turn { StreamScheduling::RoundRobin } else { StreamScheduling::Fifo });
+    config = either(input, config, TransportConfig::drop_error_code)?;
+    either(input, config, TransportConfig::accept_backlog)
 }
 
-/// Mostly the default, so that one wrong setting does not hide all others.
-fn either<'a, T: Arbitrary<'a>>(input: &mut Unstructured<'a>, default: T) -> arbitrary::Result<T> {
-    Ok(if u8::arbitrary(input)? < 200 { default } else { T::arbitrary(input)? })
+/// Mostly leaves the default, so that one wrong setting does not hide all others.
+fn either<'a, T: Arbitrary<'a>>(
+    input: &mut Unstructured<'a>,
+    config: TransportConfig,
+    set: impl FnOnce(TransportConfig, T) -> TransportConfig,
+) -> arbitrary::Result<TransportConfig> {
+    Ok(if u8::arbitrary(input)? < 200 { config } else { set(config, T::arbitrary(input)?) })
 }
 
 /// As [`either`], and often a power of two.
-fn power(input: &mut Unstructured<'_>, default: u32) -> arbitrary::Result<u32> {
-    Ok(if bool::arbitrary(input)? { 1 << (u8::arbitrary(input)? % 32) } else { either(input, default)? })
+fn power(
+    input: &mut Unstructured<'_>,
+    config: TransportConfig,
+    set: impl FnOnce(TransportConfig, u32) -> TransportConfig,
+) -> arbitrary::Result<TransportConfig> {
+    if bool::arbitrary(input)? {
+        Ok(set(config, 1 << (u8::arbitrary(input)? % 32)))
+    } else {
+        either(input, config, set)
+    }
 }

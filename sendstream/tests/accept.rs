@@ -13,7 +13,7 @@ use sendstream::{
 use support::{Endpoints, HANG, accept, any_port, run, wait_until};
 
 fn timeout(handshake_timeout: Duration) -> TransportConfig {
-    TransportConfig { handshake_timeout, ..Default::default() }
+    TransportConfig::default().handshake_timeout(handshake_timeout)
 }
 
 fn client(alpn: &[&str], trusted: &[&Identity]) -> Client {
@@ -89,7 +89,7 @@ fn one_connection_can_be_accepted_with_another_identity_protocol_and_settings() 
         let server = support::server(&usual).alpn(["usual"]).bind(any_port()).unwrap();
         let config = support::server(&special)
             .alpn(["newest", "special"])
-            .transport(TransportConfig { max_concurrent_uni_streams: 0, ..Default::default() })
+            .transport(TransportConfig::default().max_concurrent_uni_streams(0))
             .build()
             .unwrap();
         let client = client(&["usual", "special"], &[&usual, &special]);
@@ -158,7 +158,7 @@ fn a_configuration_is_checked_when_it_is_built() {
     let identity = support::identity();
     assert!(matches!(Server::builder().alpn(["x"]).build(), Err(ConfigError::NoIdentity)));
     assert!(matches!(Server::builder().identity(identity.clone()).build(), Err(ConfigError::EmptyAlpn)));
-    let zero = TransportConfig { accept_backlog: 0, ..Default::default() };
+    let zero = TransportConfig::default().accept_backlog(0);
     let error = support::server(&identity).transport(zero).build().unwrap_err();
     assert!(matches!(error, ConfigError::OutOfRange { field: "accept_backlog", .. }), "{error}");
 }
@@ -210,7 +210,7 @@ fn an_incoming_connection_that_is_kept_for_too_long_times_out() {
 #[test]
 fn a_client_that_gave_up_makes_room_for_another() {
     run(async {
-        let server = TransportConfig { accept_backlog: 1, ..timeout(2 * HANG) };
+        let server = timeout(2 * HANG).accept_backlog(1);
         let endpoints = Endpoints::with(TransportConfig::default(), server);
         let mut given_up = Box::pin(endpoints.client.connect(endpoints.address, "localhost"));
         assert!(poll_immediate(&mut given_up).await.is_none());

@@ -23,7 +23,7 @@ fn chunk(template: &[u8], number: usize) -> Bytes {
 #[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
 fn a_gibibyte_against_a_reader_that_does_not_read_stays_in_the_window() {
     run(async {
-        let config = TransportConfig { send_window: Some(WINDOW as u32), ..Default::default() };
+        let config = TransportConfig::default().send_window(WINDOW as u32);
         let pair = Pair::with(config, TransportConfig::default()).await;
         let template = pattern(CHUNK);
         let mut expected = Context::new(&SHA256);

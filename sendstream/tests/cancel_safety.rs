@@ -26,7 +26,7 @@ fn poll_and_drop<T>(times: usize, future: impl Future<Output = T>) -> Option<T> 
 
 /// A window that a few chunks fill, so that futures are pending often.
 fn narrow() -> TransportConfig {
-    TransportConfig { send_window: Some(2 * CHUNK as u32), stream_receive_window: 16 << 10, ..Default::default() }
+    TransportConfig::default().send_window(2 * CHUNK as u32).stream_receive_window(16 << 10)
 }
 
 /// Runs `write` on a stream of `client`'s with each number of polls, and gives what arrived and what was expected: `write`

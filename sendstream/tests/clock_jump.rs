@@ -92,12 +92,10 @@ fn after_a_jump_without_traffic_a_connection_carries_data_or_is_over_on_both_sid
 
 /// Settings that notice much: the connection is kept alive, and given up early.
 fn alert() -> TransportConfig {
-    TransportConfig {
-        keep_alive: Some(Duration::from_millis(100)),
-        idle_timeout: Some(Duration::from_secs(5)),
-        disconnect_timeout: Duration::from_secs(5),
-        ..Default::default()
-    }
+    TransportConfig::default()
+        .keep_alive(Duration::from_millis(100))
+        .idle_timeout(Duration::from_secs(5))
+        .disconnect_timeout(Duration::from_secs(5))
 }
 
 /// What became of a transfer when the clock jumped in the middle; and the next connection is as good as any.

@@ -32,23 +32,17 @@ async fn transfer(pair: &Pair, length: usize) -> ConnectionStats {
 #[test]
 fn what_is_out_of_range_is_refused_by_name_before_anything_is_sent() {
     let refused = [
-        ("stream_receive_window", TransportConfig { stream_receive_window: 4097, ..defaults() }),
-        ("uni_stream_receive_window", TransportConfig { uni_stream_receive_window: Some(1), ..defaults() }),
-        (
-            "local_bidi_stream_receive_window",
-            TransportConfig { local_bidi_stream_receive_window: Some(0), ..defaults() },
-        ),
-        (
-            "remote_bidi_stream_receive_window",
-            TransportConfig { remote_bidi_stream_receive_window: Some(u32::MAX), ..defaults() },
-        ),
-        ("initial_window_packets", TransportConfig { initial_window_packets: 0, ..defaults() }),
-        ("initial_rtt", TransportConfig { initial_rtt: Duration::ZERO, ..defaults() }),
-        ("max_ack_delay", TransportConfig { max_ack_delay: Duration::from_secs(17), ..defaults() }),
-        ("min_mtu", TransportConfig { min_mtu: 1247, ..defaults() }),
-        ("max_mtu", TransportConfig { max_mtu: 9000, ..defaults() }),
-        ("min_mtu", TransportConfig { min_mtu: 1500, max_mtu: 1400, ..defaults() }),
-        ("key_update_after", TransportConfig { key_update_after: 0, ..defaults() }),
+        ("stream_receive_window", defaults().stream_receive_window(4097)),
+        ("uni_stream_receive_window", defaults().uni_stream_receive_window(1)),
+        ("local_bidi_stream_receive_window", defaults().local_bidi_stream_receive_window(0)),
+        ("remote_bidi_stream_receive_window", defaults().remote_bidi_stream_receive_window(u32::MAX)),
+        ("initial_window_packets", defaults().initial_window_packets(0)),
+        ("initial_rtt", defaults().initial_rtt(Duration::ZERO)),
+        ("max_ack_delay", defaults().max_ack_delay(Duration::from_secs(17))),
+        ("min_mtu", defaults().min_mtu(1247)),
+        ("max_mtu", defaults().max_mtu(9000)),
+        ("min_mtu", defaults().min_mtu(1500).max_mtu(1400)),
+        ("key_update_after", defaults().key_update_after(0)),
     ];
     for (name, transport) in refused {
         let trust = Trust::dangerous_accept_any_certificate();
@@ -60,29 +54,25 @@ fn what_is_out_of_range_is_refused_by_name_before_anything_is_sent() {
 #[test]
 fn msquic_takes_both_ends_of_every_range() {
     let longest = Duration::from_secs(71 * 60);
-    let least = TransportConfig {
-        uni_stream_receive_window: Some(4096),
-        local_bidi_stream_receive_window: Some(4096),
-        remote_bidi_stream_receive_window: Some(4096),
-        initial_window_packets: 1,
-        initial_rtt: Duration::from_millis(1),
-        max_ack_delay: Duration::from_millis(1),
-        max_mtu: 1248,
-        min_mtu: 1248,
-        ..defaults()
-    };
-    let most = TransportConfig {
-        uni_stream_receive_window: Some(1 << 31),
-        local_bidi_stream_receive_window: Some(1 << 31),
-        remote_bidi_stream_receive_window: Some(1 << 31),
-        initial_window_packets: 100_000,
-        initial_rtt: longest,
-        max_ack_delay: Duration::from_secs(16),
-        max_mtu: 1500,
-        min_mtu: 1500,
-        key_update_after: 1 << 38,
-        ..defaults()
-    };
+    let least = defaults()
+        .uni_stream_receive_window(4096)
+        .local_bidi_stream_receive_window(4096)
+        .remote_bidi_stream_receive_window(4096)
+        .initial_window_packets(1)
+        .initial_rtt(Duration::from_millis(1))
+        .max_ack_delay(Duration::from_millis(1))
+        .max_mtu(1248)
+        .min_mtu(1248);
+    let most = defaults()
+        .uni_stream_receive_window(1 << 31)
+        .local_bidi_stream_receive_window(1 << 31)
+        .remote_bidi_stream_receive_window(1 << 31)
+        .initial_window_packets(100_000)
+        .initial_rtt(longest)
+        .max_ack_delay(Duration::from_secs(16))
+        .max_mtu(1500)
+        .min_mtu(1500)
+        .key_update_after(1 << 38);
     run(async move {
         for transport in [least, most] {
             let pair = Pair::with(transport.clone(), transport).await;
@@ -100,7 +90,7 @@ fn msquic_takes_both_ends_of_every_range() {
 fn packets_have_the_size_that_is_asked_for() {
     run(async {
         for size in [1300, 1400] {
-            let pair = Pair::with(TransportConfig { min_mtu: size, max_mtu: size, ..defaults() }, defaults()).await;
+            let pair = Pair::with(defaults().min_mtu(size).max_mtu(size), defaults()).await;
             assert_eq!(transfer(&pair, 1_000_000).await.path_mtu, size);
             pair.end().await;
         }
@@ -111,7 +101,7 @@ fn packets_have_the_size_that_is_asked_for() {
 fn the_initial_window_is_what_is_asked_for() {
     run(async {
         for (packets, range) in [(10, 12_000..30_000), (100, 120_000..300_000)] {
-            let pair = Pair::with(TransportConfig { initial_window_packets: packets, ..defaults() }, defaults()).await;
+            let pair = Pair::with(defaults().initial_window_packets(packets), defaults()).await;
             let stats = pair.client.stats().await.unwrap();
             assert!(range.contains(&stats.congestion_window), "{stats:?}");
             pair.end().await;
@@ -122,7 +112,7 @@ fn the_initial_window_is_what_is_asked_for() {
 #[test]
 fn the_quic_bit_is_greased_only_where_both_want_it() {
     run(async {
-        let grease = |grease_quic_bit| TransportConfig { grease_quic_bit, ..defaults() };
+        let grease = |grease_quic_bit| defaults().grease_quic_bit(grease_quic_bit);
         for (client, server) in [(true, true), (true, false), (false, true), (false, false)] {
             let pair = Pair::with(grease(client), grease(server)).await;
             assert_eq!(transfer(&pair, 10_000).await.grease_quic_bit, client && server);
@@ -135,7 +125,7 @@ fn the_quic_bit_is_greased_only_where_both_want_it() {
 fn ecn_is_tried_only_when_asked_for() {
     run(async {
         for ecn in [true, false] {
-            let pair = Pair::with(TransportConfig { ecn, ..defaults() }, defaults()).await;
+            let pair = Pair::with(defaults().ecn(ecn), defaults()).await;
             assert_eq!(transfer(&pair, 1_000_000).await.ecn_capable, ecn, "loopback carries the marks");
             pair.end().await;
         }
@@ -145,7 +135,7 @@ fn ecn_is_tried_only_when_asked_for() {
 #[test]
 fn keys_change_after_as_many_bytes_as_are_asked_for() {
     run(async {
-        let pair = Pair::with(TransportConfig { key_update_after: 1 << 16, ..defaults() }, defaults()).await;
+        let pair = Pair::with(defaults().key_update_after(1 << 16), defaults()).await;
         assert!(transfer(&pair, 1_000_000).await.key_updates > 0);
         pair.end().await;
         let pair = Pair::new().await;
@@ -159,7 +149,7 @@ fn every_congestion_control_delivers_with_and_without_pacing() {
     run(async {
         for congestion_control in [CongestionControl::Cubic, CongestionControl::Bbr] {
             for pacing in [true, false] {
-                let transport = TransportConfig { congestion_control, pacing, ..defaults() };
+                let transport = defaults().congestion_control(congestion_control).pacing(pacing);
                 let pair = Pair::with(transport.clone(), transport).await;
                 transfer(&pair, 3_000_000).await;
                 pair.end().await;
@@ -172,14 +162,12 @@ fn every_congestion_control_delivers_with_and_without_pacing() {
 fn each_kind_of_stream_has_the_window_that_is_asked_for() {
     const OFFERED: usize = 1 << 16;
     run(async {
-        let server = TransportConfig {
-            uni_stream_receive_window: Some(1 << 12),
-            local_bidi_stream_receive_window: Some(1 << 13),
-            remote_bidi_stream_receive_window: Some(1 << 14),
+        let server = defaults()
+            .uni_stream_receive_window(1 << 12)
+            .local_bidi_stream_receive_window(1 << 13)
+            .remote_bidi_stream_receive_window(1 << 14)
             // No acknowledgement is late then, and nothing is sent again, which would count twice.
-            max_ack_delay: Duration::from_secs(16),
-            ..defaults()
-        };
+            .max_ack_delay(Duration::from_secs(16));
         let pair = Pair::with(defaults(), server).await;
         // The server reads nothing, so each stream carries one window.
         let mut uni = pair.client.open_uni().unwrap();
@@ -211,8 +199,8 @@ fn streams_go_one_after_the_other_or_in_turn() {
     const LENGTH: usize = 1 << 20;
     /// How much of the first stream had been read when the second stream's first bytes came.
     async fn first_stream_ahead(stream_scheduling: StreamScheduling) -> usize {
-        let client = TransportConfig { stream_scheduling, ..defaults() };
-        let server = TransportConfig { connection_flow_control_window: 1 << 16, ..defaults() };
+        let client = defaults().stream_scheduling(stream_scheduling);
+        let server = defaults().connection_flow_control_window(1 << 16);
         let pair = Pair::with(client, server).await;
         let [mut first, mut second] = [0, 1].map(|_| pair.client.open_uni().unwrap());
         let (a, b) = (first.finish_with(vec![0; LENGTH]), second.finish_with(vec![0; LENGTH]));
@@ -247,7 +235,7 @@ fn streams_go_one_after_the_other_or_in_turn() {
 #[test]
 fn what_msquic_only_copied_counts_as_acknowledged_with_the_end_of_the_stream() {
     run(async {
-        let pair = Pair::with(TransportConfig { send_buffering: true, ..defaults() }, defaults()).await;
+        let pair = Pair::with(defaults().send_buffering(true), defaults()).await;
         let data = pattern(100_000);
         let mut stream = pair.client.open_uni().unwrap();
         drop(stream.send(data.clone()));
@@ -275,7 +263,7 @@ fn what_msquic_only_copied_counts_as_acknowledged_with_the_end_of_the_stream() {
 #[test]
 fn what_msquic_only_copied_is_lost_with_the_connection() {
     run(async {
-        let pair = Pair::with(TransportConfig { send_buffering: true, ..defaults() }, defaults()).await;
+        let pair = Pair::with(defaults().send_buffering(true), defaults()).await;
         let mut stream = pair.client.open_uni().unwrap();
         let (sent, ()) = futures::join!(stream.send(pattern(1000)), async {
             let mut reading = pair.server.accept_uni().await.unwrap();
@@ -291,7 +279,7 @@ fn what_msquic_only_copied_is_lost_with_the_connection() {
 #[test]
 fn many_small_writes_arrive_with_send_buffering_and_hystart() {
     run(async {
-        let transport = TransportConfig { send_buffering: true, hystart: true, ..defaults() };
+        let transport = defaults().send_buffering(true).hystart(true);
         let pair = Pair::with(transport.clone(), transport).await;
         let data = pattern(3_000_000);
         let mut stream = pair.client.open_uni().unwrap();

@@ -127,9 +127,9 @@ fn a_refused_connection_says_so() {
 #[test]
 fn more_connections_than_the_backlog_are_refused_and_counted() {
     run(async {
-        let server = TransportConfig { accept_backlog: 1, ..Default::default() };
+        let server = TransportConfig::default().accept_backlog(1);
         // The clients send their first packet once: sent again, it would be one more connection to refuse.
-        let client = TransportConfig { initial_rtt: Duration::from_secs(600), ..Default::default() };
+        let client = TransportConfig::default().initial_rtt(Duration::from_secs(600));
         let endpoints = Endpoints::with(client, server);
         let mut first = Box::pin(endpoints.client.connect(endpoints.address, "localhost"));
         assert!(poll_immediate(&mut first).await.is_none());
@@ -149,7 +149,7 @@ fn nobody_there_is_a_timeout_or_unreachable() {
     run(async {
         // Bound and never answered.
         let silent = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
-        let config = TransportConfig { handshake_timeout: Duration::from_millis(300), ..Default::default() };
+        let config = TransportConfig::default().handshake_timeout(Duration::from_millis(300));
         let client = support::client_with(Trust::dangerous_accept_any_certificate()).transport(config).build().unwrap();
         let error = client.connect(silent.local_addr().unwrap(), "localhost").await.unwrap_err();
         assert!(matches!(error, ConnectError::Connection(ConnectionError::TimedOut)), "{error}");
@@ -173,7 +173,7 @@ fn giving_up_while_connecting_leaves_nothing_behind() {
 #[test]
 fn an_idle_connection_times_out() {
     run(async {
-        let idle = TransportConfig { idle_timeout: Some(TIMEOUT), ..Default::default() };
+        let idle = TransportConfig::default().idle_timeout(TIMEOUT);
         let pair = Pair::with(idle, TransportConfig::default()).await;
         let mut stream = pair.client.open_uni().unwrap();
         stream.send("x").await.unwrap();
@@ -267,7 +267,7 @@ fn a_stream_that_is_over_does_not_hold_its_connection() {
 #[test]
 fn streams_that_nobody_accepts_count_as_open_even_when_they_are_over() {
     run(async {
-        let few = TransportConfig { max_concurrent_uni_streams: 4, ..Default::default() };
+        let few = TransportConfig::default().max_concurrent_uni_streams(4);
         let pair = Pair::with(TransportConfig::default(), few).await;
         let mut waiting = 0;
         let refused = loop {
@@ -295,7 +295,7 @@ fn streams_that_nobody_accepts_count_as_open_even_when_they_are_over() {
 #[test]
 fn an_aborted_stream_that_the_peer_never_admitted_does_not_hold_the_connection() {
     run(async {
-        let one = TransportConfig { max_concurrent_uni_streams: 1, ..Default::default() };
+        let one = TransportConfig::default().max_concurrent_uni_streams(1);
         let Pair { client, server, endpoints } = Pair::with(TransportConfig::default(), one).await;
         let mut first = client.open_uni().unwrap();
         first.send("takes the only place").await.unwrap();

@@ -23,7 +23,7 @@ fn peer_process() {
 
 /// Settings with this buffer for received datagrams.
 fn buffer(datagram_receive_buffer: Option<usize>) -> TransportConfig {
-    TransportConfig { datagram_receive_buffer, ..Default::default() }
+    TransportConfig::default().datagram_receive_buffer(datagram_receive_buffer)
 }
 
 /// Memory that counts how many of its kind were given back.
@@ -256,7 +256,7 @@ fn a_close_ends_what_is_pending_with_its_cause() {
 fn a_peer_that_is_gone_is_the_cause() {
     run(async {
         let mut peer = Peer::start("peer_process", Role::Hold);
-        let timeout = TransportConfig { disconnect_timeout: TIMEOUT, ..Default::default() };
+        let timeout = TransportConfig::default().disconnect_timeout(TIMEOUT);
         let (client, connection) = peer.connect(timeout).await;
         peer.kill();
         let mut sending = connection.send_datagram("x");

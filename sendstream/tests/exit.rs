@@ -101,7 +101,7 @@ fn process(role: &str) -> Result<(ExitStatus, String), Failed> {
 
 /// Live handles of every kind, and work of every kind under way.
 async fn everything() -> Vec<Box<dyn Any + Send>> {
-    let datagrams = TransportConfig { datagram_receive_buffer: Some(1 << 16), ..TransportConfig::default() };
+    let datagrams = TransportConfig::default().datagram_receive_buffer(1 << 16);
     let Pair { client, server, endpoints } = Pair::with(datagrams.clone(), datagrams).await;
     // A stream with more in flight than its reader takes, one that is busy, one that is finished, two that never started.
     let mut stuck = client.open_uni().unwrap();

@@ -64,13 +64,11 @@ mod transfers {
     fn in_bursts(congestion_control: CongestionControl, short: Load) {
         const PATIENCE: Duration = Duration::from_secs(180);
         const SILENCE: Duration = Duration::from_secs(60);
-        let settings = TransportConfig {
-            congestion_control,
-            disconnect_timeout: SILENCE,
+        let settings = patient()
+            .congestion_control(congestion_control)
+            .disconnect_timeout(SILENCE)
             // The word of who gives up may be lost as well.
-            idle_timeout: Some(SILENCE),
-            ..patient()
-        };
+            .idle_timeout(SILENCE);
         let load = if soak::is_long() { FULL } else { short };
         let faults = Faults::none().lose_in_bursts(0.3, 3.0);
         arrives_or_is_an_error(faults, settings, load, PATIENCE);
@@ -135,11 +133,7 @@ mod transfers {
 
     #[test]
     fn another_port_every_twenty_milliseconds_arrives_or_is_an_error() {
-        let settings = TransportConfig {
-            disconnect_timeout: Duration::from_secs(5),
-            idle_timeout: Some(Duration::from_secs(10)),
-            ..patient()
-        };
+        let settings = patient().disconnect_timeout(Duration::from_secs(5)).idle_timeout(Duration::from_secs(10));
         // MsQuic has places for four paths, and connection ids for as many; at times it runs out of them and gives up.
         arrives_or_is_an_error(Faults::none().rebind(1000, 30), settings, FULL, BOUND);
     }
@@ -149,7 +143,7 @@ mod transfers {
 #[test]
 fn a_window_that_losses_have_shrunk_does_not_wait_for_the_acknowledgement_delay() {
     run_within(Duration::from_secs(180), async {
-        let settings = TransportConfig { max_ack_delay: Duration::from_secs(5), ..patient() };
+        let settings = patient().max_ack_delay(Duration::from_secs(5));
         let endpoints = Endpoints::with(settings.clone(), settings);
         // The first loss comes late enough for the sender to have asked for few acknowledgements, of a large window.
         let relay = Relay::start(endpoints.address, Faults::none().lose_every(400).only(Direction::ToServer));
@@ -168,11 +162,7 @@ fn a_window_that_losses_have_shrunk_does_not_wait_for_the_acknowledgement_delay(
 #[test]
 fn a_network_that_never_comes_back_is_an_error_on_both_sides() {
     run_within(BOUND, async {
-        let settings = TransportConfig {
-            disconnect_timeout: Duration::from_secs(1),
-            idle_timeout: Some(Duration::from_secs(2)),
-            ..patient()
-        };
+        let settings = patient().disconnect_timeout(Duration::from_secs(1)).idle_timeout(Duration::from_secs(2));
         let endpoints = Endpoints::with(settings.clone(), settings);
         let relay = Relay::start(endpoints.address, Faults::none());
         let (client, server) = endpoints.connect_through(relay.address()).await;
@@ -243,7 +233,7 @@ fn an_interface_that_goes_down_for_a_while_costs_time_and_for_good_is_an_error()
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &link.0]).arg(std::env::current_exe().unwrap());
         let peer = Peer::start_at("peer_process", Role::Read, command, Link::far());
-        let settings = TransportConfig { disconnect_timeout: Duration::from_secs(8), ..patient() };
+        let settings = patient().disconnect_timeout(Duration::from_secs(8));
         let (client, connection) = peer.connect(settings).await;
         let mut send = connection.open_uni().unwrap();
         write(&mut send, 8 << 20).await.unwrap();
@@ -337,7 +327,7 @@ async fn write(send: &mut SendStream, bytes: usize) -> Result<(), WriteError> {
 fn arrives(faults: Faults, congestion_control: CongestionControl, short: Load) {
     run_within(BOUND, async move {
         let load = if soak::is_long() { FULL } else { short };
-        let settings = TransportConfig { congestion_control, ..patient() };
+        let settings = patient().congestion_control(congestion_control);
         let (sent, received) = carry(faults, settings, load, BOUND).await;
         sent.unwrap();
         received.unwrap();
@@ -417,14 +407,12 @@ impl Drop for Alarm {
 
 /// Settings with which nobody gives up on a bad network.
 fn patient() -> TransportConfig {
-    TransportConfig {
-        handshake_timeout: Duration::from_secs(300),
-        idle_timeout: Some(Duration::from_secs(600)),
-        disconnect_timeout: Duration::from_secs(600),
+    TransportConfig::default()
+        .handshake_timeout(Duration::from_secs(300))
+        .idle_timeout(Duration::from_secs(600))
+        .disconnect_timeout(Duration::from_secs(600))
         // What is lost of the handshake is sent again after three times that, then twice as long, and so on.
-        initial_rtt: Duration::from_millis(20),
-        ..Default::default()
-    }
+        .initial_rtt(Duration::from_millis(20))
 }
 
 /// Sends stream 0, of `load.bytes`, and the small ones beside it. `Ok` once each is acknowledged with its FIN.

@@ -149,18 +149,16 @@ struct Target {
 
 impl Target {
     async fn new(datagrams: bool) -> Self {
-        let transport = TransportConfig {
-            max_concurrent_uni_streams: STREAMS,
-            max_concurrent_bidi_streams: STREAMS,
-            stream_receive_window: STREAM_WINDOW,
-            connection_flow_control_window: CONNECTION_WINDOW,
-            datagram_receive_buffer: datagrams.then_some(1 << 20),
+        let transport = TransportConfig::default()
+            .max_concurrent_uni_streams(STREAMS)
+            .max_concurrent_bidi_streams(STREAMS)
+            .stream_receive_window(STREAM_WINDOW)
+            .connection_flow_control_window(CONNECTION_WINDOW)
+            .datagram_receive_buffer(datagrams.then_some(1 << 20))
             // The peer is a slow one, and the machine may be busy.
-            idle_timeout: Some(2 * HANG),
-            handshake_timeout: 2 * HANG,
-            disconnect_timeout: HANG,
-            ..Default::default()
-        };
+            .idle_timeout(2 * HANG)
+            .handshake_timeout(2 * HANG)
+            .disconnect_timeout(HANG);
         let certified = Certified::new();
         let server = support::server(&certified.identity).transport(transport.clone()).bind(any_port()).unwrap();
         let client = support::client(&certified.identity).transport(transport).build().unwrap();

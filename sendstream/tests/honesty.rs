@@ -16,7 +16,7 @@ fn peer_process() {
 }
 
 fn quick() -> TransportConfig {
-    TransportConfig { idle_timeout: Some(TIMEOUT), ..Default::default() }
+    TransportConfig::default().idle_timeout(TIMEOUT)
 }
 
 fn is_lost(error: &WriteError) -> bool {

@@ -203,8 +203,8 @@ fn a_thousand_clients_at_a_backlog_of_ten_are_refused_but_for_ten() {
     let _alone = alone();
     run(async {
         // However slow the machine is, no handshake times out.
-        let patient = TransportConfig { handshake_timeout: Duration::from_secs(300), ..Default::default() };
-        let settings = TransportConfig { accept_backlog: 10, ..patient.clone() };
+        let patient = TransportConfig::default().handshake_timeout(Duration::from_secs(300));
+        let settings = patient.clone().accept_backlog(10);
         let endpoints = Endpoints::with(patient, settings);
         let mut connecting: FuturesUnordered<_> =
             (0..1000).map(|_| endpoints.client.connect(endpoints.address, "localhost")).collect();
@@ -236,7 +236,7 @@ fn handshakes_that_never_go_on_time_out_while_honest_peers_are_served() {
     let _alone = alone();
     run(async {
         const HANDSHAKES: usize = 300;
-        let settings = TransportConfig { handshake_timeout: Duration::from_secs(2), ..Default::default() };
+        let settings = TransportConfig::default().handshake_timeout(Duration::from_secs(2));
         let endpoints = Endpoints::with(TransportConfig::default(), settings);
         let strangers: Vec<_> = first_packets(HANDSHAKES)
             .iter()
@@ -274,7 +274,7 @@ fn streams_that_nobody_accepts_stop_at_the_limit() {
     run(async {
         const LIMIT: u16 = 16;
         const TRIED: usize = 5000;
-        let settings = TransportConfig { max_concurrent_uni_streams: LIMIT, ..Default::default() };
+        let settings = TransportConfig::default().max_concurrent_uni_streams(LIMIT);
         let endpoints = Endpoints::with(TransportConfig::default(), settings);
         let (client, server) = endpoints.connect().await;
         let mut flood: Vec<_> = (0..TRIED).map(|_| client.open_uni().unwrap()).collect();
@@ -308,7 +308,7 @@ fn a_peer_that_asks_on_many_streams_and_reads_nothing_costs_its_windows() {
     on_tokio(async {
         const STREAMS: usize = 100;
         const WINDOW: u32 = 256 << 10;
-        let settings = TransportConfig { send_window: Some(WINDOW), ..Default::default() };
+        let settings = TransportConfig::default().send_window(WINDOW);
         let target = Target::new(settings);
         let (_endpoint, theirs, ours) = target.attacked().await;
         honest_at(&target).await;

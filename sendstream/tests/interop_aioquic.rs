@@ -77,13 +77,11 @@ async fn conversation(connection: &Connection) {
 
 /// The peer is a slow one, and the machine may be busy.
 fn patient() -> TransportConfig {
-    TransportConfig {
-        idle_timeout: Some(2 * HANG),
-        handshake_timeout: 2 * HANG,
+    TransportConfig::default()
+        .idle_timeout(2 * HANG)
+        .handshake_timeout(2 * HANG)
         // The longest that there is.
-        disconnect_timeout: HANG,
-        ..Default::default()
-    }
+        .disconnect_timeout(HANG)
 }
 
 #[test]
@@ -133,7 +131,7 @@ fn aioquic_follows_when_we_update_the_keys() {
         let (_peer, address) = Peer::serve(&python, SCRIPT, &certified);
         // By itself, and not together with the peer: aioquic begins an update also while another is not yet confirmed, which
         // RFC 9001 §6.1 forbids.
-        let transport = TransportConfig { key_update_after: 300_000, ..patient() };
+        let transport = patient().key_update_after(300_000);
         let client = support::client(&certified.identity).transport(transport).build().unwrap();
         let connection = client.connect(address, "localhost").await.unwrap();
         let data = pattern(1_000_000);

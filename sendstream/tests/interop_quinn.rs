@@ -203,7 +203,7 @@ fn quinn_may_update_the_keys() {
 #[test]
 fn we_may_update_the_keys_and_quinn_follows() {
     on_tokio(async {
-        let transport = TransportConfig { key_update_after: 500_000, ..Default::default() };
+        let transport = TransportConfig::default().key_update_after(500_000);
         let (server, _endpoint, theirs, ours) = quinn_to_us_with(transport).await;
         both_ways(&theirs, &ours, &pattern(3_000_000)).await;
         let stats = ours.stats().await.unwrap();

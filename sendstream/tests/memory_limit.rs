@@ -125,7 +125,7 @@ fn a_server_under_floods_stays_within_its_memory() {
         group.hold(&mut command);
         let peer = Peer::start_at("peer_process", Role::Echo, command, support::any_port());
         // However slow the machine is, no handshake times out.
-        let patient = TransportConfig { handshake_timeout: Duration::from_secs(300), ..Default::default() };
+        let patient = TransportConfig::default().handshake_timeout(Duration::from_secs(300));
         let (client, honest) = peer.connect(patient).await;
 
         let datagrams = garbage(peer.address(), &honest).await;

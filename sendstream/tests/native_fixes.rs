@@ -184,7 +184,7 @@ fn of_many_connections_each_times_out_in_its_own_time() {
         for number in 0..CONNECTIONS {
             // Each number once, in no order.
             let timeout = TIMEOUT + Duration::from_millis(50) * (number * 37 % CONNECTIONS);
-            let transport = TransportConfig { idle_timeout: Some(timeout), ..Default::default() };
+            let transport = TransportConfig::default().idle_timeout(timeout);
             let trust = Trust::dangerous_accept_any_certificate();
             endpoints.client = support::client_with(trust).transport(transport).build().unwrap();
             let begin = Instant::now();

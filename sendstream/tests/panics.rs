@@ -53,7 +53,7 @@ impl Drop for PanicOnDrop {
 }
 
 fn datagrams() -> TransportConfig {
-    TransportConfig { datagram_receive_buffer: Some(1 << 16), ..TransportConfig::default() }
+    TransportConfig::default().datagram_receive_buffer(1 << 16)
 }
 
 // ---- Wakers ----------------------------------------------------------------------------------------------------------

@@ -106,7 +106,7 @@ fn the_system_chooses_the_address_when_none_is_given() {
 #[test]
 fn a_server_that_forbids_migration_is_obeyed() {
     run(async {
-        let forbids = TransportConfig { migration: false, ..Default::default() };
+        let forbids = TransportConfig::default().migration(false);
         let pair = Pair::with(TransportConfig::default(), forbids).await;
         let before = pair.client.local_addr();
         assert_eq!(rebind(&pair.client, any_port()).await, Err(RebindError::Disabled));

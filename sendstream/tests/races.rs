@@ -60,7 +60,7 @@ fn one_half_may_be_given_up_while_the_other_starts_the_stream() {
 
 #[test]
 fn a_connection_may_be_closed_while_everything_is_done_with_it() {
-    let datagrams = TransportConfig { datagram_receive_buffer: Some(1 << 16), ..TransportConfig::default() };
+    let datagrams = TransportConfig::default().datagram_receive_buffer(1 << 16);
     for round in 0..20 {
         let datagrams = datagrams.clone();
         run(async move {

@@ -167,7 +167,7 @@ async fn short_streams_that_nobody_reads(end_comes_later: bool) {
     // A stream that came as one piece is copied and over at once, and the peer may open another: so many of them.
     const COPIED: usize = 128;
     const ALL: usize = 400;
-    let settings = TransportConfig { max_concurrent_uni_streams: LIMIT, ..Default::default() };
+    let settings = TransportConfig::default().max_concurrent_uni_streams(LIMIT);
     let pair = Pair::with(TransportConfig::default(), settings).await;
     let message = |number: usize| vec![number as u8; number % 1000 + 1];
     let mut sending = Vec::new();

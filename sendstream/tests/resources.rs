@@ -209,7 +209,7 @@ fn allocations_that_fail_in_msquic_are_errors() {
         return;
     }
     run(async {
-        let settings = TransportConfig { handshake_timeout: Duration::from_secs(1), ..Default::default() };
+        let settings = TransportConfig::default().handshake_timeout(Duration::from_secs(1));
         let endpoints = Endpoints::with(settings.clone(), settings);
         let (client, server) = endpoints.connect().await;
         exchange(&client, &server, 100_000).await;

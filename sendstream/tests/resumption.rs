@@ -402,7 +402,7 @@ fn a_server_that_lowered_its_limits_makes_a_full_handshake() {
     run(async {
         let own = identity();
         let key = TicketKey::from_secret([7; 32]);
-        let lower = TransportConfig { max_concurrent_uni_streams: 5, ..Default::default() };
+        let lower = TransportConfig::default().max_concurrent_uni_streams(5);
         let servers = [TransportConfig::default(), lower]
             .map(|transport| bind(server(&own).ticket_keys([key.clone()]).transport(transport)));
         let client = client(pinned(&own), &Arc::default()).build().unwrap();
@@ -468,7 +468,7 @@ fn a_verifier_that_never_answers_about_a_ticket_is_waited_for_as_long_as_a_hands
         let cache = Arc::default();
         get_ticket(&client(pinned(&own), &cache).build().unwrap(), &server).await;
         let trust = pinned(&own).verify_with(|_| std::future::pending());
-        let transport = TransportConfig { handshake_timeout: TIMEOUT, ..TransportConfig::default() };
+        let transport = TransportConfig::default().handshake_timeout(TIMEOUT);
         let client = client(trust, &cache).transport(transport).build().unwrap();
         let error = client.connect(server.local_addr().unwrap(), "localhost").await.unwrap_err();
         assert!(matches!(error, ConnectError::Connection(ConnectionError::TimedOut)), "{error}");

@@ -16,12 +16,10 @@ fn a_thousand_clients_that_prove_their_addresses_are_refused_but_for_a_backlog_o
     run(async {
         set_retry_policy(RetryPolicy::Always).unwrap();
         // Many packets are lost where a thousand come at once. However slow that is, nobody gives up.
-        let patient = TransportConfig {
-            handshake_timeout: Duration::from_secs(300),
-            disconnect_timeout: Duration::from_secs(300),
-            ..Default::default()
-        };
-        let settings = TransportConfig { accept_backlog: 10, ..patient.clone() };
+        let patient = TransportConfig::default()
+            .handshake_timeout(Duration::from_secs(300))
+            .disconnect_timeout(Duration::from_secs(300));
+        let settings = patient.clone().accept_backlog(10);
         let endpoints = Endpoints::with(patient, settings);
         let before = counters().unwrap().stateless_retries_sent;
         let mut connecting: FuturesUnordered<_> =

@@ -61,7 +61,7 @@ fn the_usage_example_of_the_specification_works_literally() {
 #[test]
 fn a_start_waits_until_the_peers_stream_limit_admits_it() {
     run(async {
-        let one = TransportConfig { max_concurrent_uni_streams: 1, ..Default::default() };
+        let one = TransportConfig::default().max_concurrent_uni_streams(1);
         let pair = Pair::with(TransportConfig::default(), one).await;
         let mut first = pair.client.open_uni().unwrap();
         first.start().await.unwrap();
@@ -280,7 +280,7 @@ fn sends_that_race_with_the_peers_stop_always_name_it() {
 #[test]
 fn dropping_an_unfinished_stream_resets_it_with_the_configured_code() {
     run(async {
-        let config = TransportConfig { drop_error_code: 0x77, ..Default::default() };
+        let config = TransportConfig::default().drop_error_code(0x77);
         let pair = Pair::with(config, TransportConfig::default()).await;
         let mut stream = pair.client.open_uni().unwrap();
         stream.send("half of it").await.unwrap();
@@ -360,7 +360,7 @@ fn writes_wait_while_the_window_is_full_and_go_on_when_the_peer_reads() {
     run(async {
         const WINDOW: u64 = 1 << 20;
         const CHUNK: usize = 64 << 10;
-        let config = TransportConfig { send_window: Some(WINDOW as u32), ..Default::default() };
+        let config = TransportConfig::default().send_window(WINDOW as u32);
         let pair = Pair::with(config, TransportConfig::default()).await;
         let expected = pattern(48 << 20);
         let mut stream = pair.client.open_uni().unwrap();

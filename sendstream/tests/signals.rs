@@ -33,7 +33,7 @@ fn a_connection_times_out_while_every_thread_gets_signals_all_the_time() {
 
     // Without the edit the connection does not time out before the signals end, which they do not.
     run_within(Duration::from_secs(30), async {
-        let settings = TransportConfig { idle_timeout: Some(Duration::from_secs(3)), ..Default::default() };
+        let settings = TransportConfig::default().idle_timeout(Duration::from_secs(3));
         let pair = Pair::with(settings.clone(), settings).await;
         // The last acknowledgements of the handshake go out after their delay, 25 ms, which a pause of a busy machine is soon as
         // long as. What then waits has all of the idle timeout before it. There is no event for that, and nothing depends on

@@ -69,15 +69,13 @@ fn random_calls_neither_hang_nor_leave_anything() {
 
 /// One server, one client, and everything that the threads do with them until `end`.
 fn round(progress: &Arc<Progress>, seed: u64, end: Instant) {
-    let settings = TransportConfig {
-        max_concurrent_uni_streams: 20,
-        max_concurrent_bidi_streams: 20,
-        accept_backlog: 8,
-        idle_timeout: Some(Duration::from_secs(20)),
-        datagram_receive_buffer: Some(10_000),
-        drop_error_code: 77,
-        ..Default::default()
-    };
+    let settings = TransportConfig::default()
+        .max_concurrent_uni_streams(20)
+        .max_concurrent_bidi_streams(20)
+        .accept_backlog(8)
+        .idle_timeout(Duration::from_secs(20))
+        .datagram_receive_buffer(10_000)
+        .drop_error_code(77);
     let identity = support::identity();
     let server = support::server(&identity).transport(settings.clone()).bind(any_port()).unwrap();
     let client = support::client(&identity).transport(settings).build().unwrap();

@@ -103,7 +103,7 @@ fn a_question_may_outlive_its_handle_and_be_dropped_unanswered() {
 #[test]
 fn a_stream_tells_what_blocks_it_once_it_has_started() {
     run(async {
-        let none = TransportConfig { max_concurrent_uni_streams: 0, ..Default::default() };
+        let none = TransportConfig::default().max_concurrent_uni_streams(0);
         let pair = Pair::with(TransportConfig::default(), none).await;
         let mut stream = pair.client.open_uni().unwrap();
         assert_eq!(stream.stats().await.unwrap(), None, "it has not started");
@@ -123,7 +123,7 @@ fn a_stream_tells_what_blocks_it_once_it_has_started() {
 #[test]
 fn a_stream_tells_what_blocked_it_also_when_it_is_over() {
     run(async {
-        let none = TransportConfig { max_concurrent_uni_streams: 1, ..Default::default() };
+        let none = TransportConfig::default().max_concurrent_uni_streams(1);
         let pair = Pair::with(TransportConfig::default(), none).await;
         let mut first = pair.client.open_uni().unwrap();
         first.send("x").await.unwrap();

@@ -157,7 +157,7 @@ fn say(what: std::fmt::Arguments<'_>) {
 }
 
 fn settings() -> TransportConfig {
-    TransportConfig { idle_timeout: Some(IDLE), disconnect_timeout: IDLE, ..Default::default() }
+    TransportConfig::default().idle_timeout(IDLE).disconnect_timeout(IDLE)
 }
 
 /// Receives one stream of each connection that comes.

@@ -29,17 +29,12 @@ fn told<T: Debug + 'static, E: Debug + 'static>(
 
 /// A transport whose windows are soon full, and whose peer admits few streams.
 fn narrow() -> TransportConfig {
-    TransportConfig {
-        send_window: Some(64 << 10),
-        stream_receive_window: 64 << 10,
-        max_concurrent_uni_streams: 8,
-        ..Default::default()
-    }
+    TransportConfig::default().send_window(64 << 10).stream_receive_window(64 << 10).max_concurrent_uni_streams(8)
 }
 
 /// The same, and it soon finds out that the peer is gone.
 fn short_lived() -> TransportConfig {
-    TransportConfig { idle_timeout: Some(TIMEOUT), ..narrow() }
+    narrow().idle_timeout(TIMEOUT)
 }
 
 async fn flooded(connection: &Connection) -> SendStream {

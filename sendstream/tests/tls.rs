@@ -602,7 +602,7 @@ fn a_verifier_that_never_answers_is_let_go_with_the_handshake() {
     run(async {
         let authority = Authority::new();
         let (trust, mut questions) = thinking(authority.trust());
-        let transport = TransportConfig { handshake_timeout: TIMEOUT, ..TransportConfig::default() };
+        let transport = TransportConfig::default().handshake_timeout(TIMEOUT);
         let server =
             support::server(&authority.issue("localhost")).transport(transport.clone()).bind(any_port()).unwrap();
         let client = support::client_with(trust).transport(transport).build().unwrap();

@@ -296,7 +296,7 @@ fn an_operator_hears_of_a_refused_certificate_at_info() {
 fn an_operator_is_warned_of_refused_connections_and_not_of_each() {
     let captured = Captured::get();
     run(async move {
-        let server = TransportConfig { accept_backlog: 1, ..Default::default() };
+        let server = TransportConfig::default().accept_backlog(1);
         let endpoints = Endpoints::with(TransportConfig::default(), server);
         let waiting = endpoints.client.connect(endpoints.address, "localhost");
         let mut waiting = Box::pin(waiting);

@@ -381,7 +381,7 @@ fn a_handshake_that_began_with_early_data_has_its_time_as_any() {
         let first = endpoints.cache.take(&key).unwrap();
         endpoints.get_ticket().await;
         endpoints.cache.put(&key, first);
-        let transport = TransportConfig { handshake_timeout: TIMEOUT, ..TransportConfig::default() };
+        let transport = TransportConfig::default().handshake_timeout(TIMEOUT);
         let hasty = support::client(&endpoints.identity).session_cache(endpoints.cache.clone());
         let hasty = hasty.transport(transport).build().unwrap();
         endpoints.relay.close_gate();

@@ -178,15 +178,13 @@ impl AsRef<[u8]> for Chunk {
 }
 
 fn transport(streams: u16) -> TransportConfig {
-    TransportConfig {
-        idle_timeout: Some(limits::IDLE_TIMEOUT),
-        max_concurrent_uni_streams: streams,
-        max_concurrent_bidi_streams: streams,
-        stream_receive_window: limits::STREAM_WINDOW,
-        connection_flow_control_window: limits::CONNECTION_WINDOW,
-        initial_window_packets: limits::INITIAL_WINDOW_PACKETS,
-        max_mtu: limits::MTU,
-        datagram_receive_buffer: None,
-        ..Default::default()
-    }
+    TransportConfig::default()
+        .idle_timeout(limits::IDLE_TIMEOUT)
+        .max_concurrent_uni_streams(streams)
+        .max_concurrent_bidi_streams(streams)
+        .stream_receive_window(limits::STREAM_WINDOW)
+        .connection_flow_control_window(limits::CONNECTION_WINDOW)
+        .initial_window_packets(limits::INITIAL_WINDOW_PACKETS)
+        .max_mtu(limits::MTU)
+        .datagram_receive_buffer(None)
 }

@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_bad_setting_is_found_before_anything_native_is_opened() {
-        let transport = TransportConfig { stream_receive_window: 1000, ..Default::default() };
+        let transport = TransportConfig::default().stream_receive_window(1000);
         let credential = Credential::Client { trust: &Trust::system(), identity: None };
         let error = Configuration::open(
             &Registration::shared().unwrap(),

@@ -244,8 +244,7 @@ mod tests {
 
     #[test]
     fn none_stands_for_never_and_milliseconds_round_up() {
-        let config =
-            TransportConfig { idle_timeout: None, keep_alive: Some(Duration::from_micros(1500)), ..Default::default() };
+        let config = TransportConfig::default().idle_timeout(None).keep_alive(Duration::from_micros(1500));
         let settings = config.to_settings().unwrap();
         assert_eq!(settings.IdleTimeoutMs, 0);
         assert_eq!(settings.KeepAliveIntervalMs, 2);
@@ -272,7 +271,7 @@ mod tests {
         // Bit 27 of IsSet in `struct QUIC_SETTINGS` of msquic.h.
         const DATAGRAM_RECEIVE_IS_SET: u64 = 1 << 27;
         for (buffer, enabled) in [(None, 0), (Some(0), 1), (Some(usize::MAX), 1)] {
-            let config = TransportConfig { datagram_receive_buffer: buffer, ..Default::default() };
+            let config = TransportConfig::default().datagram_receive_buffer(buffer);
             let settings = config.to_settings().unwrap();
             assert_eq!(settings.DatagramReceiveEnabled(), enabled);
             let (is_set, _) = raw_flags(&settings);
@@ -285,31 +284,24 @@ mod tests {
         let fifty_days = Duration::from_secs(50 * 24 * 3600);
         for duration in [Duration::ZERO, fifty_days, Duration::MAX] {
             let config = || TransportConfig::default();
-            assert_eq!(refused_field(TransportConfig { idle_timeout: Some(duration), ..config() }), "idle_timeout");
-            assert_eq!(refused_field(TransportConfig { keep_alive: Some(duration), ..config() }), "keep_alive");
-            assert_eq!(refused_field(TransportConfig { handshake_timeout: duration, ..config() }), "handshake_timeout");
-            assert_eq!(refused_field(TransportConfig { initial_rtt: duration, ..config() }), "initial_rtt");
-            assert_eq!(
-                refused_field(TransportConfig { disconnect_timeout: duration, ..config() }),
-                "disconnect_timeout"
-            );
+            assert_eq!(refused_field(config().idle_timeout(duration)), "idle_timeout");
+            assert_eq!(refused_field(config().keep_alive(duration)), "keep_alive");
+            assert_eq!(refused_field(config().handshake_timeout(duration)), "handshake_timeout");
+            assert_eq!(refused_field(config().initial_rtt(duration)), "initial_rtt");
+            assert_eq!(refused_field(config().disconnect_timeout(duration)), "disconnect_timeout");
         }
     }
 
     #[test]
     fn a_disconnect_timeout_ends_at_ten_minutes() {
-        let config =
-            |seconds: u64| TransportConfig { disconnect_timeout: Duration::from_secs(seconds), ..Default::default() };
+        let config = |seconds: u64| TransportConfig::default().disconnect_timeout(Duration::from_secs(seconds));
         assert!(config(600).to_settings().is_ok());
         assert_eq!(refused_field(config(601)), "disconnect_timeout");
     }
 
     #[test]
     fn a_keep_alive_ends_at_seventy_one_minutes() {
-        let config = |minutes: u64| TransportConfig {
-            keep_alive: Some(Duration::from_secs(60 * minutes)),
-            ..Default::default()
-        };
+        let config = |minutes: u64| TransportConfig::default().keep_alive(Duration::from_secs(60 * minutes));
         assert!(config(71).to_settings().is_ok());
         assert_eq!(refused_field(config(72)), "keep_alive");
     }
@@ -317,52 +309,42 @@ mod tests {
     #[test]
     fn a_stream_window_is_a_power_of_two() {
         for bytes in [0, 1, 2048, 4097, 1_000_000, u32::MAX] {
-            let config = TransportConfig { stream_receive_window: bytes, ..Default::default() };
+            let config = TransportConfig::default().stream_receive_window(bytes);
             assert_eq!(refused_field(config), "stream_receive_window");
         }
         for bytes in [4096, 1 << 31] {
-            assert!(TransportConfig { stream_receive_window: bytes, ..Default::default() }.to_settings().is_ok());
+            assert!(TransportConfig::default().stream_receive_window(bytes).to_settings().is_ok());
         }
     }
 
     #[test]
     fn the_window_of_one_kind_of_stream_overrides_the_common_one() {
-        let config = TransportConfig {
-            stream_receive_window: 1 << 14,
-            uni_stream_receive_window: Some(1 << 15),
-            remote_bidi_stream_receive_window: Some(1 << 16),
-            ..Default::default()
-        };
+        let config = TransportConfig::default()
+            .stream_receive_window(1 << 14)
+            .uni_stream_receive_window(1 << 15)
+            .remote_bidi_stream_receive_window(1 << 16);
         let settings = config.to_settings().unwrap();
         assert_eq!(settings.StreamRecvWindowDefault, 1 << 14);
         assert_eq!(settings.StreamRecvWindowUnidiDefault, 1 << 15);
         assert_eq!(settings.StreamRecvWindowBidiLocalDefault, 1 << 14);
         assert_eq!(settings.StreamRecvWindowBidiRemoteDefault, 1 << 16);
         let config = || TransportConfig::default();
-        let (odd, uni) = (Some(5000), TransportConfig { uni_stream_receive_window: Some(0), ..config() });
+        let (odd, uni) = (Some(5000), config().uni_stream_receive_window(0));
         assert_eq!(refused_field(uni), "uni_stream_receive_window");
-        assert_eq!(
-            refused_field(TransportConfig { local_bidi_stream_receive_window: odd, ..config() }),
-            "local_bidi_stream_receive_window"
-        );
-        assert_eq!(
-            refused_field(TransportConfig { remote_bidi_stream_receive_window: odd, ..config() }),
-            "remote_bidi_stream_receive_window"
-        );
+        assert_eq!(refused_field(config().local_bidi_stream_receive_window(odd)), "local_bidi_stream_receive_window");
+        assert_eq!(refused_field(config().remote_bidi_stream_receive_window(odd)), "remote_bidi_stream_receive_window");
     }
 
     #[test]
     fn what_is_on_can_be_switched_off_and_the_other_way_round() {
-        let config = TransportConfig {
-            pacing: false,
-            ecn: true,
-            migration: false,
-            grease_quic_bit: true,
-            hystart: true,
-            send_buffering: true,
-            congestion_control: CongestionControl::Bbr,
-            ..Default::default()
-        };
+        let config = TransportConfig::default()
+            .pacing(false)
+            .ecn(true)
+            .migration(false)
+            .grease_quic_bit(true)
+            .hystart(true)
+            .send_buffering(true)
+            .congestion_control(CongestionControl::Bbr);
         let [off, on] = [TransportConfig::default(), config].map(|config| {
             let settings = config.to_settings().unwrap();
             let flags = [
@@ -384,20 +366,18 @@ mod tests {
     fn a_connection_has_the_settings_that_were_asked_for() {
         use crate::{Client, Identity, Server, Trust};
         for on in [false, true] {
-            let asked = TransportConfig {
-                hystart: on,
-                pacing: !on,
-                ecn: on,
-                send_buffering: on,
-                migration: !on,
-                grease_quic_bit: on,
-                datagram_receive_buffer: on.then_some(1),
-                max_ack_delay: Duration::from_millis(if on { 20 } else { 30 }),
-                initial_window_packets: if on { 20 } else { 30 },
-                idle_timeout: on.then_some(Duration::from_secs(40)),
-                keep_alive: on.then_some(Duration::from_secs(4)),
-                ..Default::default()
-            };
+            let asked = TransportConfig::default()
+                .hystart(on)
+                .pacing(!on)
+                .ecn(on)
+                .send_buffering(on)
+                .migration(!on)
+                .grease_quic_bit(on)
+                .datagram_receive_buffer(on.then_some(1))
+                .max_ack_delay(Duration::from_millis(if on { 20 } else { 30 }))
+                .initial_window_packets(if on { 20 } else { 30 })
+                .idle_timeout(on.then_some(Duration::from_secs(40)))
+                .keep_alive(on.then_some(Duration::from_secs(4)));
             let wanted = asked.to_settings().unwrap();
             let identity = Identity::self_signed(["localhost"]).unwrap();
             let trust = Trust::pinned([identity.certificate_sha256()]);
@@ -430,7 +410,7 @@ mod tests {
 
     #[test]
     fn packets_have_1248_to_1500_bytes() {
-        let config = |min_mtu, max_mtu| TransportConfig { min_mtu, max_mtu, ..Default::default() };
+        let config = |min_mtu, max_mtu| TransportConfig::default().min_mtu(min_mtu).max_mtu(max_mtu);
         for (min, max) in [(1248, 1248), (1248, 1500), (1500, 1500)] {
             assert!(config(min, max).to_settings().is_ok());
         }
@@ -442,29 +422,26 @@ mod tests {
     #[test]
     fn the_remaining_limits_hold() {
         for packets in [0, 100_001, u32::MAX] {
-            let config = TransportConfig { initial_window_packets: packets, ..Default::default() };
+            let config = TransportConfig::default().initial_window_packets(packets);
             assert_eq!(refused_field(config), "initial_window_packets");
         }
         for delay in [Duration::ZERO, Duration::from_millis(16_001), Duration::MAX] {
-            assert_eq!(refused_field(TransportConfig { max_ack_delay: delay, ..Default::default() }), "max_ack_delay");
+            assert_eq!(refused_field(TransportConfig::default().max_ack_delay(delay)), "max_ack_delay");
         }
         for bytes in [0, (1 << 38) + 1] {
-            let config = TransportConfig { key_update_after: bytes, ..Default::default() };
+            let config = TransportConfig::default().key_update_after(bytes);
             assert_eq!(refused_field(config), "key_update_after");
         }
-        let config = TransportConfig { connection_flow_control_window: 4095, ..Default::default() };
+        let config = TransportConfig::default().connection_flow_control_window(4095);
         assert_eq!(refused_field(config), "connection_flow_control_window");
-        assert_eq!(refused_field(TransportConfig { send_window: Some(0), ..Default::default() }), "send_window");
-        assert_eq!(
-            refused_field(TransportConfig { drop_error_code: 1 << 62, ..Default::default() }),
-            "drop_error_code"
-        );
-        assert_eq!(refused_field(TransportConfig { accept_backlog: 0, ..Default::default() }), "accept_backlog");
+        assert_eq!(refused_field(TransportConfig::default().send_window(0)), "send_window");
+        assert_eq!(refused_field(TransportConfig::default().drop_error_code(1 << 62)), "drop_error_code");
+        assert_eq!(refused_field(TransportConfig::default().accept_backlog(0)), "accept_backlog");
     }
 
     #[test]
     fn an_error_names_the_field_its_value_and_what_to_give() {
-        let config = TransportConfig { stream_receive_window: 1000, ..Default::default() };
+        let config = TransportConfig::default().stream_receive_window(1000);
         let error = config.to_settings().err().unwrap();
         assert_eq!(error.to_string(), "`stream_receive_window` is 1000; give a power of two from 4 KiB to 2 GiB");
     }

@@ -9,132 +9,305 @@ use crate::types::{
 
 /// How the transport behaves: timeouts, limits and windows. One value serves both builders.
 ///
-/// Fields that are not of interest keep their defaults:
+/// It begins with the defaults, and each setter changes one of them:
 ///
 /// ```
 /// use std::time::Duration;
-/// use sendstream::TransportConfig;
+/// use sendstream::{Server, TransportConfig};
 ///
-/// let config = TransportConfig { idle_timeout: Some(Duration::from_secs(5)), ..Default::default() };
+/// let config = TransportConfig::default()
+///     .idle_timeout(Duration::from_secs(5)) // or `None`, for never
+///     .max_concurrent_bidi_streams(10)
+///     .send_window(64 << 10);
+/// let server = Server::builder().transport(config);
 /// ```
 ///
-/// A value outside the range that its field names is refused when the client or server is built
-/// ([`ConfigError::OutOfRange`]); nothing is clamped. Durations count in whole milliseconds, a fraction is rounded up.
+/// The documentation of a setter names the range and then, after a semicolon, the default. A value
+/// outside of the range is refused when the client or server is built ([`ConfigError::OutOfRange`]);
+/// nothing is clamped. Durations count in whole milliseconds, a fraction is rounded up.
 ///
 /// # Memory
 ///
-/// A peer can make this side hold at most [`connection_flow_control_window`](Self::connection_flow_control_window)
-/// bytes of stream data per connection that the application has not read yet, over all its streams, up to 128 pieces of at most
-/// 2 KiB beyond them, and [`datagram_receive_buffer`](Self::datagram_receive_buffer) bytes of datagrams.
+/// A peer can make this side hold at most
+/// [`connection_flow_control_window`](Self::connection_flow_control_window) bytes of stream data per
+/// connection that the application has not read yet, over all its streams, up to 128 pieces of at
+/// most 2 KiB beyond them, and [`datagram_receive_buffer`](Self::datagram_receive_buffer) bytes of
+/// datagrams.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "give it to a builder's `transport`"]
 pub struct TransportConfig {
-    /// After how long without a packet from the peer the connection ends as timed out (RFC 9000 §10.1); `None` for
-    /// never, as far as the peer agrees: the shorter of both sides' values counts. 1 ms to `u32::MAX` ms; 30 s.
-    pub idle_timeout: Option<Duration>,
-    /// How long the handshake may take as a whole: a client gives up then, and a server lets go of a connection whose
-    /// handshake is not done, also if that is because its application has not accepted it. MsQuic ends a handshake
-    /// without a packet from the peer for as long. 1 ms to `u32::MAX` ms; 10 s.
-    pub handshake_timeout: Duration,
-    /// How often to send a PING on a silent connection, so that neither side's idle timeout strikes; `None` for not at
-    /// all. Give less than half of the idle timeout, so that one lost packet does no harm. 1 ms to 71 minutes, past
-    /// which MsQuic's arithmetic would overflow; `None`.
-    pub keep_alive: Option<Duration>,
-    /// How long sent data may stay unacknowledged before the peer counts as gone and the connection ends as timed out.
-    /// 1 ms to 10 minutes; 16 s.
-    pub disconnect_timeout: Duration,
-    /// How many unidirectional streams the peer may have open at once (RFC 9000 §4.6); 0 forbids them. 1024.
-    pub max_concurrent_uni_streams: u16,
-    /// How many bidirectional streams the peer may have open at once (RFC 9000 §4.6); 0 forbids them. 1024.
-    pub max_concurrent_bidi_streams: u16,
-    /// How many bytes the peer may send on a stream ahead of what the application has read. A power of two from 4 KiB
-    /// to 2 GiB; 1 MiB.
+    pub(crate) idle_timeout: Option<Duration>,
+    pub(crate) handshake_timeout: Duration,
+    pub(crate) keep_alive: Option<Duration>,
+    pub(crate) disconnect_timeout: Duration,
+    pub(crate) max_concurrent_uni_streams: u16,
+    pub(crate) max_concurrent_bidi_streams: u16,
+    pub(crate) stream_receive_window: u32,
+    pub(crate) uni_stream_receive_window: Option<u32>,
+    pub(crate) local_bidi_stream_receive_window: Option<u32>,
+    pub(crate) remote_bidi_stream_receive_window: Option<u32>,
+    pub(crate) connection_flow_control_window: u32,
+    pub(crate) send_window: Option<u32>,
+    pub(crate) send_buffering: bool,
+    pub(crate) datagram_receive_buffer: Option<usize>,
+    pub(crate) congestion_control: CongestionControl,
+    pub(crate) hystart: bool,
+    pub(crate) pacing: bool,
+    pub(crate) ecn: bool,
+    pub(crate) initial_window_packets: u32,
+    pub(crate) initial_rtt: Duration,
+    pub(crate) max_ack_delay: Duration,
+    pub(crate) min_mtu: u16,
+    pub(crate) max_mtu: u16,
+    pub(crate) migration: bool,
+    pub(crate) grease_quic_bit: bool,
+    pub(crate) key_update_after: u64,
+    pub(crate) stream_scheduling: StreamScheduling,
+    pub(crate) drop_error_code: u64,
+    pub(crate) accept_backlog: usize,
+}
+
+impl TransportConfig {
+    /// After how long without a packet from the peer the connection ends as timed out (RFC 9000
+    /// §10.1); `None` for never, as far as the peer agrees: the shorter of both sides' values
+    /// counts. 1 ms to `u32::MAX` ms; 30 s.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.idle_timeout = timeout.into();
+        self
+    }
+
+    /// How long the handshake may take as a whole: a client gives up then, and a server lets go of
+    /// a connection whose handshake is not done, also if that is because its application has not
+    /// accepted it. MsQuic ends a handshake without a packet from the peer for as long. 1 ms to
+    /// `u32::MAX` ms; 10 s.
+    pub fn handshake_timeout(mut self, timeout: Duration) -> Self {
+        self.handshake_timeout = timeout;
+        self
+    }
+
+    /// How often to send a PING on a silent connection, so that neither side's idle timeout
+    /// strikes; `None` for not at all. Give less than half of the idle timeout, so that one lost
+    /// packet does no harm. 1 ms to 71 minutes, past which MsQuic's arithmetic would overflow;
+    /// `None`.
+    pub fn keep_alive(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.keep_alive = interval.into();
+        self
+    }
+
+    /// How long sent data may stay unacknowledged before the peer counts as gone and the connection
+    /// ends as timed out. 1 ms to 10 minutes; 16 s.
+    pub fn disconnect_timeout(mut self, timeout: Duration) -> Self {
+        self.disconnect_timeout = timeout;
+        self
+    }
+
+    /// How many unidirectional streams the peer may have open at once (RFC 9000 §4.6); 0 forbids
+    /// them. 1024.
+    pub fn max_concurrent_uni_streams(mut self, count: u16) -> Self {
+        self.max_concurrent_uni_streams = count;
+        self
+    }
+
+    /// How many bidirectional streams the peer may have open at once (RFC 9000 §4.6); 0 forbids
+    /// them. 1024.
+    pub fn max_concurrent_bidi_streams(mut self, count: u16) -> Self {
+        self.max_concurrent_bidi_streams = count;
+        self
+    }
+
+    /// How many bytes the peer may send on a stream ahead of what the application has read. A power
+    /// of two from 4 KiB to 2 GiB; 1 MiB.
     ///
-    /// MsQuic begins with this and doubles it while the application keeps up, until it reaches the connection's
-    /// window. The memory behind it is allocated as data arrives. It matters where there is delay: with 64 KiB, MsQuic's
-    /// own default, a stream's first round trips carry no more than that each; 1 MiB covers 10 Gbit/s within a data
-    /// centre (0.8 ms) from the start, and longer paths are reached by doubling. On one machine the processor is the
-    /// limit, not the window.
-    pub stream_receive_window: u32,
-    /// [`stream_receive_window`](Self::stream_receive_window) for the peer's unidirectional streams, where it is to differ.
-    /// The same range; `None`, the common one.
-    pub uni_stream_receive_window: Option<u32>,
-    /// [`stream_receive_window`](Self::stream_receive_window) for bidirectional streams that this side opens, where it is
-    /// to differ. The same range; `None`, the common one.
-    pub local_bidi_stream_receive_window: Option<u32>,
-    /// [`stream_receive_window`](Self::stream_receive_window) for bidirectional streams that the peer opens, where it is to
-    /// differ. The same range; `None`, the common one.
-    pub remote_bidi_stream_receive_window: Option<u32>,
-    /// How many bytes the peer may send on all streams together ahead of what the application has read. 4 KiB to
-    /// `u32::MAX`; 16 MiB.
+    /// MsQuic begins with this and doubles it while the application keeps up, until it reaches the
+    /// connection's window. The memory behind it is allocated as data arrives. It matters where
+    /// there is delay: with 64 KiB, MsQuic's own default, a stream's first round trips carry no
+    /// more than that each; 1 MiB covers 10 Gbit/s within a data centre (0.8 ms) from the start,
+    /// and longer paths are reached by doubling. On one machine the processor is the limit, not the
+    /// window.
+    pub fn stream_receive_window(mut self, bytes: u32) -> Self {
+        self.stream_receive_window = bytes;
+        self
+    }
+
+    /// [`stream_receive_window`](Self::stream_receive_window) for the peer's unidirectional
+    /// streams, where it is to differ. The same range; `None`, the common one.
+    pub fn uni_stream_receive_window(mut self, bytes: impl Into<Option<u32>>) -> Self {
+        self.uni_stream_receive_window = bytes.into();
+        self
+    }
+
+    /// [`stream_receive_window`](Self::stream_receive_window) for bidirectional streams that this
+    /// side opens, where it is to differ. The same range; `None`, the common one.
+    pub fn local_bidi_stream_receive_window(mut self, bytes: impl Into<Option<u32>>) -> Self {
+        self.local_bidi_stream_receive_window = bytes.into();
+        self
+    }
+
+    /// [`stream_receive_window`](Self::stream_receive_window) for bidirectional streams that the
+    /// peer opens, where it is to differ. The same range; `None`, the common one.
+    pub fn remote_bidi_stream_receive_window(mut self, bytes: impl Into<Option<u32>>) -> Self {
+        self.remote_bidi_stream_receive_window = bytes.into();
+        self
+    }
+
+    /// How many bytes the peer may send on all streams together ahead of what the application has
+    /// read. 4 KiB to `u32::MAX`; 16 MiB.
     ///
-    /// This is the ceiling of a connection's throughput: window divided by round-trip time, which for 16 MiB and 10 ms
-    /// is 13 Gbit/s. For long fat paths give at least bandwidth times delay. MsQuic also derives from it how many
-    /// received packets may wait for its worker: one per KiB.
-    pub connection_flow_control_window: u32,
-    /// How many bytes of one stream may be accepted and not yet acknowledged before writes wait; `None` follows what
-    /// MsQuic finds ideal for the path (`QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE`): 128 KiB at first, and at most 1 MiB more
-    /// than 10 Gbit/s fill the path's smallest round trip with. 1 to `u32::MAX`; `None`.
-    pub send_window: Option<u32>,
-    /// Whether MsQuic copies what is sent, and so takes more than [`send_window`](Self::send_window) before the peer has
-    /// acknowledged any. Off.
+    /// This is the ceiling of a connection's throughput: window divided by round-trip time, which
+    /// for 16 MiB and 10 ms is 13 Gbit/s. For long fat paths give at least bandwidth times delay.
+    /// MsQuic also derives from it how many received packets may wait for its worker: one per KiB.
+    pub fn connection_flow_control_window(mut self, bytes: u32) -> Self {
+        self.connection_flow_control_window = bytes;
+        self
+    }
+
+    /// How many bytes of one stream may be accepted and not yet acknowledged before writes wait;
+    /// `None` follows what MsQuic finds ideal for the path
+    /// (`QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE`): 128 KiB at first, and at most 1 MiB more than
+    /// 10 Gbit/s fill the path's smallest round trip with. 1 to `u32::MAX`; `None`.
+    pub fn send_window(mut self, bytes: impl Into<Option<u32>>) -> Self {
+        self.send_window = bytes.into();
+        self
+    }
+
+    /// Whether MsQuic copies what is sent, and so takes more than
+    /// [`send_window`](Self::send_window) before the peer has acknowledged any. Off.
     ///
-    /// Off, nothing is copied, and MsQuic tells of each operation when the peer has acknowledged it. On, it tells when it
-    /// has copied the bytes: writes go on then, and a buffer is free. That the peer has them is known only from its
-    /// acknowledgement of the stream's end, so `send` and `acked` resolve with `finished` and not before, nor does `start`
-    /// on a stream that a send has started while the peer's limit did not admit it. Good for many small writes, each of
-    /// which nobody waits for.
-    pub send_buffering: bool,
+    /// Off, nothing is copied, and MsQuic tells of each operation when the peer has acknowledged
+    /// it. On, it tells when it has copied the bytes: writes go on then, and a buffer is free. That
+    /// the peer has them is known only from its acknowledgement of the stream's end, so `send` and
+    /// `acked` resolve with `finished` and not before, nor does `start` on a stream that a send has
+    /// started while the peer's limit did not admit it. Good for many small writes, each of which
+    /// nobody waits for.
+    pub fn send_buffering(mut self, on: bool) -> Self {
+        self.send_buffering = on;
+        self
+    }
+
     /// How many bytes of the peer's datagrams (RFC 9221) may wait for
-    /// [`read_datagram`](crate::Connection::read_datagram); `None` for taking none, which the peer is told. Any size; 1 MiB.
+    /// [`read_datagram`](crate::Connection::read_datagram); `None` for taking none, which the peer
+    /// is told. Any size; 1 MiB.
     ///
-    /// Each datagram counts 96 bytes more than it has, which is what keeping it costs. When there is no room the oldest are
-    /// dropped, and [counted](crate::Connection::dropped_datagrams); the newest is always kept, so that 0 keeps just that.
-    /// Sending datagrams is up to the peer's setting alone.
-    pub datagram_receive_buffer: Option<usize>,
+    /// Each datagram counts 96 bytes more than it has, which is what keeping it costs. When there
+    /// is no room the oldest are dropped, and [counted](crate::Connection::dropped_datagrams); the
+    /// newest is always kept, so that 0 keeps just that. Sending datagrams is up to the peer's
+    /// setting alone.
+    pub fn datagram_receive_buffer(mut self, bytes: impl Into<Option<usize>>) -> Self {
+        self.datagram_receive_buffer = bytes.into();
+        self
+    }
+
     /// How the amount of data in flight follows the path. [`CongestionControl::Cubic`].
-    pub congestion_control: CongestionControl,
-    /// Whether CUBIC leaves slow start when the round trips grow longer, rather than at the first loss (HyStart++, RFC 9406).
+    pub fn congestion_control(mut self, algorithm: CongestionControl) -> Self {
+        self.congestion_control = algorithm;
+        self
+    }
+
+    /// Whether CUBIC leaves slow start when the round trips grow longer, rather than at the first
+    /// loss (HyStart++, RFC 9406). Off.
+    pub fn hystart(mut self, on: bool) -> Self {
+        self.hystart = on;
+        self
+    }
+
+    /// Whether packets are spread over the round trip rather than sent in bursts, once it is longer
+    /// than 1 ms (RFC 9002 §7.7). On.
+    pub fn pacing(mut self, on: bool) -> Self {
+        self.pacing = on;
+        self
+    }
+
+    /// Whether to try Explicit Congestion Notification (RFC 9000 §13.4): packets are marked, and
+    /// the path is checked for leaving the marks alone.
+    /// [`ConnectionStats::ecn_capable`](crate::ConnectionStats::ecn_capable) tells the outcome.
     /// Off.
-    pub hystart: bool,
-    /// Whether packets are spread over the round trip rather than sent in bursts, once it is longer than 1 ms (RFC 9002
-    /// §7.7). On.
-    pub pacing: bool,
-    /// Whether to try Explicit Congestion Notification (RFC 9000 §13.4): packets are marked, and the path is checked for
-    /// leaving the marks alone. [`ConnectionStats::ecn_capable`](crate::ConnectionStats::ecn_capable) tells the outcome.
-    /// Off.
-    pub ecn: bool,
-    /// How many packets may be in flight before anything is known of the path. 1 to 100,000; 10 (RFC 9002 §7.2).
-    pub initial_window_packets: u32,
-    /// The round-trip time to assume before the first measurement; the first retransmission waits three times that. 1 ms
-    /// to 71 minutes; 333 ms (RFC 9002 §6.2.2).
-    pub initial_rtt: Duration,
-    /// How long an acknowledgement may wait for company (RFC 9000 §13.2.1). MsQuic announces it to the peer with its
-    /// timer's resolution on top. 1 ms to 16 s; 25 ms.
-    pub max_ack_delay: Duration,
-    /// The size of the packets that a connection begins with: bytes of the whole IP packet, with the headers of IP and
-    /// UDP. A path that cannot carry it carries no connection. 1248 to 1500, at most [`max_mtu`](Self::max_mtu); 1288.
-    pub min_mtu: u16,
-    /// Up to which packet size to probe the path (RFC 8899), counted like [`min_mtu`](Self::min_mtu); the same value as
-    /// there switches the probing off. 1248 to 1500; 1500.
-    pub max_mtu: u16,
-    /// Whether clients may move to another address in the middle of a connection (RFC 9000 §9): what a server announces.
-    /// A client's own setting has no effect. On.
-    pub migration: bool,
-    /// Whether to grease the QUIC bit where the peer does too (RFC 9287). Off: some middleboxes tell QUIC by that bit.
-    pub grease_quic_bit: bool,
-    /// After how many bytes sent with one key to change to the next (RFC 9001 §6). 1 to 2^38; 2^38, which is 256 GiB.
-    pub key_update_after: u64,
+    pub fn ecn(mut self, on: bool) -> Self {
+        self.ecn = on;
+        self
+    }
+
+    /// How many packets may be in flight before anything is known of the path. 1 to 100,000; 10
+    /// (RFC 9002 §7.2).
+    pub fn initial_window_packets(mut self, packets: u32) -> Self {
+        self.initial_window_packets = packets;
+        self
+    }
+
+    /// The round-trip time to assume before the first measurement; the first retransmission waits
+    /// three times that. 1 ms to 71 minutes; 333 ms (RFC 9002 §6.2.2).
+    pub fn initial_rtt(mut self, rtt: Duration) -> Self {
+        self.initial_rtt = rtt;
+        self
+    }
+
+    /// How long an acknowledgement may wait for company (RFC 9000 §13.2.1). MsQuic announces it to
+    /// the peer with its timer's resolution on top. 1 ms to 16 s; 25 ms.
+    pub fn max_ack_delay(mut self, delay: Duration) -> Self {
+        self.max_ack_delay = delay;
+        self
+    }
+
+    /// The size of the packets that a connection begins with: bytes of the whole IP packet, with
+    /// the headers of IP and UDP. A path that cannot carry it carries no connection. 1248 to 1500,
+    /// at most [`max_mtu`](Self::max_mtu); 1288.
+    pub fn min_mtu(mut self, bytes: u16) -> Self {
+        self.min_mtu = bytes;
+        self
+    }
+
+    /// Up to which packet size to probe the path (RFC 8899), counted like
+    /// [`min_mtu`](Self::min_mtu); the same value as there switches the probing off. 1248 to 1500;
+    /// 1500.
+    pub fn max_mtu(mut self, bytes: u16) -> Self {
+        self.max_mtu = bytes;
+        self
+    }
+
+    /// Whether clients may move to another address in the middle of a connection (RFC 9000 §9):
+    /// what a server announces. A client's own setting has no effect. On.
+    pub fn migration(mut self, on: bool) -> Self {
+        self.migration = on;
+        self
+    }
+
+    /// Whether to grease the QUIC bit where the peer does too (RFC 9287). Off: some middleboxes
+    /// tell QUIC by that bit.
+    pub fn grease_quic_bit(mut self, on: bool) -> Self {
+        self.grease_quic_bit = on;
+        self
+    }
+
+    /// After how many bytes sent with one key to change to the next (RFC 9001 §6). 1 to 2^38; 2^38,
+    /// which is 256 GiB.
+    pub fn key_update_after(mut self, bytes: u64) -> Self {
+        self.key_update_after = bytes;
+        self
+    }
+
     /// Which of several streams with data to send goes first. [`StreamScheduling::Fifo`].
-    pub stream_scheduling: StreamScheduling,
-    /// The code of the RESET_STREAM that a [`SendStream`](crate::SendStream) sends when it is dropped unfinished. 0 to
-    /// 2^62 - 1; 0.
-    pub drop_error_code: u64,
-    /// How many connections may wait to be accepted by the application before a server refuses more. At least 1; 1024.
+    pub fn stream_scheduling(mut self, scheduling: StreamScheduling) -> Self {
+        self.stream_scheduling = scheduling;
+        self
+    }
+
+    /// The code of the RESET_STREAM that a [`SendStream`](crate::SendStream) sends when it is
+    /// dropped unfinished. 0 to 2^62 - 1; 0.
+    pub fn drop_error_code(mut self, code: u64) -> Self {
+        self.drop_error_code = code;
+        self
+    }
+
+    /// How many connections may wait to be accepted by the application before a server refuses
+    /// more. At least 1; 1024.
     ///
-    /// Streams that wait to be accepted count as open, also when they are over already, as soon as 64 of their kind
-    /// wait: there are never more than that and [`max_concurrent_uni_streams`](Self::max_concurrent_uni_streams), or its
-    /// bidirectional twin, together.
-    pub accept_backlog: usize,
+    /// Streams that wait to be accepted count as open, also when they are over already, as soon as
+    /// 64 of their kind wait: there are never more than that and
+    /// [`max_concurrent_uni_streams`](Self::max_concurrent_uni_streams), or its bidirectional twin,
+    /// together.
+    pub fn accept_backlog(mut self, count: usize) -> Self {
+        self.accept_backlog = count;
+        self
+    }
 }
 
 /// How a connection finds out how much data to keep in flight (`QUIC_CONGESTION_CONTROL_ALGORITHM`).
@@ -240,7 +413,7 @@ pub enum ConfigError {
     /// A transport setting is outside its range.
     #[error("`{field}` is {value}; give {allowed}")]
     OutOfRange {
-        /// The field of [`TransportConfig`], or the setting by its name.
+        /// The setter of [`TransportConfig`], or the setting by its name.
         field: &'static str,
         /// The value it had.
         value: String,

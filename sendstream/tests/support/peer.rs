@@ -112,7 +112,7 @@ pub(crate) fn main() {
     let identity = super::identity();
     let hash = identity.certificate_sha256();
     // As long as the process lives the connection does: whether it still does is the other side's to find out.
-    let transport = TransportConfig { keep_alive: Some(Duration::from_millis(50)), ..Default::default() };
+    let transport = TransportConfig::default().keep_alive(Duration::from_millis(50));
     let address = std::env::var(ADDRESS).unwrap().parse().unwrap();
     let server = super::server(&identity).transport(transport).bind(address).unwrap();
     println!("\nready {} {hash}", server.local_addr().unwrap());
