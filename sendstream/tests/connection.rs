@@ -2,12 +2,12 @@
 
 mod support;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use futures::future::poll_immediate;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sendstream::{BindError, ConfigError, ConnectError, ConnectionError, Server, TransportConfig, Trust};
-use support::{Endpoints, Pair, TIMEOUT, accept, any_port, run};
+use support::{Endpoints, Pair, TIMEOUT, accept, any_port, assert_closed_by_peer, assert_closed_locally, run};
 
 #[test]
 fn both_sides_know_what_was_negotiated() {
@@ -27,14 +27,15 @@ fn a_close_tells_each_side_whose_it_was() {
         let pair = Pair::new().await;
         let accept = pair.client.accept_uni();
         pair.client.close(17).unwrap();
-        assert_eq!(pair.client.closed().await, ConnectionError::LocallyClosed { code: 17 });
-        assert_eq!(accept.await.unwrap_err(), ConnectionError::LocallyClosed { code: 17 });
-        let peers = ConnectionError::ApplicationClosed { code: 17, reason: Arc::from("") };
-        assert_eq!(pair.server.closed().await, peers);
+        assert_closed_locally(&pair.client.closed().await, 17);
+        assert_closed_locally(&accept.await.unwrap_err(), 17);
+        let peers = pair.server.closed().await;
+        assert_closed_by_peer(&peers, 17, "");
         assert_eq!(pair.server.accept_bi().await.unwrap_err(), peers);
         assert_eq!(pair.server.close_reason(), Some(peers));
         pair.client.close(18).unwrap();
-        assert_eq!(pair.client.close_reason(), Some(ConnectionError::LocallyClosed { code: 17 }), "the first counts");
+        // The first counts.
+        assert_closed_locally(&pair.client.close_reason().unwrap(), 17);
         assert!(pair.client.close(1 << 62).is_err());
         pair.end().await;
     });
@@ -241,7 +242,7 @@ fn draining_waits_until_finished_streams_are_acknowledged() {
             }
         };
         let (ended, ()) = futures::join!(client.drain(), reading);
-        assert_eq!(ended, ConnectionError::LocallyClosed { code: 0 });
+        assert_closed_locally(&ended, 0);
         held.finished().await.unwrap();
         drop((held, server));
         endpoints.end().await;

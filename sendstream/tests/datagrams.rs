@@ -10,7 +10,7 @@ use std::sync::{
 use futures::future::{Either, join_all, poll_immediate, select};
 use sendstream::{Bytes, ConnectionError, DatagramFate, SendDatagramError, TransportConfig};
 use support::{
-    Endpoints, Pair, TIMEOUT, pattern,
+    Endpoints, Pair, TIMEOUT, assert_closed_locally, pattern,
     peer::{self, Peer, Role},
     relay::{Faults, Relay},
     run,
@@ -237,7 +237,9 @@ fn a_close_ends_what_is_pending_with_its_cause() {
         let first = sending[0].progress().await.unwrap();
         assert!(!first.is_final(), "{first:?}");
         connection.close(5).unwrap();
-        let lost = SendDatagramError::ConnectionLost(ConnectionError::LocallyClosed { code: 5 });
+        let cause = connection.close_reason().unwrap();
+        assert_closed_locally(&cause, 5);
+        let lost = SendDatagramError::ConnectionLost(cause.clone());
         assert!(sending[0].fate().is_some(), "how far it came is still known");
         assert_eq!(sending[1999].fate(), None);
         for sending in &mut sending[1..] {
@@ -245,7 +247,7 @@ fn a_close_ends_what_is_pending_with_its_cause() {
         }
         assert_eq!(connection.max_datagram_size(), None);
         assert_eq!(connection.send_datagram("late").await, Err(lost));
-        assert_eq!(connection.read_datagram().await, Err(ConnectionError::LocallyClosed { code: 5 }));
+        assert_eq!(connection.read_datagram().await, Err(cause));
         drop((sending, connection, server));
         endpoints.end().await;
         assert_eq!(dropped.load(Ordering::SeqCst), 2000);

@@ -7,7 +7,7 @@ use futures::future::poll_immediate;
 use sendstream::{
     ConnectionError, ReadError, ReadExactError, ReadToEndError, RecvStream, SendStream, TransportConfig, WriteError,
 };
-use support::{Pair, pattern, run};
+use support::{Pair, assert_closed_by_peer, pattern, run};
 
 /// A unidirectional stream from client to server on which `data` was sent, and FIN if `finish`.
 async fn sent(pair: &Pair, data: &[u8], finish: bool) -> (SendStream, RecvStream) {
@@ -367,8 +367,8 @@ fn waits_on_a_stream_that_never_started_end_with_the_connection() {
         let (stopped, reset) = (send.stopped(), recv.received_reset());
         let ending = async { pair.server.close(12).unwrap() };
         let (stopped, reset, read, ()) = futures::join!(stopped, reset, recv.read_chunk(), ending);
-        let lost = ConnectionError::ApplicationClosed { code: 12, reason: "".into() };
-        assert_eq!(stopped, Err(lost.clone()));
+        let lost = stopped.unwrap_err();
+        assert_closed_by_peer(&lost, 12, "");
         assert_eq!(reset, Err(ReadError::ConnectionLost(lost.clone())));
         assert!(matches!(read, Err(ReadError::ConnectionLost(error)) if error == lost));
         assert!(late.read_chunk().await.is_err(), "also when the end was known before");

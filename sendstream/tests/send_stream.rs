@@ -2,15 +2,12 @@
 
 mod support;
 
-use std::{
-    sync::Arc,
-    task::{Context, Poll, Waker},
-};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use futures::future::{poll_fn, poll_immediate};
-use sendstream::{ConnectionError, SendStream, StartError, TransportConfig, WriteError};
-use support::{Pair, pattern, run};
+use sendstream::{SendStream, StartError, TransportConfig, WriteError};
+use support::{Pair, assert_closed_by_peer, assert_closed_locally, pattern, run};
 
 #[test]
 fn a_message_arrives_and_its_acknowledgement_is_believed() {
@@ -305,11 +302,8 @@ fn a_finished_stream_is_delivered_after_every_handle_was_dropped() {
         let mut received = server.accept_uni().await.unwrap();
         let read = received.read_to_end(usize::MAX).await.unwrap();
         assert!(read == expected);
-        assert_eq!(
-            server.closed().await,
-            ConnectionError::ApplicationClosed { code: 0, reason: Arc::from("") },
-            "only then does the connection close"
-        );
+        // Only then does the connection close.
+        assert_closed_by_peer(&server.closed().await, 0, "");
         drop((received, server));
         endpoints.end().await;
     });
@@ -325,8 +319,8 @@ fn a_closed_connection_never_makes_a_finish_ok() {
         drop(ours.finish_with(pattern(64 << 20)));
         let received = pair.server.accept_uni().await.unwrap();
         pair.server.close(7).unwrap();
-        let lost = ConnectionError::ApplicationClosed { code: 7, reason: Arc::from("") };
-        assert_eq!(theirs.finished().await, Err(WriteError::ConnectionLost(lost.clone())));
+        let Err(WriteError::ConnectionLost(lost)) = theirs.finished().await else { panic!("it is not lost") };
+        assert_closed_by_peer(&lost, 7, "");
         assert_eq!(ours.finished().await, Err(WriteError::ConnectionLost(lost.clone())));
         assert_eq!(ours.acked().await, Err(WriteError::ConnectionLost(lost.clone())));
         assert_eq!(pair.client.closed().await, lost);
@@ -344,8 +338,8 @@ fn a_local_close_is_reported_as_ours() {
         let stopped = unstarted.stopped();
         drop(stream.send(pattern(64 << 20)));
         pair.client.close(3).unwrap();
-        let lost = ConnectionError::LocallyClosed { code: 3 };
-        assert_eq!(stream.acked().await, Err(WriteError::ConnectionLost(lost.clone())));
+        let Err(WriteError::ConnectionLost(lost)) = stream.acked().await else { panic!("it is not lost") };
+        assert_closed_locally(&lost, 3);
         assert_eq!(unstarted.send("x").await, Err(WriteError::ConnectionLost(lost.clone())));
         assert_eq!(stopped.await, Err(lost.clone()));
         assert_eq!(unstarted.start().await, Err(StartError::ConnectionLost(lost.clone())));

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, join_all, poll_immediate};
 use sendstream::{Connection, ConnectionError, RecvStream, SendStream, TransportConfig};
 use support::{
-    Endpoints, TIMEOUT,
+    Endpoints, TIMEOUT, assert_closed_by_peer, assert_closed_locally,
     peer::{self, Peer, Role},
     run,
 };
@@ -159,7 +159,10 @@ fn a_local_close_ends_everything() {
         let (mut pending, _kept) = everything(&client, received, kept).await;
         leave_pending(&mut pending).await;
         client.close(21).unwrap();
-        expect(ends(pending).await, lost(&ConnectionError::LocallyClosed { code: 21 }));
+        let ends = ends(pending).await;
+        let cause = client.close_reason().unwrap();
+        assert_closed_locally(&cause, 21);
+        expect(ends, lost(&cause));
     });
 }
 
@@ -170,7 +173,10 @@ fn the_peers_close_ends_everything() {
         let (mut pending, _kept) = everything(&client, received, kept).await;
         leave_pending(&mut pending).await;
         server.close(22).unwrap();
-        expect(ends(pending).await, lost(&ConnectionError::ApplicationClosed { code: 22, reason: Arc::from("") }));
+        let ends = ends(pending).await;
+        let cause = client.close_reason().unwrap();
+        assert_closed_by_peer(&cause, 22, "");
+        expect(ends, lost(&cause));
     });
 }
 

@@ -14,7 +14,7 @@ use std::{
 
 use futures::{SinkExt, StreamExt, channel::mpsc, channel::oneshot};
 use sendstream::{Connection, ConnectionError, WorkerTaskError};
-use support::{Pair, pattern, run};
+use support::{Pair, assert_closed_locally, pattern, run};
 
 /// Says when it is dropped.
 struct Alarm(Option<oneshot::Sender<()>>);
@@ -128,7 +128,7 @@ fn the_connections_end_is_seen_by_who_waits_for_it_and_cancels_the_others() {
             pending::<()>().await;
         });
         pair.client.close(7).unwrap();
-        assert_eq!(waiting.await, Ok(ConnectionError::LocallyClosed { code: 7 }));
+        assert_closed_locally(&waiting.await.unwrap(), 7);
         dropped.await.unwrap();
         assert_eq!(elsewhere.await, Err(WorkerTaskError::Canceled));
         let (alarm, dropped) = Alarm::new();

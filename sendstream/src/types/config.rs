@@ -412,6 +412,7 @@ pub enum ConfigError {
     NoCipherSuite,
     /// A transport setting is outside its range.
     #[error("`{field}` is {value}; give {allowed}")]
+    #[non_exhaustive]
     OutOfRange {
         /// The setter of [`TransportConfig`], or the setting by its name.
         field: &'static str,
@@ -449,6 +450,7 @@ pub enum ConfigError {
     NoRandomness,
     /// The key log cannot be opened for writing.
     #[error("cannot write the key log {}: {source}", .path.display())]
+    #[non_exhaustive]
     KeyLog {
         /// The file.
         path: PathBuf,

@@ -16,6 +16,7 @@ use crate::types::tls::error::CertificateRefusal;
 pub enum ConnectionError {
     /// The peer's application closed the connection (CONNECTION_CLOSE of type 0x1d, RFC 9000 §19.19).
     #[error("closed by the peer's application with code {code}{}", ReasonSuffix(.reason))]
+    #[non_exhaustive]
     ApplicationClosed {
         /// The code that the peer's application gave.
         code: u64,
@@ -24,6 +25,7 @@ pub enum ConnectionError {
     },
     /// This side's application closed the connection, or dropped its last handle.
     #[error("closed by this side's application with code {code}")]
+    #[non_exhaustive]
     LocallyClosed {
         /// The code that was sent to the peer.
         code: u64,
@@ -31,6 +33,7 @@ pub enum ConnectionError {
     /// A transport closed the connection (CONNECTION_CLOSE of type 0x1c): the peer's, or MsQuic on this side, because
     /// the other broke the protocol or the system failed. MsQuic does not tell which of the two it was.
     #[error("closed by the transport with code {code:#x} ({status})")]
+    #[non_exhaustive]
     TransportClosed {
         /// The transport error code of RFC 9000 §20.1.
         code: u64,
@@ -53,6 +56,7 @@ pub enum ConnectionError {
     /// common, or the peer broke the protocol. Where this side refused the peer's certificate, it is
     /// [`ConnectionError::CertificateRefused`].
     #[error("TLS failed with alert {alert} ({status})")]
+    #[non_exhaustive]
     Tls {
         /// The TLS alert of RFC 8446 §6: 42 bad certificate, 48 unknown CA, 116 certificate required, 120 no common
         /// ALPN, ...

@@ -213,6 +213,20 @@ pub(crate) async fn exchange(client: &Connection, server: &Connection, bytes: us
     futures::join!(asking, answering);
 }
 
+/// Checks that the peer's application closed the connection, with `code` and `reason`.
+#[track_caller]
+pub(crate) fn assert_closed_by_peer(cause: &ConnectionError, code: u64, reason: &str) {
+    let ConnectionError::ApplicationClosed { code: theirs, reason: given, .. } = cause else { panic!("{cause:?}") };
+    assert_eq!((*theirs, &**given), (code, reason));
+}
+
+/// Checks that this side's application closed the connection, with `code`.
+#[track_caller]
+pub(crate) fn assert_closed_locally(cause: &ConnectionError, code: u64) {
+    let ConnectionError::LocallyClosed { code: ours, .. } = cause else { panic!("{cause:?}") };
+    assert_eq!(*ours, code);
+}
+
 async fn try_connect(
     client: &Client,
     server: &Server,

@@ -125,6 +125,7 @@ pub enum IdentityError {
     NoCertificate,
     /// One of the certificates is not an X.509 certificate.
     #[error("certificate {index} of the chain, counted from 0, is not X.509 in DER; export it again")]
+    #[non_exhaustive]
     InvalidCertificate {
         /// Its place in the chain, from 0.
         index: usize,
@@ -163,6 +164,7 @@ pub enum IdentityError {
     },
     /// The PEM is damaged.
     #[error("the PEM is damaged: {reason}; export it again")]
+    #[non_exhaustive]
     Pem {
         /// What is wrong with it.
         reason: String,
@@ -183,12 +185,14 @@ pub enum IdentityError {
     },
     /// A key could not be made.
     #[error("cannot make a key and certificate: {reason}")]
+    #[non_exhaustive]
     Generate {
         /// What failed.
         reason: String,
     },
     /// OpenSSL refused chain and key when a client or server was built with them.
     #[error("OpenSSL refuses the certificate or its key ({status}); are they a pair, of a kind that TLS 1.3 knows?")]
+    #[non_exhaustive]
     Rejected {
         /// MsQuic's word for it.
         status: NativeError,
@@ -204,6 +208,7 @@ pub enum TrustError {
     NoCertificate,
     /// One of the certificates cannot be an authority's.
     #[error("CA certificate {index}, counted from 0, cannot be used ({reason}); export it again")]
+    #[non_exhaustive]
     InvalidCertificate {
         /// Its place among the certificates, from 0.
         index: usize,
@@ -212,12 +217,14 @@ pub enum TrustError {
     },
     /// The PEM is damaged.
     #[error("the CA's PEM is damaged: {reason}; export it again")]
+    #[non_exhaustive]
     Pem {
         /// What is wrong with it.
         reason: String,
     },
     /// This system has no root certificates that could be read.
     #[error("no system root certificates ({reason}); install `ca-certificates`, or name a CA with `Trust::ca_pem`")]
+    #[non_exhaustive]
     NoSystemRoots {
         /// What the system said.
         reason: String,
