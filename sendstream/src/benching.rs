@@ -8,12 +8,13 @@ use sendstream_sys as sys;
 
 use crate::{
     driver::stream::{
-        buffer::{Buffer, Payload},
+        buffer::Buffer,
         events::{Next, StreamInner},
         recv_state::{StreamRecv, Taken},
         state::StreamInnerExclusive,
     },
     send_stream::WriteError,
+    types::payload::Payload,
 };
 
 /// A stream that this side opened.

@@ -4,14 +4,11 @@ use std::sync::Arc;
 
 use crate::{
     connection::{Connection, OpenError},
-    driver::{
-        connection::{instance::ConnectionInstance, tickets::Handshake},
-        stream::owner::CodeOutOfRange,
-    },
+    driver::connection::{instance::ConnectionInstance, tickets::Handshake},
     native::background::Timer,
     recv_stream::RecvStream,
     send_stream::SendStream,
-    types::error::ConnectionError,
+    types::{code::CodeOutOfRange, error::ConnectionError},
 };
 use sendstream_core::wait::wait_for;
 

@@ -109,10 +109,7 @@ pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
 pub use connection::{Connection, OpenError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
-pub use driver::{
-    connection::path::RebindError,
-    stream::{buffer::Payload, owner::CodeOutOfRange},
-};
+pub use driver::connection::path::RebindError;
 pub use early::EarlyConnection;
 #[cfg(feature = "tokio-workers")]
 pub use lent_workers::{LendError, LentWorkers, lend_workers};
@@ -131,8 +128,10 @@ pub use server::{
     incoming::{Incoming, ServerStats},
 };
 pub use types::{
+    code::CodeOutOfRange,
     config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig},
     error::{ConnectionError, NativeError},
+    payload::Payload,
     resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
     stats::{
         CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats,

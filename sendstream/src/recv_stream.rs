@@ -12,11 +12,11 @@ use std::{
 use bytes::Bytes;
 
 use crate::{
-    driver::stream::{
-        owner::{CodeOutOfRange, StreamInstance},
-        receiving::Loan,
+    driver::stream::{owner::StreamInstance, receiving::Loan},
+    types::{
+        code::CodeOutOfRange,
+        error::{ConnectionError, NativeError},
     },
-    types::error::{ConnectionError, NativeError},
 };
 use sendstream_core::wait::{KeyedWait, WaiterKey, wait_for};
 

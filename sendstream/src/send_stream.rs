@@ -13,10 +13,11 @@ use bytes::Bytes;
 
 use crate::{
     connection::{Connection, OpenError},
-    driver::stream::{buffer::Payload, owner::StreamInstance},
+    driver::stream::owner::StreamInstance,
     native::background,
     types::{
         error::{ConnectionError, NativeError},
+        payload::Payload,
         stats::SendStreamStats,
     },
 };

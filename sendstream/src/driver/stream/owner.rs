@@ -336,16 +336,6 @@ impl Drop for StreamInstance {
     }
 }
 
-/// An application error code of more than 62 bits, which QUIC cannot carry (RFC 9000 §16).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("error code {0:#x} has more than the 62 bits that QUIC carries")]
-pub struct CodeOutOfRange(pub u64);
-
-/// Checks that `code` fits QUIC's variable-length integers.
-pub(crate) fn check_code(code: u64) -> Result<(), CodeOutOfRange> {
-    if code <= sys::QUIC_UINT62_MAX { Ok(()) } else { Err(CodeOutOfRange(code)) }
-}
-
 /// `QUIC_STREAM_PRIORITY_DEFAULT`: half-way between the lowest and the highest.
 const DEFAULT_PRIORITY: u16 = 0x7fff;
 

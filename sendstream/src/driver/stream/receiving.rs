@@ -11,15 +11,12 @@ use sendstream_sys as sys;
 
 use crate::{
     driver::{
-        stream::{
-            buffer::Lent,
-            owner::{CodeOutOfRange, StreamInstance, check_code},
-            recv_state::Taken,
-        },
+        stream::{buffer::Lent, owner::StreamInstance, recv_state::Taken},
         wakes::Wake as _,
     },
     native::api::call,
     recv_stream::ReadError,
+    types::code::{CodeOutOfRange, check_code},
 };
 use sendstream_core::foreign::contain;
 

@@ -10,16 +10,16 @@ use sendstream_sys as sys;
 
 use crate::{
     driver::{
-        stream::{
-            buffer::{Buffer, Payload},
-            owner::{CodeOutOfRange, StreamInstance, check_code},
-            state::Denied,
-        },
+        stream::{buffer::Buffer, owner::StreamInstance, state::Denied},
         wakes::Wake as _,
     },
     native::{api::call, background},
     send_stream::{StartError, WriteError},
-    types::error::NativeError,
+    types::{
+        code::{CodeOutOfRange, check_code},
+        error::NativeError,
+        payload::Payload,
+    },
 };
 use sendstream_core::foreign::contain;
 
@@ -90,7 +90,7 @@ impl StreamInstance {
 
     /// Submits `payload`, now, and FIN behind it if `fin`. The result is what [`Self::poll_send_data`] waits for.
     pub(crate) fn send(self: &Arc<Self>, payload: Payload, fin: bool) -> Result<u64, WriteError> {
-        let mut operations = payload.into_operations().peekable();
+        let mut operations = payload.into_operations(Buffer::MAX_BYTES).peekable();
         let mut submitted = 0;
         while let Some(operation) = operations.next() {
             if operation.is_empty() && !fin {

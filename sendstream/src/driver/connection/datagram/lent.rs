@@ -11,10 +11,10 @@ use crate::{
             datagram::{DatagramId, SendChange},
             owner::ConnectionInner,
         },
-        stream::buffer::{Buffer, Payload},
+        stream::buffer::Buffer,
     },
     native::api::call,
-    types::error::NativeError,
+    types::{error::NativeError, payload::Payload},
 };
 use sendstream_core::foreign::contain;
 

@@ -17,13 +17,13 @@ use bytes::Bytes;
 use super::*;
 use crate::{
     driver::stream::{
-        buffer::Payload,
         copies::Copies,
         recv_state::{StreamRecv, Taken},
         testing::{Task, describe},
     },
     recv_stream::ReadError,
     send_stream::{StartError, WriteError},
+    types::payload::Payload,
 };
 use sendstream_core::wait::WaiterKey;
 
