@@ -7,4 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod foreign;
+#[cfg(any(test, fuzzing, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 pub mod wait;

@@ -19,13 +19,13 @@ use crate::{
     driver::stream::{
         copies::Copies,
         recv_state::{StreamRecv, Taken},
-        testing::{Task, describe},
+        testing::describe,
     },
     recv_stream::ReadError,
     send_stream::{StartError, WriteError},
     types::payload::Payload,
 };
-use sendstream_core::wait::WaiterKey;
+use sendstream_core::{testing::Task, wait::WaiterKey};
 
 const LOST: ConnectionError = ConnectionError::TimedOut;
 

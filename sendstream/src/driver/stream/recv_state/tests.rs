@@ -10,12 +10,10 @@ use sendstream_sys as sys;
 
 use super::*;
 use crate::driver::{
-    stream::{
-        copies::Copies,
-        testing::{Task, describe},
-    },
+    stream::{copies::Copies, testing::describe},
     wakes::Wake as _,
 };
+use sendstream_core::testing::Task;
 
 const LOST: ConnectionError = ConnectionError::TimedOut;
 

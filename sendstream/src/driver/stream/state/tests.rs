@@ -5,7 +5,8 @@ mod interleavings;
 use std::task::Waker;
 
 use super::*;
-use crate::driver::{stream::testing::Task, wakes::Wake as _};
+use crate::driver::wakes::Wake as _;
+use sendstream_core::testing::Task;
 
 const LOST: ConnectionError = ConnectionError::TimedOut;
 
