@@ -53,3 +53,12 @@ impl Task {
         Arc::strong_count(&self.wakes) - 2
     }
 }
+
+/// What may have ended a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The peer did not answer in time.
+    TimedOut,
+    /// The peer did not want the connection.
+    Refused,
+}
