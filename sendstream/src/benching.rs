@@ -9,13 +9,13 @@ use sendstream_sys as sys;
 use crate::{
     driver::stream::{
         buffer::Buffer,
-        events::{Next, StreamInner},
-        recv_state::{StreamRecv, Taken},
-        state::StreamInnerExclusive,
+        events::{Next, StreamInner, StreamInnerExclusive},
+        recv_state::Taken,
     },
     send_stream::WriteError,
     types::payload::Payload,
 };
+use sendstream_core::dir::Dir;
 
 /// A stream that this side opened.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ pub struct Lent(std::ptr::NonNull<Buffer>);
 impl Stream {
     /// Not started yet.
     pub fn open() -> Self {
-        let state = StreamInnerExclusive::local(StreamRecv::open(), None);
+        let state = StreamInnerExclusive::local(Dir::Bi, None);
         Self(StreamInner::new(state, None, tracing::Span::none()))
     }
 
@@ -49,7 +49,7 @@ impl Stream {
     /// What a send does up to `StreamSend`, and the number of operations that are then to be acknowledged.
     pub fn submit(&self, data: Bytes, fin: bool) -> (Lent, u64) {
         let payload = Payload::from(data);
-        let submission = self.0.lock().begin_send(payload.len(), fin).expect("data may be sent");
+        let submission = self.0.lock().begin_send(payload.len(), fin.into()).expect("data may be sent");
         (Lent(Buffer::new(payload).into_raw()), submission.seq_no + 1)
     }
 
@@ -61,19 +61,19 @@ impl Stream {
 
     /// What awaiting a send does.
     pub fn poll_acked(&self, operations: u64, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
-        self.0.lock().poll_acked(operations, cx)
+        self.0.lock().poll_acked(operations, cx).map_err(WriteError::from)
     }
 
     /// What `write_chunk` does first.
     pub fn poll_window(&self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
-        self.0.lock().poll_window(cx)
+        self.0.lock().poll_window(cx).map_err(WriteError::from)
     }
 
     /// RECEIVE.
     pub fn receive(&self, data: &'static [u8], fin: bool) {
         let length = u32::try_from(data.len()).expect("benches lend little");
         let piece = sys::QUIC_BUFFER { Length: length, Buffer: data.as_ptr().cast_mut() };
-        returned(&self.0.handle_event_receive(&[piece], fin));
+        returned(&self.0.handle_event_receive(&[piece], fin.into()));
     }
 
     /// What `read_chunk` does, and giving the piece back: how many bytes that frees.

@@ -14,7 +14,7 @@ use crate::{
             tickets::TicketKept,
             waits::{Accept, Closed, ReadDatagram},
         },
-        stream::owner::StreamInstance,
+        stream::owner::{Early, StreamInstance},
     },
     local_task::LocalTask,
     native::background,
@@ -28,7 +28,7 @@ use crate::{
         tls::PeerIdentity,
     },
 };
-use sendstream_core::wait::wait_for;
+use sendstream_core::{dir::Dir, wait::wait_for};
 
 /// A QUIC connection, from [`Client::connect`](crate::Client::connect) or [`Incoming::accept`](crate::Incoming::accept).
 ///
@@ -60,7 +60,7 @@ impl Connection {
     ///
     /// [`OpenError`]: the connection has ended or is about to.
     pub fn open_uni(&self) -> Result<SendStream, OpenError> {
-        self.open(false).map(SendStream::new)
+        self.open(Dir::Uni).map(SendStream::new)
     }
 
     /// Opens a stream on which both sides send (`StreamOpen`). Nothing goes on the wire, and the peer does not know of the
@@ -70,7 +70,7 @@ impl Connection {
     ///
     /// [`OpenError`]: the connection has ended or is about to.
     pub fn open_bi(&self) -> Result<(SendStream, RecvStream), OpenError> {
-        let instance = self.open(true)?;
+        let instance = self.open(Dir::Bi)?;
         Ok((SendStream::new(instance.clone()), RecvStream::new(instance)))
     }
 
@@ -87,7 +87,7 @@ impl Connection {
     ///
     /// Dropping the future loses no stream.
     pub async fn accept_uni(&self) -> Result<RecvStream, ConnectionError> {
-        self.accept(false).await.map(RecvStream::new)
+        self.accept(Dir::Uni).await.map(RecvStream::new)
     }
 
     /// The next bidirectional stream that the peer started. Otherwise like [`accept_uni`](Self::accept_uni).
@@ -100,7 +100,7 @@ impl Connection {
     ///
     /// Dropping the future loses no stream.
     pub async fn accept_bi(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
-        let instance = self.accept(true).await?;
+        let instance = self.accept(Dir::Bi).await?;
         Ok((SendStream::new(instance.clone()), RecvStream::new(instance)))
     }
 
@@ -359,13 +359,13 @@ impl Connection {
         get(&connected)
     }
 
-    fn open(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, OpenError> {
-        open_stream(&self.0.instance, bidirectional, false)
+    fn open(&self, dir: Dir) -> Result<Arc<StreamInstance>, OpenError> {
+        open_stream(&self.0.instance, dir, Early::No)
     }
 
     /// Opens a stream whose data may go out before the handshake is done.
-    pub(crate) fn open_early(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, OpenError> {
-        open_stream(&self.0.instance, bidirectional, true)
+    pub(crate) fn open_early(&self, dir: Dir) -> Result<Arc<StreamInstance>, OpenError> {
+        open_stream(&self.0.instance, dir, Early::Yes)
     }
 
     /// What the connection's parts share.
@@ -373,24 +373,20 @@ impl Connection {
         self.0.instance.inner()
     }
 
-    async fn accept(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, ConnectionError> {
-        let stream = wait_for(Accept { inner: self.inner(), bidirectional }).await?;
+    async fn accept(&self, dir: Dir) -> Result<Arc<StreamInstance>, ConnectionError> {
+        let stream = wait_for(Accept { inner: self.inner(), bidirectional: dir == Dir::Bi }).await?;
         stream.accepted_by(&self.0.instance);
         Ok(stream)
     }
 }
 
-fn open_stream(
-    instance: &Arc<ConnectionInstance>,
-    bidirectional: bool,
-    early: bool,
-) -> Result<Arc<StreamInstance>, OpenError> {
+fn open_stream(instance: &Arc<ConnectionInstance>, dir: Dir, early: Early) -> Result<Arc<StreamInstance>, OpenError> {
     if instance.inner().is_over()
         && let Some(cause) = instance.inner().cause()
     {
         return Err(OpenError::ConnectionLost(cause));
     }
-    StreamInstance::open(instance, bidirectional, early).map_err(|status| match (instance.inner().cause(), status) {
+    StreamInstance::open(instance, dir, early).map_err(|status| match (instance.inner().cause(), status) {
         (Some(cause), _) => OpenError::ConnectionLost(cause),
         (None, NativeError::ABORTED | NativeError::INVALID_STATE) => OpenError::ConnectionEnding,
         (None, status) => OpenError::Native(status),

@@ -10,7 +10,7 @@ use crate::{
     send_stream::SendStream,
     types::{code::CodeOutOfRange, error::ConnectionError},
 };
-use sendstream_core::wait::wait_for;
+use sendstream_core::{dir::Dir, wait::wait_for};
 
 /// A connection whose handshake may still be going on, from [`Client::connect_0rtt`](crate::Client::connect_0rtt) or
 /// [`Incoming::accept_0rtt`](crate::Incoming::accept_0rtt).
@@ -57,7 +57,7 @@ impl EarlyConnection {
     ///
     /// [`OpenError`]: the connection has ended or is about to.
     pub fn open_uni_0rtt(&self) -> Result<SendStream, OpenError> {
-        self.connection.open_early(false).map(SendStream::new)
+        self.connection.open_early(Dir::Uni).map(SendStream::new)
     }
 
     /// [`open_uni_0rtt`](Self::open_uni_0rtt) for a stream on which both sides send.
@@ -66,7 +66,7 @@ impl EarlyConnection {
     ///
     /// [`OpenError`]: the connection has ended or is about to.
     pub fn open_bi_0rtt(&self) -> Result<(SendStream, RecvStream), OpenError> {
-        let instance = self.connection.open_early(true)?;
+        let instance = self.connection.open_early(Dir::Bi)?;
         Ok((SendStream::new(instance.clone()), RecvStream::new(instance)))
     }
 

@@ -80,13 +80,15 @@
 //!    reference ends, which then only queues. A stream that never started closes through `close_unstarted`.
 
 pub(crate) mod buffer;
+pub(crate) mod chunk;
 pub(crate) mod copies;
 pub(crate) mod events;
 mod handle;
 pub(crate) mod owner;
-pub(crate) mod receiving;
+mod receiving;
 pub(crate) mod recv_state;
-mod sending;
+pub(crate) mod sending;
 pub(crate) mod state;
+mod status;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod testing;

@@ -8,6 +8,7 @@ use std::{fmt, io, sync::Arc};
 use sendstream_sys as sys;
 
 use crate::types::tls::CertificateRefusal;
+use sendstream_core::stream::cause::Status;
 
 /// What ended a connection. One cause per connection: the first that was recorded.
 ///
@@ -235,6 +236,18 @@ impl fmt::Debug for NativeError {
 }
 
 impl std::error::Error for NativeError {}
+
+impl From<NativeError> for Status {
+    fn from(error: NativeError) -> Self {
+        Self(error.0)
+    }
+}
+
+impl From<Status> for NativeError {
+    fn from(status: Status) -> Self {
+        Self(status.0)
+    }
+}
 
 impl From<NativeError> for io::Error {
     fn from(error: NativeError) -> Self {

@@ -15,7 +15,7 @@ use crate::{
             state::{Connected, ConnectionInnerExclusive, PeerStream},
             tickets::Resuming,
         },
-        stream::owner::StreamInstance,
+        stream::owner::{Early, StreamInstance},
         turn::Turn,
         wakes::Wake as _,
     },
@@ -27,7 +27,7 @@ use crate::{
         tls::{CertificateRefusal, PeerCertificate, PeerIdentity},
     },
 };
-use sendstream_core::foreign::contain;
+use sendstream_core::{dir::Dir, foreign::contain};
 
 impl ConnectionInner {
     /// Dispatches one event to its handler and returns the status for MsQuic; `None` after the last event.
@@ -95,9 +95,10 @@ impl ConnectionInner {
                 let event = unsafe { &mut data.PEER_STREAM_STARTED };
                 let unidirectional =
                     event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL != 0;
-                let early = event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_0_RTT != 0;
+                let dir = if unidirectional { Dir::Uni } else { Dir::Bi };
+                let early = Early::from(event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_0_RTT != 0);
                 // SAFETY: the stream is the event's, and this is the event.
-                if unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional, early) } {
+                if unsafe { self.handle_event_peer_stream_started(event.Stream, dir, early) } {
                     event.Flags |= sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_DELAY_ID_FC_UPDATES;
                 }
                 Some(SUCCESS)
@@ -241,19 +242,14 @@ impl ConnectionInner {
     /// # Safety
     ///
     /// `stream` is the event's, and this is the event.
-    unsafe fn handle_event_peer_stream_started(
-        self: &Arc<Self>,
-        stream: sys::HQUIC,
-        bidirectional: bool,
-        early: bool,
-    ) -> bool {
+    unsafe fn handle_event_peer_stream_started(self: &Arc<Self>, stream: sys::HQUIC, dir: Dir, early: Early) -> bool {
         // SAFETY: as the caller promises.
-        let instance = unsafe { StreamInstance::take_over(self, stream, bidirectional, early) };
-        if early {
+        let instance = unsafe { StreamInstance::take_over(self, stream, dir, early) };
+        if early == Early::Yes {
             self.lock().on_early_data_accepted();
         }
         let PeerStream { accepted_slowly, refused, wakeups } =
-            self.lock().on_peer_stream_started(bidirectional, instance);
+            self.lock().on_peer_stream_started(dir == Dir::Bi, instance);
         if let Some(instance) = refused {
             // It is ours by now, so it is for us to end it.
             instance.refuse();

@@ -8,7 +8,10 @@ use std::ptr::NonNull;
 
 use sendstream_sys as sys;
 
-use crate::types::payload::{Payload, Pieces};
+use crate::{
+    driver::stream::recv_state::Piece,
+    types::payload::{Payload, Pieces},
+};
 
 /// One send operation's memory: the bytes, and the descriptors that MsQuic reads them through.
 #[derive(Debug)]
@@ -104,21 +107,6 @@ impl Lent {
         Self { start: NonNull::new(descriptor.Buffer).unwrap_or(NonNull::dangling()), len: descriptor.Length as usize }
     }
 
-    /// How many bytes it holds.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Cuts off the first `at` bytes, at most all.
-    pub(crate) fn split_to(&mut self, at: usize) -> Self {
-        let at = at.min(self.len);
-        let front = Self { start: self.start, len: at };
-        // SAFETY: `at <= len`, so the result points into the same piece or just past its end.
-        self.start = unsafe { self.start.add(at) };
-        self.len -= at;
-        front
-    }
-
     /// The bytes.
     ///
     /// # Safety
@@ -127,6 +115,21 @@ impl Lent {
     pub(crate) unsafe fn as_slice(&self) -> &[u8] {
         // SAFETY: RECEIVE said that `len` initialised bytes are at `start`, and the caller promises that they still are.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl Piece for Lent {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn split_to(&mut self, at: usize) -> Self {
+        let at = at.min(self.len);
+        let front = Self { start: self.start, len: at };
+        // SAFETY: `at <= len`, so the result points into the same piece or just past its end.
+        self.start = unsafe { self.start.add(at) };
+        self.len -= at;
+        front
     }
 }
 

@@ -17,10 +17,9 @@ use crate::{
     driver::{
         connection::{instance::ConnectionInstance, owner::ConnectionInner},
         stream::{
-            events::{Next, StreamInner},
+            events::{Next, StreamInner, StreamInnerExclusive},
             handle::StreamHandle,
-            recv_state::StreamRecv,
-            state::{Refusal, StreamInnerExclusive, StreamState},
+            state::{Refusal, StreamState},
         },
         turn::Turn,
         wakes::{self, Blame},
@@ -28,7 +27,7 @@ use crate::{
     native::{api::call, background, handle::Handle, parameter},
     types::error::{ConnectionError, NativeError},
 };
-use sendstream_core::{foreign::contain, wait::Wakeups};
+use sendstream_core::{dir::Dir, foreign::contain, wait::Wakeups};
 
 /// One open stream. The user's halves share it, and so does MsQuic from the start until SHUTDOWN_COMPLETE.
 ///
@@ -40,8 +39,7 @@ use sendstream_core::{foreign::contain, wait::Wakeups};
 pub(crate) struct StreamInstance {
     pub(super) handle: StreamHandle,
     pub(super) inner: StreamInner,
-    /// Whether there are two halves.
-    pub(super) bidirectional: bool,
+    pub(super) dir: Dir,
     /// Whether this side sends on it.
     sends: bool,
     /// How many of the user's halves are left. Written by the user only, and not any more once the stream is over.
@@ -66,17 +64,12 @@ pub(crate) struct StreamInstance {
 }
 
 impl StreamInstance {
-    /// `StreamOpen`: nothing on the wire, no id, no event. What is sent on it may go out in 0-RTT packets if `early`.
-    pub(crate) fn open(
-        connection: &Arc<ConnectionInstance>,
-        bidirectional: bool,
-        early: bool,
-    ) -> Result<Arc<Self>, NativeError> {
+    /// `StreamOpen`: nothing on the wire, no id, no event. What is sent on an early one may go out in 0-RTT packets.
+    pub(crate) fn open(connection: &Arc<ConnectionInstance>, dir: Dir, early: Early) -> Result<Arc<Self>, NativeError> {
         let connection_inner = connection.inner();
-        let flags = if bidirectional {
-            sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_NONE
-        } else {
-            sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL
+        let flags = match dir {
+            Dir::Uni => sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL,
+            Dir::Bi => sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_NONE,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the connection's handle is open for as long as its inner part lives, and `handle` is a place for one
@@ -91,16 +84,15 @@ impl StreamInstance {
             ))
         };
         NativeError::check(status)?;
-        let recv = if bidirectional { StreamRecv::open() } else { StreamRecv::absent() };
-        let mut state = StreamInnerExclusive::local(recv, connection_inner.fixed_send_window());
+        let mut state = StreamInnerExclusive::local(dir, connection_inner.fixed_send_window());
         state.set_buffered(connection_inner.send_buffering());
         let instance = Arc::new(Self {
             handle: StreamHandle::new(handle),
-            inner: StreamInner::new(state, None, span(connection_inner, bidirectional, "this side", None)),
-            bidirectional,
+            inner: StreamInner::new(state, None, span(connection_inner, dir, "this side", None)),
+            dir,
             sends: true,
-            halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
-            sends_early: early,
+            halves: AtomicU8::new(halves(dir)),
+            sends_early: early == Early::Yes,
             began_early: false,
             priority: AtomicU16::new(DEFAULT_PRIORITY),
             keeps_handle: AtomicBool::new(false),
@@ -114,7 +106,7 @@ impl StreamInstance {
         Ok(instance)
     }
 
-    /// Takes over a stream that the peer started, inside PEER_STREAM_STARTED; in a 0-RTT packet if `early`.
+    /// Takes over a stream that the peer started, inside PEER_STREAM_STARTED; an early one in a 0-RTT packet.
     ///
     /// # Safety
     ///
@@ -122,21 +114,21 @@ impl StreamInstance {
     pub(crate) unsafe fn take_over(
         connection_inner: &Arc<ConnectionInner>,
         handle: sys::HQUIC,
-        bidirectional: bool,
-        early: bool,
+        dir: Dir,
+        early: Early,
     ) -> Arc<Self> {
-        let mut state = StreamInnerExclusive::remote(bidirectional, connection_inner.fixed_send_window());
+        let mut state = StreamInnerExclusive::remote(dir, connection_inner.fixed_send_window());
         state.set_buffered(connection_inner.send_buffering());
         // SAFETY: as the caller promises; on the connection's worker a parameter call runs in place.
         let id = unsafe { stream_id(handle) };
         let instance = Arc::new(Self {
             handle: StreamHandle::new(handle),
-            inner: StreamInner::new(state, id, span(connection_inner, bidirectional, "the peer", id)),
-            bidirectional,
-            sends: bidirectional,
-            halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
+            inner: StreamInner::new(state, id, span(connection_inner, dir, "the peer", id)),
+            dir,
+            sends: dir == Dir::Bi,
+            halves: AtomicU8::new(halves(dir)),
             sends_early: false,
-            began_early: early,
+            began_early: early == Early::Yes,
             priority: AtomicU16::new(DEFAULT_PRIORITY),
             keeps_handle: AtomicBool::new(false),
             final_stats: OnceLock::new(),
@@ -225,7 +217,7 @@ impl StreamInstance {
         }
     }
 
-    /// The code for whatever is given up by dropping it.
+    /// The code for whatever is given up by dropping it, which the configuration has checked.
     pub(super) fn drop_error_code(&self) -> u64 {
         self.connection_inner.drop_error_code()
     }
@@ -336,6 +328,27 @@ impl Drop for StreamInstance {
     }
 }
 
+/// Whether a stream has to do with 0-RTT packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Early {
+    Yes,
+    No,
+}
+
+impl From<bool> for Early {
+    fn from(early: bool) -> Self {
+        if early { Self::Yes } else { Self::No }
+    }
+}
+
+/// How many halves the user gets.
+fn halves(dir: Dir) -> u8 {
+    match dir {
+        Dir::Uni => 1,
+        Dir::Bi => 2,
+    }
+}
+
 /// `QUIC_STREAM_PRIORITY_DEFAULT`: half-way between the lowest and the highest.
 const DEFAULT_PRIORITY: u16 = 0x7fff;
 
@@ -414,8 +427,11 @@ fn after_panic(instance: Arc<StreamInstance>, event: sys::QUIC_STREAM_EVENT_TYPE
 }
 
 /// A stream in logs, within its connection.
-fn span(connection: &ConnectionInner, bidirectional: bool, opened_by: &str, id: Option<u64>) -> Span {
-    let kind = if bidirectional { "bidirectional" } else { "unidirectional" };
+fn span(connection: &ConnectionInner, dir: Dir, opened_by: &str, id: Option<u64>) -> Span {
+    let kind = match dir {
+        Dir::Uni => "unidirectional",
+        Dir::Bi => "bidirectional",
+    };
     tracing::debug_span!(parent: connection.span(), "stream", id, kind, opened_by)
 }
 

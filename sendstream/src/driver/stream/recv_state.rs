@@ -11,19 +11,21 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{
-    driver::stream::{buffer::Lent, copies::CopyPlace},
-    recv_stream::ReadError,
-    types::error::{ConnectionError, NativeError},
+use crate::driver::stream::copies::CopyPlace;
+use sendstream_core::{
+    stream::{
+        Fin,
+        cause::{RecvEnd, RecvFailure},
+    },
+    wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups},
 };
-use sendstream_core::wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups};
 
-/// The receive half of a stream.
+/// The receive half of a stream. `C` is what ended the connection.
 #[derive(Debug)]
-pub(crate) struct StreamRecv {
-    state: StreamRecvState,
+pub(crate) struct StreamRecv<C, P> {
+    state: StreamRecvState<C>,
     /// Received and not handed out, in stream order.
-    unread: Queue<Lent>,
+    unread: Queue<P>,
     /// Received before all that is in `unread`, copied, and not handed out. MsQuic has its memory back.
     copied: Option<Copied>,
     /// Handed out, in stream order; the front is number `handed_base`.
@@ -39,7 +41,7 @@ pub(crate) struct StreamRecv {
 
 /// How far the receive half has come. All but the first two are final.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StreamRecvState {
+pub(crate) enum StreamRecvState<C> {
     /// More may come.
     Open,
     /// FIN was received; what is in `unread` is the rest.
@@ -50,8 +52,23 @@ pub(crate) enum StreamRecvState {
     Reset(u64),
     /// This side stopped reading with this code.
     Stopped(u64),
-    /// The connection was lost before FIN came.
-    Lost(ReadError),
+    /// Something else ended it before FIN came.
+    Failed(RecvFailure<C>),
+}
+
+/// A piece of the stream in memory that the transport lent.
+pub(crate) trait Piece {
+    /// How many bytes it holds.
+    fn len(&self) -> usize;
+
+    /// Whether it holds none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Cuts off the first `at` bytes, at most all.
+    #[must_use]
+    fn split_to(&mut self, at: usize) -> Self;
 }
 
 /// A short piece that was copied.
@@ -72,16 +89,16 @@ struct Handed {
 
 /// A piece of the stream on its way to the user.
 #[derive(Debug)]
-pub(crate) enum Taken {
+pub(crate) enum Taken<P> {
     /// In MsQuic's memory, and its number for [`StreamRecv::give_back`].
-    Lent { lent: Lent, number: u64 },
+    Lent { lent: P, number: u64 },
     /// In memory of its own.
     Copied(Bytes),
 }
 
 #[cfg(test)]
-impl Taken {
-    pub(crate) fn lent(&self) -> &Lent {
+impl<P> Taken<P> {
+    pub(crate) fn lent(&self) -> &P {
         let Self::Lent { lent, .. } = self else { panic!("a copy is not lent") };
         lent
     }
@@ -92,7 +109,7 @@ impl Taken {
     }
 }
 
-impl StreamRecv {
+impl<C: Clone, P: Piece> StreamRecv<C, P> {
     /// The half of a stream that can be read.
     pub(crate) fn open() -> Self {
         Self::new(StreamRecvState::Open)
@@ -103,7 +120,7 @@ impl StreamRecv {
         Self::new(StreamRecvState::Absent)
     }
 
-    fn new(state: StreamRecvState) -> Self {
+    fn new(state: StreamRecvState<C>) -> Self {
         Self {
             state,
             unread: Queue::default(),
@@ -119,19 +136,23 @@ impl StreamRecv {
     // ---- What the user does -------------------------------------------------------------------------------------
 
     /// Hands out up to `limit` bytes from the front: `None` at the end of the stream.
-    pub(crate) fn poll_take(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Result<Option<Taken>, ReadError>> {
+    pub(crate) fn poll_take(
+        &mut self,
+        limit: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<Taken<P>>, RecvEnd<C>>> {
         match &self.state {
-            StreamRecvState::Reset(code) => return Poll::Ready(Err(ReadError::Reset(*code))),
-            StreamRecvState::Stopped(code) => return Poll::Ready(Err(ReadError::Stopped(*code))),
+            StreamRecvState::Reset(code) => return Poll::Ready(Err(RecvEnd::Reset(*code))),
+            StreamRecvState::Stopped(code) => return Poll::Ready(Err(RecvEnd::Stopped(*code))),
             StreamRecvState::Absent => return Poll::Ready(Ok(None)),
-            StreamRecvState::Open | StreamRecvState::Finished | StreamRecvState::Lost(_) => {}
+            StreamRecvState::Open | StreamRecvState::Finished | StreamRecvState::Failed(_) => {}
         }
         if let Some(taken) = self.take(limit) {
             return Poll::Ready(Ok(Some(taken)));
         }
         match &self.state {
             StreamRecvState::Finished => Poll::Ready(Ok(None)),
-            StreamRecvState::Lost(error) => Poll::Ready(Err(error.clone())),
+            StreamRecvState::Failed(failure) => Poll::Ready(Err(RecvEnd::Failed(failure.clone()))),
             _ => {
                 self.read_waiter.register(cx.waker(), &mut self.retired);
                 Poll::Pending
@@ -140,7 +161,7 @@ impl StreamRecv {
     }
 
     /// Hands out up to `limit` bytes that are there already.
-    pub(crate) fn take(&mut self, limit: usize) -> Option<Taken> {
+    pub(crate) fn take(&mut self, limit: usize) -> Option<Taken<P>> {
         if limit == 0 || matches!(self.state, StreamRecvState::Reset(_) | StreamRecvState::Stopped(_)) {
             return None;
         }
@@ -212,11 +233,11 @@ impl StreamRecv {
         &mut self,
         key: WaiterKey,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<u64>, ReadError>> {
+    ) -> Poll<Result<Option<u64>, RecvFailure<C>>> {
         match &self.state {
             StreamRecvState::Reset(code) => Poll::Ready(Ok(Some(*code))),
             StreamRecvState::Finished | StreamRecvState::Absent | StreamRecvState::Stopped(_) => Poll::Ready(Ok(None)),
-            StreamRecvState::Lost(error) => Poll::Ready(Err(error.clone())),
+            StreamRecvState::Failed(failure) => Poll::Ready(Err(failure.clone())),
             StreamRecvState::Open => {
                 self.reset_waiters.register(key, cx.waker(), &mut self.retired);
                 Poll::Pending
@@ -228,16 +249,16 @@ impl StreamRecv {
 
     /// Whether what RECEIVE brings is still wanted.
     pub(crate) fn is_open(&self) -> bool {
-        self.state == StreamRecvState::Open
+        matches!(self.state, StreamRecvState::Open)
     }
 
-    /// RECEIVE: MsQuic lends `pieces`; with `fin` they are the last.
-    pub(crate) fn on_receive(&mut self, pieces: impl Iterator<Item = Lent>, fin: bool) -> Wakeups {
+    /// RECEIVE: MsQuic lends `pieces`; with FIN they are the last.
+    pub(crate) fn on_receive(&mut self, pieces: impl Iterator<Item = P>, fin: Fin) -> Wakeups {
         if !self.is_open() {
             return Wakeups::none();
         }
-        pieces.filter(|piece| piece.len() > 0).for_each(|piece| self.unread.push_back(piece));
-        if fin {
+        pieces.filter(|piece| !piece.is_empty()).for_each(|piece| self.unread.push_back(piece));
+        if fin.is_set() {
             return self.on_fin();
         }
         let mut wakeups = Wakeups::none();
@@ -251,9 +272,9 @@ impl StreamRecv {
     }
 
     /// RECEIVE, once the reader [has caught up](Self::is_caught_up), of what `bytes` are a copy of.
-    pub(crate) fn on_receive_copy(&mut self, bytes: Bytes, place: CopyPlace, fin: bool) -> Wakeups {
+    pub(crate) fn on_receive_copy(&mut self, bytes: Bytes, place: CopyPlace, fin: Fin) -> Wakeups {
         self.copied = Some(Copied { bytes, _place: place });
-        if fin {
+        if fin.is_set() {
             return self.on_fin();
         }
         let mut wakeups = Wakeups::none();
@@ -284,17 +305,17 @@ impl StreamRecv {
     /// The stream will never start, so nothing will ever come.
     pub(crate) fn on_never_started(&mut self) -> Wakeups {
         if self.is_open() {
-            self.state = StreamRecvState::Lost(ReadError::NotStarted);
+            self.state = StreamRecvState::Failed(RecvFailure::NotStarted);
         }
         self.wake_all()
     }
 
     /// The stream is over. Whatever was received stays readable.
-    pub(crate) fn on_lost(&mut self, lost: Option<ConnectionError>) -> Wakeups {
+    pub(crate) fn on_lost(&mut self, lost: Option<C>) -> Wakeups {
         if self.is_open() {
-            self.state = StreamRecvState::Lost(match lost {
-                Some(error) => ReadError::ConnectionLost(error),
-                None => ReadError::Native(NativeError::ABORTED),
+            self.state = StreamRecvState::Failed(match lost {
+                Some(cause) => RecvFailure::ConnectionLost(cause),
+                None => RecvFailure::Ended,
             });
         }
         self.wake_all()
@@ -371,7 +392,7 @@ impl<T> Queue<T> {
     }
 }
 
-impl Retire for StreamRecv {
+impl<C, P> Retire for StreamRecv<C, P> {
     fn has_retired(&self) -> bool {
         !self.retired.is_empty()
     }
