@@ -1,6 +1,9 @@
 //! A stream as its transport and its user leave it: both halves, and who waits for what.
 
 pub mod cause;
+pub mod copies;
+pub mod recv_state;
+pub mod state;
 
 /// Whether the end of the stream goes with what is sent, or came with what is received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -75,6 +75,7 @@ pub struct WaiterKey(u64);
 
 impl WaiterKey {
     /// A new name, for a future that may be one of several.
+    #[expect(clippy::new_without_default, reason = "a default says nothing of its being another one each time")]
     pub fn new() -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Self(LAST.fetch_add(1, Ordering::Relaxed))

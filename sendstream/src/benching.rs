@@ -10,12 +10,11 @@ use crate::{
     driver::stream::{
         buffer::Buffer,
         events::{Next, StreamInner, StreamInnerExclusive},
-        recv_state::Taken,
     },
     send_stream::WriteError,
     types::payload::Payload,
 };
-use sendstream_core::dir::Dir;
+use sendstream_core::{dir::Dir, stream::recv_state::Taken};
 
 /// A stream that this side opened.
 #[derive(Debug)]

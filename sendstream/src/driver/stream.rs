@@ -81,14 +81,9 @@
 
 pub(crate) mod buffer;
 pub(crate) mod chunk;
-pub(crate) mod copies;
 pub(crate) mod events;
 mod handle;
 pub(crate) mod owner;
 mod receiving;
-pub(crate) mod recv_state;
 pub(crate) mod sending;
-pub(crate) mod state;
 mod status;
-#[cfg(any(test, fuzzing))]
-pub(crate) mod testing;

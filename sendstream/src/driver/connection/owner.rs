@@ -24,11 +24,7 @@ use crate::{
             state::{ConnectionInnerExclusive, Ending},
             tickets::Resuming,
         },
-        stream::{
-            copies::{Copies, CopyPlace},
-            events::Surroundings,
-            owner::StreamInstance,
-        },
+        stream::{events::Surroundings, owner::StreamInstance},
         turn::LocalTasks,
         wakes::Wake as _,
     },
@@ -52,6 +48,7 @@ use crate::{
 };
 use sendstream_core::{
     foreign::contain,
+    stream::copies::{Copies, CopyPlace},
     wait::{Lock, LockGuard},
 };
 

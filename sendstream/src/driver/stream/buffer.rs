@@ -8,10 +8,8 @@ use std::ptr::NonNull;
 
 use sendstream_sys as sys;
 
-use crate::{
-    driver::stream::recv_state::Piece,
-    types::payload::{Payload, Pieces},
-};
+use crate::types::payload::{Payload, Pieces};
+use sendstream_core::stream::recv_state::Piece;
 
 /// One send operation's memory: the bytes, and the descriptors that MsQuic reads them through.
 #[derive(Debug)]

@@ -4,7 +4,8 @@ use std::{mem, ops::Deref, sync::Arc};
 
 use bytes::Bytes;
 
-use crate::driver::stream::{buffer::Lent, owner::StreamInstance, recv_state::Taken};
+use crate::driver::stream::{buffer::Lent, owner::StreamInstance};
+use sendstream_core::stream::recv_state::Taken;
 
 /// A piece of a stream, in MsQuic's own memory, which gets it back when the chunk is dropped (`StreamReceiveComplete`).
 ///

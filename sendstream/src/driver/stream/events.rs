@@ -17,8 +17,6 @@ use crate::{
     driver::{
         stream::{
             buffer::{Buffer, Lent},
-            copies::CopyPlace,
-            state::{self, StreamState, useful_window},
             status::start_failed,
         },
         wakes::Wake as _,
@@ -26,7 +24,11 @@ use crate::{
     types::error::{ConnectionError, NativeError},
 };
 use sendstream_core::{
-    stream::Fin,
+    stream::{
+        Fin,
+        copies::CopyPlace,
+        state::{self, StreamState, useful_window},
+    },
     wait::{Lock, LockGuard, Wakeups},
 };
 

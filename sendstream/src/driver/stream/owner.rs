@@ -19,7 +19,6 @@ use crate::{
         stream::{
             events::{Next, StreamInner, StreamInnerExclusive},
             handle::StreamHandle,
-            state::{Refusal, StreamState},
         },
         turn::Turn,
         wakes::{self, Blame},
@@ -27,7 +26,12 @@ use crate::{
     native::{api::call, background, handle::Handle, parameter},
     types::error::{ConnectionError, NativeError},
 };
-use sendstream_core::{dir::Dir, foreign::contain, wait::Wakeups};
+use sendstream_core::{
+    dir::Dir,
+    foreign::contain,
+    stream::state::{Refusal, StreamState},
+    wait::Wakeups,
+};
 
 /// One open stream. The user's halves share it, and so does MsQuic from the start until SHUTDOWN_COMPLETE.
 ///

@@ -10,7 +10,7 @@ use sendstream_sys as sys;
 
 use crate::{
     driver::{
-        stream::{buffer::Buffer, owner::StreamInstance, state::Denied, status::refused},
+        stream::{buffer::Buffer, owner::StreamInstance, status::refused},
         wakes::Wake as _,
     },
     native::{api::call, background},
@@ -25,6 +25,7 @@ use sendstream_core::{
     stream::{
         Fin,
         cause::{SendClosed, SendEnd},
+        state::Denied,
     },
 };
 

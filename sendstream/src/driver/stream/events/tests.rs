@@ -15,17 +15,14 @@ use std::{
 use bytes::Bytes;
 
 use super::*;
-use crate::{
-    driver::stream::{
-        copies::Copies,
-        recv_state::{Piece as _, Taken},
-        testing::describe,
-    },
-    types::payload::Payload,
-};
+use crate::types::payload::Payload;
 use sendstream_core::{
     dir::Dir,
-    stream::cause::{RecvEnd, SendEnd, SendFailure},
+    stream::{
+        cause::{RecvEnd, SendEnd, SendFailure},
+        copies::Copies,
+        recv_state::{Piece as _, Taken},
+    },
     testing::Task,
     wait::WaiterKey,
 };
@@ -74,6 +71,12 @@ impl Drop for Owner {
 fn lend(bytes: usize, drops: &Arc<AtomicUsize>) -> *mut c_void {
     let owner = Owner { bytes: vec![0; bytes], drops: drops.clone() };
     Buffer::new(Payload::from(Bytes::from_owner(owner))).into_raw().as_ptr().cast()
+}
+
+/// Describes `bytes` as MsQuic would in RECEIVE.
+fn describe(bytes: &'static [u8]) -> sys::QUIC_BUFFER {
+    let length = u32::try_from(bytes.len()).expect("tests lend little");
+    sys::QUIC_BUFFER { Length: length, Buffer: bytes.as_ptr().cast_mut() }
 }
 
 /// Submits `bytes` and returns what SEND_COMPLETE brings back.

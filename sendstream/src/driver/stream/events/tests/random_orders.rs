@@ -10,15 +10,12 @@ use std::collections::VecDeque;
 use proptest::prelude::*;
 
 use super::*;
-use crate::driver::{
-    stream::{
-        state::{Denied, Refusal, Submission},
-        status::refused,
-    },
-    wakes::Wake as _,
-};
+use crate::driver::{stream::status::refused, wakes::Wake as _};
 use sendstream_core::{
-    stream::cause::{SendClosed, SendEnd},
+    stream::{
+        cause::{SendClosed, SendEnd},
+        state::{Denied, Refusal, Submission},
+    },
     wait::WaiterKey,
 };
 

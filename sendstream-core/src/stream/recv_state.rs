@@ -11,18 +11,18 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::driver::stream::copies::CopyPlace;
-use sendstream_core::{
+use crate::{
     stream::{
         Fin,
         cause::{RecvEnd, RecvFailure},
+        copies::CopyPlace,
     },
     wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups},
 };
 
 /// The receive half of a stream. `C` is what ended the connection.
 #[derive(Debug)]
-pub(crate) struct StreamRecv<C, P> {
+pub struct StreamRecv<C, P> {
     state: StreamRecvState<C>,
     /// Received and not handed out, in stream order.
     unread: Queue<P>,
@@ -41,7 +41,7 @@ pub(crate) struct StreamRecv<C, P> {
 
 /// How far the receive half has come. All but the first two are final.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StreamRecvState<C> {
+pub enum StreamRecvState<C> {
     /// More may come.
     Open,
     /// FIN was received; what is in `unread` is the rest.
@@ -57,7 +57,7 @@ pub(crate) enum StreamRecvState<C> {
 }
 
 /// A piece of the stream in memory that the transport lent.
-pub(crate) trait Piece {
+pub trait Piece {
     /// How many bytes it holds.
     fn len(&self) -> usize;
 
@@ -89,21 +89,27 @@ struct Handed {
 
 /// A piece of the stream on its way to the user.
 #[derive(Debug)]
-pub(crate) enum Taken<P> {
-    /// In MsQuic's memory, and its number for [`StreamRecv::give_back`].
-    Lent { lent: P, number: u64 },
+pub enum Taken<P> {
+    /// In MsQuic's memory.
+    Lent {
+        /// The piece.
+        lent: P,
+        /// Its number for [`StreamRecv::give_back`].
+        number: u64,
+    },
     /// In memory of its own.
     Copied(Bytes),
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing, feature = "testing"))]
+#[doc(hidden)]
 impl<P> Taken<P> {
-    pub(crate) fn lent(&self) -> &P {
+    pub fn lent(&self) -> &P {
         let Self::Lent { lent, .. } = self else { panic!("a copy is not lent") };
         lent
     }
 
-    pub(crate) fn number(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         let Self::Lent { number, .. } = self else { panic!("a copy is not to be given back") };
         *number
     }
@@ -111,12 +117,12 @@ impl<P> Taken<P> {
 
 impl<C: Clone, P: Piece> StreamRecv<C, P> {
     /// The half of a stream that can be read.
-    pub(crate) fn open() -> Self {
+    pub fn open() -> Self {
         Self::new(StreamRecvState::Open)
     }
 
     /// The missing half of a unidirectional stream that this side opened.
-    pub(crate) fn absent() -> Self {
+    pub fn absent() -> Self {
         Self::new(StreamRecvState::Absent)
     }
 
@@ -136,11 +142,7 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
     // ---- What the user does -------------------------------------------------------------------------------------
 
     /// Hands out up to `limit` bytes from the front: `None` at the end of the stream.
-    pub(crate) fn poll_take(
-        &mut self,
-        limit: usize,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Taken<P>>, RecvEnd<C>>> {
+    pub fn poll_take(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Result<Option<Taken<P>>, RecvEnd<C>>> {
         match &self.state {
             StreamRecvState::Reset(code) => return Poll::Ready(Err(RecvEnd::Reset(*code))),
             StreamRecvState::Stopped(code) => return Poll::Ready(Err(RecvEnd::Stopped(*code))),
@@ -161,7 +163,7 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
     }
 
     /// Hands out up to `limit` bytes that are there already.
-    pub(crate) fn take(&mut self, limit: usize) -> Option<Taken<P>> {
+    pub fn take(&mut self, limit: usize) -> Option<Taken<P>> {
         if limit == 0 || matches!(self.state, StreamRecvState::Reset(_) | StreamRecvState::Stopped(_)) {
             return None;
         }
@@ -181,7 +183,7 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
 
     /// A piece came back. Returns how many bytes MsQuic may now have back: those before the first piece still out.
     #[must_use]
-    pub(crate) fn give_back(&mut self, number: u64) -> u64 {
+    pub fn give_back(&mut self, number: u64) -> u64 {
         let index = (number - self.handed_base) as usize;
         self.handed.get_mut(index).expect("what is given back was handed out").returned = true;
         let mut bytes = 0;
@@ -193,13 +195,13 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
     }
 
     /// Whether anything that MsQuic lent is out, or may still be handed out.
-    pub(crate) fn has_lent(&self) -> bool {
+    pub fn has_lent(&self) -> bool {
         !self.unread.is_empty() || !self.handed.is_empty()
     }
 
     /// Stops reading with `code`. The first result is true when the peer must be told, or MsQuic be given back what was not
     /// read.
-    pub(crate) fn begin_stop(&mut self, code: u64) -> (bool, Wakeups) {
+    pub fn begin_stop(&mut self, code: u64) -> (bool, Wakeups) {
         let (stops, must_tell) = match self.state {
             StreamRecvState::Open => (true, true),
             // Everything that was received and FIN itself: MsQuic waits for what it lent to be read or given up.
@@ -215,7 +217,7 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
     }
 
     /// The code of a stop that was asked for, so that it can be told once the stream has started.
-    pub(crate) fn stopped_with(&self) -> Option<u64> {
+    pub fn stopped_with(&self) -> Option<u64> {
         match self.state {
             StreamRecvState::Stopped(code) => Some(code),
             _ => None,
@@ -224,12 +226,12 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
 
     /// Forgets a future that waited in [`Self::poll_received_reset`].
     #[must_use = "drop the waker after the lock"]
-    pub(crate) fn forget_reset(&mut self, key: WaiterKey) -> Option<Waker> {
+    pub fn forget_reset(&mut self, key: WaiterKey) -> Option<Waker> {
         self.reset_waiters.remove(key)
     }
 
     /// Ready with the peer's reset code, with `None` once the stream ended otherwise, or with what ended the connection.
-    pub(crate) fn poll_received_reset(
+    pub fn poll_received_reset(
         &mut self,
         key: WaiterKey,
         cx: &mut Context<'_>,
@@ -248,12 +250,12 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
     // ---- What MsQuic says ---------------------------------------------------------------------------------------
 
     /// Whether what RECEIVE brings is still wanted.
-    pub(crate) fn is_open(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         matches!(self.state, StreamRecvState::Open)
     }
 
     /// RECEIVE: MsQuic lends `pieces`; with FIN they are the last.
-    pub(crate) fn on_receive(&mut self, pieces: impl Iterator<Item = P>, fin: Fin) -> Wakeups {
+    pub fn on_receive(&mut self, pieces: impl Iterator<Item = P>, fin: Fin) -> Wakeups {
         if !self.is_open() {
             return Wakeups::none();
         }
@@ -267,12 +269,12 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
     }
 
     /// Whether everything that came was read and given back.
-    pub(crate) fn is_caught_up(&self) -> bool {
+    pub fn is_caught_up(&self) -> bool {
         self.is_open() && self.copied.is_none() && !self.has_lent()
     }
 
     /// RECEIVE, once the reader [has caught up](Self::is_caught_up), of what `bytes` are a copy of.
-    pub(crate) fn on_receive_copy(&mut self, bytes: Bytes, place: CopyPlace, fin: Fin) -> Wakeups {
+    pub fn on_receive_copy(&mut self, bytes: Bytes, place: CopyPlace, fin: Fin) -> Wakeups {
         self.copied = Some(Copied { bytes, _place: place });
         if fin.is_set() {
             return self.on_fin();
@@ -283,7 +285,7 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
     }
 
     /// PEER_SEND_SHUTDOWN, or the FIN flag of RECEIVE: the peer finished.
-    pub(crate) fn on_fin(&mut self) -> Wakeups {
+    pub fn on_fin(&mut self) -> Wakeups {
         if !self.is_open() {
             return Wakeups::none();
         }
@@ -292,7 +294,7 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
     }
 
     /// PEER_SEND_ABORTED: the peer reset the stream with `code`. What was not read is gone.
-    pub(crate) fn on_peer_send_aborted(&mut self, code: u64) -> Wakeups {
+    pub fn on_peer_send_aborted(&mut self, code: u64) -> Wakeups {
         // FIN is seen when the last byte was lent: a reset that comes after it takes nothing away.
         if !self.is_open() {
             return Wakeups::none();
@@ -303,7 +305,7 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
     }
 
     /// The stream will never start, so nothing will ever come.
-    pub(crate) fn on_never_started(&mut self) -> Wakeups {
+    pub fn on_never_started(&mut self) -> Wakeups {
         if self.is_open() {
             self.state = StreamRecvState::Failed(RecvFailure::NotStarted);
         }
@@ -311,7 +313,7 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
     }
 
     /// The stream is over. Whatever was received stays readable.
-    pub(crate) fn on_lost(&mut self, lost: Option<C>) -> Wakeups {
+    pub fn on_lost(&mut self, lost: Option<C>) -> Wakeups {
         if self.is_open() {
             self.state = StreamRecvState::Failed(match lost {
                 Some(cause) => RecvFailure::ConnectionLost(cause),

@@ -7,8 +7,7 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use super::*;
-use crate::driver::wakes::Wake as _;
-use sendstream_core::{
+use crate::{
     stream::cause::Status,
     testing::{Cause, Task},
 };
@@ -42,7 +41,7 @@ fn fresh() -> StreamInnerExclusive {
 fn started() -> StreamInnerExclusive {
     let mut stream = fresh();
     assert_eq!(stream.begin_start(), Ok(true));
-    stream.on_start_complete(Ok(()), true).wake();
+    stream.on_start_complete(Ok(()), true).wake_now();
     stream
 }
 
@@ -106,16 +105,16 @@ fn the_send_half_moves_as_its_table_says() {
     use super::StreamSendState::{Absent, Failed, Failing, FinAcked, FinQueued, Open, Reset, Stopped};
 
     let moves: [(&str, Move); 9] = [
-        ("send complete", |stream| stream.on_send_complete(1, false).wake()),
-        ("send canceled", |stream| stream.on_send_complete(1, true).wake()),
-        ("peer receive aborted", |stream| stream.on_peer_receive_aborted(9).wake()),
-        ("send shutdown complete, graceful", |stream| stream.on_send_shutdown_complete(true).wake()),
-        ("send shutdown complete, not graceful", |stream| stream.on_send_shutdown_complete(false).wake()),
-        ("shutdown complete, connection lost", |stream| stream.on_shutdown_complete(Some(LOST)).wake()),
-        ("shutdown complete", |stream| stream.on_shutdown_complete(None).wake()),
+        ("send complete", |stream| stream.on_send_complete(1, false).wake_now()),
+        ("send canceled", |stream| stream.on_send_complete(1, true).wake_now()),
+        ("peer receive aborted", |stream| stream.on_peer_receive_aborted(9).wake_now()),
+        ("send shutdown complete, graceful", |stream| stream.on_send_shutdown_complete(true).wake_now()),
+        ("send shutdown complete, not graceful", |stream| stream.on_send_shutdown_complete(false).wake_now()),
+        ("shutdown complete, connection lost", |stream| stream.on_shutdown_complete(Some(LOST)).wake_now()),
+        ("shutdown complete", |stream| stream.on_shutdown_complete(None).wake_now()),
         ("reset by the user", |stream| {
             if let Ok((_, wakeups)) = stream.begin_reset(8) {
-                wakeups.wake();
+                wakeups.wake_now();
             }
         }),
         ("fin by the user", |stream| {
@@ -163,12 +162,12 @@ fn the_stream_moves_as_its_table_says() {
         ("send by the user", |stream| {
             let _ = stream.begin_send(1, Fin::No);
         }),
-        ("start complete, accepted", |stream| stream.on_start_complete(Ok(()), true).wake()),
-        ("start complete, blocked", |stream| stream.on_start_complete(Ok(()), false).wake()),
-        ("peer accepted", |stream| stream.on_peer_accepted().wake()),
-        ("send complete", |stream| stream.on_send_complete(1, false).wake()),
-        ("send shutdown complete", |stream| stream.on_send_shutdown_complete(true).wake()),
-        ("shutdown complete", |stream| stream.on_shutdown_complete(None).wake()),
+        ("start complete, accepted", |stream| stream.on_start_complete(Ok(()), true).wake_now()),
+        ("start complete, blocked", |stream| stream.on_start_complete(Ok(()), false).wake_now()),
+        ("peer accepted", |stream| stream.on_peer_accepted().wake_now()),
+        ("send complete", |stream| stream.on_send_complete(1, false).wake_now()),
+        ("send shutdown complete", |stream| stream.on_send_shutdown_complete(true).wake_now()),
+        ("shutdown complete", |stream| stream.on_shutdown_complete(None).wake_now()),
     ];
     // A dash is what cannot happen: no event comes for a stream that never started, and none after the last.
     const NO: Option<StreamState> = None;
@@ -223,23 +222,25 @@ fn a_start_over_the_limit_waits_until_the_peer_accepts() {
     let mut stream = fresh();
     assert_eq!(stream.begin_start(), Ok(true));
     assert!(task.run(|cx| stream.poll_started(cx)).is_pending());
-    stream.on_start_complete(Ok(()), false).wake();
+    stream.on_start_complete(Ok(()), false).wake_now();
     assert_eq!(task.wakes(), 0);
     assert!(task.run(|cx| stream.poll_started(cx)).is_pending());
-    stream.on_peer_accepted().wake();
+    stream.on_peer_accepted().wake_now();
     assert_eq!(task.wakes(), 1);
     assert_eq!(start_answer(&mut stream), Poll::Ready(Ok(())));
 }
 
 #[test]
 fn what_arrived_at_the_peer_proves_that_it_accepted_the_stream() {
-    let arrivals: [Move; 2] =
-        [|stream| stream.on_send_complete(1, false).wake(), |stream| stream.on_send_shutdown_complete(true).wake()];
+    let arrivals: [Move; 2] = [
+        |stream| stream.on_send_complete(1, false).wake_now(),
+        |stream| stream.on_send_shutdown_complete(true).wake_now(),
+    ];
     for arrival in arrivals {
         let task = Task::new();
         let mut stream = fresh();
         send(&mut stream, 1, Fin::Yes);
-        stream.on_start_complete(Ok(()), false).wake();
+        stream.on_start_complete(Ok(()), false).wake_now();
         assert!(task.run(|cx| stream.poll_started(cx)).is_pending());
         arrival(&mut stream);
         assert_eq!(task.wakes(), 1);
@@ -260,12 +261,12 @@ fn a_start_that_failed_for_good_releases_everybody() {
         let seq_no = send(&mut stream, 1, Fin::No);
         assert!(starter.run(|cx| stream.poll_started(cx)).is_pending());
         assert!(sender.run(|cx| stream.poll_acked(seq_no + 1, cx)).is_pending());
-        stream.on_start_complete(Err(status), false).wake();
+        stream.on_start_complete(Err(status), false).wake_now();
         assert_eq!((starter.wakes(), sender.wakes()), (1, 1));
         assert_eq!(start_answer(&mut stream), Poll::Ready(Err(error.clone())));
         assert_eq!(acked(&mut stream, 1), Poll::Ready(Err(error.clone())));
-        stream.on_send_complete(1, true).wake();
-        stream.on_shutdown_complete(None).wake();
+        stream.on_send_complete(1, true).wake_now();
+        stream.on_shutdown_complete(None).wake_now();
         assert_eq!(start_answer(&mut stream), Poll::Ready(Err(error)));
     }
 }
@@ -276,11 +277,11 @@ fn an_aborted_start_waits_for_the_cause_and_then_fails_with_it() {
     let mut stream = fresh();
     assert_eq!(stream.begin_start(), Ok(true));
     assert!(task.run(|cx| stream.poll_started(cx)).is_pending());
-    stream.on_start_complete(Err(StartFailed::Going), false).wake();
+    stream.on_start_complete(Err(StartFailed::Going), false).wake_now();
     assert_eq!(task.wakes(), 0);
     assert!(task.run(|cx| stream.poll_started(cx)).is_pending());
     assert_eq!(stream.check_sending(), Err(Denied::CauseToCome));
-    stream.on_shutdown_complete(Some(LOST)).wake();
+    stream.on_shutdown_complete(Some(LOST)).wake_now();
     assert_eq!(task.wakes(), 1);
     assert_eq!(start_answer(&mut stream), Poll::Ready(Err(lost())));
 }
@@ -294,13 +295,13 @@ fn a_start_refused_on_the_spot_asks_the_connection_when_it_may_know() {
     let (refusal, wakeups) = stream.on_start_refused(Refused::Going);
     assert_eq!((refusal, wakeups.len()), (Refusal::AskConnection, 0));
     assert_eq!(stream.state(), StreamState::Refused);
-    stream.on_lost(Some(LOST)).wake();
+    stream.on_lost(Some(LOST)).wake_now();
     assert_eq!(task.wakes(), 1);
     assert_eq!(start_answer(&mut stream), Poll::Ready(Err(lost())));
     let mut stream = fresh();
     assert_eq!(stream.begin_start(), Ok(true));
     let (refusal, wakeups) = stream.on_start_refused(Refused::Failed(NO_MEMORY));
-    wakeups.wake();
+    wakeups.wake_now();
     assert_eq!(refusal, Refusal::AwaitEvent);
     assert_eq!(start_answer(&mut stream), Poll::Ready(Err(SendEnd::Failed(SendFailure::Refused(NO_MEMORY)))));
 }
@@ -308,7 +309,7 @@ fn a_start_refused_on_the_spot_asks_the_connection_when_it_may_know() {
 #[test]
 fn a_start_after_the_end_says_what_the_end_was() {
     let mut stream = fresh();
-    stream.begin_reset(7).expect("a fresh stream can be reset").1.wake();
+    stream.begin_reset(7).expect("a fresh stream can be reset").1.wake_now();
     assert_eq!(stream.begin_start(), Err(SendEnd::Reset(7)));
     assert_eq!(start_answer(&mut stream), Poll::Ready(Err(SendEnd::Reset(7))));
     assert_eq!(stream.begin_send(1, Fin::No), Err(because(SendEnd::Reset(7))));
@@ -325,7 +326,7 @@ fn a_send_resolves_when_it_and_all_before_it_are_acknowledged() {
     assert_eq!(acked(&mut stream, 0), Poll::Ready(Ok(())), "nothing has nothing to wait for");
     for done in 1..=3 {
         assert!(task.run(|cx| stream.poll_acked(done, cx)).is_pending());
-        stream.on_send_complete(10, false).wake();
+        stream.on_send_complete(10, false).wake_now();
         assert_eq!(task.wakes(), done as usize);
         assert_eq!(acked(&mut stream, done), Poll::Ready(Ok(())));
     }
@@ -335,10 +336,10 @@ fn a_send_resolves_when_it_and_all_before_it_are_acknowledged() {
 #[test]
 fn a_canceled_send_waits_for_the_cause_and_then_fails_with_it() {
     let causes: [(Move, SendEnd<Cause>); 4] = [
-        (|stream| stream.on_peer_receive_aborted(9).wake(), SendEnd::Stopped(9)),
-        (|stream| stream.on_shutdown_complete(Some(LOST)).wake(), lost()),
-        (|stream| stream.on_shutdown_complete(None).wake(), ended()),
-        (|stream| stream.begin_reset(8).expect("it is failing, not over").1.wake(), SendEnd::Reset(8)),
+        (|stream| stream.on_peer_receive_aborted(9).wake_now(), SendEnd::Stopped(9)),
+        (|stream| stream.on_shutdown_complete(Some(LOST)).wake_now(), lost()),
+        (|stream| stream.on_shutdown_complete(None).wake_now(), ended()),
+        (|stream| stream.begin_reset(8).expect("it is failing, not over").1.wake_now(), SendEnd::Reset(8)),
     ];
     for (cause, error) in causes {
         let (sender, writer, finisher) = (Task::new(), Task::new(), Task::new());
@@ -350,9 +351,9 @@ fn a_canceled_send_waits_for_the_cause_and_then_fails_with_it() {
             assert!(finisher.run(|cx| stream.poll_finished(cx)).is_pending());
         };
         poll(&mut stream);
-        stream.on_send_complete(DEFAULT_WINDOW, true).wake();
+        stream.on_send_complete(DEFAULT_WINDOW, true).wake_now();
         assert_eq!(stream.in_flight(), 0);
-        stream.on_send_shutdown_complete(false).wake();
+        stream.on_send_shutdown_complete(false).wake_now();
         poll(&mut stream);
         assert_eq!(stream.begin_send(1, Fin::No), Err(Denied::CauseToCome));
         let before = [&sender, &writer, &finisher].map(Task::wakes);
@@ -368,15 +369,15 @@ fn a_canceled_send_waits_for_the_cause_and_then_fails_with_it() {
 #[test]
 fn what_was_acknowledged_stays_ok_whatever_comes_after() {
     let ends: [Move; 3] = [
-        |stream| stream.begin_reset(8).expect("it is open").1.wake(),
-        |stream| stream.on_peer_receive_aborted(9).wake(),
-        |stream| stream.on_shutdown_complete(Some(LOST)).wake(),
+        |stream| stream.begin_reset(8).expect("it is open").1.wake_now(),
+        |stream| stream.on_peer_receive_aborted(9).wake_now(),
+        |stream| stream.on_shutdown_complete(Some(LOST)).wake_now(),
     ];
     for end in ends {
         let mut stream = started();
         send(&mut stream, 1, Fin::No);
         send(&mut stream, 1, Fin::No);
-        stream.on_send_complete(1, false).wake();
+        stream.on_send_complete(1, false).wake_now();
         end(&mut stream);
         assert_eq!(acked(&mut stream, 1), Poll::Ready(Ok(())));
         assert!(matches!(acked(&mut stream, 2), Poll::Ready(Err(_))));
@@ -398,7 +399,7 @@ fn a_send_refused_on_the_spot_gives_its_bytes_back_and_waits_for_the_cause() {
     assert_eq!((stream.state(), stream.in_flight()), (StreamState::Started, 0));
     assert_eq!(acked(&mut stream, submission.seq_no + 1), Poll::Pending);
     assert_eq!(stream.begin_send(1, Fin::No), Err(Denied::CauseToCome));
-    stream.on_peer_receive_aborted(9).wake();
+    stream.on_peer_receive_aborted(9).wake_now();
     assert_eq!(acked(&mut stream, submission.seq_no + 1), Poll::Ready(Err(SendEnd::Stopped(9))));
 }
 
@@ -410,7 +411,7 @@ fn a_send_refused_for_want_of_memory_resets_the_stream() {
     assert!(task.run(|cx| stream.poll_acked(1, cx)).is_pending());
     let submission = submit(&mut stream, 10, Fin::No);
     let (refusal, wakeups) = stream.on_send_refused(10, submission, Refused::Failed(NO_MEMORY));
-    wakeups.wake();
+    wakeups.wake_now();
     assert_eq!(refusal, Refusal::ResetNative);
     assert_eq!((task.wakes(), stream.in_flight()), (1, 10));
     let error = SendEnd::Failed(SendFailure::Refused(NO_MEMORY));
@@ -421,10 +422,10 @@ fn a_send_refused_for_want_of_memory_resets_the_stream() {
 fn a_cause_that_came_during_the_refused_call_is_kept() {
     let mut stream = started();
     let submission = submit(&mut stream, 10, Fin::No);
-    stream.on_peer_receive_aborted(9).wake();
+    stream.on_peer_receive_aborted(9).wake_now();
     for refused in [Refused::Going, Refused::Failed(NO_MEMORY)] {
         let (refusal, wakeups) = stream.on_send_refused(10, submission, refused);
-        wakeups.wake();
+        wakeups.wake_now();
         assert_eq!(refusal, Refusal::AwaitEvent);
         assert_eq!(stream.send_state, StreamSendState::Stopped(9));
     }
@@ -441,9 +442,9 @@ fn room_in_the_window_comes_back_with_acknowledgements() {
     assert_eq!(window_answer(&mut stream), Poll::Ready(Ok(())), "one byte is free: one chunk may go beyond");
     send(&mut stream, 100, Fin::No);
     assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
-    stream.on_send_complete(9, false).wake();
+    stream.on_send_complete(9, false).wake_now();
     assert_eq!(task.wakes(), 0, "100 bytes are over the window still");
-    stream.on_send_complete(100, false).wake();
+    stream.on_send_complete(100, false).wake_now();
     assert_eq!(task.wakes(), 1);
     assert_eq!(window_answer(&mut stream), Poll::Ready(Ok(())));
 }
@@ -454,20 +455,20 @@ fn advice_is_followed_until_the_window_is_fixed() {
     let mut stream = fresh();
     send(&mut stream, DEFAULT_WINDOW, Fin::No);
     assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
-    stream.on_ideal_send_buffer_size(DEFAULT_WINDOW - 1).wake();
+    stream.on_ideal_send_buffer_size(DEFAULT_WINDOW - 1).wake_now();
     assert_eq!(task.wakes(), 0);
-    stream.on_ideal_send_buffer_size(DEFAULT_WINDOW + 1).wake();
+    stream.on_ideal_send_buffer_size(DEFAULT_WINDOW + 1).wake_now();
     assert_eq!((task.wakes(), stream.window()), (1, DEFAULT_WINDOW + 1));
-    stream.on_ideal_send_buffer_size(0).wake();
+    stream.on_ideal_send_buffer_size(0).wake_now();
     assert_eq!(stream.window(), 1, "a window of nothing would wait for ever");
 
     assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
-    stream.set_window(DEFAULT_WINDOW * 2).wake();
+    stream.set_window(DEFAULT_WINDOW * 2).wake_now();
     assert_eq!(task.wakes(), 2);
-    stream.on_ideal_send_buffer_size(5).wake();
+    stream.on_ideal_send_buffer_size(5).wake_now();
     assert_eq!(stream.window(), DEFAULT_WINDOW * 2);
     let mut fixed = StreamInnerExclusive::local(Dir::Uni, Some(3));
-    fixed.on_ideal_send_buffer_size(5).wake();
+    fixed.on_ideal_send_buffer_size(5).wake_now();
     assert_eq!(fixed.window(), 3);
 }
 
@@ -475,16 +476,16 @@ fn advice_is_followed_until_the_window_is_fixed() {
 fn a_writer_that_waits_is_woken_for_more_than_one_chunk() {
     let task = Task::new();
     let mut stream = fresh();
-    stream.set_window(800).wake();
+    stream.set_window(800).wake_now();
     for _ in 0..90 {
         send(&mut stream, 10, Fin::No);
     }
     assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
     for _ in 0..19 {
-        stream.on_send_complete(10, false).wake();
+        stream.on_send_complete(10, false).wake_now();
     }
     assert_eq!((task.wakes(), stream.in_flight()), (0, 710));
-    stream.on_send_complete(10, false).wake();
+    stream.on_send_complete(10, false).wake_now();
     assert_eq!((task.wakes(), stream.in_flight()), (1, 700));
 }
 
@@ -504,11 +505,11 @@ fn advice_beyond_what_the_path_can_hold_is_cut() {
 #[test]
 fn fin_is_ok_only_when_graceful() {
     let ends: [(Move, Result<(), SendEnd<Cause>>); 5] = [
-        (|stream| stream.on_send_shutdown_complete(true).wake(), Ok(())),
-        (|stream| stream.on_shutdown_complete(Some(LOST)).wake(), Err(lost())),
-        (|stream| stream.on_shutdown_complete(None).wake(), Err(ended())),
-        (|stream| stream.on_peer_receive_aborted(9).wake(), Err(SendEnd::Stopped(9))),
-        (|stream| stream.begin_reset(8).expect("it is finishing").1.wake(), Err(SendEnd::Reset(8))),
+        (|stream| stream.on_send_shutdown_complete(true).wake_now(), Ok(())),
+        (|stream| stream.on_shutdown_complete(Some(LOST)).wake_now(), Err(lost())),
+        (|stream| stream.on_shutdown_complete(None).wake_now(), Err(ended())),
+        (|stream| stream.on_peer_receive_aborted(9).wake_now(), Err(SendEnd::Stopped(9))),
+        (|stream| stream.begin_reset(8).expect("it is finishing").1.wake_now(), Err(SendEnd::Reset(8))),
     ];
     for (end, expected) in ends {
         let task = Task::new();
@@ -518,8 +519,8 @@ fn fin_is_ok_only_when_graceful() {
         assert_eq!(task.wakes(), 1);
         assert_eq!(finished(&mut stream), Poll::Ready(expected.clone()));
         // What comes after, in whatever order, takes nothing back.
-        stream.on_send_shutdown_complete(true).wake();
-        stream.on_shutdown_complete(Some(Cause::Refused)).wake();
+        stream.on_send_shutdown_complete(true).wake_now();
+        stream.on_shutdown_complete(Some(Cause::Refused)).wake_now();
         assert_eq!(finished(&mut stream), Poll::Ready(expected));
     }
 }
@@ -529,10 +530,10 @@ fn a_send_shutdown_that_is_not_graceful_waits_for_the_cause() {
     let task = Task::new();
     let mut stream = finishing();
     assert!(task.run(|cx| stream.poll_finished(cx)).is_pending());
-    stream.on_send_shutdown_complete(false).wake();
+    stream.on_send_shutdown_complete(false).wake_now();
     assert_eq!(task.wakes(), 0);
     assert!(task.run(|cx| stream.poll_finished(cx)).is_pending());
-    stream.on_shutdown_complete(Some(LOST)).wake();
+    stream.on_shutdown_complete(Some(LOST)).wake_now();
     assert_eq!(task.wakes(), 1);
     assert_eq!(finished(&mut stream), Poll::Ready(Err(lost())));
 }
@@ -544,7 +545,7 @@ fn an_empty_last_send_is_no_operation_of_its_own() {
     let submission = submit(&mut stream, 0, Fin::Yes);
     assert_eq!((submission.seq_no, stream.submitted()), (1, 1), "what it waits for is everything before it");
     assert_eq!(acked(&mut stream, submission.seq_no), Poll::Pending);
-    stream.on_send_complete(1, false).wake();
+    stream.on_send_complete(1, false).wake_now();
     assert_eq!(acked(&mut stream, submission.seq_no), Poll::Ready(Ok(())));
 }
 
@@ -555,7 +556,7 @@ fn nothing_is_taken_after_fin() {
         assert_eq!(stream.begin_send(1, Fin::No), Err(Denied::Because(SendClosed::Finished)));
         assert_eq!(stream.begin_send(0, Fin::Yes), Err(Denied::Because(SendClosed::Finished)));
         assert_eq!(window_answer(&mut stream), Poll::Ready(Err(SendClosed::Finished)));
-        stream.on_send_shutdown_complete(true).wake();
+        stream.on_send_shutdown_complete(true).wake_now();
     }
     assert_eq!((stream.submitted(), stream.in_flight()), (0, 0), "a bare FIN is no operation");
 }
@@ -569,7 +570,7 @@ fn a_reset_before_the_start_tells_nobody() {
     assert!(task.run(|cx| stream.poll_stopped(key, cx)).is_pending());
     let (tell, wakeups) = stream.begin_reset(7).expect("a fresh stream can be reset");
     assert!(!tell);
-    wakeups.wake();
+    wakeups.wake_now();
     assert_eq!(task.wakes(), 1);
     assert_eq!(stop_answer(&mut stream), Poll::Ready(Ok(None)));
     assert_eq!(now(|cx| stream.poll_aborted(cx)), Poll::Ready(()));
@@ -581,18 +582,18 @@ fn a_reset_of_a_live_stream_tells_msquic_once() {
         |stream| assert_eq!(stream.begin_start(), Ok(true)),
         |stream| {
             send(stream, 1, Fin::No);
-            stream.on_start_complete(Ok(()), false).wake();
+            stream.on_start_complete(Ok(()), false).wake_now();
         },
         |stream| {
             send(stream, 1, Fin::Yes);
-            stream.on_start_complete(Ok(()), true).wake();
+            stream.on_start_complete(Ok(()), true).wake_now();
         },
     ];
     for live in lives {
         let mut stream = fresh();
         live(&mut stream);
         let (tell, wakeups) = stream.begin_reset(7).expect("it is live");
-        wakeups.wake();
+        wakeups.wake_now();
         assert!(tell);
         let (tell, wakeups) = stream.begin_reset(8).expect("resetting again does nothing");
         assert_eq!((tell, wakeups.len()), (false, 0));
@@ -618,15 +619,15 @@ fn a_reset_after_the_end_says_what_the_end_was() {
 #[test]
 fn an_abort_is_done_when_msquic_is_done_with_the_send_half() {
     let ends: [Move; 3] = [
-        |stream| stream.on_send_shutdown_complete(false).wake(),
+        |stream| stream.on_send_shutdown_complete(false).wake_now(),
         // FIN and the reset crossed on the wire.
-        |stream| stream.on_send_shutdown_complete(true).wake(),
-        |stream| stream.on_shutdown_complete(Some(LOST)).wake(),
+        |stream| stream.on_send_shutdown_complete(true).wake_now(),
+        |stream| stream.on_shutdown_complete(Some(LOST)).wake_now(),
     ];
     for end in ends {
         let task = Task::new();
         let mut stream = finishing();
-        stream.begin_reset(7).expect("it is finishing").1.wake();
+        stream.begin_reset(7).expect("it is finishing").1.wake_now();
         assert!(task.run(|cx| stream.poll_aborted(cx)).is_pending());
         end(&mut stream);
         assert_eq!(task.wakes(), 1);
@@ -678,14 +679,14 @@ fn every_end_has_its_answer_to_who_waits_for_a_stop() {
 #[test]
 fn the_readers_of_a_stream_that_can_never_start_are_told() {
     let dead_ends: [(&str, Move); 3] = [
-        ("reset before the start", |stream| stream.begin_reset(7).expect("it is fresh").1.wake()),
+        ("reset before the start", |stream| stream.begin_reset(7).expect("it is fresh").1.wake_now()),
         ("a start refused for want of memory", |stream| {
             assert_eq!(stream.begin_start(), Ok(true));
-            stream.on_start_refused(Refused::Failed(NO_MEMORY)).1.wake();
+            stream.on_start_refused(Refused::Failed(NO_MEMORY)).1.wake_now();
         }),
         ("a first send refused for want of memory", |stream| {
             let submission = submit(stream, 1, Fin::No);
-            stream.on_send_refused(1, submission, Refused::Failed(NO_MEMORY)).1.wake();
+            stream.on_send_refused(1, submission, Refused::Failed(NO_MEMORY)).1.wake_now();
         }),
     ];
     for (name, dead_end) in dead_ends {
@@ -707,7 +708,7 @@ fn a_stream_that_has_not_started_asks_the_connection_once() {
     let key = WaiterKey::new();
     let task = Task::new();
     assert!(task.run(|cx| stream.poll_stopped(key, cx)).is_pending());
-    stream.on_lost(Some(LOST)).wake();
+    stream.on_lost(Some(LOST)).wake_now();
     assert_eq!(task.wakes(), 1);
     assert_eq!(stop_answer(&mut stream), Poll::Ready(Err(LOST)));
 }
@@ -721,10 +722,10 @@ fn only_a_live_stream_with_fin_under_way_is_delivering() {
     send(&mut stream, 0, Fin::Yes);
     assert!(stream.is_delivering());
     let ends: [Move; 4] = [
-        |stream| stream.on_send_shutdown_complete(true).wake(),
-        |stream| stream.on_shutdown_complete(Some(LOST)).wake(),
-        |stream| stream.on_peer_receive_aborted(9).wake(),
-        |stream| stream.begin_reset(8).expect("it is finishing").1.wake(),
+        |stream| stream.on_send_shutdown_complete(true).wake_now(),
+        |stream| stream.on_shutdown_complete(Some(LOST)).wake_now(),
+        |stream| stream.on_peer_receive_aborted(9).wake_now(),
+        |stream| stream.begin_reset(8).expect("it is finishing").1.wake_now(),
     ];
     for end in ends {
         let mut stream = finishing();
@@ -762,13 +763,15 @@ fn a_thousand_polls_store_one_waker_of_each_kind() {
 
 #[test]
 fn the_last_event_leaves_nobody_asleep_and_wakes_each_task_once() {
-    let ends: [Move; 2] =
-        [|stream| stream.on_shutdown_complete(Some(LOST)).wake(), |stream| stream.on_shutdown_complete(None).wake()];
+    let ends: [Move; 2] = [
+        |stream| stream.on_shutdown_complete(Some(LOST)).wake_now(),
+        |stream| stream.on_shutdown_complete(None).wake_now(),
+    ];
     let befores: [Move; 4] = [
         |_| {},
-        |stream| stream.on_send_complete(DEFAULT_WINDOW, true).wake(),
-        |stream| stream.on_send_shutdown_complete(false).wake(),
-        |stream| stream.on_start_complete(Err(StartFailed::Going), false).wake(),
+        |stream| stream.on_send_complete(DEFAULT_WINDOW, true).wake_now(),
+        |stream| stream.on_send_shutdown_complete(false).wake_now(),
+        |stream| stream.on_start_complete(Err(StartFailed::Going), false).wake_now(),
     ];
     for (end, before) in ends.iter().flat_map(|end| befores.iter().map(move |before| (end, before))) {
         let task = Task::new();
@@ -799,7 +802,7 @@ fn a_forgotten_waiter_is_not_woken() {
     assert!(waiting.run(|cx| stream.poll_stopped(other, cx)).is_pending());
     assert!(stream.forget_stopped(key).is_some());
     assert!(stream.forget_stopped(key).is_none());
-    stream.on_peer_receive_aborted(9).wake();
+    stream.on_peer_receive_aborted(9).wake_now();
     assert_eq!((forgotten.wakes(), waiting.wakes()), (0, 1));
 }
 
@@ -820,16 +823,16 @@ fn a_stream_of_the_peers_is_started_and_sends_only_if_bidirectional() {
 fn what_msquic_has_copied_is_acknowledged_only_with_fin() {
     let mut stream = started();
     stream.set_buffered(true);
-    stream.set_window(10).wake();
+    stream.set_window(10).wake_now();
     let task = Task::new();
     let operation = send(&mut stream, 10, Fin::No);
     assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
-    stream.on_send_complete(10, false).wake();
+    stream.on_send_complete(10, false).wake_now();
     assert_eq!(task.wakes(), 1, "a copy makes room");
     assert!(acked(&mut stream, operation + 1).is_pending(), "and acknowledges nothing");
     send(&mut stream, 0, Fin::Yes);
     assert!(acked(&mut stream, operation + 1).is_pending());
-    stream.on_send_shutdown_complete(true).wake();
+    stream.on_send_shutdown_complete(true).wake_now();
     assert_eq!(acked(&mut stream, operation + 1), Poll::Ready(Ok(())));
     assert_eq!(finished(&mut stream), Poll::Ready(Ok(())));
 }
@@ -839,9 +842,9 @@ fn what_msquic_has_copied_is_not_acknowledged_when_the_connection_is_lost() {
     let mut stream = started();
     stream.set_buffered(true);
     let operation = send(&mut stream, 10, Fin::Yes);
-    stream.on_send_complete(10, false).wake();
-    stream.on_send_shutdown_complete(false).wake();
-    stream.on_shutdown_complete(Some(LOST)).wake();
+    stream.on_send_complete(10, false).wake_now();
+    stream.on_send_shutdown_complete(false).wake_now();
+    stream.on_shutdown_complete(Some(LOST)).wake_now();
     assert_eq!(acked(&mut stream, operation + 1), Poll::Ready(Err(lost())));
     assert_eq!(finished(&mut stream), Poll::Ready(Err(lost())));
 }

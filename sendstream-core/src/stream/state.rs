@@ -9,18 +9,18 @@ use std::{
     time::Duration,
 };
 
-use crate::driver::stream::recv_state::{Piece, StreamRecv};
-use sendstream_core::{
+use crate::{
     dir::Dir,
     stream::{
         Fin,
         cause::{Refused, SendClosed, SendEnd, SendFailure, StartFailed},
+        recv_state::{Piece, StreamRecv},
     },
     wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups},
 };
 
 /// The in-flight window before MsQuic has said what is ideal: its own first value (`QUIC_DEFAULT_IDEAL_SEND_BUFFER_SIZE`).
-pub(crate) const DEFAULT_WINDOW: u64 = 128 * 1024;
+pub const DEFAULT_WINDOW: u64 = 128 * 1024;
 
 /// What of the window must be free before a writer that waits for room is woken: an eighth. Much more, and a window that
 /// just covers the path would run dry.
@@ -31,7 +31,8 @@ const WINDOW_PARTS: u64 = 8;
 /// outside of the processor's caches.
 ///
 /// It is what 10 Gbit/s, more than one connection moves, put on the path, and 1 MiB for writers that are late.
-pub(crate) fn useful_window(ideal: u64, min_rtt: Option<Duration>) -> u64 {
+#[inline]
+pub fn useful_window(ideal: u64, min_rtt: Option<Duration>) -> u64 {
     const BYTES_PER_MICROSECOND: u64 = 1250;
     const SLACK: u64 = 1024 * 1024;
     let Some(min_rtt) = min_rtt else { return ideal };
@@ -44,7 +45,7 @@ pub(crate) fn useful_window(ideal: u64, min_rtt: Option<Duration>) -> u64 {
 /// `C` is what ended the connection, and `P` a piece of memory that the transport lends. "User" below is a call on
 /// `SendStream` or `RecvStream`; the `handle_event_*` functions are named without their prefix.
 #[derive(Debug)]
-pub(crate) struct StreamInnerExclusive<C, P> {
+pub struct StreamInnerExclusive<C, P> {
     /// Written by: user (`begin_start`, `begin_send`), `start_complete`, `peer_accepted`, `shutdown_complete`.
     state: StreamState,
     /// How the start went, once known. Written by: `start_complete`, `peer_accepted`, a start refused on the spot.
@@ -89,7 +90,7 @@ pub(crate) struct StreamInnerExclusive<C, P> {
 
 /// How far the stream as a whole has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StreamState {
+pub enum StreamState {
     /// Open on this side only; nothing was said to MsQuic but "open". No event can come.
     Open,
     /// The start is in MsQuic's hands. From here to `ShutdownComplete` MsQuic holds a reference to the instance.
@@ -106,7 +107,7 @@ pub(crate) enum StreamState {
 
 /// How far the send half has come. The last four are final.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StreamSendState<C> {
+pub enum StreamSendState<C> {
     /// There is no send half: the peer opened a unidirectional stream.
     Absent,
     /// Data may be sent.
@@ -128,16 +129,16 @@ pub(crate) enum StreamSendState<C> {
 /// What [`StreamInnerExclusive::begin_send`] admitted, to be handed to MsQuic now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(crate) struct Submission {
+pub struct Submission {
     /// The operation's number; it is acknowledged once `sending_seq_no` is above it.
-    pub(crate) seq_no: u64,
+    pub seq_no: u64,
     /// Whether this operation starts the stream.
-    pub(crate) starts: bool,
+    pub starts: bool,
 }
 
 /// Why a send is not taken now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Denied<C> {
+pub enum Denied<C> {
     /// For this reason.
     Because(SendClosed<C>),
     /// The stream is failing, and the event that says why is still to come: wait for it.
@@ -147,7 +148,7 @@ pub(crate) enum Denied<C> {
 /// What a refused operation still needs, see [`StreamInnerExclusive::on_send_refused`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// An event of the stream will name the cause.
     AwaitEvent,
     /// No event will come because the stream never started; only the connection knows the cause.
@@ -158,7 +159,7 @@ pub(crate) enum Refusal {
 
 impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     /// A stream that this side opens, not started yet.
-    pub(crate) fn local(dir: Dir, fixed_window: Option<u64>) -> Self {
+    pub fn local(dir: Dir, fixed_window: Option<u64>) -> Self {
         let recv = match dir {
             Dir::Uni => StreamRecv::absent(),
             Dir::Bi => StreamRecv::open(),
@@ -167,7 +168,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// A stream that the peer started.
-    pub(crate) fn remote(dir: Dir, fixed_window: Option<u64>) -> Self {
+    pub fn remote(dir: Dir, fixed_window: Option<u64>) -> Self {
         let send_state = match dir {
             Dir::Uni => StreamSendState::Absent,
             Dir::Bi => StreamSendState::Open,
@@ -205,55 +206,55 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// Says whether MsQuic copies what is sent, before anything is.
-    pub(crate) fn set_buffered(&mut self, buffered: bool) {
+    pub fn set_buffered(&mut self, buffered: bool) {
         self.buffered = buffered;
     }
 
     /// The receive half.
-    pub(crate) fn recv(&mut self) -> &mut StreamRecv<C, P> {
+    pub fn recv(&mut self) -> &mut StreamRecv<C, P> {
         &mut self.recv
     }
 
     /// How far the stream has come.
-    pub(crate) fn state(&self) -> StreamState {
+    pub fn state(&self) -> StreamState {
         self.state
     }
 
     /// Whether MsQuic knows of the stream beyond its being open, so that shutting it down makes sense.
-    pub(crate) fn is_live(&self) -> bool {
+    pub fn is_live(&self) -> bool {
         matches!(self.state, StreamState::Starting | StreamState::Blocked | StreamState::Started)
     }
 
     /// True once, for a stream that has not started: somebody waits on it, and only the connection can say that it ended.
     #[must_use]
-    pub(crate) fn must_ask_connection(&mut self) -> bool {
+    pub fn must_ask_connection(&mut self) -> bool {
         self.state == StreamState::Open && !std::mem::replace(&mut self.asked_connection, true)
     }
 
     /// Whether data is under way that must arrive although nobody holds the stream any more.
-    pub(crate) fn is_delivering(&self) -> bool {
+    pub fn is_delivering(&self) -> bool {
         self.is_live() && matches!(self.send_state, StreamSendState::FinQueued)
     }
 
     /// Bytes submitted and not yet completed.
-    pub(crate) fn in_flight(&self) -> u64 {
+    pub fn in_flight(&self) -> u64 {
         self.in_flight
     }
 
     /// The in-flight window in bytes.
-    pub(crate) fn window(&self) -> u64 {
+    pub fn window(&self) -> u64 {
         self.window
     }
 
     /// How many operations have been submitted; `poll_acked` of this waits for all of them.
-    pub(crate) fn submitted(&self) -> u64 {
+    pub fn submitted(&self) -> u64 {
         self.next_seq_no
     }
 
     // ---- What the user does -------------------------------------------------------------------------------------
 
     /// Open -> Starting. `Ok(true)` when MsQuic must now be told to start.
-    pub(crate) fn begin_start(&mut self) -> Result<bool, SendEnd<C>> {
+    pub fn begin_start(&mut self) -> Result<bool, SendEnd<C>> {
         if self.state != StreamState::Open {
             return Ok(false);
         }
@@ -266,7 +267,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
 
     /// Admits `bytes` more, and FIN if it is set: from here on they count as submitted, and the caller hands them to
     /// MsQuic at once. The first operation starts the stream.
-    pub(crate) fn begin_send(&mut self, bytes: u64, fin: Fin) -> Result<Submission, Denied<C>> {
+    pub fn begin_send(&mut self, bytes: u64, fin: Fin) -> Result<Submission, Denied<C>> {
         self.check_sending()?;
         let starts = self.state == StreamState::Open;
         if starts {
@@ -285,12 +286,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// MsQuic refused, on the spot, what [`Self::begin_send`] had admitted; no event comes for it.
-    pub(crate) fn on_send_refused(
-        &mut self,
-        bytes: u64,
-        submission: Submission,
-        refused: Refused,
-    ) -> (Refusal, Wakeups) {
+    pub fn on_send_refused(&mut self, bytes: u64, submission: Submission, refused: Refused) -> (Refusal, Wakeups) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
         if submission.starts {
             self.state = StreamState::Refused;
@@ -315,7 +311,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// MsQuic refused, on the spot, the start that [`Self::begin_start`] had admitted.
-    pub(crate) fn on_start_refused(&mut self, refused: Refused) -> (Refusal, Wakeups) {
+    pub fn on_start_refused(&mut self, refused: Refused) -> (Refusal, Wakeups) {
         self.state = StreamState::Refused;
         let status = match refused {
             Refused::Going => {
@@ -331,7 +327,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// Resets the send half with `code`; everything pending ends at once. `Ok` says whether MsQuic must be told.
-    pub(crate) fn begin_reset(&mut self, code: u64) -> Result<(bool, Wakeups), SendClosed<C>> {
+    pub fn begin_reset(&mut self, code: u64) -> Result<(bool, Wakeups), SendClosed<C>> {
         match self.send_state {
             StreamSendState::Open | StreamSendState::FinQueued | StreamSendState::Failing => {}
             StreamSendState::Absent | StreamSendState::FinAcked => return Err(SendClosed::Finished),
@@ -348,12 +344,12 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// Whether dropping the handle now has to reset the send half.
-    pub(crate) fn is_unfinished(&self) -> bool {
+    pub fn is_unfinished(&self) -> bool {
         matches!(self.send_state, StreamSendState::Open | StreamSendState::Failing)
     }
 
     /// Fixes the in-flight window at `bytes`.
-    pub(crate) fn set_window(&mut self, bytes: u64) -> Wakeups {
+    pub fn set_window(&mut self, bytes: u64) -> Wakeups {
         self.window = bytes;
         self.window_is_fixed = true;
         self.wake_window_waiter()
@@ -362,7 +358,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     // ---- What the user waits for --------------------------------------------------------------------------------
 
     /// Ready once the peer's stream limit admitted the stream, or the start failed.
-    pub(crate) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendEnd<C>>> {
+    pub fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendEnd<C>>> {
         if let Some(status) = &self.start_status {
             return Poll::Ready(status.clone().map_err(SendEnd::Failed));
         }
@@ -374,7 +370,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// Ready once the first `operations` operations are acknowledged, or cannot be any more.
-    pub(crate) fn poll_acked(&mut self, operations: u64, cx: &mut Context<'_>) -> Poll<Result<(), SendEnd<C>>> {
+    pub fn poll_acked(&mut self, operations: u64, cx: &mut Context<'_>) -> Poll<Result<(), SendEnd<C>>> {
         if self.sending_seq_no >= operations {
             return Poll::Ready(Ok(()));
         }
@@ -387,7 +383,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// Ready once there is room in the window, or never will be.
-    pub(crate) fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendClosed<C>>> {
+    pub fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendClosed<C>>> {
         match self.check_sending() {
             Ok(()) if self.in_flight < self.window => return Poll::Ready(Ok(())),
             Ok(()) | Err(Denied::CauseToCome) => {}
@@ -398,7 +394,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// Ready with `Ok` once the peer acknowledged FIN; never `Ok` otherwise. The caller has queued FIN.
-    pub(crate) fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendEnd<C>>> {
+    pub fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendEnd<C>>> {
         if matches!(self.send_state, StreamSendState::FinAcked) {
             return Poll::Ready(Ok(()));
         }
@@ -410,7 +406,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// Ready once the reset by [`Self::begin_reset`] is done with on the wire: acknowledged, or the connection is gone.
-    pub(crate) fn poll_aborted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_aborted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.send_shutdown_complete || !self.is_live() {
             return Poll::Ready(());
         }
@@ -420,13 +416,13 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
 
     /// Forgets a future that waited in [`Self::poll_stopped`].
     #[must_use = "drop the waker after the lock"]
-    pub(crate) fn forget_stopped(&mut self, key: WaiterKey) -> Option<Waker> {
+    pub fn forget_stopped(&mut self, key: WaiterKey) -> Option<Waker> {
         self.stopped_waiters.remove(key)
     }
 
     /// Ready with the peer's STOP_SENDING code, with `None` once the stream ended on this side's terms, or with what
     /// ended the connection.
-    pub(crate) fn poll_stopped(&mut self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Result<Option<u64>, C>> {
+    pub fn poll_stopped(&mut self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Result<Option<u64>, C>> {
         match &self.send_state {
             StreamSendState::Stopped(code) => return Poll::Ready(Ok(Some(*code))),
             StreamSendState::Failed(SendFailure::ConnectionLost(cause)) => return Poll::Ready(Err(cause.clone())),
@@ -445,7 +441,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     // ---- What MsQuic says ---------------------------------------------------------------------------------------
 
     /// START_COMPLETE. With a bad `status` the stream never started, and perhaps no further event comes.
-    pub(crate) fn on_start_complete(&mut self, status: Result<(), StartFailed>, peer_accepted: bool) -> Wakeups {
+    pub fn on_start_complete(&mut self, status: Result<(), StartFailed>, peer_accepted: bool) -> Wakeups {
         let failure = match status {
             Ok(()) if peer_accepted => return self.on_peer_accepted(),
             Ok(()) => {
@@ -472,7 +468,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// PEER_ACCEPTED, or a START_COMPLETE that says the same: the peer's stream limit admits the stream.
-    pub(crate) fn on_peer_accepted(&mut self) -> Wakeups {
+    pub fn on_peer_accepted(&mut self) -> Wakeups {
         let mut wakeups = Wakeups::none();
         if matches!(self.state, StreamState::Starting | StreamState::Blocked) {
             self.state = StreamState::Started;
@@ -486,7 +482,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
 
     /// SEND_COMPLETE of an operation of `bytes`. Not `canceled` means acknowledged; where MsQuic buffers it means copied,
     /// which makes room and says nothing of the peer.
-    pub(crate) fn on_send_complete(&mut self, bytes: u64, canceled: bool) -> Wakeups {
+    pub fn on_send_complete(&mut self, bytes: u64, canceled: bool) -> Wakeups {
         self.in_flight = self.in_flight.saturating_sub(bytes);
         if canceled {
             // The cause is known already (reset here, stopped by the peer) or comes with SHUTDOWN_COMPLETE.
@@ -513,7 +509,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// PEER_RECEIVE_ABORTED: the peer's STOP_SENDING with `code`.
-    pub(crate) fn on_peer_receive_aborted(&mut self, code: u64) -> Wakeups {
+    pub fn on_peer_receive_aborted(&mut self, code: u64) -> Wakeups {
         if self.send_has_ended() || matches!(self.send_state, StreamSendState::FinAcked) {
             return Wakeups::none();
         }
@@ -522,7 +518,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// SEND_SHUTDOWN_COMPLETE. `graceful` is the peer's acknowledgement of FIN; the only thing that makes a finish `Ok`.
-    pub(crate) fn on_send_shutdown_complete(&mut self, graceful: bool) -> Wakeups {
+    pub fn on_send_shutdown_complete(&mut self, graceful: bool) -> Wakeups {
         self.send_shutdown_complete = true;
         match self.send_state {
             StreamSendState::FinQueued if graceful => {
@@ -546,14 +542,14 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// SHUTDOWN_COMPLETE, the last event. `lost` is what ended the connection, when that is what ended the stream.
-    pub(crate) fn on_shutdown_complete(&mut self, lost: Option<C>) -> Wakeups {
+    pub fn on_shutdown_complete(&mut self, lost: Option<C>) -> Wakeups {
         self.state = StreamState::ShutdownComplete;
         self.send_shutdown_complete = true;
         self.on_lost(lost)
     }
 
     /// The connection is gone, and with it whatever had not ended yet. Also the end of a stream that never started.
-    pub(crate) fn on_lost(&mut self, lost: Option<C>) -> Wakeups {
+    pub fn on_lost(&mut self, lost: Option<C>) -> Wakeups {
         let failure = match lost.clone() {
             Some(cause) => SendFailure::ConnectionLost(cause),
             None => SendFailure::Ended,
@@ -568,7 +564,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// IDEAL_SEND_BUFFER_SIZE: how much in flight keeps the path busy, see [`useful_window`].
-    pub(crate) fn on_ideal_send_buffer_size(&mut self, bytes: u64) -> Wakeups {
+    pub fn on_ideal_send_buffer_size(&mut self, bytes: u64) -> Wakeups {
         if self.window_is_fixed {
             return Wakeups::none();
         }
@@ -579,7 +575,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     // ---- Helpers ------------------------------------------------------------------------------------------------
 
     /// What ended the send half, when it did not end with a finish.
-    pub(crate) fn send_end(&self) -> Option<SendEnd<C>> {
+    pub fn send_end(&self) -> Option<SendEnd<C>> {
         match &self.send_state {
             StreamSendState::Stopped(code) => Some(SendEnd::Stopped(*code)),
             StreamSendState::Reset(code) => Some(SendEnd::Reset(*code)),
@@ -593,7 +589,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// Whether data may be sent.
-    pub(crate) fn check_sending(&self) -> Result<(), Denied<C>> {
+    pub fn check_sending(&self) -> Result<(), Denied<C>> {
         let end = match &self.send_state {
             StreamSendState::Open => return Ok(()),
             StreamSendState::Failing => return Err(Denied::CauseToCome),

@@ -8,7 +8,6 @@
 //! A lost wake-up is a deadlock here, which loom reports: the sender sleeps in `block_on` while the worker has nothing
 //! left to say.
 
-use crate::driver::wakes::Wake as _;
 use std::{collections::VecDeque, future::poll_fn};
 
 use loom::{
@@ -101,7 +100,7 @@ impl Stream {
 
     fn apply(&self, transition: impl FnOnce(&mut StreamInnerExclusive) -> Wakeups) {
         let wakeups = transition(&mut self.lock());
-        wakeups.wake();
+        wakeups.wake_now();
     }
 
     // ---- The sender --------------------------------------------------------------------------------------------------
@@ -126,7 +125,7 @@ impl Stream {
         });
         if let Err(refused) = called {
             let (refusal, wakeups) = self.lock().on_start_refused(refused);
-            wakeups.wake();
+            wakeups.wake_now();
             self.after_refusal(refusal);
         }
         Ok(())
@@ -149,7 +148,7 @@ impl Stream {
         });
         if let Err(refused) = called {
             let (refusal, wakeups) = self.lock().on_send_refused(bytes, submission, refused);
-            wakeups.wake();
+            wakeups.wake_now();
             self.after_refusal(refusal);
         }
         Ok(submission.seq_no + u64::from(bytes > 0))
@@ -178,7 +177,7 @@ impl Stream {
             // Refused when the connection has gone, which says the rest.
             let _ = self.call(|native| native.reset = true);
         }
-        wakeups.wake();
+        wakeups.wake_now();
         Ok(())
     }
 

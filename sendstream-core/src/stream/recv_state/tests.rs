@@ -5,8 +5,10 @@ use std::task::{Context, Poll};
 use proptest::prelude::*;
 
 use super::*;
-use crate::driver::{stream::copies::Copies, wakes::Wake as _};
-use sendstream_core::testing::{Cause, Task};
+use crate::{
+    stream::copies::Copies,
+    testing::{Cause, Task},
+};
 
 type StreamRecv = super::StreamRecv<Cause, Bytes>;
 type StreamRecvState = super::StreamRecvState<Cause>;
@@ -31,7 +33,7 @@ impl Piece for Bytes {
 /// A half that has received `pieces`.
 fn received(pieces: &[&'static [u8]], fin: Fin) -> StreamRecv {
     let mut recv = StreamRecv::open();
-    receive(&mut recv, pieces, fin).wake();
+    receive(&mut recv, pieces, fin).wake_now();
     recv
 }
 
@@ -42,7 +44,7 @@ fn receive(recv: &mut StreamRecv, pieces: &[&'static [u8]], fin: Fin) -> Wakeups
 /// Stops, and returns whether the peer must be told.
 fn stop(recv: &mut StreamRecv, code: u64) -> bool {
     let (tell, wakeups) = recv.begin_stop(code);
-    wakeups.wake();
+    wakeups.wake_now();
     tell
 }
 
@@ -67,7 +69,7 @@ fn reset_answer(recv: &mut StreamRecv) -> Poll<Result<Option<u64>, RecvFailure<C
 fn every_end() -> [(StreamRecv, StreamRecvState); 6] {
     let ended = |end: fn(&mut StreamRecv) -> Wakeups| {
         let mut recv = StreamRecv::open();
-        end(&mut recv).wake();
+        end(&mut recv).wake_now();
         recv
     };
     let mut stopped = StreamRecv::open();
@@ -86,10 +88,10 @@ fn every_end() -> [(StreamRecv, StreamRecvState); 6] {
 fn each_end_is_the_last() {
     for (mut recv, end) in every_end() {
         assert_eq!(recv.state, end);
-        receive(&mut recv, &[b"late"], Fin::Yes).wake();
-        recv.on_fin().wake();
-        recv.on_peer_send_aborted(99).wake();
-        recv.on_lost(Some(Cause::Refused)).wake();
+        receive(&mut recv, &[b"late"], Fin::Yes).wake_now();
+        recv.on_fin().wake_now();
+        recv.on_peer_send_aborted(99).wake_now();
+        recv.on_lost(Some(Cause::Refused)).wake_now();
         assert!(!stop(&mut recv, 99), "{end:?}: there is nobody to tell");
         assert_eq!(recv.state, end);
         assert!(recv.unread.is_empty(), "{end:?} takes nothing more");
@@ -131,7 +133,7 @@ fn each_end_wakes_the_reader_and_everybody_who_waits_for_a_reset() {
             let key = WaiterKey::new();
             assert!(waiter.run(|cx| recv.poll_received_reset(key, cx)).is_pending());
         }
-        end(&mut recv).wake();
+        end(&mut recv).wake_now();
         assert_eq!([&reader, &waiters[0], &waiters[1]].map(Task::wakes), [1, 1, 1]);
         assert_eq!([&reader, &waiters[0], &waiters[1]].map(Task::stored), [0, 0, 0]);
     }
@@ -157,7 +159,7 @@ fn data_wakes_the_reader_and_nobody_else() {
     let key = WaiterKey::new();
     assert!(waiter.run(|cx| recv.poll_received_reset(key, cx)).is_pending());
     assert!(reader.run(|cx| recv.poll_take(1, cx)).is_pending());
-    receive(&mut recv, &[b"x"], Fin::No).wake();
+    receive(&mut recv, &[b"x"], Fin::No).wake_now();
     assert_eq!((reader.wakes(), waiter.wakes()), (1, 0));
     assert!(reader.run(|cx| recv.poll_take(1, cx)).is_ready());
 }
@@ -186,10 +188,10 @@ fn pieces_dropped_out_of_order_are_given_back_in_order() {
 #[test]
 fn a_piece_that_is_out_comes_back_however_the_stream_ended() {
     let ends: [fn(&mut StreamRecv); 4] = [
-        |recv| recv.on_fin().wake(),
-        |recv| recv.on_peer_send_aborted(6).wake(),
+        |recv| recv.on_fin().wake_now(),
+        |recv| recv.on_peer_send_aborted(6).wake_now(),
         |recv| assert!(stop(recv, 7)),
-        |recv| recv.on_lost(Some(LOST)).wake(),
+        |recv| recv.on_lost(Some(LOST)).wake_now(),
     ];
     for end in ends {
         let mut recv = received(&[b"ab", b"c"], Fin::No);
@@ -212,7 +214,7 @@ fn fin_ends_the_stream_after_what_was_not_read() {
 #[test]
 fn a_reset_discards_what_was_not_read() {
     let mut recv = received(&[b"ab"], Fin::No);
-    recv.on_peer_send_aborted(6).wake();
+    recv.on_peer_send_aborted(6).wake_now();
     assert_eq!(read(&mut recv, 1), Poll::Ready(Err(RecvEnd::Reset(6))));
     assert!(recv.take(1).is_none());
 }
@@ -220,7 +222,7 @@ fn a_reset_discards_what_was_not_read() {
 #[test]
 fn a_reset_after_fin_takes_nothing_away() {
     let mut recv = received(&[b"ab"], Fin::Yes);
-    recv.on_peer_send_aborted(6).wake();
+    recv.on_peer_send_aborted(6).wake_now();
     assert_eq!(read(&mut recv, 9), Poll::Ready(Ok(Some(b"ab".to_vec()))));
     assert_eq!(read(&mut recv, 9), Poll::Ready(Ok(None)));
 }
@@ -228,7 +230,7 @@ fn a_reset_after_fin_takes_nothing_away() {
 #[test]
 fn what_arrived_before_the_connection_was_lost_is_still_read() {
     let mut recv = received(&[b"ab"], Fin::No);
-    recv.on_lost(Some(LOST)).wake();
+    recv.on_lost(Some(LOST)).wake_now();
     assert_eq!(read(&mut recv, 9), Poll::Ready(Ok(Some(b"ab".to_vec()))));
     assert_eq!(read(&mut recv, 9), Poll::Ready(Err(RecvEnd::Failed(lost()))));
 }
@@ -255,7 +257,7 @@ fn what_was_copied_is_read_or_given_up_without_a_word_to_msquic() {
     let copies = Copies::default();
     let copy = |recv: &mut StreamRecv, bytes, fin| {
         let place = copies.place().expect("there is room");
-        recv.on_receive_copy(Bytes::from_static(bytes), place, fin).wake();
+        recv.on_receive_copy(Bytes::from_static(bytes), place, fin).wake_now();
     };
     let whole = || {
         let mut recv = StreamRecv::open();
@@ -275,7 +277,7 @@ fn what_was_copied_is_read_or_given_up_without_a_word_to_msquic() {
     let mut goes_on = StreamRecv::open();
     copy(&mut goes_on, b"ab", Fin::No);
     assert!(!goes_on.is_caught_up(), "what comes next is lent, and read after it");
-    receive(&mut goes_on, &[b"cd"], Fin::No).wake();
+    receive(&mut goes_on, &[b"cd"], Fin::No).wake_now();
     assert_eq!(read(&mut goes_on, 9), Poll::Ready(Ok(Some(b"ab".to_vec()))));
     assert_eq!(read(&mut goes_on, 9), Poll::Ready(Ok(Some(b"cd".to_vec()))));
     assert!(!goes_on.is_caught_up(), "the second piece is out");
@@ -291,13 +293,13 @@ fn a_copy_takes_a_place_until_it_is_read_or_given_up() {
     let ends: [(&str, End); 4] = [
         ("read", |recv| assert_eq!(recv.take(9).map(|taken| matches!(taken, Taken::Copied(_))), Some(true))),
         ("stopped", |recv| assert!(stop(recv, 7))),
-        ("reset by the peer", |recv| recv.on_peer_send_aborted(7).wake()),
+        ("reset by the peer", |recv| recv.on_peer_send_aborted(7).wake_now()),
         ("dropped", |recv| *recv = StreamRecv::absent()),
     ];
     for (name, end) in ends {
         let copies = Copies::default();
         let mut recv = StreamRecv::open();
-        recv.on_receive_copy(Bytes::from_static(b"abc"), copies.place().expect("there is room"), Fin::No).wake();
+        recv.on_receive_copy(Bytes::from_static(b"abc"), copies.place().expect("there is room"), Fin::No).wake_now();
         assert!(recv.take(2).is_some());
         assert_eq!(copies.taken(), 1, "{name}: one byte is left");
         end(&mut recv);
@@ -333,7 +335,7 @@ fn a_task_that_polls_last_is_the_one_that_is_woken() {
     let mut recv = StreamRecv::open();
     assert!(first.run(|cx| recv.poll_take(1, cx)).is_pending());
     assert!(last.run(|cx| recv.poll_take(1, cx)).is_pending());
-    receive(&mut recv, &[b"x"], Fin::No).wake();
+    receive(&mut recv, &[b"x"], Fin::No).wake_now();
     assert_eq!((first.wakes(), last.wakes()), (0, 1));
     assert_eq!(recv.take_retired().len(), 1, "what was replaced is dropped by whoever holds the lock");
     assert_eq!(first.stored(), 0);
@@ -348,7 +350,7 @@ fn a_forgotten_waiter_is_not_woken() {
     assert!(waiting.run(|cx| recv.poll_received_reset(other, cx)).is_pending());
     assert!(recv.forget_reset(key).is_some());
     assert!(recv.forget_reset(key).is_none());
-    recv.on_fin().wake();
+    recv.on_fin().wake_now();
     assert_eq!((forgotten.wakes(), waiting.wakes()), (0, 1));
 }
 
@@ -391,7 +393,7 @@ proptest! {
                             piece
                         })
                         .collect();
-                    recv.on_receive(pieces.into_iter(), Fin::No).wake();
+                    recv.on_receive(pieces.into_iter(), Fin::No).wake_now();
                 }
                 Step::Take(limit) => match recv.poll_take(limit, &mut Context::from_waker(Waker::noop())) {
                     Poll::Ready(Ok(Some(taken))) => {
