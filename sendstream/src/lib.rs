@@ -108,11 +108,7 @@ pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
 pub use connection::{Connection, OpenError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
-pub use driver::{
-    connection::path::RebindError,
-    local_task::LocalTask,
-    stream::{buffer::Payload, owner::CodeOutOfRange},
-};
+pub use driver::{connection::path::RebindError, local_task::LocalTask};
 pub use early::EarlyConnection;
 #[cfg(feature = "tokio-workers")]
 pub use lent_workers::{LendError, LentWorkers, lend_workers};
@@ -131,8 +127,10 @@ pub use server::{
     incoming::{Incoming, ServerStats},
 };
 pub use types::{
+    code::CodeOutOfRange,
     config::{ConfigError, CongestionControl, LoadBalancing, StreamScheduling, TransportConfig},
     error::{ConnectionError, LocalTaskError, NativeError},
+    payload::Payload,
     resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
     stats::{
         CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats,

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use sendstream_core::foreign::contain;
+use sendstream_core::{foreign::contain, stream::copies::CopyPlace};
 use sendstream_sys as sys;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
             shared::ConnectionInnerShared,
             state::{ConnectionInnerExclusive, Ending},
         },
-        stream::{copies::CopyPlace, events::Surroundings, owner::StreamInstance},
+        stream::{events::Surroundings, owner::StreamInstance},
         wakes::{Blame, Wake as _, keep_batches},
     },
     native::{
