@@ -7,4 +7,5 @@
 #![forbid(unsafe_code)]
 
 pub mod foreign;
+pub mod path;
 pub mod wait;
