@@ -6,6 +6,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod datagrams;
 pub mod foreign;
 pub mod path;
+#[cfg(test)]
+mod testing;
 pub mod wait;
