@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod accept;
 pub mod datagrams;
 pub mod foreign;
 pub mod path;
