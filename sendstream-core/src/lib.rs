@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod connection;
 pub mod datagrams;
 pub mod foreign;
 pub mod path;
