@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    driver::listener::Listener,
+    driver::listener::{Listener, queue::IncomingQueue},
     endpoint::{EndpointSettings, endpoint_setters},
     native::{
         configuration::Alpn,
@@ -20,7 +20,7 @@ use crate::{
     },
     server::{
         config::{Recipe, ServerConfig},
-        incoming::{Incoming, IncomingQueue, ServerStats},
+        incoming::{Incoming, ServerStats},
     },
     types::{
         config::{ConfigError, TransportConfig},
@@ -176,7 +176,7 @@ impl Server {
 
     /// How many connections wait to be accepted, and what became of those that could not wait.
     pub fn stats(&self) -> ServerStats {
-        self.queue.stats()
+        self.queue.counts().into()
     }
 
     /// Stops listening, on every address (`ListenerStop`): clients that come are refused or get no answer. Connections that
