@@ -10,7 +10,7 @@ use crate::{
         connection::{
             instance::{Acceptance, ConnectionInstance},
             owner::ConnectionInner,
-            path::{PathChanged, RebindError},
+            path::PathChanged,
             tickets::TicketKept,
             waits::{Accept, Closed, ReadDatagram},
         },
@@ -25,6 +25,7 @@ use crate::{
     send_stream::SendStream,
     types::{
         error::{ConnectionError, NativeError},
+        rebind::RebindError,
         stats::{ConnectionStats, HandshakeInfo},
         tls::PeerIdentity,
     },

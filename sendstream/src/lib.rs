@@ -108,11 +108,8 @@ pub mod fuzzing;
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
 pub use connection::{Connection, OpenError};
-pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
-pub use driver::{
-    connection::path::RebindError,
-    stream::{buffer::Payload, owner::CodeOutOfRange},
-};
+pub use datagram::{SendDatagram, SendDatagramError};
+pub use driver::stream::{buffer::Payload, owner::CodeOutOfRange};
 pub use early::EarlyConnection;
 #[cfg(feature = "tokio-workers")]
 pub use lent_workers::{LendError, LentWorkers, lend_workers};
@@ -124,6 +121,7 @@ pub use native::{
 pub use process::{LoadBalancing, RetryPolicy, set_load_balancing, set_polling_idle_timeout, set_retry_policy};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
+pub use sendstream_core::datagrams::DatagramFate;
 pub use sendstream_sys::{EditInfo, EditKind};
 pub use server::{
     BindError, Server, ServerBuilder,
@@ -133,6 +131,7 @@ pub use server::{
 pub use types::{
     config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig},
     error::{ConnectionError, NativeError},
+    rebind::RebindError,
     resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
     stats::{
         CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats,

@@ -2,6 +2,7 @@
 
 pub(crate) mod config;
 pub(crate) mod error;
+pub(crate) mod rebind;
 pub(crate) mod resumption;
 pub(crate) mod stats;
 pub(crate) mod tls;

@@ -1,6 +1,6 @@
 //! A connection, from the calls of the public API to MsQuic's events.
 
-pub(crate) mod datagram;
+pub(crate) mod datagrams;
 pub(crate) mod events;
 pub(crate) mod instance;
 pub(crate) mod judge;

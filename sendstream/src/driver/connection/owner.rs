@@ -18,9 +18,8 @@ use tracing::{Span, field};
 use crate::{
     driver::{
         connection::{
-            datagram::Datagrams,
+            datagrams::Datagrams,
             events::{SUCCESS, connection_callback},
-            path::RebindError,
             state::{ConnectionInnerExclusive, Ending},
             tickets::Resuming,
         },
@@ -46,6 +45,7 @@ use crate::{
     types::{
         config::{StreamScheduling, TransportConfig},
         error::{ConnectionError, NativeError},
+        rebind::RebindError,
         stats::ConnectionStats,
         tls::{CertificateRefusal, ClientAuth, PeerIdentity, Trust},
     },
@@ -376,7 +376,7 @@ impl ConnectionInner {
                 unsafe { self.take_reference_back() };
                 const INTERNAL_ERROR: u64 = 0x1;
                 let cause = ConnectionError::from_transport(INTERNAL_ERROR, status);
-                self.finish_ending(|state| state.on_closed(cause));
+                self.finish_ending(|state| state.on_start_refused(cause));
             }
         }
     }
@@ -412,15 +412,7 @@ impl ConnectionInner {
 
     /// The handshake has taken too long, unless it is done or the connection over.
     pub(crate) fn time_out(&self) {
-        let mut tell = false;
-        self.finish_ending(|state| {
-            let (live, ending) = state.on_handshake_timeout();
-            tell = live;
-            ending
-        });
-        if tell {
-            self.shut_down(0);
-        }
+        self.finish_ending(ConnectionInnerExclusive::on_handshake_timeout);
     }
 
     /// [`Self::time_out`] at `deadline`, unless the result is dropped before.
@@ -493,7 +485,7 @@ impl ConnectionInner {
             None => RebindError::from_native(error, local),
         })?;
         let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS).unwrap_or(local);
-        let wakeups = self.lock().path_mut().on_changed(Some(local), None);
+        let wakeups = self.lock().on_path_changed(Some(local), None);
         wakeups.wake();
         Ok(local)
     }
@@ -508,7 +500,7 @@ impl ConnectionInner {
         };
         if let Err(refusal) = answer {
             tracing::info!(parent: self.span(), %refusal, "the peer's certificate is refused");
-            self.end_with(ConnectionError::CertificateRefused(refusal));
+            self.end_with(|state| state.on_peer_refused(ConnectionError::CertificateRefused(refusal)));
         }
         // SAFETY: the handle is open, because `self` is alive. MsQuic ignores an answer that it no longer waits for.
         let status = unsafe {
@@ -517,14 +509,14 @@ impl ConnectionInner {
         if let Err(status) = NativeError::check(status) {
             // Out of memory, for which MsQuic would wait and wait. A shutdown needs none.
             const INTERNAL_ERROR: u64 = 0x1;
-            self.end_with(ConnectionError::from_transport(INTERNAL_ERROR, status));
-            self.shut_down(INTERNAL_ERROR);
+            let cause = ConnectionError::from_transport(INTERNAL_ERROR, status);
+            self.end_with(|state| state.on_answer_not_taken(INTERNAL_ERROR, cause));
         }
     }
 
-    /// Records `cause` where a waker's panic must not keep MsQuic from being told.
-    fn end_with(&self, cause: ConnectionError) {
-        contain("a connection's end", || self.finish_ending(|state| state.on_closed(cause)));
+    /// [`Self::finish_ending`] where a waker's panic must not keep MsQuic from being told.
+    fn end_with(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
+        contain("a connection's end", || self.finish_ending(transition));
     }
 
     /// Where MsQuic writes the TLS secrets, if it is to.
@@ -541,16 +533,16 @@ impl ConnectionInner {
     /// A transition that may end the connection, and what that leaves to do outside of the lock. Waking comes last: a waker
     /// that panics must keep nothing from being done.
     pub(super) fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
-        let (Ending { shut_down, mut wakeups, unstarted, judging, unaccepted }, cause, first) = {
+        let (Ending { shut_down, mut wakeups, unstarted, verifier, unaccepted }, cause, first) = {
             let mut state = self.lock();
-            let first = state.cause().is_none();
+            let first = !state.is_over();
             (transition(&mut state), state.cause(), first)
         };
         if let Some(code) = shut_down {
             self.shut_down(code);
         }
-        if let Some(judging) = judging {
-            judging.cancel();
+        if let Some(verifier) = verifier {
+            verifier.cancel();
         }
         if let Some(cause) = &cause {
             self.over.store(true, Ordering::Release);
