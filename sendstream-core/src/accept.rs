@@ -10,9 +10,9 @@
 //!  refused           refused       +--refuse_waiting----------------------------> refused by the server's end
 //! ```
 //!
-//! A connection that waits may end meanwhile: its client gives up, or its time is over. It keeps its place until the backlog
-//! comes to it, is full, or is swept. No transition drops a connection: each hands it out, because a drop shuts the connection
-//! down, which nobody does under the lock.
+//! A connection that waits may end meanwhile: its client gives up, or its time is over. It keeps
+//! its place until the backlog comes to it, is full, or is swept. No transition drops a connection:
+//! each hands it out, because a drop shuts the connection down, which nobody does under the lock.
 
 use std::{
     collections::VecDeque,
@@ -81,8 +81,8 @@ impl<W: Waits> Backlog<W> {
         Counts { waiting: self.waiting.len(), refused: self.refused, expired: self.expired }
     }
 
-    /// Whether one more may wait. If not, that is counted, and the error is how many that makes. Comes with those that were
-    /// found to be over.
+    /// Whether one more may wait. If not, that is counted, and the error is how many that makes.
+    /// Comes with those that were found to be over.
     pub fn check_room(&mut self) -> (Result<(), u64>, Vec<W>) {
         let over = if self.waiting.len() >= self.limit { self.sweep() } else { Vec::new() };
         let room = !self.closed && self.waiting.len() < self.limit;
@@ -125,8 +125,8 @@ impl<W: Waits> Backlog<W> {
         std::mem::take(&mut self.waiting)
     }
 
-    /// Ready with the oldest that is not over, or with `None` once no more will come. Comes with those that were over, which are
-    /// passed by.
+    /// Ready with the oldest that is not over, or with `None` once no more will come. Comes with
+    /// those that were over, which are passed by.
     pub fn poll_accept(&mut self, key: WaiterKey, cx: &mut Context<'_>) -> (Poll<Option<W>>, Vec<W>) {
         let mut over = Vec::new();
         let answer = loop {

@@ -1,4 +1,5 @@
-//! A connection: how far it has come, what ended it, and which of the peer's streams wait to be accepted.
+//! A connection: how far it has come, what ended it, and which of the peer's streams wait to be
+//! accepted.
 //!
 //! # How far it has come
 //!
@@ -18,8 +19,8 @@
 //!         └──────────────────► Closed(cause) ◄─────────────────┘
 //! ```
 //!
-//! `Closed` is final, and so is its cause: the first that was recorded. What the handshake settled stays known in it, and so do
-//! the two addresses.
+//! `Closed` is final, and so is its cause: the first that was recorded. What the handshake settled
+//! stays known in it, and so do the two addresses.
 //!
 //! # What MsQuic knows of it
 //!
@@ -32,9 +33,10 @@
 //!      └───────── SHUTDOWN_COMPLETE ──► shutdown_complete ────────────────────┘ on_start_accepted
 //! ```
 //!
-//! A server's connection is `started` when it is first shown. A client's is started by a call, on a thread of its own: a whole
-//! connection can pass before that call returns, which is the way below. A shutdown that overtook the start would make it fail,
-//! and still bring events. So whoever ends a connection that is not started leaves the shutdown to
+//! A server's connection is `started` when it is first shown. A client's is started by a call, on a
+//! thread of its own: a whole connection can pass before that call returns, which is the way below.
+//! A shutdown that overtook the start would make it fail, and still bring events. So whoever ends a
+//! connection that is not started leaves the shutdown to
 //! [`on_start_accepted`](ConnectionInnerExclusive::on_start_accepted):
 //!
 //! | the end | MsQuic is told, if started and not complete | and when the start returns later |
@@ -51,13 +53,16 @@
 //!
 //! # Who holds it
 //!
-//! The machine does not count its holders. Its driver counts two kinds, and says when the last of a kind lets go:
+//! The machine does not count its holders. Its driver counts two kinds, and says when the last of a
+//! kind lets go:
 //!
-//! - **Users** are the application's handles of the connection, and the streams that still have something to deliver. When the
-//!   last lets go, the connection is [abandoned](ConnectionInnerExclusive::abandon): it closes with code 0.
-//! - **Acceptors** are the application's handles only. When the last lets go, the connection
-//!   [stops accepting](ConnectionInnerExclusive::stop_accepting): the peer's streams that wait are refused, and so are those that
-//!   come. What nobody will read would make the peer wait for ever, and two sides that both do so wait for each other.
+//! - **Users** are the application's handles of the connection, and the streams that still have
+//!   something to deliver. When the last lets go, the connection is
+//!   [abandoned](ConnectionInnerExclusive::abandon): it closes with code 0.
+//! - **Acceptors** are the application's handles only. When the last lets go, the connection [stops
+//!   accepting](ConnectionInnerExclusive::stop_accepting): the peer's streams that wait are
+//!   refused, and so are those that come. What nobody will read would make the peer wait for ever,
+//!   and two sides that both do so wait for each other.
 //!
 //! # What resolves which future
 //!
@@ -73,15 +78,17 @@
 //! | `poll_path_changed`: `path_changed` | LOCAL_ADDRESS_CHANGED, PEER_ADDRESS_CHANGED, a move of this side's | `c` |
 //! | `poll_closed`: `closed`, `drain` | `c` | never |
 //!
-//! A stream of this side's that never started has no event of its own at the end of its connection. It asks to be told
-//! ([`tell_when_lost`](ConnectionInnerExclusive::tell_when_lost)), and [`Ending::unstarted`] names it.
+//! A stream of this side's that never started has no event of its own at the end of its connection.
+//! It asks to be told ([`tell_when_lost`](ConnectionInnerExclusive::tell_when_lost)), and
+//! [`Ending::unstarted`] names it.
 //!
 //! # Rules
 //!
-//! 1. **Pure.** No lock, no native call, no clock. A transition says what is left to do outside of the lock: [`Ending`],
-//!    [`PeerStream`], [`Wakeups`](crate::wait::Wakeups).
+//! 1. **Pure.** No lock, no native call, no clock. A transition says what is left to do outside of
+//!    the lock: [`Ending`], [`PeerStream`], [`Wakeups`](crate::wait::Wakeups).
 //! 2. **The cause is recorded before anybody is woken**, and before MsQuic is told.
-//! 3. **Nothing foreign is dropped here.** Streams and verifiers that nobody wants any more are given back.
+//! 3. **Nothing foreign is dropped here.** Streams and verifiers that nobody wants any more are
+//!    given back.
 
 mod state;
 

@@ -1,7 +1,8 @@
-//! A connection's datagrams (RFC 9221): what became of those that were sent, and which of the peer's wait to be read.
+//! A connection's datagrams (RFC 9221): what became of those that were sent, and which of the
+//! peer's wait to be read.
 //!
-//! Behind a lock of its own, so that a flood of datagrams and the streams do not wait for one another. The events are named as
-//! MsQuic names them, without `QUIC_CONNECTION_EVENT_`.
+//! Behind a lock of its own, so that a flood of datagrams and the streams do not wait for one
+//! another. The events are named as MsQuic names them, without `QUIC_CONNECTION_EVENT_`.
 //!
 //! # A sent datagram
 //!
@@ -16,9 +17,10 @@
 //!                  +--CANCELED----------------------------------------------------> Canceled
 //! ```
 //!
-//! A datagram is tracked from `begin_send` until the user's `SendDatagram` is dropped; what MsQuic says of one that is not
-//! tracked is nobody's concern. The end of the connection ends the wait for every fate that is not final by then, at once:
-//! MsQuic's own last words (CANCELED for what was queued, LOST_DISCARDED for what was on its way) come later, and say less.
+//! A datagram is tracked from `begin_send` until the user's `SendDatagram` is dropped; what MsQuic
+//! says of one that is not tracked is nobody's concern. The end of the connection ends the wait for
+//! every fate that is not final by then, at once: MsQuic's own last words (CANCELED for what was
+//! queued, LOST_DISCARDED for what was on its way) come later, and say less.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -62,14 +64,17 @@ pub struct DatagramId(u64);
 pub enum DatagramFate {
     /// It was written into a packet, and its memory is free. Not final.
     Sent,
-    /// Its packet is suspected to be lost: later ones were acknowledged and it was not (RFC 9002 §6.1). Not final: the
-    /// acknowledgement may still come.
+    /// Its packet is suspected to be lost: later ones were acknowledged and it was not (RFC 9002
+    /// §6.1). Not final: the acknowledgement may still come.
     Suspected,
-    /// The peer's transport received it (RFC 9221 §5.2). Whether the peer's application has read it, nobody says.
+    /// The peer's transport received it (RFC 9221 §5.2). Whether the peer's application has read
+    /// it, nobody says.
     Acknowledged,
-    /// Its packet was never acknowledged, and MsQuic waits no longer. Nobody knows whether it arrived.
+    /// Its packet was never acknowledged, and MsQuic waits no longer. Nobody knows whether it
+    /// arrived.
     Lost,
-    /// It was never sent: while it waited, the path came to carry less than it needs, or the peer refused datagrams.
+    /// It was never sent: while it waited, the path came to carry less than it needs, or the peer
+    /// refused datagrams.
     Canceled,
 }
 
@@ -129,7 +134,8 @@ pub enum SendChange {
 }
 
 impl SendChange {
-    /// Whether MsQuic says no more about the datagram after this (`QUIC_DATAGRAM_SEND_STATE_IS_FINAL`).
+    /// Whether MsQuic says no more about the datagram after this
+    /// (`QUIC_DATAGRAM_SEND_STATE_IS_FINAL`).
     #[inline]
     pub fn is_final(self) -> bool {
         self.fate().is_final()
@@ -187,7 +193,8 @@ impl<C: Clone> Datagrams<C> {
         }
     }
 
-    /// Nobody asks about the datagram any more. The waker is handed out because dropping it may run foreign code.
+    /// Nobody asks about the datagram any more. The waker is handed out because dropping it may run
+    /// foreign code.
     #[must_use = "drop the waker after the lock"]
     pub fn forget(&mut self, id: DatagramId) -> Option<Waker> {
         self.tracked.remove(&id)?.waiter.remove()
@@ -203,7 +210,8 @@ impl<C: Clone> Datagrams<C> {
         self.poll_tracked(id, cx, |fate| fate.is_final(), false)
     }
 
-    /// Ready once the datagram has come further than `reported`, or at once if it can come no further.
+    /// Ready once the datagram has come further than `reported`, or at once if it can come no
+    /// further.
     pub fn poll_progress(
         &mut self,
         id: DatagramId,
@@ -240,7 +248,8 @@ impl<C: Clone> Datagrams<C> {
         self.readers.remove(key)
     }
 
-    /// Ready with the oldest datagram that waits. Those that came before the connection ended come before the error.
+    /// Ready with the oldest datagram that waits. Those that came before the connection ended come
+    /// before the error.
     pub fn poll_read(&mut self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, C>> {
         match (self.take_oldest(), &self.ended) {
             (Some(datagram), _) => Poll::Ready(Ok(datagram)),
@@ -281,8 +290,8 @@ impl<C: Clone> Datagrams<C> {
     pub fn on_send_change(&mut self, id: DatagramId, change: SendChange) -> Wakeups {
         let mut wakeups = Wakeups::none();
         if self.ended.is_some() {
-            // The wait has ended with the connection. What was known before stays: CANCELED and LOST_DISCARDED now only
-            // say that MsQuic clears away.
+            // The wait has ended with the connection. What was known before stays: CANCELED and
+            // LOST_DISCARDED now only say that MsQuic clears away.
             return wakeups;
         }
         if let Some(tracked) = self.tracked.get_mut(&id) {
@@ -295,7 +304,8 @@ impl<C: Clone> Datagrams<C> {
         wakeups
     }
 
-    /// DATAGRAM_RECEIVED. The oldest give way until the new one fits into `limit`; the newest is always kept.
+    /// DATAGRAM_RECEIVED. The oldest give way until the new one fits into `limit`; the newest is
+    /// always kept.
     pub fn on_received(&mut self, datagram: Bytes, limit: usize) -> Wakeups {
         let mut wakeups = Wakeups::none();
         if self.ended.is_some() {

@@ -7,7 +7,8 @@ use std::{
 
 use crate::wait::{WaiterKey, Waiters, Wakeups};
 
-/// The addresses that a connection uses now, and who waits for others. Part of the connection's state, behind its lock.
+/// The addresses that a connection uses now, and who waits for others. Part of the connection's
+/// state, behind its lock.
 #[derive(Debug, Default)]
 pub struct CurrentPath {
     local: Option<SocketAddr>,
@@ -39,7 +40,8 @@ impl CurrentPath {
         (self.local, self.remote) = (local, remote);
     }
 
-    /// LOCAL_ADDRESS_CHANGED, PEER_ADDRESS_CHANGED, or this side has moved. What is not known stays as it was.
+    /// LOCAL_ADDRESS_CHANGED, PEER_ADDRESS_CHANGED, or this side has moved. What is not known stays
+    /// as it was.
     pub fn on_changed(&mut self, local: Option<SocketAddr>, remote: Option<SocketAddr>) -> Wakeups {
         let changed = (local.or(self.local), remote.or(self.remote));
         let mut wakeups = Wakeups::none();
@@ -56,7 +58,8 @@ impl CurrentPath {
         self.waiters.take_into(wakeups);
     }
 
-    /// Ready once the path has changed more often than `seen` says. A waker that was replaced goes to `retired`.
+    /// Ready once the path has changed more often than `seen` says. A waker that was replaced goes
+    /// to `retired`.
     pub fn poll_changed(
         &mut self,
         seen: u64,

@@ -1,4 +1,5 @@
-//! The connection's state machine: the protocol of the module above as code. No field is assigned outside this file.
+//! The connection's state machine: the protocol of the module above as code. No field is assigned
+//! outside this file.
 
 use std::{
     collections::VecDeque,
@@ -17,8 +18,8 @@ use crate::{
 pub struct ConnectionInnerExclusive<H: Held> {
     /// Written by: `on_connected`, and whatever ends the connection.
     state: ConnectionState<H>,
-    /// Whether MsQuic was told to go on with the connection, so that events come and SHUTDOWN_COMPLETE is the last.
-    /// Written by: `on_start_accepted`.
+    /// Whether MsQuic was told to go on with the connection, so that events come and
+    /// SHUTDOWN_COMPLETE is the last. Written by: `on_start_accepted`.
     started: bool,
     /// Whether SHUTDOWN_COMPLETE was delivered.
     shutdown_complete: bool,
@@ -35,11 +36,14 @@ pub struct ConnectionInnerExclusive<H: Held> {
     closed_waiters: Waiters,
     /// Tasks in `session_ticket`.
     ticket_waiters: Waiters,
-    /// Whether a ticket is in the client's cache. Written by: `on_ticket_kept`, on the background thread.
+    /// Whether a ticket is in the client's cache. Written by: `on_ticket_kept`, on the background
+    /// thread.
     ticket_kept: bool,
-    /// Whether the server recognised the client's ticket, so that early data may come. Written by: RESUMED.
+    /// Whether the server recognised the client's ticket, so that early data may come. Written by:
+    /// RESUMED.
     resumed: bool,
-    /// Whether early data was taken. Written by: CONNECTED on a client, PEER_STREAM_STARTED on a server.
+    /// Whether early data was taken. Written by: CONNECTED on a client, PEER_STREAM_STARTED on a
+    /// server.
     early_data_accepted: bool,
     /// A verifier that was asked about the peer; kept until the connection ends.
     verifier: Option<H::Verifier>,
@@ -59,7 +63,8 @@ pub trait Held: Debug {
     type Cause: Clone + Debug;
     /// A stream of the peer's that waits to be accepted. Clones are handles of the same stream.
     type Stream: Clone + Debug;
-    /// A stream of this side's that could not start, held weakly: dropping one runs no foreign code.
+    /// A stream of this side's that could not start, held weakly: dropping one runs no foreign
+    /// code.
     type Unstarted: Debug;
     /// What asks somebody about the peer's certificate. Clones are handles of the same question.
     type Verifier: Clone + Debug;
@@ -99,7 +104,8 @@ enum ConnectionState<H: Held> {
 enum End {
     /// That this side closed it with this code.
     Closed(u64),
-    /// Nothing: this side refused the peer's certificate, and the answer has said so with an alert of its own.
+    /// Nothing: this side refused the peer's certificate, and the answer has said so with an alert
+    /// of its own.
     PeerRefused,
     /// That it is over, if anything.
     Other,
@@ -132,9 +138,9 @@ pub struct Ending<H: Held> {
 #[derive(Debug)]
 #[must_use]
 pub struct PeerStream<S> {
-    /// The stream, if so many wait to be accepted that this one must count against the peer's limit until its handle is closed,
-    /// and not only until it is over. Otherwise streams that come and go while nobody accepts them would pile up without
-    /// bound.
+    /// The stream, if so many wait to be accepted that this one must count against the peer's limit
+    /// until its handle is closed, and not only until it is over. Otherwise streams that come and
+    /// go while nobody accepts them would pile up without bound.
     pub accepted_slowly: Option<S>,
     /// The stream, if nobody will accept it.
     pub refused: Option<S>,
@@ -206,23 +212,24 @@ impl<H: Held> ConnectionInnerExclusive<H> {
 
     // ---- The start ----------------------------------------------------------------------------------------------
 
-    /// `ConnectionStart` is about to be called. Until it has returned nobody shuts the connection down: a shutdown that
-    /// overtook the start would make the start fail, and still bring events.
+    /// `ConnectionStart` is about to be called. Until it has returned nobody shuts the connection
+    /// down: a shutdown that overtook the start would make the start fail, and still bring events.
     ///
-    /// Nobody listens to the state of a connection that was given up in the meantime; it is started all the same if
-    /// this has said yes, and then shut down.
+    /// Nobody listens to the state of a connection that was given up in the meantime; it is started
+    /// all the same if this has said yes, and then shut down.
     pub fn may_start(&self) -> bool {
         !self.is_over()
     }
 
-    /// `ConnectionStart` succeeded. The code to shut down with, if this side ended the connection meanwhile.
+    /// `ConnectionStart` succeeded. The code to shut down with, if this side ended the connection
+    /// meanwhile.
     #[must_use]
     pub fn on_start_accepted(&mut self) -> Option<u64> {
         self.started = true;
         match self.state {
             ConnectionState::Closed { end: End::Closed(code), .. } if self.is_live() => Some(code),
-            // A whole handshake can pass before its start returns. MsQuic has the refusal, and an alert to send with it, which a
-            // shutdown would overtake.
+            // A whole handshake can pass before its start returns. MsQuic has the refusal, and an
+            // alert to send with it, which a shutdown would overtake.
             ConnectionState::Closed { end: End::PeerRefused, .. } => None,
             // The handshake's time was over, or MsQuic has ended it already and ignores this.
             ConnectionState::Closed { end: End::Other, .. } if self.is_live() => Some(0),
@@ -237,8 +244,8 @@ impl<H: Held> ConnectionInnerExclusive<H> {
 
     // ---- What the user does -------------------------------------------------------------------------------------
 
-    /// This side closes the connection with `code`. MsQuic is told now, unless it is not started yet: then
-    /// [`Self::on_start_accepted`] says so.
+    /// This side closes the connection with `code`. MsQuic is told now, unless it is not started
+    /// yet: then [`Self::on_start_accepted`] says so.
     pub fn close(&mut self, code: u64) -> Ending<H> {
         let tell = self.is_live() && !self.is_over();
         Ending { shut_down: tell.then_some(code), ..self.on_closed(H::closed_here(code), End::Closed(code)) }
@@ -251,14 +258,16 @@ impl<H: Held> ConnectionInnerExclusive<H> {
         ending
     }
 
-    /// Nobody can accept a stream of the peer's any more. Gives back those that wait, to be refused outside of the lock.
+    /// Nobody can accept a stream of the peer's any more. Gives back those that wait, to be refused
+    /// outside of the lock.
     #[must_use]
     pub fn stop_accepting(&mut self) -> Vec<H::Stream> {
         self.accepts = false;
         self.accept_uni.streams.drain(..).chain(self.accept_bi.streams.drain(..)).collect()
     }
 
-    /// Registers a stream to be told what ended the connection; gives back the cause when that is known already.
+    /// Registers a stream to be told what ended the connection; gives back the cause when that is
+    /// known already.
     pub fn tell_when_lost(&mut self, stream: H::Unstarted) -> Option<H::Cause> {
         let cause = self.cause();
         if cause.is_none() {
@@ -354,7 +363,8 @@ impl<H: Held> ConnectionInnerExclusive<H> {
         self.accept_queue(bidirectional).waiters.remove(key)
     }
 
-    /// Ready with a stream that the peer started. Those that came before the connection ended come before the error.
+    /// Ready with a stream that the peer started. Those that came before the connection ended come
+    /// before the error.
     pub fn poll_accept(
         &mut self,
         bidirectional: bool,
@@ -427,12 +437,14 @@ impl<H: Held> ConnectionInnerExclusive<H> {
         wakeups
     }
 
-    /// LOCAL_ADDRESS_CHANGED, PEER_ADDRESS_CHANGED, or this side has moved. What is not known stays as it was.
+    /// LOCAL_ADDRESS_CHANGED, PEER_ADDRESS_CHANGED, or this side has moved. What is not known stays
+    /// as it was.
     pub fn on_path_changed(&mut self, local: Option<SocketAddr>, remote: Option<SocketAddr>) -> Wakeups {
         self.path.on_changed(local, remote)
     }
 
-    /// PEER_CERTIFICATE_RECEIVED, and a verifier is asked. Whether the connection wants to know: it does unless it ended.
+    /// PEER_CERTIFICATE_RECEIVED, and a verifier is asked. Whether the connection wants to know: it
+    /// does unless it ended.
     #[must_use]
     pub fn on_judging(&mut self, verifier: &H::Verifier) -> bool {
         let wanted = matches!(self.state, ConnectionState::Connecting);
@@ -442,13 +454,15 @@ impl<H: Held> ConnectionInnerExclusive<H> {
         wanted
     }
 
-    /// The peer's certificate is refused, because of `cause`. MsQuic is told by the answer to PEER_CERTIFICATE_RECEIVED.
+    /// The peer's certificate is refused, because of `cause`. MsQuic is told by the answer to
+    /// PEER_CERTIFICATE_RECEIVED.
     pub fn on_peer_refused(&mut self, cause: H::Cause) -> Ending<H> {
         self.on_closed(cause, End::PeerRefused)
     }
 
-    /// MsQuic did not take the answer to PEER_CERTIFICATE_RECEIVED, for which it would wait and wait: it is told to shut down
-    /// with `code`, even if a refusal was the connection's end before.
+    /// MsQuic did not take the answer to PEER_CERTIFICATE_RECEIVED, for which it would wait and
+    /// wait: it is told to shut down with `code`, even if a refusal was the connection's end
+    /// before.
     pub fn on_answer_not_taken(&mut self, code: u64, cause: H::Cause) -> Ending<H> {
         Ending { shut_down: Some(code), ..self.on_closed(cause, End::Other) }
     }
@@ -490,8 +504,8 @@ impl<H: Held> ConnectionInnerExclusive<H> {
     /// SHUTDOWN_COMPLETE, the last event.
     pub fn on_shutdown_complete(&mut self) -> Ending<H> {
         self.shutdown_complete = true;
-        // MsQuic says why before this event, and so does whoever closes on this side. A connection that ends without a
-        // word was closed silently from here.
+        // MsQuic says why before this event, and so does whoever closes on this side. A connection
+        // that ends without a word was closed silently from here.
         self.on_closed(H::closed_here(0), End::Closed(0))
     }
 

@@ -11,12 +11,14 @@ pub enum RebindError {
     /// This is the server's side: only clients may move (RFC 9000 §9).
     #[error("a server stays where it is: only clients can move to another address")]
     NotTheClient,
-    /// The server does not want its clients to move: its transport parameters say `disable_active_migration` (RFC 9000
-    /// §18.2), which is [`migration`](crate::TransportConfig::migration) switched off there.
+    /// The server does not want its clients to move: its transport parameters say
+    /// `disable_active_migration` (RFC 9000 §18.2), which is
+    /// [`migration`](crate::TransportConfig::migration) switched off there.
     #[error("the server has switched migration off: open a new connection from the other address")]
     Disabled,
-    /// The server has not confirmed the handshake yet (RFC 9000 §9), or has not yet given an unused connection id to move
-    /// with (RFC 9000 §9.5). Both come of themselves, within a round trip or two: try again.
+    /// The server has not confirmed the handshake yet (RFC 9000 §9), or has not yet given an unused
+    /// connection id to move with (RFC 9000 §9.5). Both come of themselves, within a round trip or
+    /// two: try again.
     #[error("too early: the server has not yet said what it takes to move; try again in a moment")]
     TooEarly,
     /// The address is not of the family that the server's address has.

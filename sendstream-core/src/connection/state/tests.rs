@@ -369,7 +369,8 @@ fn the_end_ends_every_wait_with_its_cause() {
         assert_eq!(waiting(&state), 0, "{event}: nobody is left asleep");
         let cause = state.cause().expect("it is over");
         for (name, wait, task, key) in tasks {
-            // The one who makes the connection waits in one place only, where the second poll has replaced the first.
+            // The one who makes the connection waits in one place only, where the second poll has
+            // replaced the first.
             let expected = usize::from(name != "connected");
             assert_eq!(task.wakes(), expected, "{event}: {name}");
             assert_eq!(task.run(|cx| wait(&mut state, key, cx)), Poll::Ready(Err(cause)), "{event}: {name}");

@@ -256,8 +256,8 @@ impl ConnectionInner {
         let PeerStream { accepted_slowly, refused, wakeups } =
             self.lock().on_peer_stream_started(bidirectional, instance);
         if let Some(instance) = &accepted_slowly {
-            // Somebody may have accepted it since the lock was dropped. But this is read in SHUTDOWN_COMPLETE only, which comes on
-            // the same worker, after this event.
+            // The lock is gone, so somebody may have accepted the stream by now. That does no harm:
+            // only SHUTDOWN_COMPLETE reads this, on the same worker, after this event.
             instance.keep_handle();
         }
         if let Some(instance) = refused {

@@ -1,13 +1,15 @@
-//! The state machine under `loom`: the user, who starts the connection and MsQuic's worker as three threads, in every
-//! interleaving of their steps with up to [`PREEMPTIONS`] preemptions; `LOOM_MAX_PREEMPTIONS` asks for more.
+//! The state machine under `loom`: the user, who starts the connection and MsQuic's worker as three
+//! threads, in every interleaving of their steps with up to [`PREEMPTIONS`] preemptions;
+//! `LOOM_MAX_PREEMPTIONS` asks for more.
 //!
-//! Only what the model itself is made of comes from loom, so this runs in a plain `cargo test`. [`Connection`] does what the
-//! driver does around the state: one lock, a native call outside of it, the wake after it. [`Native`] is MsQuic: it starts once
-//! and says nothing before, and its worker makes the events. The starter is the background thread, on which `ConnectionStart`
-//! blocks while a whole connection may pass.
+//! Only what the model itself is made of comes from loom, so this runs in a plain `cargo test`.
+//! [`Connection`] does what the driver does around the state: one lock, a native call outside of
+//! it, the wake after it. [`Native`] is MsQuic: it starts once and says nothing before, and its
+//! worker makes the events. The starter is the background thread, on which `ConnectionStart` blocks
+//! while a whole connection may pass.
 //!
-//! A lost wake-up is a deadlock here, which loom reports, and so is a shutdown that MsQuic should have been told of and was not:
-//! [`Script::waits`] waits for it.
+//! A lost wake-up is a deadlock here, which loom reports, and so is a shutdown that MsQuic should
+//! have been told of and was not: [`Script::waits`] waits for it.
 
 use std::future::poll_fn;
 
@@ -269,8 +271,8 @@ fn explore_one(script: Script, preemptions: usize, program: Program, watcher: Op
     });
 }
 
-/// How often a thread may be interrupted where it would not have waited anyway. Three threads with one lock between them
-/// need few for any order of their critical sections.
+/// How often a thread may be interrupted where it would not have waited anyway. Three threads with
+/// one lock between them need few for any order of their critical sections.
 const PREEMPTIONS: usize = 2;
 
 const CONNECTS: Script = Script { connects: true, end: NativeEnd::Here };

@@ -1,4 +1,5 @@
-//! Random orders of events, of the user's calls and of waits, against what must hold after each of them.
+//! Random orders of events, of the user's calls and of waits, against what must hold after each of
+//! them.
 
 use proptest::prelude::*;
 
@@ -160,7 +161,8 @@ impl Model {
             assert_eq!((task.wakes(), task.stored()), (1, 0), "{}", WAITS[*wait].0);
             let again = task.run(|cx| WAITS[*wait].1(state, *key, cx));
             drop(state.take_retired());
-            // It looks again and may sleep on: after RESUMED, or where another task took the stream.
+            // It looks again and may sleep on: after RESUMED, or where another task took the
+            // stream.
             self.streams -= taken(*wait, again);
             false
         });
