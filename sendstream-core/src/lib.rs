@@ -6,8 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod accept;
+pub mod connection;
+pub mod datagrams;
 pub mod dir;
 pub mod foreign;
+pub mod path;
 pub mod stream;
 #[cfg(any(test, fuzzing, feature = "testing"))]
 #[doc(hidden)]

@@ -12,9 +12,8 @@ use crate::{
             events::ConnectionInner,
             hold::{Holder, User},
             owner::ConnectionInstance,
-            path::{PathChanged, RebindError},
             state::Connected,
-            waits::{Accept, Closed, ReadDatagram, TicketKept},
+            waits::{Accept, Closed, PathChanged, ReadDatagram, TicketKept},
         },
         local_task::LocalTask,
         stream::owner::{Early, StreamInstance},
@@ -27,6 +26,7 @@ use crate::{
         code::{CodeOutOfRange, check_code},
         error::{ConnectionError, NativeError},
         payload::Payload,
+        rebind::RebindError,
         stats::{ConnectionStats, HandshakeInfo},
         tls::PeerIdentity,
     },
@@ -373,7 +373,7 @@ impl Connection {
     }
 
     async fn accept(&self, dir: Dir) -> Result<Arc<StreamInstance>, ConnectionError> {
-        let stream = wait_for(Accept { inner: self.inner(), bidirectional: dir == Dir::Bi }).await?;
+        let stream = wait_for(Accept { inner: self.inner(), dir }).await?;
         stream.accepted();
         Ok(stream)
     }

@@ -107,8 +107,8 @@ pub mod fuzzing;
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
 pub use connection::{Connection, OpenError};
-pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
-pub use driver::{connection::path::RebindError, local_task::LocalTask};
+pub use datagram::{SendDatagram, SendDatagramError};
+pub use driver::local_task::LocalTask;
 pub use early::EarlyConnection;
 #[cfg(feature = "tokio-workers")]
 pub use lent_workers::{LendError, LentWorkers, lend_workers};
@@ -120,6 +120,7 @@ pub use native::{
 pub use process::{RetryPolicy, set_load_balancing, set_polling_idle_timeout, set_retry_policy};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
+pub use sendstream_core::datagrams::DatagramFate;
 pub use sendstream_sys::{EditInfo, EditKind};
 pub use server::{
     BindError, Server, ServerBuilder,
@@ -131,6 +132,7 @@ pub use types::{
     config::{ConfigError, CongestionControl, LoadBalancing, StreamScheduling, TransportConfig},
     error::{ConnectionError, LocalTaskError, NativeError},
     payload::Payload,
+    rebind::RebindError,
     resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
     stats::{
         CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats,

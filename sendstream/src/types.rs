@@ -4,6 +4,7 @@ pub(crate) mod code;
 pub(crate) mod config;
 pub(crate) mod error;
 pub(crate) mod payload;
+pub(crate) mod rebind;
 pub(crate) mod resumption;
 pub(crate) mod stats;
 pub(crate) mod tls;

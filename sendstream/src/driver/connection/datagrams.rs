@@ -2,21 +2,32 @@
 
 use std::ptr::NonNull;
 
-use sendstream_core::foreign::contain;
+use sendstream_core::{
+    datagrams::{self, DatagramId, Refused, SendChange},
+    foreign::contain,
+};
 use sendstream_sys as sys;
 
 use crate::{
-    datagram::SendDatagramError,
-    driver::{
-        connection::{
-            datagram::{DatagramId, SendChange},
-            owner::ConnectionInstance,
-        },
-        stream::buffer::Buffer,
-    },
+    driver::{connection::owner::ConnectionInstance, stream::buffer::Buffer},
     native::api::call,
-    types::{error::NativeError, payload::Payload},
+    types::{
+        error::{ConnectionError, NativeError},
+        payload::Payload,
+    },
 };
+
+/// The state machine of a connection's datagrams.
+pub(crate) type Datagrams = datagrams::Datagrams<ConnectionError>;
+
+/// Why a datagram was not taken.
+#[derive(Debug)]
+pub(crate) enum NotTaken {
+    /// By what is known of the connection.
+    Refused(Refused<ConnectionError>),
+    /// By MsQuic.
+    Native(NativeError),
+}
 
 /// What a datagram's `ClientContext` points to, from `DatagramSend` until its final state.
 ///
@@ -58,27 +69,27 @@ impl LentDatagram {
     }
 }
 
-impl SendChange {
-    /// The change behind a `QUIC_DATAGRAM_SEND_STATE`. `None` for one that a later MsQuic adds: whether it is final cannot be
-    /// known, so nothing is given up for it.
-    pub(crate) fn from_native(state: sys::QUIC_DATAGRAM_SEND_STATE) -> Option<Self> {
-        match state {
-            sys::QUIC_DATAGRAM_SEND_STATE_QUIC_DATAGRAM_SEND_SENT => Some(Self::Sent),
-            sys::QUIC_DATAGRAM_SEND_STATE_QUIC_DATAGRAM_SEND_LOST_SUSPECT => Some(Self::LostSuspect),
-            sys::QUIC_DATAGRAM_SEND_STATE_QUIC_DATAGRAM_SEND_LOST_DISCARDED => Some(Self::LostDiscarded),
-            sys::QUIC_DATAGRAM_SEND_STATE_QUIC_DATAGRAM_SEND_ACKNOWLEDGED => Some(Self::Acknowledged),
-            sys::QUIC_DATAGRAM_SEND_STATE_QUIC_DATAGRAM_SEND_ACKNOWLEDGED_SPURIOUS => Some(Self::AcknowledgedSpurious),
-            sys::QUIC_DATAGRAM_SEND_STATE_QUIC_DATAGRAM_SEND_CANCELED => Some(Self::Canceled),
-            _ => None,
+/// The change behind a `QUIC_DATAGRAM_SEND_STATE`. `None` for one that a later MsQuic adds: whether it is final cannot be
+/// known, so nothing is given up for it.
+pub(crate) fn send_change(state: sys::QUIC_DATAGRAM_SEND_STATE) -> Option<SendChange> {
+    match state {
+        sys::QUIC_DATAGRAM_SEND_STATE_QUIC_DATAGRAM_SEND_SENT => Some(SendChange::Sent),
+        sys::QUIC_DATAGRAM_SEND_STATE_QUIC_DATAGRAM_SEND_LOST_SUSPECT => Some(SendChange::LostSuspect),
+        sys::QUIC_DATAGRAM_SEND_STATE_QUIC_DATAGRAM_SEND_LOST_DISCARDED => Some(SendChange::LostDiscarded),
+        sys::QUIC_DATAGRAM_SEND_STATE_QUIC_DATAGRAM_SEND_ACKNOWLEDGED => Some(SendChange::Acknowledged),
+        sys::QUIC_DATAGRAM_SEND_STATE_QUIC_DATAGRAM_SEND_ACKNOWLEDGED_SPURIOUS => {
+            Some(SendChange::AcknowledgedSpurious)
         }
+        sys::QUIC_DATAGRAM_SEND_STATE_QUIC_DATAGRAM_SEND_CANCELED => Some(SendChange::Canceled),
+        _ => None,
     }
 }
 
 impl ConnectionInstance {
     /// Submits `payload`, now. What is refused is dropped.
-    pub(crate) fn send_datagram(&self, payload: Payload) -> Result<DatagramId, SendDatagramError> {
+    pub(crate) fn send_datagram(&self, payload: Payload) -> Result<DatagramId, NotTaken> {
         let size = payload.len();
-        let id = self.inner().datagrams().begin_send(size)?;
+        let id = self.inner().datagrams().begin_send(size).map_err(NotTaken::Refused)?;
         self.native_send_datagram(id, payload).map_err(|status| {
             let waker = self.inner().datagrams().forget(id);
             drop(waker);
@@ -107,14 +118,14 @@ impl ConnectionInstance {
     }
 
     /// What stands behind a refusal by MsQuic: something changed since `begin_send` looked.
-    fn why_refused(&self, size: u64, status: NativeError) -> SendDatagramError {
+    fn why_refused(&self, size: u64, status: NativeError) -> NotTaken {
         if let Some(cause) = self.inner().cause() {
-            return SendDatagramError::ConnectionLost(cause);
+            return NotTaken::Refused(Refused::Lost(cause));
         }
         match self.inner().datagrams().max_size() {
-            None => SendDatagramError::UnsupportedByPeer,
-            Some(max) if size > max as u64 => SendDatagramError::TooLarge { max },
-            Some(_) => SendDatagramError::Native(status),
+            None => NotTaken::Refused(Refused::UnsupportedByPeer),
+            Some(max) if size > max as u64 => NotTaken::Refused(Refused::TooLarge { max }),
+            Some(_) => NotTaken::Native(status),
         }
     }
 }
