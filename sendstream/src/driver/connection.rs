@@ -12,6 +12,7 @@ pub(crate) mod deadline;
 pub(crate) mod events;
 pub(crate) mod hold;
 pub(crate) mod judge;
+mod lent_datagram;
 mod migrate;
 pub(crate) mod nudge;
 pub(crate) mod owner;

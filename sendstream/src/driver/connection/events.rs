@@ -12,6 +12,7 @@ use std::{
 
 use bytes::Bytes;
 use sendstream_core::{
+    datagrams::Datagrams,
     dir::Dir,
     stream::copies::{Copies, CopyPlace},
     wait::{Lock, LockGuard, Wakeups},
@@ -23,8 +24,8 @@ use crate::{
     driver::{
         callback::Next,
         connection::{
-            datagrams::{Datagrams, LentDatagram, send_change},
             judge::{Judged as _, Judging},
+            lent_datagram::{LentDatagram, send_change},
             owner::ConnectionInstance,
             shared::{ConnectionInnerShared, Resuming, UNCONFIGURED, Verify},
             state::{Connected, ConnectionInnerExclusive, PeerStream},
@@ -50,7 +51,7 @@ pub(crate) struct ConnectionInner {
     over: AtomicBool,
     /// What the peer showed. Written by: PEER_CERTIFICATE_RECEIVED, before it is judged.
     peer: OnceLock<PeerIdentity>,
-    datagrams: Lock<Datagrams>,
+    datagrams: Lock<Datagrams<ConnectionError>>,
     local_tasks: LocalTasks,
     /// Short pieces that were copied and not read.
     copies: Copies,
@@ -87,7 +88,7 @@ impl ConnectionInner {
     }
 
     /// Locks the datagrams' state. Never together with the other.
-    pub(crate) fn datagrams(&self) -> LockGuard<'_, Datagrams> {
+    pub(crate) fn datagrams(&self) -> LockGuard<'_, Datagrams<ConnectionError>> {
         self.datagrams.lock()
     }
 
