@@ -10,6 +10,10 @@
 # make fuzz        every fuzz target for FUZZ_SECONDS, 60 unless set; FUZZ_TARGETS chooses some
 # make test-ubsan  the library's tests with UndefinedBehaviorSanitizer in MsQuic's C; its reports fail it
 # make deny        the dependencies: licences, doubles, sources, and known advisories where their database can be fetched
+# make msquic-tree unpacks MsQuic's sources into target/msquic-tree, a git repository with a commit for each patch
+# make msquic-patches  makes sendstream-sys/patches, and their tables in SECURITY.md, of the commits in that repository
+# make security-table  only the tables, after a change of a header by hand
+# make patches-check   compiles MsQuic as often as there are edits that no other needs, each time without one of them
 # make soak        every test of bad days in its long form, in less than an hour: full loads over every bad network,
 #                  SENDSTREAM_SPIN_SECONDS of random calls (900 unless set), SENDSTREAM_SOAK_SECONDS of connections that come and
 #                  go (1800 unless set). Ends with every figure that was printed; SENDSTREAM_SEED repeats a run
@@ -77,6 +81,27 @@ test-ubsan: tools
 	    --test connection --test datagrams --test tls --test native_fixes --no-fail-fast --target-dir $(target)/ubsan -- --nocapture 2>&1 | \
 	    tee $(target)/ubsan.log | grep -E "^test |test result"
 	! grep -E "runtime error|^test result: FAILED|^error" $(target)/ubsan.log
+
+# The tool behind these links nothing, so nothing native is built for it.
+patches = DOCS_RS=1 $(cargo) run --quiet --locked -p sendstream-sys --example patches --target-dir $(target)/lint --
+msquic-tree:
+	$(patches) tree $(target)/msquic-tree
+
+msquic-patches:
+	$(patches) export $(target)/msquic-tree
+
+security-table:
+	$(patches) table
+
+# A test is linked each time, since C may call what is not there. With assertions on, as those are code, too; that compiles sooner.
+patches-check: export SENDSTREAM_MSQUIC_PROFILE = Debug
+patches-check: tools
+	$(cargo) test --locked -p sendstream-sys --target-dir $(target)/patches-check --test patches --test patch_applier
+	names=$$($(patches) independent) && for name in $$names; do \
+	    echo "without $$name" && \
+	    SENDSTREAM_MSQUIC_LEAVE_OUT=$$name $(cargo) test --quiet --locked -p sendstream-sys --test native_library --no-run \
+	        --target-dir $(target)/patches-check || exit 1; \
+	done
 
 # Advisories are in a database of their own, which not every network lets through.
 deny:
@@ -146,5 +171,6 @@ tools:
 test-tools:
 	@sh .ci/tools tests
 
-.PHONY: build demo test test-debug test-asan test-ubsan soak fuzz bench bench-quick bench-micro bench-programs deny lint tools test-tools
+.PHONY: build demo test test-debug test-asan test-ubsan soak fuzz bench bench-quick bench-micro bench-programs deny lint tools test-tools \
+    msquic-tree msquic-patches security-table patches-check
 

@@ -26,13 +26,23 @@ fn text(native: &NativeInfo) -> String {
         native.source,
         native.openssl_version,
     );
-    for (label, kind) in [("fixes", EditKind::Fix), ("speed", EditKind::Speed)] {
-        for (index, edit) in native.edits.iter().filter(|edit| edit.kind == kind).enumerate() {
+    for label in ["fixes", "features", "speed"] {
+        for (index, edit) in native.edits.iter().filter(|edit| group(edit.kind) == label).enumerate() {
             let label = if index == 0 { label } else { "" };
-            text.push_str(&format!("\n{label:<10} {}: {}", edit.name, edit.prevents));
+            text.push_str(&format!("\n{label:<10} {} ({})", edit.name, edit.kind));
         }
     }
     text
+}
+
+/// Where the text lists an edit.
+fn group(kind: EditKind) -> &'static str {
+    match kind {
+        EditKind::Feature => "features",
+        EditKind::Speed => "speed",
+        // Kinds to come are listed here, rather than not at all.
+        _ => "fixes",
+    }
 }
 
 #[derive(Serialize)]
@@ -49,9 +59,7 @@ struct Versions<'a> {
 #[derive(Serialize)]
 struct Edit<'a> {
     name: &'a str,
-    files: Vec<&'a str>,
-    prevents: &'a str,
-    kind: &'a str,
+    kind: String,
 }
 
 impl<'a> Versions<'a> {
@@ -63,16 +71,7 @@ impl<'a> Versions<'a> {
             msquic_profile: &native.profile,
             msquic_source: &native.source,
             openssl: &native.openssl_version,
-            edits: native
-                .edits
-                .iter()
-                .map(|edit| Edit {
-                    name: edit.name,
-                    files: edit.files().collect(),
-                    prevents: edit.prevents,
-                    kind: if edit.kind == EditKind::Speed { "speed" } else { "fix" },
-                })
-                .collect(),
+            edits: native.edits.iter().map(|edit| Edit { name: edit.name, kind: edit.kind.to_string() }).collect(),
         }
     }
 }

@@ -6,5 +6,10 @@
 
 #![forbid(unsafe_code)]
 
+pub mod dir;
 pub mod foreign;
+pub mod stream;
+#[cfg(any(test, fuzzing, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 pub mod wait;

@@ -2,29 +2,35 @@
 //!
 //! In order, one module each:
 //!
-//! | module     | what it answers                                                  |
-//! | ---------- | ---------------------------------------------------------------- |
-//! | `settings` | what was asked for, by environment variables                     |
-//! | `tools`    | is everything here that the build needs?                         |
-//! | `source`   | where are MsQuic's sources, and is our edited copy up to date?   |
-//! | `edits`    | which changes do we make to them?                                |
-//! | `apply`    | how is one of those edits made, and when is it refused?          |
-//! | `openssl`  | is OpenSSL built already?                                        |
-//! | `key`      | is what was built still what is wanted?                          |
-//! | `msquic`   | the CMake build                                                  |
-//! | `system`   | or is an installed library to be linked, and which?              |
-//! | `report`   | what Cargo and the library are told                              |
+//! | module          | what it answers                                                  |
+//! | --------------- | ---------------------------------------------------------------- |
+//! | `settings`      | what was asked for, by environment variables                     |
+//! | `series`        | which edits do we make to MsQuic's sources, in which order?      |
+//! | `patch`         | how is one of them written?                                      |
+//! | `apply`         | how is it made, and when is it refused?                          |
+//! | `shared`        | which numbers do C and Rust share?                               |
+//! | `tools`         | is everything here that the build needs?                         |
+//! | `source`        | where are MsQuic's sources, and is our edited copy up to date?   |
+//! | `crate_sources` | where did Cargo put those that come in a crate?                  |
+//! | `openssl`       | is OpenSSL built already?                                        |
+//! | `key`           | is what was built still what is wanted?                          |
+//! | `msquic`        | the CMake build                                                  |
+//! | `system`        | or is an installed library to be linked, and which?              |
+//! | `report`        | what Cargo and the library are told                              |
 //!
-//! Everything that can be wrong with the machine or the settings is found before the first line for Cargo is printed,
-//! so that a failure shows one line and nothing else.
+//! Everything that can be wrong with the machine or the settings is found before the first line for
+//! Cargo is printed, so that a failure shows one line and nothing else.
 
 mod apply;
-mod edits;
+mod crate_sources;
 mod key;
 mod msquic;
 mod openssl;
+mod patch;
 mod report;
+mod series;
 mod settings;
+mod shared;
 mod source;
 mod system;
 mod tools;
@@ -43,23 +49,21 @@ type Problem = String;
 
 fn run() -> Result<(), Problem> {
     let settings = settings::Settings::from_env()?;
+    let series = series::load(&series::folder(&settings.manifest_dir))?;
+    report::shared(&settings, &shared::numbers(&series)?)?;
     if settings.documentation_only {
-        report::without_native_build(&settings);
-        return Ok(());
+        return report::without_native_build(&settings);
     }
     if settings.system {
         let installed = system::find(&settings)?;
-        report::link_installed(&settings, &installed);
-        return Ok(());
+        return report::link_installed(&settings, &installed);
     }
     let tools = tools::find()?;
     let source = source::find(&settings)?;
-    let speed_edits = if settings.speed_edits { edits::SPEED_EDITS } else { &[] };
-    let copy = source::copy_with_edits(&source, &[edits::FIXES, speed_edits].concat(), &settings)?;
+    let copy = source::copy_with_edits(&source, &series, &settings)?;
 
     report::inputs(&settings, &source);
     let openssl = openssl::build(&settings, &tools)?;
     let library = msquic::build(&settings, &tools, &source, &copy.root, &openssl);
-    report::link(&settings, &source, &copy, &library);
-    Ok(())
+    report::link(&settings, &source, &copy, &library)
 }

@@ -10,7 +10,8 @@ use crate::tools::Tools;
 
 /// Builds `libmsquic.a`, which holds OpenSSL too, and returns the folder it is in.
 ///
-/// Each profile has a build folder of its own, so that going back and forth between two of them compiles nothing twice.
+/// Each profile has a build folder of its own, so that going back and forth between two of them
+/// compiles nothing twice.
 pub(crate) fn build(settings: &Settings, tools: &Tools, source: &Source, copy: &Path, openssl: &Path) -> PathBuf {
     let folder = folder(settings, tools, openssl);
     let library = folder.join("lib");
@@ -27,13 +28,14 @@ pub(crate) fn build(settings: &Settings, tools: &Tools, source: &Source, copy: &
         .define("QUIC_ENABLE_ASAN", on_if(settings.sanitizer == Some(Sanitizer::Address)))
         .define("QUIC_ENABLE_UBSAN", on_if(settings.sanitizer == Some(Sanitizer::Undefined)))
         .define("QUIC_OUTPUT_DIR", &library)
-        // libnuma would set the affinity of our caller's threads. A value that ends in NOTFOUND would make CMake search
-        // for it once more, and find it where it is installed.
+        // libnuma would set the affinity of our caller's threads. A value that ends in NOTFOUND
+        // would make CMake search for it once more, and find it where it is installed.
         .define("NUMA:STRING", "off")
-        // The copy is no repository. Without this git would answer with the commit of whatever repository surrounds
-        // `OUT_DIR`; the right commit is given below.
+        // The copy is no repository. Without this git would answer with the commit of whatever
+        // repository surrounds `OUT_DIR`; the right commit is given below.
         .env("GIT_DIR", settings.out_dir.join("no-repository"))
-        // MsQuic makes every warning an error. What another compiler version has to say must not stop the build.
+        // MsQuic makes every warning an error. What another compiler version has to say must not
+        // stop the build.
         .cflag("-w")
         .build_target("msquic_lib");
     if let Some(commit) = &source.commit {
@@ -50,8 +52,8 @@ fn on_if(condition: bool) -> &'static str {
     if condition { "on" } else { "off" }
 }
 
-/// The build folder for this profile. CMake does not follow a change of compiler or of a library it has found: those
-/// give the folder another name, and the one they make useless is removed.
+/// The build folder for this profile. CMake does not follow a change of compiler or of a library it
+/// has found: those give the folder another name, and the one they make useless is removed.
 fn folder(settings: &Settings, tools: &Tools, openssl: &Path) -> PathBuf {
     let sanitizer = match settings.sanitizer {
         None => "",

@@ -7,11 +7,12 @@ use crate::settings::Settings;
 use crate::tools::Tools;
 use crate::{Problem, key};
 
-/// Returns the folder of a finished OpenSSL (`include`, `lib`) and builds it first if there is none.
+/// Returns the folder of a finished OpenSSL (`include`, `lib`) and builds it first if there is
+/// none.
 ///
-/// A finished build carries a key of all that decides its content in its name, and is moved to that name only when
-/// complete: an interrupted build is never taken for a finished one, and builds that run side by side at worst do the
-/// work twice.
+/// A finished build carries a key of all that decides its content in its name, and is moved to that
+/// name only when complete: an interrupted build is never taken for a finished one, and builds that
+/// run side by side at worst do the work twice.
 pub(crate) fn build(settings: &Settings, tools: &Tools) -> Result<PathBuf, Problem> {
     let finished = settings.native_dir.join(name(settings, tools));
     if is_complete(&finished) {

@@ -1,12 +1,18 @@
 //! What Cargo is told, and what the library can say about its own build.
 
+use std::fmt::Write as _;
+use std::fs;
 use std::path::Path;
 
+use crate::Problem;
+use crate::patch::Patch;
 use crate::settings::{self, Sanitizer, Settings};
+use crate::shared::Number;
 use crate::source::{self, Copy, Source};
 use crate::system::Installed;
 
-/// The variables of others that change the outcome. `cc` and `cmake` look at each with the target's name added, too.
+/// The variables of others that change the outcome. `cc` and `cmake` look at each with the target's
+/// name added, too.
 const VARIABLES: [&str; 10] = [
     "AR",
     "CC",
@@ -31,7 +37,7 @@ pub(crate) fn inputs(settings: &Settings, source: &Source) {
 }
 
 /// Says how to link the library.
-pub(crate) fn link(settings: &Settings, source: &Source, copy: &Copy, library: &Path) {
+pub(crate) fn link(settings: &Settings, source: &Source, copy: &Copy<'_>, library: &Path) -> Result<(), Problem> {
     println!("cargo:rustc-link-search=native={}", library.display());
     println!("cargo:rustc-link-lib=static=msquic");
     for system in ["pthread", "dl", "m"] {
@@ -43,36 +49,56 @@ pub(crate) fn link(settings: &Settings, source: &Source, copy: &Copy, library: &
     for refusal in &copy.refused {
         println!("cargo:warning={refusal}");
     }
-    let edits: Vec<_> = copy.edits.iter().map(|edit| edit.name).collect();
-    about(&settings.profile.to_string(), &source.label, &edits.join(","));
+    about(settings, &settings.profile.to_string(), &source.label, &copy.edits)
 }
 
 /// Says how to link an installed library.
-pub(crate) fn link_installed(settings: &Settings, installed: &Installed) {
+pub(crate) fn link_installed(settings: &Settings, installed: &Installed) -> Result<(), Problem> {
     variables(settings);
     println!("cargo:rerun-if-changed={}", installed.folder.join(&installed.file).display());
     println!("cargo:rustc-link-search=native={}", installed.folder.display());
     println!("cargo:rustc-link-lib=dylib:+verbatim={}", installed.file);
     println!("cargo:rustc-link-lib=dl");
     println!("cargo:rustc-cfg=sendstream_system_msquic");
-    about("system", "installed library", "");
+    about(settings, "system", "installed library", &[])
 }
 
 /// Says what remains to be said where nothing is built.
-pub(crate) fn without_native_build(settings: &Settings) {
+pub(crate) fn without_native_build(settings: &Settings) -> Result<(), Problem> {
     variables(settings);
-    about("none", "none", "");
+    about(settings, "none", "none", &[])
 }
 
-fn about(profile: &str, source: &str, edits: &str) {
+/// Writes the numbers that C and Rust share where the library includes them.
+pub(crate) fn shared(settings: &Settings, numbers: &[Number]) -> Result<(), Problem> {
+    let mut text = String::new();
+    for Number { name, value } in numbers {
+        let _ = writeln!(text, "pub(crate) const {name}: u32 = {value};");
+    }
+    write(&settings.out_dir.join("shared.rs"), &text)
+}
+
+fn about(settings: &Settings, profile: &str, source: &str, edits: &[&Patch]) -> Result<(), Problem> {
     println!("cargo:rustc-check-cfg=cfg(sendstream_system_msquic)");
     println!("cargo:rustc-env=SENDSTREAM_NATIVE_PROFILE={profile}");
     println!("cargo:rustc-env=SENDSTREAM_NATIVE_SOURCE={source}");
-    println!("cargo:rustc-env=SENDSTREAM_NATIVE_EDITS={edits}");
+    // Names and kinds alone: what else the patches say would be in every program.
+    let mut list = String::from("[\n");
+    for patch in edits {
+        let (name, kind) = (&patch.header.name, patch.header.kind);
+        let _ = writeln!(list, "    EditInfo {{ name: {name:?}, kind: EditKind::{kind:?} }},");
+    }
+    list += "]\n";
+    write(&settings.out_dir.join("edits.rs"), &list)
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Problem> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn variables(settings: &Settings) {
     println!("cargo:rerun-if-changed=build");
+    println!("cargo:rerun-if-changed=patches");
     for variable in settings::VARIABLES {
         println!("cargo:rerun-if-env-changed={variable}");
     }

@@ -5,10 +5,12 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::Problem;
+use crate::patch::{Kind, Patch};
 
 /// The variables of ours that a change of must run the build again.
-pub(crate) const VARIABLES: [&str; 8] = [
+pub(crate) const VARIABLES: [&str; 9] = [
     "SENDSTREAM_MSQUIC",
+    "SENDSTREAM_MSQUIC_LEAVE_OUT",
     "SENDSTREAM_MSQUIC_LIB_DIR",
     "SENDSTREAM_MSQUIC_PROFILE",
     "SENDSTREAM_MSQUIC_SANITIZE",
@@ -30,13 +32,17 @@ pub(crate) struct Settings {
     pub(crate) library_dir: Option<PathBuf>,
     /// Whose checks MsQuic's C code carries.
     pub(crate) sanitizer: Option<Sanitizer>,
-    /// The processor that MsQuic's C code is compiled for, as the compiler's `-march` takes it; any of its family if unset.
+    /// The processor that MsQuic's C code is compiled for, as the compiler's `-march` takes it; any
+    /// of its family if unset.
     pub(crate) cpu: Option<String>,
-    /// Whether the edits are made that only save time.
+    /// Whether the edits are made that only save time or memory.
     pub(crate) speed_edits: bool,
+    /// The names of edits that are not made, nor those that need them.
+    pub(crate) leave_out: Vec<String>,
     /// A checkout of MsQuic to use in place of the crate's sources.
     pub(crate) checkout: Option<PathBuf>,
-    /// Where finished OpenSSL builds are kept, so that several target directories and profiles can share one.
+    /// Where finished OpenSSL builds are kept, so that several target directories and profiles can
+    /// share one.
     pub(crate) native_dir: PathBuf,
     /// Cargo's `OUT_DIR`.
     pub(crate) out_dir: PathBuf,
@@ -66,8 +72,9 @@ pub(crate) enum Sanitizer {
     Undefined,
 }
 
-/// Hides from the `cc` crate what would let Cargo's profile and the sanitizer of Rust's code change the C code: that one
-/// OpenSSL serves every profile, and that what MsQuic is built with is what our own variables say.
+/// Hides from the `cc` crate what would let Cargo's profile and the sanitizer of Rust's code change
+/// the C code: that one OpenSSL serves every profile, and that what MsQuic is built with is what
+/// our own variables say.
 ///
 /// # Safety
 ///
@@ -92,12 +99,29 @@ impl Settings {
             sanitizer: sanitizer()?,
             cpu: cpu()?,
             speed_edits: speed_edits()?,
+            leave_out: leave_out(),
             checkout: our_variable("SENDSTREAM_MSQUIC_SOURCE").map(PathBuf::from),
             native_dir: our_variable("SENDSTREAM_NATIVE_DIR").map_or_else(|| out_dir.clone(), PathBuf::from),
             out_dir,
             manifest_dir: PathBuf::from(cargo_variable("CARGO_MANIFEST_DIR")?),
             target: cargo_variable("TARGET")?,
         })
+    }
+
+    /// The edits of `series` that are to be made.
+    pub(crate) fn wanted<'a>(&self, series: &'a [Patch]) -> Result<Vec<&'a Patch>, Problem> {
+        if let Some(unknown) = self.leave_out.iter().find(|name| !has(series, name)) {
+            return Err(format!("SENDSTREAM_MSQUIC_LEAVE_OUT names {unknown:?}, which is no edit"));
+        }
+        let mut wanted = Vec::new();
+        for patch in series {
+            let header = &patch.header;
+            let is_left_out = header.kind == Kind::Speed && !self.speed_edits || self.leave_out.contains(&header.name);
+            if !is_left_out && header.needs.iter().all(|need| has(wanted.iter().copied(), need)) {
+                wanted.push(patch);
+            }
+        }
+        Ok(wanted)
     }
 }
 
@@ -154,6 +178,15 @@ fn speed_edits() -> Result<bool, Problem> {
         Some("off") => Ok(false),
         Some(other) => Err(format!("SENDSTREAM_MSQUIC_SPEED_EDITS is {other:?}; it takes on or off")),
     }
+}
+
+fn has<'a>(patches: impl IntoIterator<Item = &'a Patch>, name: &str) -> bool {
+    patches.into_iter().any(|patch| patch.header.name == name)
+}
+
+fn leave_out() -> Vec<String> {
+    let names = our_variable("SENDSTREAM_MSQUIC_LEAVE_OUT").unwrap_or_default();
+    names.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
 }
 
 /// A variable of ours; unset and empty mean the same.

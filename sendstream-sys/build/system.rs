@@ -16,7 +16,8 @@ pub(crate) struct Installed {
     pub(crate) file: String,
 }
 
-/// Looks where `SENDSTREAM_MSQUIC_LIB_DIR` says and nowhere else, or where pkg-config says, or in the usual places.
+/// Looks where `SENDSTREAM_MSQUIC_LIB_DIR` says and nowhere else, or where pkg-config says, or in
+/// the usual places.
 pub(crate) fn find(settings: &Settings) -> Result<Installed, Problem> {
     if let Some(folder) = &settings.library_dir {
         return look_in(folder)
@@ -29,7 +30,8 @@ pub(crate) fn find(settings: &Settings) -> Result<Installed, Problem> {
     })
 }
 
-/// The name for development if there is one, else the one that programs load: packages often come without the first.
+/// The name for development if there is one, else the one that programs load: packages often come
+/// without the first.
 fn look_in(folder: &Path) -> Option<Installed> {
     ["libmsquic.so", "libmsquic.so.2", "libmsquic.dylib", "libmsquic.2.dylib"]
         .into_iter()

@@ -1,4 +1,5 @@
-//! Checks for what the native build calls: CMake, make, a C compiler, and a Perl with its standard modules.
+//! Checks for what the native build calls: CMake, make, a C compiler, and a Perl with its standard
+//! modules.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -11,7 +12,8 @@ use crate::Problem;
 /// The oldest CMake that builds MsQuic as a static library.
 const CMAKE: (u32, u32) = (3, 20);
 
-/// What OpenSSL's configuration uses of Perl's standard library. Debian's `perl-base` alone has some of it only.
+/// What OpenSSL's configuration uses of Perl's standard library. Debian's `perl-base` alone has
+/// some of it only.
 const PERL_MODULES: [&str; 9] = [
     "Carp",
     "Data::Dumper",
@@ -58,7 +60,8 @@ fn cmake() -> Result<(), Problem> {
     Ok(())
 }
 
-/// Compiles a file that includes a header of libc, since a compiler without libc's headers is no use either.
+/// Compiles a file that includes a header of libc, since a compiler without libc's headers is no
+/// use either.
 fn c_compiler() -> Result<String, Problem> {
     let missing = |why: &str| {
         format!(

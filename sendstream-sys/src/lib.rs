@@ -1,11 +1,12 @@
 //! MsQuic's C ABI, and the native library behind it.
 //!
-//! The build script compiles MsQuic's C sources and OpenSSL 3.5 LTS and links both statically. This crate re-exports the
-//! ABI's types and constants, declares its one entry point, [`MsQuicOpenVersion`], and says what was built:
+//! The build script compiles MsQuic's C sources and OpenSSL 3.5 LTS and links both statically. This
+//! crate re-exports the ABI's types and constants, declares its one entry point,
+//! [`MsQuicOpenVersion`], and says what was built:
 //!
 //! ```
 //! for edit in sendstream_sys::edits() {
-//!     println!("{}: {}", edit.name, edit.prevents);
+//!     println!("{}: {}", edit.kind, edit.name);
 //! }
 //! println!("{}, {}", sendstream_sys::native_source(), sendstream_sys::native_profile());
 //! # assert!(sendstream_sys::openssl_version().starts_with("OpenSSL 3.5."));
@@ -13,8 +14,8 @@
 //!
 //! # Building
 //!
-//! CMake 3.20 or newer, make, a C compiler and a full Perl must be there; a C++ compiler need not. These environment
-//! variables are read by the build:
+//! CMake 3.20 or newer, make, a C compiler and a full Perl must be there; a C++ compiler need not.
+//! These environment variables are read by the build:
 //!
 //! | variable | value | meaning |
 //! | --- | --- | --- |
@@ -24,30 +25,30 @@
 //! | `SENDSTREAM_MSQUIC_SANITIZE` | `address` | MsQuic's C code carries AddressSanitizer's checks; the Rust side must link its runtime (`-Zsanitizer=address`) |
 //! | | `undefined` | MsQuic's C code carries UndefinedBehaviorSanitizer's, which report on stderr; its runtime is linked along |
 //! | `SENDSTREAM_MSQUIC_SOURCE` | a folder | a checkout of MsQuic to build in place of the crate's sources, with those of [`edits`] that fit it; the build warns of the others |
-//! | `SENDSTREAM_MSQUIC_SPEED_EDITS` | `on`, `off` | whether the edits of [`EditKind::Speed`] are made; `on` if unset |
+//! | `SENDSTREAM_MSQUIC_SPEED_EDITS` | `on`, `off` | whether the edits of [`EditKind::Speed`] are made; `on` if unset. Features stay on |
+//! | `SENDSTREAM_MSQUIC_LEAVE_OUT` | names with commas | edits that are not made, nor those that need them; none if unset |
 //! | `SENDSTREAM_NATIVE_CPU` | a processor | MsQuic is compiled for that one and may not run on others: what `-march` takes, or `native`; any of the family if unset |
 //! | `SENDSTREAM_NATIVE_DIR` | a folder | where a finished OpenSSL is kept for other builds to use; `OUT_DIR` if unset |
 //!
-//! `CC`, `CFLAGS`, `CMAKE` and `PERL` mean what they usually do. With `DOCS_RS` set nothing native is built: enough to
-//! type-check and to document, not to link.
+//! `CC`, `CFLAGS`, `CMAKE` and `PERL` mean what they usually do. With `DOCS_RS` set nothing native
+//! is built: enough to type-check and to document, not to link.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::sync::LazyLock;
+use std::fmt;
 
 pub use msquic::ffi::*;
-
-#[path = "../build/edits.rs"]
-mod list;
 
 unsafe extern "C" {
     /// Opens the API table of `version` and stores its address in `table`.
     ///
     /// # Safety
     ///
-    /// `table` is valid for a write. The address that is stored stays valid until it is given to [`MsQuicClose`].
+    /// `table` is valid for a write. The address that is stored stays valid until it is given to
+    /// [`MsQuicClose`].
     ///
-    /// No other thread is in this function, or in [`MsQuicClose`] for the last open table: linked statically, MsQuic sets
-    /// itself up in the first call, and a second one does not wait for the first to finish. Open it once per program.
+    /// No other thread is in this function, or in [`MsQuicClose`] for the last open table: linked
+    /// statically, MsQuic sets itself up in the first call, and a second one does not wait for the
+    /// first to finish. Open it once per program.
     pub fn MsQuicOpenVersion(version: u32, table: *mut *const c_void) -> QUIC_STATUS;
 
     /// Closes a table that [`MsQuicOpenVersion`] opened.
@@ -58,27 +59,39 @@ unsafe extern "C" {
     pub fn MsQuicClose(table: *const c_void);
 }
 
-/// Names the function that MsQuic calls around its work at what a connection has received: with 1 before it, with 0 after it, on
-/// the same thread (an `extern "C" fn(u8)`, for `SetParam` without a handle, before the library is in use). What came of packets
-/// that were received together lies in between.
+/// Names the function that MsQuic calls around its work at what a connection has received: with 1
+/// before it, with 0 after it, on the same thread (an `extern "C" fn(u8)`, for `SetParam` without a
+/// handle, before the library is in use). What came of packets that were received together lies in
+/// between.
 ///
 /// The edit `receives-are-announced` knows it; a library without refuses it.
-pub const QUIC_PARAM_GLOBAL_RECEIVE_BRACKET: u32 = 0x0100_5353;
+pub const QUIC_PARAM_GLOBAL_RECEIVE_BRACKET: u32 = shared::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET;
 
-/// Has a client's connection give up its TLS state when the handshake is confirmed (a byte other than 0, for `SetParam` before the
-/// start). It gets no session ticket then, and no parameter of `QUIC_PARAM_TLS_*` can be asked for.
+/// Has a client's connection give up its TLS state when the handshake is confirmed (a byte other
+/// than 0, for `SetParam` before the start). It gets no session ticket then, and no parameter of
+/// `QUIC_PARAM_TLS_*` can be asked for.
 ///
 /// The edit `tls-ends-with-handshake` knows it; a library without refuses it.
-pub const QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE: u32 = 0x0500_5354;
+pub const QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE: u32 = shared::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE;
 
-/// Asks for what it takes to run MsQuic's workers in place of their own threads: a [`QUIC_WORKER_LENDING`], for `GetParam` without a
-/// handle, once a registration was opened.
+/// Asks for what it takes to run MsQuic's workers in place of their own threads: a
+/// [`QUIC_WORKER_LENDING`], for `GetParam` without a handle, once a registration was opened.
 ///
 /// The edit `workers-can-be-lent` knows it; a library without refuses it.
-pub const QUIC_PARAM_GLOBAL_WORKER_LENDING: u32 = 0x0100_5355;
+pub const QUIC_PARAM_GLOBAL_WORKER_LENDING: u32 = shared::QUIC_PARAM_GLOBAL_WORKER_LENDING;
 
-/// What [`QUIC_PARAM_GLOBAL_WORKER_LENDING`] is filled with. Its functions take the pool and a worker's number, from 0 and below the
-/// count; they may be called from any thread.
+/// The bit of `SessionResumed`, in `QUIC_CONNECTION_EVENT_CONNECTED`, that says whether the session
+/// was resumed: without the edit `early-data-verdict` it is all that the field holds.
+pub const QUIC_SESSION_RESUMED: u8 = byte(shared::QUIC_SESSION_RESUMED);
+
+/// The bit of `SessionResumed`, in `QUIC_CONNECTION_EVENT_CONNECTED`, that says whether the server
+/// took the client's early data.
+///
+/// The edit `early-data-verdict` sets it; a library without never does.
+pub const QUIC_SESSION_EARLY_DATA_ACCEPTED: u8 = byte(shared::QUIC_SESSION_EARLY_DATA_ACCEPTED);
+
+/// What [`QUIC_PARAM_GLOBAL_WORKER_LENDING`] is filled with. Its functions take the pool and a
+/// worker's number, from 0 and below the count; they may be called from any thread.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 #[allow(non_camel_case_types, non_snake_case)]
@@ -89,68 +102,83 @@ pub struct QUIC_WORKER_LENDING {
     pub Count: u32,
     /// A worker's epoll instance, which has events when the worker needs a turn.
     pub GetDescriptor: Option<unsafe extern "C" fn(pool: *mut c_void, index: u32) -> c_int>,
-    /// Lends a worker, or gives it back to its own thread where there is no function. It waits for nothing.
+    /// Lends a worker, or gives it back to its own thread where there is no function. It waits for
+    /// nothing.
     ///
-    /// The function is called, by any thread, when the worker needs a turn although its descriptor may have no event. It returns
-    /// 1 if it has seen to that; with 0, the descriptor will have one. It must be there for as long as the process lives.
+    /// The function is called, by any thread, when the worker needs a turn although its descriptor
+    /// may have no event. It returns 1 if it has seen to that; with 0, the descriptor will have
+    /// one. It must be there for as long as the process lives.
     pub SetLent: Option<unsafe extern "C" fn(pool: *mut c_void, index: u32, wake: Option<extern "C" fn(u32) -> u8>)>,
-    /// Does what there is to do, unless somebody else is at it or the worker is not lent. `has_events` is 0 where the descriptor
-    /// is known to have none.
+    /// Does what there is to do, unless somebody else is at it or the worker is not lent.
+    /// `has_events` is 0 where the descriptor is known to have none.
     ///
-    /// Returns after how many milliseconds the next turn is due, unless the worker needs one before; `u32::MAX` if none is.
+    /// Returns after how many milliseconds the next turn is due, unless the worker needs one
+    /// before; `u32::MAX` if none is.
     pub TakeTurn: Option<unsafe extern "C" fn(pool: *mut c_void, index: u32, has_events: u8) -> u32>,
 }
 
 /// A change that was made to MsQuic's sources before they were compiled.
+///
+/// `sendstream-sys/patches` has it as a patch, whose header says what it prevents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct EditInfo {
     /// A short, stable name.
     pub name: &'static str,
-    /// What would go wrong, or be done for nothing, without it.
-    pub prevents: &'static str,
     /// What it is for.
     pub kind: EditKind,
-    changes: &'static [list::Change],
-}
-
-impl EditInfo {
-    /// The files that were changed, relative to the root of MsQuic's sources, each once.
-    pub fn files(&self) -> impl Iterator<Item = &'static str> + use<> {
-        let changes = self.changes;
-        let is_first = move |i: usize| changes[..i].iter().all(|other| other.file != changes[i].file);
-        changes.iter().enumerate().filter(move |(i, _)| is_first(*i)).map(|(_, change)| change.file)
-    }
 }
 
 /// What an edit is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EditKind {
-    /// MsQuic would do something wrong without it, or not build.
-    Fix,
-    /// It only saves time. Left out with `SENDSTREAM_MSQUIC_SPEED_EDITS=off`.
+    /// An attacker could make use of MsQuic without it.
+    Security,
+    /// MsQuic would do something wrong without it.
+    Correctness,
+    /// MsQuic would not build everywhere without it.
+    Build,
+    /// MsQuic can do something with it that it could not before. The library does without where it
+    /// is missing.
+    Feature,
+    /// It saves time or memory. Left out with `SENDSTREAM_MSQUIC_SPEED_EDITS=off`.
     Speed,
 }
 
-/// The edits that the linked MsQuic was built with, in the order they were made. None for an installed library; a checkout
-/// may miss those that did not fit.
-pub fn edits() -> &'static [EditInfo] {
-    &EDITS
+impl fmt::Display for EditKind {
+    /// The kind's name, in lower case.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Security => "security",
+            Self::Correctness => "correctness",
+            Self::Build => "build",
+            Self::Feature => "feature",
+            Self::Speed => "speed",
+        })
+    }
 }
 
-/// What OpenSSL says it is: its name, version and date of release. `unknown` where an installed MsQuic does not let it be
-/// asked.
+/// The edits that the linked MsQuic was built with, in the order they were made. None for an
+/// installed library; a checkout may miss those that did not fit.
+pub fn edits() -> &'static [EditInfo] {
+    EDITS
+}
+
+/// What OpenSSL says it is: its name, version and date of release. `unknown` where an installed
+/// MsQuic does not let it be asked.
 pub fn openssl_version() -> &'static str {
     /// `OPENSSL_VERSION` of OpenSSL's `crypto.h`.
     const FULL: c_int = 0;
     let Some(version) = openssl::version() else { return "unknown" };
-    // SAFETY: for every argument OpenSSL returns a string with a final zero that lives as long as the program.
+    // SAFETY: for every argument OpenSSL returns a string with a final zero that lives as long as
+    // the program.
     let version = unsafe { CStr::from_ptr(version(FULL)) };
     version.to_str().unwrap_or("unknown")
 }
 
-/// Has OpenSSL not clean up when the process exits. Call it before anything else that uses OpenSSL; false if that failed.
+/// Has OpenSSL not clean up when the process exits. Call it before anything else that uses OpenSSL;
+/// false if that failed.
 ///
 /// Its handler would free what MsQuic's threads are still using at that moment.
 pub fn keep_openssl_at_exit() -> bool {
@@ -160,8 +188,9 @@ pub fn keep_openssl_at_exit() -> bool {
     openssl::init().is_some_and(|init| unsafe { init(NO_ATEXIT, std::ptr::null()) == 1 })
 }
 
-/// Whether a MsQuic that reports `version` lacks mends of its makers for defects that a stranger on the network can make
-/// use of. Never so for the one that is built along, whose [`edits`] have them.
+/// Whether a MsQuic that reports `version` lacks mends of its makers for defects that a stranger on
+/// the network can make use of. Never so for the one that is built along, whose [`edits`] have
+/// them.
 ///
 /// `version` is `QUIC_PARAM_GLOBAL_LIBRARY_VERSION`.
 pub fn lacks_fixes(version: [u32; 4]) -> bool {
@@ -217,24 +246,27 @@ mod openssl {
     }
 }
 
-/// How MsQuic was compiled: `Release`, `Debug` or `RelWithDebInfo`; `system` for an installed library, `none` without any.
+/// How MsQuic was compiled: `Release`, `Debug` or `RelWithDebInfo`; `system` for an installed
+/// library, `none` without any.
 pub fn native_profile() -> &'static str {
     env!("SENDSTREAM_NATIVE_PROFILE")
 }
 
-/// What MsQuic was compiled from: the source crate and its version, or the name of the checkout's folder; or that it is an
-/// installed library; `none` without any.
+/// What MsQuic was compiled from: the source crate and its version, or the name of the checkout's
+/// folder; or that it is an installed library; `none` without any.
 pub fn native_source() -> &'static str {
     env!("SENDSTREAM_NATIVE_SOURCE")
 }
 
-static EDITS: LazyLock<Vec<EditInfo>> = LazyLock::new(|| {
-    let made: Vec<_> = env!("SENDSTREAM_NATIVE_EDITS").split(',').collect();
-    let of_kind = |kind, edits: &'static [list::Edit]| {
-        edits.iter().map(move |&list::Edit { name, prevents, changes }| EditInfo { name, prevents, kind, changes })
-    };
-    of_kind(EditKind::Fix, list::FIXES)
-        .chain(of_kind(EditKind::Speed, list::SPEED_EDITS))
-        .filter(|edit| made.contains(&edit.name))
-        .collect()
-});
+static EDITS: &[EditInfo] = &include!(concat!(env!("OUT_DIR"), "/edits.rs"));
+
+/// The numbers of `src/inc/msquic_sendstream.h`, which the edit `sendstream-header` adds to
+/// MsQuic's sources.
+mod shared {
+    include!(concat!(env!("OUT_DIR"), "/shared.rs"));
+}
+
+const fn byte(number: u32) -> u8 {
+    assert!(number <= u8::MAX as u32);
+    number.to_le_bytes()[0]
+}

@@ -15,7 +15,8 @@ use sendstream_sys::{
 
 /// 100 empty datagrams and one that is not.
 const ROUNDS: u64 = 200;
-/// Rounds that fill what keeps freed memory for a while: MsQuic's pools, the allocator, AddressSanitizer's quarantine.
+/// Rounds that fill what keeps freed memory for a while: MsQuic's pools, the allocator,
+/// AddressSanitizer's quarantine.
 const ROUNDS_BEFORE: u64 = 80;
 const EMPTY_PER_ROUND: usize = 100;
 /// A leak would take well over a gigabyte.
@@ -32,7 +33,8 @@ fn empty_datagrams_leave_no_memory_behind() {
         for _ in 0..EMPTY_PER_ROUND {
             socket.send(&[]).unwrap();
         }
-        // One that MsQuic counts, behind the empty ones in the same queue: when it has arrived, so have they.
+        // One that MsQuic counts, behind the empty ones in the same queue: when it has arrived, so
+        // have they.
         socket.send(&[0]).unwrap();
         listener.wait_for_received(round);
         if round == ROUNDS_BEFORE {
@@ -98,7 +100,8 @@ impl Listener {
 
     fn parameter<T, const N: usize>(&self, handle: HQUIC, parameter: u32, value: &mut [T; N]) {
         let mut length = u32::try_from(size_of_val(value)).unwrap();
-        // SAFETY: `handle` is null or open, and at most `length` bytes are written to `value`, which takes any.
+        // SAFETY: `handle` is null or open, and at most `length` bytes are written to `value`,
+        // which takes any.
         let status = unsafe { self.api.GetParam.unwrap()(handle, parameter, &mut length, value.as_mut_ptr().cast()) };
         check("GetParam", status);
     }

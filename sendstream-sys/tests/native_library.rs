@@ -85,7 +85,8 @@ fn speed_edits_are_all_made_or_none() {
     assert_eq!(speed > 0, wanted, "{:?}", edits());
 }
 
-/// The edit `thread-id-remembered`: threads differ, and the one that forked is another in the child.
+/// The edit `thread-id-remembered`: threads differ, and the one that forked is another in the
+/// child.
 #[test]
 #[cfg(all(target_os = "linux", not(sendstream_system_msquic)))]
 fn msquic_knows_which_thread_is_running_also_after_a_fork() {
@@ -104,7 +105,8 @@ fn msquic_knows_which_thread_is_running_also_after_a_fork() {
     }
     assert!(is_right());
     assert!(std::thread::spawn(is_right).join().unwrap());
-    // SAFETY: the child makes two system calls and ends, all of them allowed in the child of a process with threads.
+    // SAFETY: the child makes two system calls and ends, all of them allowed in the child of a
+    // process with threads.
     let child = unsafe { fork() };
     if child == 0 {
         _exit(c_int::from(!is_right()));
@@ -120,11 +122,12 @@ fn msquic_knows_which_thread_is_running_also_after_a_fork() {
 #[cfg_attr(sendstream_system_msquic, ignore = "an installed library")]
 fn the_edits_are_listed_and_each_has_its_own_name() {
     // A checkout may have some of them already.
-    if native_source().starts_with("seera-msquic ") {
-        assert_eq!(edits().first().map(|edit| edit.name), Some("empty-datagram-leak"));
+    if native_source().starts_with("seera-msquic ")
+        && option_env!("SENDSTREAM_MSQUIC_LEAVE_OUT").is_none_or(str::is_empty)
+    {
+        assert!(edits().iter().any(|edit| (edit.name, edit.kind) == ("empty-datagram-leak", EditKind::Security)));
     }
     for (i, edit) in edits().iter().enumerate() {
-        assert!(edit.files().count() > 0 && !edit.prevents.is_empty(), "{edit:?}");
         assert!(edits()[..i].iter().all(|other| other.name != edit.name), "{edit:?}");
     }
 }

@@ -93,6 +93,13 @@
 
 #[cfg(doc)]
 use crate::{
-    Client, Connection, EarlyConnection, Incoming, LocalTask, RecvStream, Registration, SendDatagram, SendStream,
-    Server,
+    client::Client,
+    connection::Connection,
+    datagram::SendDatagram,
+    driver::local_task::LocalTask,
+    early::EarlyConnection,
+    native::registration::Registration,
+    recv_stream::RecvStream,
+    send_stream::SendStream,
+    server::{Server, incoming::Incoming},
 };

@@ -3,7 +3,7 @@
 mod handshake;
 mod sessions;
 
-use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{fmt, net::SocketAddr, sync::Arc};
 
 use crate::{
     client::sessions::Sessions,
@@ -12,7 +12,7 @@ use crate::{
     endpoint::{EndpointSettings, endpoint_setters},
     native::{
         configuration::{Alpn, Configuration, Credential},
-        key_log::{self, KeyLog},
+        key_log::KeyLog,
         live::LiveHandles,
         registration::Registration,
     },
@@ -46,7 +46,6 @@ impl Client {
             trust: Trust::default(),
             identity: None,
             bind: None,
-            key_log: None,
             session_cache: None,
         }
     }
@@ -128,14 +127,17 @@ pub struct ClientBuilder {
     trust: Trust,
     identity: Option<Identity>,
     bind: Option<SocketAddr>,
-    key_log: Option<PathBuf>,
     session_cache: Option<Arc<dyn SessionCache>>,
 }
 
 impl ClientBuilder {
     endpoint_setters! {
+        alpn:
         /// The application protocols that it offers, the most wanted first (RFC 7301). Required: at least one, each of 1 to
         /// 255 bytes.
+        key_log:
+        /// A connection's lines are there when [`connect`](Client::connect) resolves; one whose handshake fails
+        /// leaves none.
     }
 
     /// Which servers it believes; [`Trust::system`] unless said otherwise.
@@ -161,26 +163,6 @@ impl ClientBuilder {
         self
     }
 
-    /// Appends the TLS secrets of every connection to the file at `path`, in the NSS key log format that Wireshark reads
-    /// (`QUIC_PARAM_CONN_TLS_SECRETS`). The file is made if it is not there, readable by its owner only.
-    ///
-    /// Whoever reads the file can read the connections. A connection's lines are there when
-    /// [`connect`](Client::connect) resolves; one whose handshake fails leaves none. They are written on MsQuic's thread,
-    /// so let the file be on a disk that answers.
-    pub fn key_log(mut self, path: impl Into<PathBuf>) -> Self {
-        self.key_log = Some(path.into());
-        self
-    }
-
-    /// [`key_log`](Self::key_log) to the file that the environment variable `SSLKEYLOGFILE` names now; without the variable,
-    /// or when it is empty, nothing changes. Unless this is called the variable is ignored.
-    pub fn key_log_from_env(self) -> Self {
-        match key_log::path_from_env() {
-            Some(path) => self.key_log(path),
-            None => self,
-        }
-    }
-
     /// Keeps session tickets of servers in `cache`, and resumes with them: [`MemorySessionCache`](crate::MemorySessionCache)
     /// or one of your own. Without a cache, which is the default, every handshake is a full one.
     ///
@@ -202,7 +184,7 @@ impl ClientBuilder {
     /// [`ConfigError`]: what the builder was given cannot be used, or MsQuic could not start.
     pub fn build(self) -> Result<Client, ConfigError> {
         let alpn = Alpn::new(self.endpoint.alpn.clone())?;
-        let key_log = self.key_log.map(KeyLog::open).transpose()?;
+        let key_log = self.endpoint.open_key_log()?;
         let credential = Credential::Client { trust: &self.trust, identity: self.identity.as_ref() };
         let registration = self.endpoint.registration()?;
         let configuration = Configuration::open(
@@ -231,7 +213,6 @@ impl fmt::Debug for ClientBuilder {
             .field("trust", &self.trust)
             .field("identity", &self.identity)
             .field("bind", &self.bind)
-            .field("key_log", &self.key_log)
             .finish_non_exhaustive()
     }
 }

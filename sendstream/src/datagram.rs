@@ -9,11 +9,11 @@ use std::{
 };
 
 use crate::{
-    driver::{
-        connection::{datagram::DatagramId, hold::User},
-        stream::buffer::Payload,
+    driver::connection::{datagram::DatagramId, hold::User},
+    types::{
+        error::{ConnectionError, NativeError},
+        payload::Payload,
     },
-    types::error::{ConnectionError, NativeError},
 };
 
 /// A datagram on its way, from [`Connection::send_datagram`](crate::Connection::send_datagram); as a future, its fate.

@@ -3,6 +3,7 @@
 pub(crate) mod callback;
 pub(crate) mod connection;
 pub(crate) mod listener;
+pub(crate) mod local_task;
 pub(crate) mod stream;
 pub(crate) mod turn;
 pub(crate) mod wakes;

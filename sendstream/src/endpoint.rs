@@ -1,8 +1,14 @@
 //! What servers and clients are described with alike.
 
+use std::path::PathBuf;
+
 use crate::{
-    native::registration::Registration,
-    types::{config::TransportConfig, error::NativeError, stats::CipherSuite},
+    native::{key_log::KeyLog, registration::Registration},
+    types::{
+        config::{ConfigError, TransportConfig},
+        error::NativeError,
+        stats::CipherSuite,
+    },
 };
 
 /// The settings that [`ServerBuilder`](crate::ServerBuilder) and [`ClientBuilder`](crate::ClientBuilder) have in common.
@@ -14,6 +20,8 @@ pub(crate) struct EndpointSettings {
     pub(crate) transport: TransportConfig,
     /// Those it is kept to, if it is.
     pub(crate) cipher_suites: Option<Vec<CipherSuite>>,
+    /// Where TLS secrets go, if they go anywhere.
+    pub(crate) key_log: Option<PathBuf>,
 }
 
 impl EndpointSettings {
@@ -21,12 +29,17 @@ impl EndpointSettings {
     pub(crate) fn registration(&self) -> Result<Registration, NativeError> {
         self.registration.clone().map_or_else(Registration::shared, Ok)
     }
+
+    /// The key log, if there is to be one.
+    pub(crate) fn open_key_log(&self) -> Result<Option<KeyLog>, ConfigError> {
+        self.key_log.clone().map(KeyLog::open).transpose()
+    }
 }
 
-/// The common setters, for a builder that has its [`EndpointSettings`] in `endpoint`. What the order of the protocols means
-/// is for each side to say.
+/// The common setters, for a builder that has its [`EndpointSettings`] in `endpoint`. What the order of the protocols means,
+/// and when the lines of a key log are there, is for each side to say.
 macro_rules! endpoint_setters {
-    ($(#[$alpn:meta])*) => {
+    (alpn: $(#[$alpn:meta])* key_log: $(#[$key_log:meta])*) => {
         $(#[$alpn])*
         pub fn alpn(mut self, protocols: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
             self.endpoint.alpn = protocols.into_iter().map(Into::into).collect();
@@ -48,7 +61,7 @@ macro_rules! endpoint_setters {
         /// AES-128 comes last in that order. A side that wants it gives it alone: every peer has it (RFC 8446 §9.1).
         ///
         /// A session is resumed only under a suite with the same hash (RFC 8446 §4.2.11).
-        pub fn cipher_suites(mut self, suites: impl IntoIterator<Item = crate::CipherSuite>) -> Self {
+        pub fn cipher_suites(mut self, suites: impl IntoIterator<Item = $crate::types::stats::CipherSuite>) -> Self {
             self.endpoint.cipher_suites = Some(suites.into_iter().collect());
             self
         }
@@ -57,6 +70,26 @@ macro_rules! endpoint_setters {
         pub fn registration(mut self, registration: &Registration) -> Self {
             self.endpoint.registration = Some(registration.clone());
             self
+        }
+
+        /// Appends the TLS secrets of every connection to the file at `path`, in the NSS key log format that Wireshark
+        /// reads (`QUIC_PARAM_CONN_TLS_SECRETS`). The file is made if it is not there, readable by its owner only.
+        ///
+        /// Whoever reads the file can read the connections. The lines are written on MsQuic's thread, so let the file
+        /// be on a disk that answers.
+        $(#[$key_log])*
+        pub fn key_log(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+            self.endpoint.key_log = Some(path.into());
+            self
+        }
+
+        /// [`key_log`](Self::key_log) to the file that the environment variable `SSLKEYLOGFILE` names now; without the
+        /// variable, or when it is empty, nothing changes. Unless this is called the variable is ignored.
+        pub fn key_log_from_env(self) -> Self {
+            match $crate::native::key_log::path_from_env() {
+                Some(path) => self.key_log(path),
+                None => self,
+            }
         }
     };
 }

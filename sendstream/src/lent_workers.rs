@@ -49,8 +49,8 @@ pub enum LendError {
     /// A runtime has them, or has not yet let go of them. Await [`LentWorkers::give_back`] there first.
     #[error("a runtime of this process has MsQuic's workers; give them back there first")]
     AlreadyLent,
-    /// The linked MsQuic has no workers to lend: it is an installed one, or was built with `SENDSTREAM_MSQUIC_SPEED_EDITS=off`.
-    #[error("the linked MsQuic cannot lend its workers; build the one that comes along, with its speed edits")]
+    /// The linked MsQuic has no workers to lend: it is an installed one, or was built without the edit `workers-can-be-lent`.
+    #[error("the linked MsQuic cannot lend its workers; build the one that comes along, with all edits")]
     CannotLend,
     /// The runtime cannot watch a worker's events: it has no file descriptors left, or is shutting down.
     #[error("the runtime cannot watch the events of MsQuic's workers")]

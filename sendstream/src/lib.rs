@@ -89,7 +89,6 @@ mod endpoint;
 mod io;
 #[cfg(feature = "tokio-workers")]
 mod lent_workers;
-mod local_task;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod native;
@@ -110,19 +109,16 @@ pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
 pub use connection::{Connection, OpenError};
 pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
-pub use driver::{
-    connection::path::RebindError,
-    stream::{buffer::Payload, owner::CodeOutOfRange},
-};
+pub use driver::{connection::path::RebindError, local_task::LocalTask};
 pub use early::EarlyConnection;
 #[cfg(feature = "tokio-workers")]
 pub use lent_workers::{LendError, LentWorkers, lend_workers};
-pub use local_task::{LocalTask, LocalTaskError};
 pub use native::{
     info::{NativeInfo, native_info},
     registration::{ExecutionProfile, Registration},
+    stats::counters,
 };
-pub use process::{LoadBalancing, RetryPolicy, set_load_balancing, set_polling_idle_timeout, set_retry_policy};
+pub use process::{RetryPolicy, set_load_balancing, set_polling_idle_timeout, set_retry_policy};
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
 pub use sendstream_sys::{EditInfo, EditKind};
@@ -132,12 +128,14 @@ pub use server::{
     incoming::{Incoming, ServerStats},
 };
 pub use types::{
-    config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig},
-    error::{ConnectionError, NativeError},
+    code::CodeOutOfRange,
+    config::{ConfigError, CongestionControl, LoadBalancing, StreamScheduling, TransportConfig},
+    error::{ConnectionError, LocalTaskError, NativeError},
+    payload::Payload,
     resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
     stats::{
         CipherSuite, ConnectionStats, Counters, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats,
-        SentStats, TlsVersion, counters,
+        SentStats, TlsVersion,
     },
     tls::{
         CertificateHash, CertificateRefusal, ClientAuth, Identity, IdentityError, ParseCertificateHashError,

@@ -25,9 +25,12 @@ use std::time::Duration;
 
 use ::metrics::{IntoLabels, Label, Unit, counter, describe_counter, describe_gauge, gauge};
 
-use crate::types::{
-    error::NativeError,
-    stats::{ConnectionStats, Counters, counters},
+use crate::{
+    native::stats::counters,
+    types::{
+        error::NativeError,
+        stats::{ConnectionStats, Counters},
+    },
 };
 
 /// Gives the exporter that is installed the description and the unit of every metric. Once, after the exporter was

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use sendstream_sys as sys;
-
 use crate::{
     native::{
         api::{self, Api},
-        info, parameter,
+        library,
     },
-    types::config::ConfigError,
+    types::config::{ConfigError, LoadBalancing},
 };
 
 /// Whether the servers of this process have clients prove their address before they do any work for them (RFC 9000 §8.1.2).
@@ -43,7 +41,7 @@ pub enum RetryPolicy {
 pub fn set_retry_policy(policy: RetryPolicy) -> Result<(), ConfigError> {
     let fraction = policy.fraction()?;
     Api::get()?;
-    Ok(parameter::set_global(sys::QUIC_PARAM_GLOBAL_RETRY_MEMORY_PERCENT, &fraction)?)
+    Ok(library::set_retry_memory(fraction)?)
 }
 
 impl RetryPolicy {
@@ -62,24 +60,6 @@ impl RetryPolicy {
     }
 }
 
-/// What a load balancer can read from the connection ids that this process's servers choose.
-///
-/// A connection id then has 14 bytes: a random one, the four of the server, and nine of MsQuic's. A client
-/// uses it in every packet but its very first ones, for which it makes up a connection id itself: those a balancer spreads as
-/// it likes, as long as one connection id goes to one server. So a client that moves to another address stays with its
-/// server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum LoadBalancing {
-    /// Nothing.
-    #[default]
-    Off,
-    /// These bytes, a number that the balancer knows the server by: one for each server behind it.
-    ServerId([u8; 4]),
-    /// The address that the client's first packet came to: all of an IPv4 address, the last four bytes of an IPv6 one.
-    ServerAddress,
-}
-
 /// Says what a load balancer can read from connection ids (`QUIC_PARAM_GLOBAL_GLOBAL_SETTINGS`). It holds for all servers of
 /// this process. Call it before the first server is bound and before any client connects.
 ///
@@ -96,26 +76,10 @@ pub enum LoadBalancing {
 /// changed. [`ConfigError::Native`]: the library does not start.
 pub fn set_load_balancing(balancing: LoadBalancing) -> Result<(), ConfigError> {
     Api::get()?;
-    let mut in_use = [0u8];
-    info::global(PARAM_GLOBAL_IN_USE, &mut in_use)?;
-    if in_use != [0] {
+    if library::is_in_use()? {
         return Err(ConfigError::InUse);
     }
-    let (mode, id) = match balancing {
-        LoadBalancing::Off => (sys::QUIC_LOAD_BALANCING_MODE_QUIC_LOAD_BALANCING_DISABLED, [0; 4]),
-        LoadBalancing::ServerAddress => (sys::QUIC_LOAD_BALANCING_MODE_QUIC_LOAD_BALANCING_SERVER_ID_IP, [0; 4]),
-        LoadBalancing::ServerId(id) => (sys::QUIC_LOAD_BALANCING_MODE_QUIC_LOAD_BALANCING_SERVER_ID_FIXED, id),
-    };
-    // Bits 1 and 2 of IsSet in `struct QUIC_GLOBAL_SETTINGS` of msquic.h.
-    const MODE_AND_ID: u64 = 0b110;
-    let settings = sys::QUIC_GLOBAL_SETTINGS {
-        __bindgen_anon_1: sys::QUIC_GLOBAL_SETTINGS__bindgen_ty_1 { IsSetFlags: MODE_AND_ID },
-        RetryMemoryLimit: 0,
-        LoadBalancingMode: mode as u16,
-        // MsQuic copies the number into connection ids as it lies in memory.
-        FixedServerID: u32::from_ne_bytes(id),
-    };
-    Ok(parameter::set_global(sys::QUIC_PARAM_GLOBAL_GLOBAL_SETTINGS, &settings)?)
+    Ok(library::set_load_balancing(balancing)?)
 }
 
 /// Says how long MsQuic's worker threads look for more work before they sleep, 50 microseconds at first and at most a second
@@ -154,22 +118,20 @@ pub fn set_polling_idle_timeout(timeout: Duration) -> Result<(), ConfigError> {
     if !api::abilities().polls_while_busy {
         return Err(ConfigError::CannotPoll);
     }
-    let config = api::execution_config(timeout);
-    Ok(parameter::set_global(sys::QUIC_PARAM_GLOBAL_EXECUTION_CONFIG, &config)?)
+    Ok(library::set_polling_idle_timeout(timeout)?)
 }
-
-/// `QUIC_PARAM_GLOBAL_IN_USE` of msquicp.h: whether the process has a socket of MsQuic's.
-const PARAM_GLOBAL_IN_USE: u32 = 0x8100_0004;
 
 #[cfg(test)]
 mod tests {
+    use sendstream_sys as sys;
+
     use super::*;
 
     #[test]
     fn a_polling_timeout_is_what_msquic_has_from_then_on() {
         let polling = || {
             let mut config = [api::execution_config(Duration::MAX)];
-            info::global(sys::QUIC_PARAM_GLOBAL_EXECUTION_CONFIG, &mut config).unwrap();
+            library::get(sys::QUIC_PARAM_GLOBAL_EXECUTION_CONFIG, &mut config).unwrap();
             config[0].PollingIdleTimeoutUs
         };
         Api::get().unwrap();

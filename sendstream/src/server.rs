@@ -5,7 +5,6 @@ pub(crate) mod incoming;
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -14,12 +13,7 @@ use sendstream_core::wait::wait_for;
 use crate::{
     driver::listener::owner::ListenerInstance,
     endpoint::{EndpointSettings, endpoint_setters},
-    native::{
-        configuration::Alpn,
-        key_log::{self, KeyLog},
-        live::LiveHandles,
-        registration::Registration,
-    },
+    native::{configuration::Alpn, live::LiveHandles, registration::Registration},
     server::{
         config::{Recipe, ServerConfig},
         incoming::{Incoming, IncomingQueue, ServerStats},
@@ -65,7 +59,6 @@ impl Server {
             client_auth: ClientAuth::None,
             resumption: Resumption::Off,
             ticket_keys: None,
-            key_log: None,
         }
     }
 
@@ -226,13 +219,16 @@ pub struct ServerBuilder {
     client_auth: ClientAuth,
     resumption: Resumption,
     ticket_keys: Option<Vec<TicketKey>>,
-    key_log: Option<PathBuf>,
 }
 
 impl ServerBuilder {
     endpoint_setters! {
+        alpn:
         /// The application protocols that it speaks, the most wanted first (RFC 7301). Required: at least one, each of 1 to
         /// 255 bytes. A client that offers none of them is refused with TLS alert 120.
+        key_log:
+        /// A connection's lines are there when [`Incoming::accept`] resolves; one whose handshake fails leaves
+        /// none. It is the listening server's to log: for [`build`](Self::build) it has no effect.
     }
 
     /// The certificate and key that it shows to clients. Required.
@@ -292,23 +288,6 @@ impl ServerBuilder {
         })
     }
 
-    /// Appends the TLS secrets of every connection to the file at `path`, as
-    /// [`ClientBuilder::key_log`](crate::ClientBuilder::key_log) does. A connection's lines are there when
-    /// [`Incoming::accept`] resolves. It is the listening server's to log: for [`build`](Self::build) it has no effect.
-    pub fn key_log(mut self, path: impl Into<PathBuf>) -> Self {
-        self.key_log = Some(path.into());
-        self
-    }
-
-    /// [`key_log`](Self::key_log) to the file that the environment variable `SSLKEYLOGFILE` names now; without the variable,
-    /// or when it is empty, nothing changes. Unless this is called the variable is ignored.
-    pub fn key_log_from_env(self) -> Self {
-        match key_log::path_from_env() {
-            Some(path) => self.key_log(path),
-            None => self,
-        }
-    }
-
     /// Starts listening on `address` (`ListenerStart`); port 0 lets the system choose.
     /// [`Server::listen_also`] adds further addresses.
     ///
@@ -316,7 +295,7 @@ impl ServerBuilder {
     ///
     /// [`BindError`]: what the builder was given, or the address, cannot be used. Nothing is left behind.
     pub fn bind(self, address: SocketAddr) -> Result<Server, BindError> {
-        let key_log = self.key_log.clone().map(KeyLog::open).transpose()?;
+        let key_log = self.endpoint.open_key_log()?;
         let config = self.build()?;
         let server = Server {
             listeners: Mutex::default(),

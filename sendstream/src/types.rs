@@ -1,7 +1,9 @@
 //! What users hand in and are handed: settings, identities, errors, numbers. Values only: no handle, no thread, no task.
 
+pub(crate) mod code;
 pub(crate) mod config;
 pub(crate) mod error;
+pub(crate) mod payload;
 pub(crate) mod resumption;
 pub(crate) mod stats;
 pub(crate) mod tls;

@@ -1,6 +1,6 @@
 //! What the edits to MsQuic's sources are for, from outside: each of these ends badly without the edits it is about.
 //!
-//! `sendstream_sys::edits()` says what each edit prevents.
+//! The headers in `sendstream-sys/patches` say what each edit prevents.
 
 mod support;
 

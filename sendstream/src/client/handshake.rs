@@ -16,7 +16,7 @@ use crate::{
         owner::ConnectionInstance,
         shared::{ConnectionInnerShared, Resuming, Verify},
     },
-    native::{address::Address, api, background},
+    native::{address::Address, api, background, configuration::MAX_SERVER_NAME_LENGTH},
     types::{
         error::{ConnectionError, NativeError},
         resumption::ticket::Ticket,
@@ -133,7 +133,7 @@ impl Begun {
 }
 
 fn check_server_name(name: &str) -> Result<CString, ConnectError> {
-    let too_long = name.len() > sendstream_sys::QUIC_MAX_SNI_LENGTH as usize;
+    let too_long = name.len() > MAX_SERVER_NAME_LENGTH;
     if name.is_empty() || too_long {
         return Err(ConnectError::InvalidServerName);
     }

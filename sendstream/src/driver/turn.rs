@@ -29,8 +29,11 @@ use sendstream_core::foreign::{Contained, contain, discard};
 use slab::Slab;
 
 use crate::{
-    driver::wakes,
-    local_task::{LocalTask, LocalTaskError, Outcome},
+    driver::{
+        local_task::{LocalTask, Outcome},
+        wakes,
+    },
+    types::error::LocalTaskError,
 };
 
 /// A connection, as far as the tasks on its worker know it.

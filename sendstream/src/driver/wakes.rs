@@ -12,7 +12,10 @@ use std::{cell::RefCell, ptr, sync::Arc, task::Waker};
 
 use sendstream_core::{foreign::contain, wait::Wakeups};
 
-use crate::driver::turn::{Attended, Turn};
+use crate::{
+    driver::turn::{Attended, Turn},
+    native::api::bracket_receives,
+};
 
 /// What the events of one batch leave to do.
 struct Batch {
@@ -109,9 +112,12 @@ pub(crate) fn take_turn<A: Attended>(connection: &Arc<A>, attends: bool) -> bool
     .unwrap_or(false)
 }
 
-/// What MsQuic calls before and after it works at what a connection has received, see
-/// [`QUIC_PARAM_GLOBAL_RECEIVE_BRACKET`](sendstream_sys::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET).
-pub(crate) extern "C" fn bracket(begins: u8) {
+/// Has batches begin and end from now on. Whoever brings MsQuic its first connection calls this before.
+pub(crate) fn keep_batches() {
+    bracket_receives(|begins| bracket(begins.into()));
+}
+
+fn bracket(begins: u8) {
     contain("a batch of events", || if begins != 0 { begin() } else { end() });
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use sendstream_sys as sys;
 
-use crate::{driver::wakes::bracket, native::configuration::unset_settings, types::error::NativeError};
+use crate::{native::settings::unset_settings, types::error::NativeError};
 
 /// The function table that MsQuic hands out for version 2 of its API.
 pub(crate) struct Api {
@@ -55,7 +55,8 @@ impl Api {
             tracing::warn!(%status, "MsQuic's workers sleep whenever they have nothing to do");
         }
         if abilities().announces_receives
-            && let Err(status) = api.set(sys::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET, &(bracket as extern "C" fn(u8)))
+            && let Err(status) =
+                api.set(sys::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET, &(receive_bracket as extern "C" fn(u8)))
         {
             tracing::warn!(%status, "tasks are woken one by one");
         }
@@ -96,6 +97,22 @@ impl Api {
                 "the installed MsQuic lacks fixes for defects that strangers can use; see SECURITY.md"
             );
         }
+    }
+}
+
+/// Has `hook` called with `true` before MsQuic works at what a connection has received, and with `false`
+/// after it. Only the first hook counts; without one nothing is called.
+pub(crate) fn bracket_receives(hook: fn(bool)) {
+    let _ = RECEIVE_HOOK.set(hook);
+}
+
+static RECEIVE_HOOK: OnceLock<fn(bool)> = OnceLock::new();
+
+/// What MsQuic calls before and after it works at what a connection has received, see
+/// [`QUIC_PARAM_GLOBAL_RECEIVE_BRACKET`](sys::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET).
+extern "C" fn receive_bracket(begins: u8) {
+    if let Some(hook) = RECEIVE_HOOK.get() {
+        hook(begins != 0);
     }
 }
 

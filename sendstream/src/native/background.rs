@@ -3,15 +3,13 @@
 //! `ConnectionClose`, `RegistrationClose`, `ListenerStop` and most parameter calls wait until a worker has processed
 //! them. An executor's thread must not wait, and a callback of another object must not either (it may be the very worker
 //! that is waited for). Such calls go to this thread, in order; it starts with the first of them. It keeps the crate's few
-//! deadlines as well, and is late for them while a call blocks.
+//! deadlines as well (`deadline.rs`), and is late for them while a call blocks.
 
 use std::{
-    collections::BTreeMap,
     future::Future,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
         mpsc::{self, Receiver, RecvTimeoutError, Sender},
     },
     task::{Context, Poll, Waker},
@@ -21,9 +19,12 @@ use std::{
 
 use sendstream_core::foreign::contain;
 
-use crate::types::error::NativeError;
+use crate::{
+    native::deadline::{self, Due},
+    types::error::NativeError,
+};
 
-type Job = Box<dyn FnOnce() + Send>;
+pub(super) type Job = Box<dyn FnOnce() + Send>;
 
 /// Runs `job` on the background thread, after those given before.
 ///
@@ -41,78 +42,16 @@ pub(crate) fn run(job: impl FnOnce() + Send + 'static) {
     }
 }
 
-/// Runs `job` on the background thread at `deadline` or soon after, unless the result is dropped before. Never without that
-/// thread.
-pub(crate) fn at(deadline: Instant, job: impl FnOnce() + Send + 'static) -> Timer {
-    static SERIAL: AtomicU64 = AtomicU64::new(0);
-    let key = (deadline, SERIAL.fetch_add(1, Ordering::Relaxed));
-    let too_late = {
-        let mut deadlines = deadlines();
-        deadlines.jobs.insert(key, Box::new(job));
-        let too_late = deadlines.looks_at.is_none_or(|looks_at| deadline < looks_at);
-        if too_late {
-            deadlines.looks_at = Some(deadline);
-        }
-        too_late
-    };
-    if too_late {
-        // The thread waits for a later deadline, or for none: it is to look again.
-        run(|| ());
-    }
-    Timer(key)
-}
-
-/// A job that [`at`] will run. Dropping it drops the job, unless that runs already.
-#[derive(Debug)]
-#[must_use = "dropping it cancels the job"]
-pub(crate) struct Timer(DeadlineKey);
-
-impl Timer {
-    /// Lets the job run at its time although nobody can cancel it any more.
-    pub(crate) fn leave(self) {
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        let job = deadlines().jobs.remove(&self.0);
-        // Outside of the lock: what it holds may be the last of something.
-        drop(job);
-    }
-}
-
-/// When, and a number that makes it one of its own.
-type DeadlineKey = (Instant, u64);
-
-/// What is to be done at its time.
-struct Deadlines {
-    jobs: BTreeMap<DeadlineKey, Job>,
-    /// When the background thread looks here by itself, if ever. It is not woken for anything later than that, nor told of a
-    /// deadline that is dropped: connections that come and go one after the other would wake it each time.
-    looks_at: Option<Instant>,
-}
-
-fn deadlines() -> MutexGuard<'static, Deadlines> {
-    static DEADLINES: Mutex<Deadlines> = Mutex::new(Deadlines { jobs: BTreeMap::new(), looks_at: None });
-    DEADLINES.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The next thing to do: a deadline that has come goes first. `None` once no job can come any more.
 fn next(jobs: &Receiver<Job>) -> Option<Job> {
     loop {
         let now = Instant::now();
-        let looks_at = {
-            let mut deadlines = deadlines();
-            deadlines.looks_at = match deadlines.jobs.first_entry() {
-                Some(first) if first.key().0 <= now => return Some(first.remove()),
-                Some(first) => Some(first.key().0),
-                None => deadlines.looks_at.filter(|looks_at| *looks_at > now),
-            };
-            deadlines.looks_at
+        let until = match deadline::due(now) {
+            Due::Now(job) => return Some(job),
+            Due::At(until) => until,
+            Due::Never => return jobs.recv().ok(),
         };
-        let Some(looks_at) = looks_at else { return jobs.recv().ok() };
-        match jobs.recv_timeout(looks_at.saturating_duration_since(now)) {
+        match jobs.recv_timeout(until.saturating_duration_since(now)) {
             Ok(job) => return Some(job),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => return None,
@@ -223,28 +162,6 @@ mod tests {
         assert_eq!(futures::executor::block_on(ask(|| Ok(7))), Ok(7));
         let refused = futures::executor::block_on(ask(|| Err::<(), _>(NativeError::INVALID_STATE)));
         assert_eq!(refused, Err(NativeError::INVALID_STATE));
-    }
-
-    #[test]
-    fn deadlines_are_kept_in_order_unless_they_are_dropped() {
-        use std::time::Duration;
-        let (reached, order) = mpsc::channel();
-        let now = Instant::now();
-        let timer = |milliseconds: u64| {
-            let reached = reached.clone();
-            at(now + Duration::from_millis(milliseconds), move || {
-                let early = Instant::now() < now + Duration::from_millis(milliseconds);
-                let _ = reached.send((milliseconds, early));
-            })
-        };
-        let [last, dropped, first] = [60, 40, 20].map(timer);
-        drop(dropped);
-        let far = timer(3_600_000);
-        assert_eq!(order.recv_timeout(Duration::from_secs(60)), Ok((20, false)));
-        assert_eq!(order.recv_timeout(Duration::from_secs(60)), Ok((60, false)));
-        drop((first, last, far));
-        drop(reached);
-        assert!(order.recv().is_err(), "the jobs of dropped timers are dropped");
     }
 
     #[test]

@@ -130,7 +130,22 @@ fn allowed_suites(suites: &[CipherSuite]) -> Result<sys::QUIC_ALLOWED_CIPHER_SUI
     if suites.is_empty() {
         return Err(ConfigError::NoCipherSuite);
     }
-    Ok(suites.iter().fold(0, |flags, suite| flags | suite.allowed_flag()))
+    Ok(suites.iter().fold(0, |flags, suite| flags | allowed_suite(*suite)))
+}
+
+/// The suite as one of `QUIC_ALLOWED_CIPHER_SUITE_FLAGS`.
+fn allowed_suite(suite: CipherSuite) -> sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS {
+    match suite {
+        CipherSuite::Aes128GcmSha256 => {
+            sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS_QUIC_ALLOWED_CIPHER_SUITE_AES_128_GCM_SHA256
+        }
+        CipherSuite::Aes256GcmSha384 => {
+            sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS_QUIC_ALLOWED_CIPHER_SUITE_AES_256_GCM_SHA384
+        }
+        CipherSuite::ChaCha20Poly1305Sha256 => {
+            sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS_QUIC_ALLOWED_CIPHER_SUITE_CHACHA20_POLY1305_SHA256
+        }
+    }
 }
 
 /// Who this side is, and whom it believes.
@@ -256,21 +271,11 @@ impl Alpn {
     }
 }
 
-/// A `QUIC_SETTINGS` in which nothing is set.
-pub(crate) fn unset_settings() -> sys::QUIC_SETTINGS {
-    // SAFETY: QUIC_SETTINGS is integers and bit fields throughout, for which zero is a valid value.
-    unsafe { mem::zeroed() }
-}
-
-/// Which settings are set, and the flags among them, as bits.
-#[cfg(test)]
-pub(crate) fn raw_flags(settings: &sys::QUIC_SETTINGS) -> (u64, u64) {
-    // SAFETY: both members of each union are 64 bits of plain integer, so either may be read.
-    unsafe { (settings.__bindgen_anon_1.IsSetFlags, settings.__bindgen_anon_2.Flags) }
-}
-
 /// `QUIC_MAX_TICKET_KEY_COUNT`.
 pub(crate) const MAX_TICKET_KEYS: usize = sys::QUIC_MAX_TICKET_KEY_COUNT as usize;
+
+/// `QUIC_MAX_SNI_LENGTH`: how many bytes of a server's name `ConnectionStart` takes.
+pub(crate) const MAX_SERVER_NAME_LENGTH: usize = sys::QUIC_MAX_SNI_LENGTH as usize;
 
 /// The longest protocol name; its length travels in one byte.
 const MAX_ALPN_LENGTH: usize = 255;

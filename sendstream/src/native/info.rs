@@ -3,7 +3,7 @@
 use sendstream_sys as sys;
 
 use crate::{
-    native::api::{Api, call},
+    native::{api::Api, library},
     types::error::NativeError,
 };
 
@@ -34,9 +34,9 @@ pub struct NativeInfo {
 pub fn native_info() -> Result<NativeInfo, NativeError> {
     Api::get()?;
     let mut version = [0u32; 4];
-    global(sys::QUIC_PARAM_GLOBAL_LIBRARY_VERSION, &mut version)?;
+    library::get(sys::QUIC_PARAM_GLOBAL_LIBRARY_VERSION, &mut version)?;
     let mut hash = [0u8; 128];
-    let length = global(sys::QUIC_PARAM_GLOBAL_LIBRARY_GIT_HASH, &mut hash)?;
+    let length = library::get(sys::QUIC_PARAM_GLOBAL_LIBRARY_GIT_HASH, &mut hash)?;
     let hash = hash[..length].split(|byte| *byte == 0).next().unwrap_or_default();
     Ok(NativeInfo {
         msquic_version: version.map(|number| number.to_string()).join("."),
@@ -46,14 +46,4 @@ pub fn native_info() -> Result<NativeInfo, NativeError> {
         profile: sys::native_profile().to_owned(),
         edits: sys::edits(),
     })
-}
-
-/// Reads a parameter of the library as a whole into `place`; returns how many bytes it has.
-pub(crate) fn global<T: Copy, const N: usize>(parameter: u32, place: &mut [T; N]) -> Result<usize, NativeError> {
-    let mut length = size_of_val(place) as u32;
-    // SAFETY: no handle is needed for a global parameter, and `place` has `length` bytes; the callers pass plain
-    // integers, of which every bit pattern is valid, or the struct that the parameter is.
-    let status = unsafe { call!(GetParam(std::ptr::null_mut(), parameter, &mut length, place.as_mut_ptr().cast())) };
-    NativeError::check(status)?;
-    Ok(length as usize)
 }

@@ -10,7 +10,7 @@ use std::{
 use sendstream_sys as sys;
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::info;
+use super::library;
 use crate::types::error::NativeError;
 
 /// One of the process's workers.
@@ -46,7 +46,7 @@ impl Worker {
             SetLent: None,
             TakeTurn: None,
         }];
-        info::global(sys::QUIC_PARAM_GLOBAL_WORKER_LENDING, &mut lending)?;
+        library::get(sys::QUIC_PARAM_GLOBAL_WORKER_LENDING, &mut lending)?;
         let [lending] = lending;
         Ok((0..lending.Count).map(|index| Self { lending, index }).collect())
     }

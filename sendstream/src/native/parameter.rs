@@ -69,14 +69,6 @@ pub(crate) unsafe fn get<P: Parameter>(handle: sys::HQUIC) -> Result<P, NativeEr
     Ok(value)
 }
 
-/// Sets a parameter of the library as a whole, which was started.
-pub(crate) fn set_global<T: Copy>(parameter: u32, value: &T) -> Result<(), NativeError> {
-    let length = size_of::<T>() as u32;
-    // SAFETY: no handle is needed for a global parameter, and MsQuic copies what it needs of the `length` bytes.
-    let status = unsafe { call!(SetParam(std::ptr::null_mut(), parameter, length, std::ptr::from_ref(value).cast())) };
-    NativeError::check(status)
-}
-
 /// `QUIC_PARAM_CONN_NETWORK_STATISTICS` of msquic.h 2.6; the bindings are of 2.5.
 const PARAM_CONN_NETWORK_STATISTICS: u32 = 0x0500_0020;
 

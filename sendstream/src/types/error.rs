@@ -1,13 +1,13 @@
-//! Errors shared by all of the crate: what ended a connection, and MsQuic's own status codes.
+//! Errors shared by all of the crate: what ended a connection or a task on it, and MsQuic's own status codes.
 //!
 //! Each operation has its own enum beside it (`WriteError` in `send_stream.rs`, `ReadError` in `recv_stream.rs`, ...);
 //! the ones here are the causes that those carry.
 
-use std::{fmt, io, sync::Arc};
+use std::{any::Any, fmt, io, sync::Arc};
 
-use sendstream_sys as sys;
+use sendstream_core::stream::cause::Status;
 
-use crate::types::tls::CertificateRefusal;
+use crate::types::tls::error::CertificateRefusal;
 
 /// What ended a connection. One cause per connection: the first that was recorded.
 ///
@@ -120,6 +120,30 @@ impl From<ConnectionError> for io::Error {
     }
 }
 
+/// Why a task on a connection's worker has no result.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LocalTaskError {
+    /// The connection was over while the task still waited for something else, or before it was spawned; or somebody
+    /// called [`LocalTask::abort`](crate::LocalTask::abort).
+    #[error("the task was canceled with its connection")]
+    Canceled,
+    /// Its future panicked, with this message. The connection goes on.
+    #[error("the task panicked: {0}")]
+    Panicked(Arc<str>),
+}
+
+impl LocalTaskError {
+    pub(crate) fn from_panic(panic: &(dyn Any + Send)) -> Self {
+        let message = panic
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| panic.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        Self::Panicked(message.into())
+    }
+}
+
 /// A status that MsQuic returned: its own vocabulary for what the system or the library could not do.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NativeError(u32);
@@ -151,21 +175,18 @@ impl NativeError {
     pub(crate) const PERMISSION_DENIED: Self = Self(libc::EACCES as u32);
     pub(crate) const ADDRESS_NOT_AVAILABLE: Self = Self(libc::EADDRNOTAVAIL as u32);
 
-    /// The status by which a callback says that it answers later (`QUIC_STATUS_PENDING`): -2, a success.
-    pub(crate) const PENDING: u32 = (-2i32).cast_unsigned();
-
     /// Where MsQuic's statuses for TLS alerts begin; the alert's number is added to it.
     const TLS_ALERT_BASE: u32 = 0x0BEB_C300;
     /// Where MsQuic's statuses for certificate failures begin.
     const CERTIFICATE_BASE: u32 = 0x0BEB_C400;
 
     /// Wraps a raw `QUIC_STATUS`.
-    pub(crate) fn from_status(status: sys::QUIC_STATUS) -> Self {
+    pub(crate) fn from_status(status: u32) -> Self {
         Self(status)
     }
 
     /// `Ok` for the statuses that MsQuic calls a success: 0, and the negative `PENDING` and `CONTINUE`.
-    pub(crate) fn check(status: sys::QUIC_STATUS) -> Result<(), Self> {
+    pub(crate) fn check(status: u32) -> Result<(), Self> {
         if status.cast_signed() <= 0 { Ok(()) } else { Err(Self(status)) }
     }
 
@@ -238,6 +259,18 @@ impl fmt::Debug for NativeError {
 }
 
 impl std::error::Error for NativeError {}
+
+impl From<NativeError> for Status {
+    fn from(error: NativeError) -> Self {
+        Self(error.0)
+    }
+}
+
+impl From<Status> for NativeError {
+    fn from(status: Status) -> Self {
+        Self(status.0)
+    }
+}
 
 impl From<NativeError> for io::Error {
     fn from(error: NativeError) -> Self {

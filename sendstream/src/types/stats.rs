@@ -2,13 +2,6 @@
 
 use std::{fmt, time::Duration};
 
-use sendstream_sys as sys;
-
-use crate::{
-    native::{api::Api, info, parameter::NetworkStatistics},
-    types::error::NativeError,
-};
-
 /// A connection's numbers at one moment, from [`Connection::stats`](crate::Connection::stats)
 /// (`QUIC_PARAM_CONN_STATISTICS_V2`, `QUIC_PARAM_CONN_NETWORK_STATISTICS`). Counts begin with the connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -115,62 +108,6 @@ pub struct HandshakeStats {
     pub resumed: bool,
 }
 
-impl ConnectionStats {
-    /// The smallest round trip, once there was one.
-    pub(crate) fn min_rtt(stats: &sys::QUIC_STATISTICS_V2) -> Option<Duration> {
-        (stats.MinRtt != u32::MAX).then(|| microseconds(stats.MinRtt.into()))
-    }
-
-    pub(crate) fn new(stats: &sys::QUIC_STATISTICS_V2, network: &NetworkStatistics) -> Self {
-        let min_rtt = Self::min_rtt(stats);
-        Self {
-            rtt: microseconds(stats.Rtt.into()),
-            rtt_variance: microseconds(stats.RttVariance.into()),
-            min_rtt,
-            max_rtt: min_rtt.map(|_| microseconds(stats.MaxRtt.into())),
-            congestion_window: stats.SendCongestionWindow.into(),
-            bytes_in_flight: network.bytes_in_flight.into(),
-            path_mtu: stats.SendPathMtu,
-            ecn_capable: stats.EcnCapable() != 0,
-            grease_quic_bit: stats.GreaseBitNegotiated() != 0,
-            sent: SentStats {
-                packets: stats.SendTotalPackets,
-                ack_eliciting_packets: stats.SendRetransmittablePackets,
-                suspected_lost_packets: stats.SendSuspectedLostPackets,
-                spuriously_lost_packets: stats.SendSpuriousLostPackets,
-                bytes: stats.SendTotalBytes,
-                stream_bytes: stats.SendTotalStreamBytes,
-                congestion_events: stats.SendCongestionCount,
-                ecn_congestion_events: stats.SendEcnCongestionCount,
-                persistent_congestion_events: stats.SendPersistentCongestionCount,
-            },
-            received: ReceivedStats {
-                packets: stats.RecvTotalPackets,
-                reordered_packets: stats.RecvReorderedPackets,
-                dropped_packets: stats.RecvDroppedPackets,
-                duplicate_packets: stats.RecvDuplicatePackets,
-                undecryptable_packets: stats.RecvDecryptionFailures,
-                bytes: stats.RecvTotalBytes,
-                stream_bytes: stats.RecvTotalStreamBytes,
-                ack_frames: stats.RecvValidAckFrames,
-            },
-            handshake: HandshakeStats {
-                initial_done: since(stats.TimingStart, stats.TimingInitialFlightEnd),
-                handshake_done: since(stats.TimingStart, stats.TimingHandshakeFlightEnd),
-                client_flight_1_bytes: stats.HandshakeClientFlight1Bytes,
-                server_flight_1_bytes: stats.HandshakeServerFlight1Bytes,
-                client_flight_2_bytes: stats.HandshakeClientFlight2Bytes,
-                stateless_retry: stats.StatelessRetry() != 0,
-                version_negotiation: stats.VersionNegotiation() != 0,
-                resumption_attempted: stats.ResumptionAttempted() != 0,
-                resumed: stats.ResumptionSucceeded() != 0,
-            },
-            key_updates: stats.KeyUpdateCount,
-            connection_id_changes: stats.DestCidUpdateCount,
-        }
-    }
-}
-
 /// What kept a stream's data from going out, and for how long altogether since it started, from
 /// [`SendStream::stats`](crate::SendStream::stats) (`QUIC_PARAM_STREAM_STATISTICS`).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -192,21 +129,6 @@ pub struct SendStreamStats {
     pub blocked_by_stream_flow_control: Duration,
     /// The application gave nothing to send.
     pub blocked_by_application: Duration,
-}
-
-impl SendStreamStats {
-    pub(crate) fn new(stats: &sys::QUIC_STREAM_STATISTICS) -> Self {
-        Self {
-            blocked_by_scheduling: microseconds(stats.ConnBlockedBySchedulingUs),
-            blocked_by_pacing: microseconds(stats.ConnBlockedByPacingUs),
-            blocked_by_amplification_protection: microseconds(stats.ConnBlockedByAmplificationProtUs),
-            blocked_by_congestion_control: microseconds(stats.ConnBlockedByCongestionControlUs),
-            blocked_by_connection_flow_control: microseconds(stats.ConnBlockedByFlowControlUs),
-            blocked_by_stream_limit: microseconds(stats.StreamBlockedByIdFlowControlUs),
-            blocked_by_stream_flow_control: microseconds(stats.StreamBlockedByFlowControlUs),
-            blocked_by_application: microseconds(stats.StreamBlockedByAppUs),
-        }
-    }
 }
 
 /// What the TLS handshake settled, from [`Connection::handshake_info`](crate::Connection::handshake_info)
@@ -246,38 +168,6 @@ pub enum CipherSuite {
     ChaCha20Poly1305Sha256,
 }
 
-impl CipherSuite {
-    /// It as one of `QUIC_ALLOWED_CIPHER_SUITE_FLAGS`.
-    pub(crate) fn allowed_flag(self) -> sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS {
-        match self {
-            Self::Aes128GcmSha256 => sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS_QUIC_ALLOWED_CIPHER_SUITE_AES_128_GCM_SHA256,
-            Self::Aes256GcmSha384 => sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS_QUIC_ALLOWED_CIPHER_SUITE_AES_256_GCM_SHA384,
-            Self::ChaCha20Poly1305Sha256 => {
-                sys::QUIC_ALLOWED_CIPHER_SUITE_FLAGS_QUIC_ALLOWED_CIPHER_SUITE_CHACHA20_POLY1305_SHA256
-            }
-        }
-    }
-}
-
-impl HandshakeInfo {
-    /// `None` for a cipher suite without a name here, which MsQuic reports as an error before it comes to that.
-    pub(crate) fn new(info: &sys::QUIC_HANDSHAKE_INFO) -> Option<Self> {
-        let cipher_suite = match info.CipherSuite {
-            sys::QUIC_CIPHER_SUITE_QUIC_CIPHER_SUITE_TLS_AES_128_GCM_SHA256 => CipherSuite::Aes128GcmSha256,
-            sys::QUIC_CIPHER_SUITE_QUIC_CIPHER_SUITE_TLS_AES_256_GCM_SHA384 => CipherSuite::Aes256GcmSha384,
-            sys::QUIC_CIPHER_SUITE_QUIC_CIPHER_SUITE_TLS_CHACHA20_POLY1305_SHA256 => {
-                CipherSuite::ChaCha20Poly1305Sha256
-            }
-            _ => return None,
-        };
-        let tls_version = match info.TlsProtocolVersion {
-            sys::QUIC_TLS_PROTOCOL_VERSION_QUIC_TLS_PROTOCOL_1_3 => TlsVersion::Tls13,
-            _ => TlsVersion::Unknown,
-        };
-        Some(Self { tls_version, cipher_suite })
-    }
-}
-
 impl fmt::Display for CipherSuite {
     /// The name in RFC 8446.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -298,8 +188,9 @@ impl fmt::Display for TlsVersion {
     }
 }
 
-/// What MsQuic counts over the whole process, from [`counters`] (`QUIC_PARAM_GLOBAL_PERF_COUNTERS`). Those named `active`,
-/// `connected` or `queued` go up and down; the others only up.
+/// What MsQuic counts over the whole process, from [`counters`](crate::counters)
+/// (`QUIC_PARAM_GLOBAL_PERF_COUNTERS`). Those named `active`, `connected` or `queued` go up and down;
+/// the others only up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {
@@ -359,56 +250,4 @@ pub struct Counters {
     pub stateless_resets_sent: u64,
     /// Retry packets sent (RFC 9000 §8.1.2).
     pub stateless_retries_sent: u64,
-}
-
-/// What MsQuic has counted in this process so far. It adds the processors' counters up where it is called, and waits for
-/// nobody.
-///
-/// # Errors
-///
-/// MsQuic's status, should the library not start.
-pub fn counters() -> Result<Counters, NativeError> {
-    Api::get()?;
-    let mut values = [0u64; sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_MAX as usize];
-    info::global(sys::QUIC_PARAM_GLOBAL_PERF_COUNTERS, &mut values)?;
-    let value = |counter: sys::QUIC_PERFORMANCE_COUNTERS| values[counter as usize];
-    Ok(Counters {
-        connections_created: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_CONN_CREATED),
-        handshakes_failed: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_CONN_HANDSHAKE_FAIL),
-        connections_rejected_by_application: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_CONN_APP_REJECT),
-        connections_resumed: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_CONN_RESUMED),
-        connections_active: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_CONN_ACTIVE),
-        connections_connected: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_CONN_CONNECTED),
-        protocol_errors: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_CONN_PROTOCOL_ERRORS),
-        no_alpn_in_common: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_CONN_NO_ALPN),
-        connections_rejected_by_load: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_CONN_LOAD_REJECT),
-        streams_active: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_STRM_ACTIVE),
-        packets_suspected_lost: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_PKTS_SUSPECTED_LOST),
-        packets_dropped: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_PKTS_DROPPED),
-        packets_undecryptable: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_PKTS_DECRYPTION_FAIL),
-        udp_received: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_UDP_RECV),
-        udp_sent: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_UDP_SEND),
-        udp_received_bytes: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_UDP_RECV_BYTES),
-        udp_sent_bytes: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_UDP_SEND_BYTES),
-        udp_receive_events: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_UDP_RECV_EVENTS),
-        udp_send_calls: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_UDP_SEND_CALLS),
-        application_sent_bytes: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_APP_SEND_BYTES),
-        application_received_bytes: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_APP_RECV_BYTES),
-        connections_queued: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_CONN_QUEUE_DEPTH),
-        operations_queued: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_CONN_OPER_QUEUE_DEPTH),
-        operations_completed: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_CONN_OPER_COMPLETED),
-        paths_validated: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_PATH_VALIDATED),
-        paths_failed: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_PATH_FAILURE),
-        stateless_resets_sent: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_SEND_STATELESS_RESET),
-        stateless_retries_sent: value(sys::QUIC_PERFORMANCE_COUNTERS_QUIC_PERF_COUNTER_SEND_STATELESS_RETRY),
-    })
-}
-
-fn microseconds(value: u64) -> Duration {
-    Duration::from_micros(value)
-}
-
-/// How long after `start` the event at `time` was, both in microseconds; 0 says that it is still to come.
-fn since(start: u64, time: u64) -> Option<Duration> {
-    (time != 0).then(|| microseconds(time.saturating_sub(start)))
 }

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 
 use crate::{
     driver::connection::owner::ConnectionInstance,
-    native::background::{self, Timer},
+    native::deadline::{self, Timer},
 };
 
 /// The moment at which a connection ends as timed out, unless its handshake is done. Dropping it cancels it, unless it
@@ -30,7 +30,7 @@ impl Deadline {
         more: impl FnOnce() + Send + 'static,
     ) -> Self {
         let connection = Arc::downgrade(connection);
-        let timer = background::at(when, move || {
+        let timer = deadline::at(when, move || {
             if let Some(connection) = connection.upgrade() {
                 connection.time_out();
             }

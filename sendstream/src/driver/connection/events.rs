@@ -11,7 +11,11 @@ use std::{
 };
 
 use bytes::Bytes;
-use sendstream_core::wait::{Lock, LockGuard, Wakeups};
+use sendstream_core::{
+    dir::Dir,
+    stream::copies::{Copies, CopyPlace},
+    wait::{Lock, LockGuard, Wakeups},
+};
 use sendstream_sys as sys;
 use tracing::{Span, field};
 
@@ -25,14 +29,11 @@ use crate::{
             shared::{ConnectionInnerShared, Resuming, UNCONFIGURED, Verify},
             state::{Connected, ConnectionInnerExclusive, PeerStream},
         },
-        stream::{
-            copies::{Copies, CopyPlace},
-            owner::StreamInstance,
-        },
+        stream::owner::{Early, StreamInstance},
         turn::LocalTasks,
         wakes::Wake as _,
     },
-    native::{address::Address, key_log::KeyLog},
+    native::{address::Address, key_log::KeyLog, status},
     types::{
         config::StreamScheduling,
         error::{ConnectionError, NativeError},
@@ -221,9 +222,10 @@ impl ConnectionInner {
                 let event = unsafe { &mut data.PEER_STREAM_STARTED };
                 let unidirectional =
                     event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL != 0;
-                let early = event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_0_RTT != 0;
+                let dir = if unidirectional { Dir::Uni } else { Dir::Bi };
+                let early = Early::from(event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_0_RTT != 0);
                 // SAFETY: the stream is the event's, and this is the event.
-                if unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional, early, owner) } {
+                if unsafe { self.handle_event_peer_stream_started(event.Stream, dir, early, owner) } {
                     event.Flags |= sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_DELAY_ID_FC_UPDATES;
                 }
                 SUCCESS
@@ -279,13 +281,11 @@ impl ConnectionInner {
     /// QUIC_CONNECTION_EVENT_CONNECTED: the handshake is done. `outcome` has bit 0 set if the session was resumed, and bit 1
     /// if a client's early data was taken (`early-data-verdict` in sys).
     fn handle_event_connected(&self, alpn: &[u8], outcome: u8, owner: &ConnectionInstance) {
-        const RESUMED: u8 = 1;
-        const EARLY_DATA_ACCEPTED: u8 = 2;
-        let resumed = outcome & RESUMED != 0;
+        let resumed = outcome & sys::QUIC_SESSION_RESUMED != 0;
         if resumed && let Some(identity) = self.shared().resuming.resumed_identity() {
             let _ = self.peer.set(identity);
         }
-        if outcome & EARLY_DATA_ACCEPTED != 0 {
+        if outcome & sys::QUIC_SESSION_EARLY_DATA_ACCEPTED != 0 {
             self.lock().on_early_data_accepted();
         }
         if let Resuming::SendTicket { .. } = &self.shared().resuming {
@@ -370,17 +370,17 @@ impl ConnectionInner {
     unsafe fn handle_event_peer_stream_started(
         &self,
         stream: sys::HQUIC,
-        bidirectional: bool,
-        early: bool,
+        dir: Dir,
+        early: Early,
         owner: &Arc<ConnectionInstance>,
     ) -> bool {
         // SAFETY: as the caller promises.
-        let instance = unsafe { StreamInstance::take_over(owner, stream, bidirectional, early) };
-        if early {
+        let instance = unsafe { StreamInstance::take_over(owner, stream, dir, early) };
+        if early == Early::Yes {
             self.lock().on_early_data_accepted();
         }
         let PeerStream { accepted_slowly, refused, wakeups } =
-            self.lock().on_peer_stream_started(bidirectional, instance);
+            self.lock().on_peer_stream_started(dir == Dir::Bi, instance);
         if let Some(instance) = refused {
             // It is ours by now, so it is for us to end it.
             instance.refuse();
@@ -412,7 +412,7 @@ impl ConnectionInner {
         };
         let Some(peer) = peer else {
             owner.on_judged(Err(CertificateRefusal::NoCertificate));
-            return NativeError::PENDING;
+            return status::PENDING;
         };
         let peer = self.peer.get_or_init(|| peer);
         let asked = || PeerCertificate::new(peer.clone(), server_name.cloned(), verified.clone());
@@ -423,13 +423,13 @@ impl ConnectionInner {
                 return NativeError::ABORTED.status();
             }
             judging.poll();
-            return NativeError::PENDING;
+            return status::PENDING;
         }
         match verified {
             Ok(()) => 0,
             refused => {
                 owner.on_judged(refused);
-                NativeError::PENDING
+                status::PENDING
             }
         }
     }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use crate::{
     driver::{
-        connection::owner::{ConnectionInstance, INTERNAL_ERROR},
+        connection::owner::ConnectionInstance,
         stream::closing::open_and_close,
         turn::{Attended, LocalTasks, Turn},
     },
-    native::background,
+    native::{background, status::INTERNAL_ERROR},
     types::error::NativeError,
 };
 

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use sendstream_core::foreign::contain;
+use sendstream_core::{foreign::contain, stream::copies::CopyPlace};
 use sendstream_sys as sys;
 
 use crate::{
@@ -24,8 +24,8 @@ use crate::{
             shared::ConnectionInnerShared,
             state::{ConnectionInnerExclusive, Ending},
         },
-        stream::{copies::CopyPlace, events::Surroundings, owner::StreamInstance},
-        wakes::{Blame, Wake as _},
+        stream::{events::Surroundings, owner::StreamInstance},
+        wakes::{Blame, Wake as _, keep_batches},
     },
     native::{
         address::address_parameter,
@@ -36,6 +36,7 @@ use crate::{
         live::LiveGuard,
         parameter::{self, Parameter},
         secrets::TlsSecrets,
+        status::INTERNAL_ERROR,
     },
     types::{
         error::{ConnectionError, NativeError},
@@ -98,6 +99,7 @@ impl ConnectionInstance {
         key_log: Option<KeyLog>,
         live: LiveGuard,
     ) -> Result<Arc<Self>, NativeError> {
+        keep_batches();
         let mut handle = ptr::null_mut();
         // SAFETY: the registration is open while `live` lives, and `handle` is a place for one pointer.
         let status =
@@ -433,6 +435,3 @@ unsafe extern "C" fn ignoring_callback(
 ) -> sys::QUIC_STATUS {
     0
 }
-
-/// INTERNAL_ERROR of RFC 9000 §20.1: this side cannot go on.
-pub(crate) const INTERNAL_ERROR: u64 = 0x1;

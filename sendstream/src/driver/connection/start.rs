@@ -6,13 +6,14 @@ use sendstream_sys as sys;
 
 use crate::{
     driver::connection::{
-        owner::{ConnectionInstance, INTERNAL_ERROR},
+        owner::ConnectionInstance,
         shared::{ConnectionInnerShared, Resuming},
     },
     native::{
         address::Address,
         api::{self, call},
         configuration::Configuration,
+        status::INTERNAL_ERROR,
     },
     types::{
         config::StreamScheduling,

@@ -18,7 +18,7 @@ use crate::{
         callback::{self, Next, Receiver},
         connection::owner::ConnectionInstance,
         listener::events::ListenerInner,
-        wakes::Blame,
+        wakes::{Blame, keep_batches},
     },
     native::{
         address::{Address, address_parameter},
@@ -50,6 +50,7 @@ impl ListenerInstance {
         queue: Arc<IncomingQueue>,
         live: &LiveHandles,
     ) -> Result<Arc<Self>, NativeError> {
+        keep_batches();
         let registration = live.registration().handle();
         let mut handle = ptr::null_mut();
         // SAFETY: the registration is open while `live` lives, and `handle` is a place for one pointer.

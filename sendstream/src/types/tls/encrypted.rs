@@ -4,13 +4,13 @@ use std::str;
 
 use pkcs8::{EncryptedPrivateKeyInfoRef, Error, SecretDocument, pkcs5};
 
-use super::{ENCRYPTED, IdentityError, find};
+use super::error::IdentityError;
 
 /// Finds the encrypted key in `pem` and decrypts it. What comes out is a PKCS#8 key, in memory that is zeroed when dropped.
 pub(super) fn decrypt(pem: &[u8], passphrase: &[u8]) -> Result<SecretDocument, IdentityError> {
     let Some(section) = section(pem) else {
         // It may be encrypted all the same, in the form that came before PKCS#8.
-        let older = find(pem, ENCRYPTED).is_some();
+        let older = is_marked(pem);
         return Err(if older { IdentityError::UnsupportedEncryption } else { IdentityError::NoPrivateKey });
     };
     let (_, document) =
@@ -24,6 +24,12 @@ pub(super) fn decrypt(pem: &[u8], passphrase: &[u8]) -> Result<SecretDocument, I
     })
 }
 
+/// Whether anything in `pem` says that it is encrypted. PKCS#8 names the encryption in the section's
+/// label, the older forms in a header inside it.
+pub(super) fn is_marked(pem: &[u8]) -> bool {
+    find(pem, ENCRYPTED).is_some()
+}
+
 /// The first section with such a key, among whatever else there is.
 fn section(pem: &[u8]) -> Option<&str> {
     let rest = &pem[find(pem, BEGIN)?..];
@@ -31,5 +37,11 @@ fn section(pem: &[u8]) -> Option<&str> {
     str::from_utf8(&rest[..end]).ok()
 }
 
+/// Where `wanted` begins.
+fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
+    bytes.windows(wanted.len()).position(|window| window == wanted)
+}
+
 const BEGIN: &[u8] = b"-----BEGIN ENCRYPTED PRIVATE KEY-----";
 const END: &[u8] = b"-----END ENCRYPTED PRIVATE KEY-----";
+const ENCRYPTED: &[u8] = b"ENCRYPTED";

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use ring::digest;
 use rustls_pki_types::CertificateDer;
 
-use super::key::PublicKey;
+use super::public_key::PublicKey;
 
 /// A hash of SHA-256 with its text form, and the error for what is no such text.
 macro_rules! sha256_hash {

@@ -7,58 +7,14 @@ use ring::{
         Ed25519KeyPair,
     },
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::PrivateKeyDer;
 use zeroize::Zeroizing;
 
 use super::{
-    IdentityError,
-    der::{BIT_STRING, CONTEXT_0, Element, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, element},
+    der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, element},
+    error::IdentityError,
+    public_key::{Algorithm, PublicKey, RSA_ENCRYPTION, RSASSA_PSS},
 };
-
-/// A certificate's public key (RFC 5280 §4.1.2.7).
-pub(super) struct PublicKey<'a> {
-    /// The whole SubjectPublicKeyInfo.
-    pub(super) info: &'a [u8],
-    algorithm: Algorithm<'a>,
-    /// The key's bits: an RSAPublicKey, a point, or raw bytes, as the algorithm has it.
-    bits: &'a [u8],
-}
-
-impl<'a> PublicKey<'a> {
-    /// The public key of an X.509 certificate; `None` if that is not one.
-    pub(super) fn of_certificate(certificate: &'a CertificateDer<'_>) -> Option<Self> {
-        let mut certificate = Reader::new(Reader::only(certificate, SEQUENCE)?);
-        let mut to_be_signed = certificate.enter(SEQUENCE)?;
-        to_be_signed.skip_optional(CONTEXT_0)?; // version
-        to_be_signed.take(INTEGER)?; // serial number
-        to_be_signed.take(SEQUENCE)?; // signature algorithm
-        to_be_signed.take(SEQUENCE)?; // issuer
-        to_be_signed.take(SEQUENCE)?; // validity
-        to_be_signed.take(SEQUENCE)?; // subject
-        Self::read(to_be_signed.take(SEQUENCE)?)
-    }
-
-    fn read(info: Element<'a>) -> Option<Self> {
-        let mut fields = Reader::new(info.contents);
-        let algorithm = Algorithm::read(&mut fields)?;
-        // The first byte counts the unused bits at the end: always 0 for a key.
-        let (&0, bits) = fields.take(BIT_STRING)?.contents.split_first()? else { return None };
-        Some(Self { info: info.whole, algorithm, bits })
-    }
-
-    /// How many bits an RSA key has that is too short to be relied on: fewer than the 2048 of NIST SP 800-131A. Other kinds
-    /// of key that TLS 1.3 takes are strong enough. A key that cannot be read has none.
-    pub(super) fn weak_rsa_bits(&self) -> Option<usize> {
-        if ![RSA_ENCRYPTION, RSASSA_PSS].contains(&self.algorithm.identifier) {
-            return None;
-        }
-        let modulus = || Reader::new(Reader::only(self.bits, SEQUENCE)?).take(INTEGER).map(|element| element.contents);
-        let modulus = modulus().unwrap_or_default();
-        let digits = &modulus[modulus.iter().take_while(|byte| **byte == 0).count()..];
-        let bits = digits.first().map_or(0, |first| 8 * digits.len() - first.leading_zeros() as usize);
-        (bits < 2048).then_some(bits)
-    }
-}
 
 /// Brings `key` to PKCS#8 (RFC 5208) in its plainest form, which every OpenSSL reads.
 ///
@@ -145,33 +101,9 @@ fn ec_belongs(curve: &'static EcdsaSigningAlgorithm, octets: &[u8], point: &[u8]
     Some(pair.is_ok())
 }
 
-/// An AlgorithmIdentifier (RFC 5280 §4.1.1.2).
-#[derive(Clone, Copy)]
-struct Algorithm<'a> {
-    /// The contents of the object identifier.
-    identifier: &'a [u8],
-    /// What follows it, headers included.
-    parameters: &'a [u8],
-    whole: &'a [u8],
-}
-
-impl<'a> Algorithm<'a> {
-    fn read(reader: &mut Reader<'a>) -> Option<Self> {
-        let element = reader.take(SEQUENCE)?;
-        let mut fields = Reader::new(element.contents);
-        let identifier = fields.take(OBJECT_IDENTIFIER)?;
-        let parameters = &element.contents[identifier.whole.len()..];
-        Some(Self { identifier: identifier.contents, parameters, whole: element.whole })
-    }
-}
-
 /// The version of PrivateKeyInfo.
 const VERSION_0: &[u8] = &[INTEGER, 1, 0];
 const NULL: &[u8] = &[5, 0];
-/// 1.2.840.113549.1.1.1
-const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
-/// 1.2.840.113549.1.1.10
-const RSASSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
 /// 1.2.840.10045.2.1
 const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 /// 1.2.840.10045.3.1.7, as parameters
@@ -187,6 +119,7 @@ mod tests {
     use rustls_pki_types::{PrivatePkcs1KeyDer, PrivatePkcs8KeyDer, PrivateSec1KeyDer};
 
     use super::*;
+    use crate::types::tls::der::BIT_STRING;
 
     fn public_key(info: &[u8]) -> PublicKey<'_> {
         PublicKey::read(Reader::new(info).take(SEQUENCE).unwrap()).unwrap()

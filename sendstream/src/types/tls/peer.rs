@@ -4,7 +4,11 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
 use rustls_pki_types::CertificateDer;
 
-use super::{CertificateHash, CertificateRefusal, PublicKeyHash, Trust, pkcs7};
+use super::{
+    error::CertificateRefusal,
+    hash::{CertificateHash, PublicKeyHash},
+    pkcs7,
+};
 
 /// The certificates that a peer showed in the handshake, and whose key it proved to hold (RFC 8446 §4.4.3).
 ///
@@ -19,7 +23,7 @@ impl PeerIdentity {
     }
 
     /// The peer's own certificate, then each one's issuer as far as OpenSSL found them: among those that the peer sent,
-    /// and this system's roots. Only [`Trust`] says whether they are to be believed.
+    /// and this system's roots. Only [`Trust`](crate::Trust) says whether they are to be believed.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.0
     }
@@ -31,7 +35,7 @@ impl PeerIdentity {
 
     /// The SHA-256 hash of the public key in [`PeerIdentity::certificate`], whose private half the peer proved to hold; `None`
     /// if the certificate is not X.509 in DER, which only
-    /// [`Trust::dangerous_accept_any_certificate`] and a verifier let pass.
+    /// [`Trust::dangerous_accept_any_certificate`](crate::Trust::dangerous_accept_any_certificate) and a verifier let pass.
     pub fn public_key_sha256(&self) -> Option<PublicKeyHash> {
         PublicKeyHash::of(self.certificate())
     }
@@ -61,7 +65,7 @@ impl fmt::Debug for PeerIdentity {
     }
 }
 
-/// What a verifier is asked about: [`Trust::verify_with`].
+/// What a verifier is asked about: [`Trust::verify_with`](crate::Trust::verify_with).
 #[derive(Debug, Clone)]
 pub struct PeerCertificate {
     identity: PeerIdentity,
@@ -88,7 +92,7 @@ impl PeerCertificate {
         self.server_name.as_deref()
     }
 
-    /// What the [`Trust`] without its verifier says. Pass an error on (`peer.verified()?`) to add to that judgement; leave
+    /// What the [`Trust`](crate::Trust) without its verifier says. Pass an error on (`peer.verified()?`) to add to that judgement; leave
     /// it out to replace it.
     ///
     /// # Errors
@@ -96,36 +100,6 @@ impl PeerCertificate {
     /// The [`CertificateRefusal`] that the peer would get.
     pub fn verified(&self) -> Result<(), CertificateRefusal> {
         self.verified.clone()
-    }
-}
-
-/// Which certificates a server asks its clients for (RFC 8446 §4.3.2). The default is [`ClientAuth::None`].
-///
-/// A client's certificate needs no name. It must be meant for clients (the extended key usage `clientAuth`, or none at
-/// all) where an authority vouches for it; otherwise everything that [`Trust`] says of servers holds for clients.
-///
-/// In TLS 1.3 a client is done with the handshake when it has sent its certificate. So a client that is refused for it may
-/// hold a [`Connection`](crate::Connection) first, and learns with the next packet. What it sends until then is neither
-/// acknowledged nor shown to the application: MsQuic takes no such packet before the client is believed.
-#[derive(Debug, Clone, Default)]
-#[non_exhaustive]
-pub enum ClientAuth {
-    /// Asks for none.
-    #[default]
-    None,
-    /// Asks for one, and takes clients that have none. A certificate that is not believed is refused all the same.
-    Optional(Trust),
-    /// Asks for one, and refuses clients that have none (TLS alert 116) or are not believed.
-    Required(Trust),
-}
-
-impl ClientAuth {
-    /// Whom to believe, unless nobody is asked.
-    pub(crate) fn trust(&self) -> Option<&Trust> {
-        match self {
-            Self::None => None,
-            Self::Optional(trust) | Self::Required(trust) => Some(trust),
-        }
     }
 }
 

@@ -12,10 +12,10 @@ use crate::{
             datagram::{DatagramId, SendChange},
             owner::ConnectionInstance,
         },
-        stream::buffer::{Buffer, Payload},
+        stream::buffer::Buffer,
     },
     native::api::call,
-    types::error::NativeError,
+    types::{error::NativeError, payload::Payload},
 };
 
 /// What a datagram's `ClientContext` points to, from `DatagramSend` until its final state.

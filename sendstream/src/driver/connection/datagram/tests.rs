@@ -1,7 +1,9 @@
 //! The state machine's transitions, one sentence each.
 
 use super::*;
-use crate::driver::{stream::testing::Task, wakes::Wake as _};
+use sendstream_core::testing::Task;
+
+use crate::driver::wakes::Wake as _;
 
 const CAUSE: ConnectionError = ConnectionError::LocallyClosed { code: 7 };
 

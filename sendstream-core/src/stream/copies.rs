@@ -1,0 +1,62 @@
+//! How many short pieces may be copied before anybody reads them.
+//!
+//! What is copied is given back to MsQuic at once, so that the peer may send more, or another stream if that was all of this one.
+//! So it is counted, for all streams of a connection together; what comes when as many wait as may is lent, and counts against the
+//! peer's limits until it is read.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+/// How many pieces of a connection are copied and not read.
+#[derive(Debug, Default)]
+pub struct Copies(Arc<AtomicUsize>);
+
+/// The right to hold one.
+#[derive(Debug)]
+pub struct CopyPlace(Arc<AtomicUsize>);
+
+impl Copies {
+    const MOST: usize = 128;
+
+    /// A place for one more, if there is one. For the connection's worker only.
+    #[inline]
+    pub fn place(&self) -> Option<CopyPlace> {
+        // Nobody else adds to it.
+        if self.0.load(Ordering::Relaxed) == Self::MOST {
+            return None;
+        }
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Some(CopyPlace(self.0.clone()))
+    }
+
+    /// How many are taken.
+    #[cfg(test)]
+    pub fn taken(&self) -> usize {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for CopyPlace {
+    #[inline]
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_free_again_when_it_is_dropped() {
+        let copies = Copies::default();
+        let mut places: Vec<_> = std::iter::from_fn(|| copies.place()).collect();
+        assert_eq!((places.len(), copies.taken()), (Copies::MOST, Copies::MOST));
+        places.pop();
+        drop(copies.place().expect("one was dropped"));
+        let _last = copies.place().expect("that one was dropped, too");
+        assert!(copies.place().is_none());
+    }
+}

@@ -1,0 +1,210 @@
+//! The series of patches: its headers say what is so, and it makes of MsQuic's sources what is
+//! linked.
+
+#[path = "../build/apply.rs"]
+mod apply;
+#[expect(dead_code, reason = "the build and the tool take all of the sources, this only what changes")]
+#[path = "../build/crate_sources.rs"]
+mod crate_sources;
+#[path = "../build/patch.rs"]
+mod patch;
+#[path = "../build/series.rs"]
+mod series;
+#[path = "../build/shared.rs"]
+mod shared;
+#[path = "../examples/patches/table.rs"]
+mod table;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::mem::offset_of;
+use std::path::{Path, PathBuf};
+
+use patch::{Kind, Patch};
+use sendstream_sys as sys;
+
+fn here() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn load() -> Vec<Patch> {
+    series::load(&series::folder(here())).unwrap()
+}
+
+/// The crate's sources, as far as `series` changes them.
+fn sources(series: &[Patch]) -> BTreeMap<&str, String> {
+    let root = crate_sources::find(here()).unwrap();
+    let paths = series.iter().flat_map(|patch| &patch.files).map(|file| file.path.as_str());
+    paths.filter_map(|path| Some((path, fs::read_to_string(root.join(path)).ok()?))).collect()
+}
+
+/// The root of the repository, which a crate from a registry is not in.
+fn repository() -> Option<PathBuf> {
+    let root = here().parent().unwrap();
+    let is_there = root.join("SECURITY.md").is_file();
+    if !is_there {
+        eprintln!("SKIPPED: this is no checkout of Sendstream's repository");
+    }
+    is_there.then(|| root.to_owned())
+}
+
+#[test]
+fn the_series_names_every_patch_and_each_has_a_header_that_is_complete() {
+    // Reading them is the check of the headers.
+    let known: BTreeSet<_> = load().iter().map(series::path).collect();
+    let folder = series::folder(here());
+    let mut found = BTreeSet::new();
+    for kind in Kind::ALL.map(Kind::folder) {
+        for entry in fs::read_dir(folder.join(kind)).unwrap() {
+            found.insert(format!("{kind}/{}", entry.unwrap().file_name().to_string_lossy()));
+        }
+    }
+    assert_eq!(found, known);
+}
+
+#[test]
+fn the_series_fits_the_sources_of_the_crate() {
+    let series = load();
+    let sources = sources(&series);
+    let outcome = apply::all(&series, |file| sources.get(file).cloned());
+    assert_eq!(outcome.refused, [""; 0]);
+    assert_eq!(outcome.made.len(), series.len());
+}
+
+#[test]
+fn an_edit_says_which_others_it_needs() {
+    let series = load();
+    let sources = sources(&series);
+    for left_out in series.iter().map(|patch| &patch.header.name) {
+        let mut without: Vec<&Patch> = Vec::new();
+        let mut gone = vec![left_out];
+        for patch in &series {
+            let header = &patch.header;
+            if header.name == *left_out || header.needs.iter().any(|need| gone.contains(&need)) {
+                gone.push(&header.name);
+            } else {
+                without.push(patch);
+            }
+        }
+        let outcome = apply::all(without, |file| sources.get(file).cloned());
+        assert_eq!(outcome.refused, [""; 0], "without {left_out}");
+    }
+}
+
+/// So `SENDSTREAM_MSQUIC_SPEED_EDITS=off` takes nothing away but speed.
+#[test]
+fn only_speed_edits_need_speed_edits() {
+    let series = load();
+    let kind = |name: &String| series.iter().find(|patch| patch.header.name == *name).unwrap().header.kind;
+    for Patch { header, .. } in &series {
+        let needs_speed = header.needs.iter().any(|need| kind(need) == Kind::Speed);
+        assert!(header.kind == Kind::Speed || !needs_speed, "{}", header.name);
+    }
+}
+
+#[test]
+fn the_test_that_a_header_names_exists() {
+    let Some(root) = repository() else { return };
+    for Patch { header, .. } in load() {
+        for (file, name) in header.tests.iter().flatten() {
+            let text = fs::read_to_string(root.join(file)).unwrap_or_default();
+            assert!(text.contains(&format!("fn {name}(")), "{}: there is no {name} in {file}", header.name);
+        }
+    }
+}
+
+#[test]
+fn an_edit_that_ends_with_a_release_says_which_change_of_msquics_that_is() {
+    for Patch { header, .. } in load() {
+        assert_eq!(
+            header.fixed_in != "none",
+            header.upstream.starts_with('#') && !header.upstream.contains("none known")
+        );
+        assert!(header.kind != Kind::Security || !matches!(header.who.as_str(), "nobody" | "none"), "{}", header.name);
+    }
+}
+
+#[test]
+fn the_tables_in_security_md_are_those_of_the_headers() {
+    let Some(root) = repository() else { return };
+    let page = fs::read_to_string(root.join("SECURITY.md")).unwrap();
+    assert!(table::renewed(&page, &load()).unwrap() == page, "they are stale: make security-table");
+}
+
+#[test]
+#[cfg_attr(sendstream_system_msquic, ignore = "an installed library")]
+fn the_library_tells_of_the_edits_of_the_series_and_of_no_others() {
+    let series = load();
+    let told: Vec<_> = sys::edits().iter().map(|edit| (edit.name.to_owned(), edit.kind.to_string())).collect();
+    let mut known = series.iter().map(|patch| (patch.header.name.clone(), patch.header.kind.to_string()));
+    // A subsequence: a checkout or a setting may have left some out.
+    assert!(told.iter().all(|edit| known.any(|other| other == *edit)), "{told:?}");
+    let is_whole = sys::native_source().starts_with("seera-msquic ")
+        && option_env!("SENDSTREAM_MSQUIC_LEAVE_OUT").is_none_or(str::is_empty)
+        && option_env!("SENDSTREAM_MSQUIC_SPEED_EDITS") != Some("off");
+    assert!(!is_whole || told.len() == series.len(), "{told:?}");
+}
+
+/// Text that programs carry costs memory, and the patches have a hundred kilobytes of it.
+#[test]
+fn a_program_carries_no_text_of_the_patches() {
+    assert!(sys::edits().iter().all(|edit| !edit.name.is_empty()));
+    let program = fs::read(std::env::current_exe().unwrap()).unwrap();
+    let program = String::from_utf8_lossy(&program);
+    let name = sys::edits().first().map(|edit| edit.name);
+    assert!(name.is_none_or(|name| program.contains(name)), "this looks where the names are");
+    // The longest line of C of each, and the header. The first patch has the lines that this
+    // program compares with.
+    for patch in &load()[1..] {
+        let hunks = patch.files.iter().flat_map(|file| &file.hunks);
+        let line = hunks.flat_map(|hunk| hunk.after.lines()).max_by_key(|line| line.len()).unwrap_or_default();
+        assert!(line.len() < 20 || !program.contains(line), "{line}");
+        assert!(!program.contains(&patch.header.prevents), "{}", patch.header.name);
+    }
+}
+
+#[test]
+fn the_shared_header_and_the_rust_side_agree() {
+    let series = load();
+    let touching = series.iter().flat_map(|patch| &patch.files).filter(|file| file.path == shared::HEADER);
+    assert_eq!(touching.count(), 1, "the build reads the header as the first patch has it");
+    let numbers: BTreeMap<_, _> = shared::numbers(&series)
+        .unwrap()
+        .into_iter()
+        .map(|number| (number.name, u32::from_str_radix(&number.value[2..], 16).unwrap()))
+        .collect();
+    let ours = [
+        ("QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE", sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE),
+        ("QUIC_PARAM_GLOBAL_RECEIVE_BRACKET", sys::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET),
+        ("QUIC_PARAM_GLOBAL_WORKER_LENDING", sys::QUIC_PARAM_GLOBAL_WORKER_LENDING),
+        ("QUIC_SESSION_EARLY_DATA_ACCEPTED", sys::QUIC_SESSION_EARLY_DATA_ACCEPTED.into()),
+        ("QUIC_SESSION_RESUMED", sys::QUIC_SESSION_RESUMED.into()),
+    ];
+    assert_eq!(numbers, ours.map(|(name, value)| (name.to_owned(), value)).into());
+
+    // The structure: the same fields, in the same order, of the same kind.
+    let header = shared::header(&series).unwrap();
+    let (_, fields) = header.split_once("typedef struct QUIC_WORKER_LENDING {").unwrap();
+    let (fields, _) = fields.split_once("} QUIC_WORKER_LENDING;").unwrap();
+    let fields: Vec<_> = fields.lines().map(str::trim).filter(|line| line.ends_with(';')).collect();
+    type Lending = sys::QUIC_WORKER_LENDING;
+    let mut ours = [
+        (offset_of!(Lending, WorkerPool), "struct CXPLAT_WORKER_POOL* WorkerPool;"),
+        (offset_of!(Lending, Count), "uint32_t Count;"),
+        (
+            offset_of!(Lending, GetDescriptor),
+            "int (*GetDescriptor)(struct CXPLAT_WORKER_POOL* WorkerPool, uint32_t Index);",
+        ),
+        (
+            offset_of!(Lending, SetLent),
+            "void (*SetLent)(struct CXPLAT_WORKER_POOL* WorkerPool, uint32_t Index, QUIC_WORKER_WAKE Wake);",
+        ),
+        (
+            offset_of!(Lending, TakeTurn),
+            "uint32_t (*TakeTurn)(struct CXPLAT_WORKER_POOL* WorkerPool, uint32_t Index, BOOLEAN HasEvents);",
+        ),
+    ];
+    ours.sort_unstable();
+    assert_eq!(fields, ours.map(|(_, field)| field));
+    assert!(header.contains("typedef BOOLEAN (*QUIC_WORKER_WAKE)(uint32_t Index);"));
+}

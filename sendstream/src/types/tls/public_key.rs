@@ -1,0 +1,75 @@
+//! Public keys, as certificates have them.
+
+use rustls_pki_types::CertificateDer;
+
+use super::der::{BIT_STRING, CONTEXT_0, Element, INTEGER, OBJECT_IDENTIFIER, Reader, SEQUENCE};
+
+/// A certificate's public key (RFC 5280 §4.1.2.7).
+pub(super) struct PublicKey<'a> {
+    /// The whole SubjectPublicKeyInfo.
+    pub(super) info: &'a [u8],
+    pub(super) algorithm: Algorithm<'a>,
+    /// The key's bits: an RSAPublicKey, a point, or raw bytes, as the algorithm has it.
+    pub(super) bits: &'a [u8],
+}
+
+impl<'a> PublicKey<'a> {
+    /// The public key of an X.509 certificate; `None` if that is not one.
+    pub(super) fn of_certificate(certificate: &'a CertificateDer<'_>) -> Option<Self> {
+        let mut certificate = Reader::new(Reader::only(certificate, SEQUENCE)?);
+        let mut to_be_signed = certificate.enter(SEQUENCE)?;
+        to_be_signed.skip_optional(CONTEXT_0)?; // version
+        to_be_signed.take(INTEGER)?; // serial number
+        to_be_signed.take(SEQUENCE)?; // signature algorithm
+        to_be_signed.take(SEQUENCE)?; // issuer
+        to_be_signed.take(SEQUENCE)?; // validity
+        to_be_signed.take(SEQUENCE)?; // subject
+        Self::read(to_be_signed.take(SEQUENCE)?)
+    }
+
+    pub(super) fn read(info: Element<'a>) -> Option<Self> {
+        let mut fields = Reader::new(info.contents);
+        let algorithm = Algorithm::read(&mut fields)?;
+        // The first byte counts the unused bits at the end: always 0 for a key.
+        let (&0, bits) = fields.take(BIT_STRING)?.contents.split_first()? else { return None };
+        Some(Self { info: info.whole, algorithm, bits })
+    }
+
+    /// How many bits an RSA key has that is too short to be relied on: fewer than the 2048 of NIST SP 800-131A. Other kinds
+    /// of key that TLS 1.3 takes are strong enough. A key that cannot be read has none.
+    pub(super) fn weak_rsa_bits(&self) -> Option<usize> {
+        if ![RSA_ENCRYPTION, RSASSA_PSS].contains(&self.algorithm.identifier) {
+            return None;
+        }
+        let modulus = || Reader::new(Reader::only(self.bits, SEQUENCE)?).take(INTEGER).map(|element| element.contents);
+        let modulus = modulus().unwrap_or_default();
+        let digits = &modulus[modulus.iter().take_while(|byte| **byte == 0).count()..];
+        let bits = digits.first().map_or(0, |first| 8 * digits.len() - first.leading_zeros() as usize);
+        (bits < 2048).then_some(bits)
+    }
+}
+
+/// An AlgorithmIdentifier (RFC 5280 §4.1.1.2).
+#[derive(Clone, Copy)]
+pub(super) struct Algorithm<'a> {
+    /// The contents of the object identifier.
+    pub(super) identifier: &'a [u8],
+    /// What follows it, headers included.
+    pub(super) parameters: &'a [u8],
+    pub(super) whole: &'a [u8],
+}
+
+impl<'a> Algorithm<'a> {
+    pub(super) fn read(reader: &mut Reader<'a>) -> Option<Self> {
+        let element = reader.take(SEQUENCE)?;
+        let mut fields = Reader::new(element.contents);
+        let identifier = fields.take(OBJECT_IDENTIFIER)?;
+        let parameters = &element.contents[identifier.whole.len()..];
+        Some(Self { identifier: identifier.contents, parameters, whole: element.whole })
+    }
+}
+
+/// 1.2.840.113549.1.1.1
+pub(super) const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];
+/// 1.2.840.113549.1.1.10
+pub(super) const RSASSA_PSS: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x0a];
