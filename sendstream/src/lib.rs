@@ -79,6 +79,7 @@
 //! What is switched off costs a comparison: nothing is formatted and nothing allocated for it. Events are logged after they
 //! have woken whoever waits for them.
 
+pub mod cancel_safety;
 mod client;
 mod connection;
 mod datagram;

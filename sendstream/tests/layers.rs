@@ -33,8 +33,8 @@ fn layer_of(module: &[String]) -> Option<Layer> {
         Some("native") => Layer::Native,
         Some("driver") => Layer::Driver,
         Some(
-            "client" | "connection" | "datagram" | "early" | "endpoint" | "io" | "lent_workers" | "metrics" | "process"
-            | "recv_stream" | "send_stream" | "server",
+            "cancel_safety" | "client" | "connection" | "datagram" | "early" | "endpoint" | "io" | "lent_workers"
+            | "metrics" | "process" | "recv_stream" | "send_stream" | "server",
         ) => Layer::Public,
         Some(_) => return None,
     })
