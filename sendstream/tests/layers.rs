@@ -102,6 +102,28 @@ fn the_core_has_neither_unsafe_code_nor_c() {
 }
 
 #[test]
+fn the_newcomers_walk_names_functions_that_exist() {
+    let guide = read(&root().join("CONTRIBUTING.md"));
+    let (_, walk) = guide.split_once("## A newcomer's walk").expect("CONTRIBUTING.md ends with a walk");
+    let quoted = |cell: &str| cell.trim().strip_prefix('`')?.strip_suffix('`').map(str::to_owned);
+    let steps: Vec<_> = walk
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix('|')?.split('|');
+            Some((quoted(cells.next()?)?, quoted(cells.next()?)?))
+        })
+        .collect();
+    assert!(steps.len() > 10, "the walk has tables of functions and their files");
+    for (function, file) in steps {
+        let below = if file.starts_with("sendstream-core/") { root() } else { root().join("sendstream/src") };
+        let source = without_comments_and_literals(&read(&below.join(&file)));
+        let is_there =
+            [format!("fn {function}("), format!("fn {function}<")].iter().any(|start| source.contains(start));
+        assert!(is_there, "there is no function `{function}` in {file}");
+    }
+}
+
+#[test]
 fn the_code_map_names_files_that_exist_and_says_where_unsafe_code_is() {
     let page = read(&root().join("ARCHITECTURE.md"));
     let rows = code_map(&page);
