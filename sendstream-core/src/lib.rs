@@ -6,5 +6,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod accept;
+pub mod connection;
+pub mod datagrams;
+pub mod dir;
 pub mod foreign;
+pub mod path;
+pub mod stream;
+#[cfg(any(test, fuzzing, feature = "testing"))]
+#[doc(hidden)]
+pub mod testing;
 pub mod wait;

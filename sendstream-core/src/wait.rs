@@ -301,49 +301,37 @@ pub async fn wait_for<W: KeyedWait>(what: W) -> W::Output {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, atomic::AtomicUsize};
-    use std::task::Wake;
-
     use super::*;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
+    use crate::testing::Task;
 
     #[test]
     fn polling_a_thousand_times_stores_one_waker() {
         let (mut waiters, mut waiter, mut retired) = (Waiters::default(), Waiter::default(), Vec::new());
         let key = WaiterKey::new();
-        let waker = Waker::from(Arc::new(Count::default()));
+        let task = Task::new();
         for _ in 0..1000 {
-            waiters.register(key, &waker, &mut retired);
-            waiter.register(&waker, &mut retired);
+            waiters.register(key, task.waker(), &mut retired);
+            waiter.register(task.waker(), &mut retired);
         }
         assert_eq!((waiters.len(), waiter.len(), retired.len()), (1, 1, 0));
-        let another = Waker::from(Arc::new(Count::default()));
-        waiters.register(key, &another, &mut retired);
-        waiter.register(&another, &mut retired);
+        let another = Task::new();
+        waiters.register(key, another.waker(), &mut retired);
+        waiter.register(another.waker(), &mut retired);
         assert_eq!((waiters.len(), waiter.len(), retired.len()), (1, 1, 2), "another task's takes its place");
     }
 
     #[test]
     fn a_task_that_waits_for_two_things_is_woken_once() {
-        let count = Arc::new(Count::default());
-        let waker = Waker::from(count.clone());
+        let task = Task::new();
         let mut wakeups = Wakeups::none();
         for _ in 0..2 {
             let mut waiter = Waiter::default();
-            waiter.register(&waker, &mut Vec::new());
+            waiter.register(task.waker(), &mut Vec::new());
             waiter.take_into(&mut wakeups);
         }
         assert_eq!(wakeups.len(), 1);
         wakeups.wake_now();
-        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        assert_eq!(task.wakes(), 1);
     }
 
     #[test]

@@ -4,19 +4,19 @@
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use sendstream_core::{dir::Dir, stream::recv_state::Taken};
 use sendstream_sys as sys;
 
 use crate::{
     driver::{
         callback::Next,
         stream::{
-            buffer::{Buffer, Payload},
-            events::StreamInner,
-            recv_state::{StreamRecv, Taken},
-            state::StreamInnerExclusive,
+            buffer::Buffer,
+            events::{StreamInner, StreamInnerExclusive},
         },
     },
     send_stream::WriteError,
+    types::payload::Payload,
 };
 
 /// A stream that this side opened.
@@ -31,7 +31,7 @@ pub struct Lent(std::ptr::NonNull<Buffer>);
 impl Stream {
     /// Not started yet.
     pub fn open() -> Self {
-        let state = StreamInnerExclusive::local(StreamRecv::open(), None);
+        let state = StreamInnerExclusive::local(Dir::Bi, None);
         Self(StreamInner::new(state, None, tracing::Span::none()))
     }
 
@@ -51,7 +51,7 @@ impl Stream {
     /// What a send does up to `StreamSend`, and the number of operations that are then to be acknowledged.
     pub fn submit(&self, data: Bytes, fin: bool) -> (Lent, u64) {
         let payload = Payload::from(data);
-        let submission = self.0.lock().begin_send(payload.len(), fin).expect("data may be sent");
+        let submission = self.0.lock().begin_send(payload.len(), fin.into()).expect("data may be sent");
         (Lent(Buffer::new(payload).into_raw()), submission.seq_no + 1)
     }
 
@@ -63,19 +63,19 @@ impl Stream {
 
     /// What awaiting a send does.
     pub fn poll_acked(&self, operations: u64, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
-        self.0.lock().poll_acked(operations, cx)
+        self.0.lock().poll_acked(operations, cx).map_err(WriteError::from)
     }
 
     /// What `write_chunk` does first.
     pub fn poll_window(&self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
-        self.0.lock().poll_window(cx)
+        self.0.lock().poll_window(cx).map_err(WriteError::from)
     }
 
     /// RECEIVE.
     pub fn receive(&self, data: &'static [u8], fin: bool) {
         let length = u32::try_from(data.len()).expect("benches lend little");
         let piece = sys::QUIC_BUFFER { Length: length, Buffer: data.as_ptr().cast_mut() };
-        returned(&self.0.handle_event_receive(&[piece], fin));
+        returned(&self.0.handle_event_receive(&[piece], fin.into()));
     }
 
     /// What `read_chunk` does, and giving the piece back: how many bytes that frees.

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use bytes::Bytes;
-use sendstream_core::wait::wait_for;
+use sendstream_core::{dir::Dir, wait::wait_for};
 
 use crate::{
     datagram::SendDatagram,
@@ -12,14 +12,10 @@ use crate::{
             events::ConnectionInner,
             hold::{Holder, User},
             owner::ConnectionInstance,
-            path::{PathChanged, RebindError},
             state::Connected,
-            waits::{Accept, Closed, ReadDatagram, TicketKept},
+            waits::{Accept, Closed, PathChanged, ReadDatagram, TicketKept},
         },
-        stream::{
-            buffer::Payload,
-            owner::{CodeOutOfRange, StreamInstance, check_code},
-        },
+        stream::owner::{Early, StreamInstance},
         turn,
         worker_task::WorkerTask,
     },
@@ -27,7 +23,10 @@ use crate::{
     recv_stream::RecvStream,
     send_stream::SendStream,
     types::{
+        code::{CodeOutOfRange, check_code},
         error::{ConnectionError, NativeError},
+        payload::Payload,
+        rebind::RebindError,
         stats::{ConnectionStats, HandshakeInfo},
         tls::PeerIdentity,
     },
@@ -54,7 +53,7 @@ impl Connection {
     ///
     /// [`OpenError`]: the connection has ended or is about to.
     pub fn open_uni(&self) -> Result<SendStream, OpenError> {
-        self.open(false).map(SendStream::new)
+        self.open(Dir::Uni).map(SendStream::new)
     }
 
     /// Opens a stream on which both sides send (`StreamOpen`). Nothing goes on the wire, and the peer does not know of the
@@ -64,7 +63,7 @@ impl Connection {
     ///
     /// [`OpenError`]: the connection has ended or is about to.
     pub fn open_bi(&self) -> Result<(SendStream, RecvStream), OpenError> {
-        let instance = self.open(true)?;
+        let instance = self.open(Dir::Bi)?;
         Ok((SendStream::new(instance.clone()), RecvStream::new(instance)))
     }
 
@@ -81,7 +80,7 @@ impl Connection {
     ///
     /// Dropping the future loses no stream.
     pub async fn accept_uni(&self) -> Result<RecvStream, ConnectionError> {
-        self.accept(false).await.map(RecvStream::new)
+        self.accept(Dir::Uni).await.map(RecvStream::new)
     }
 
     /// The next bidirectional stream that the peer started. Otherwise like [`accept_uni`](Self::accept_uni).
@@ -94,7 +93,7 @@ impl Connection {
     ///
     /// Dropping the future loses no stream.
     pub async fn accept_bi(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
-        let instance = self.accept(true).await?;
+        let instance = self.accept(Dir::Bi).await?;
         Ok((SendStream::new(instance.clone()), RecvStream::new(instance)))
     }
 
@@ -357,13 +356,13 @@ impl Connection {
         get(&connected)
     }
 
-    fn open(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, OpenError> {
-        open_stream(&self.0, bidirectional, false)
+    fn open(&self, dir: Dir) -> Result<Arc<StreamInstance>, OpenError> {
+        open_stream(&self.0, dir, Early::No)
     }
 
     /// Opens a stream whose data may go out before the handshake is done.
-    pub(crate) fn open_early(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, OpenError> {
-        open_stream(&self.0, bidirectional, true)
+    pub(crate) fn open_early(&self, dir: Dir) -> Result<Arc<StreamInstance>, OpenError> {
+        open_stream(&self.0, dir, Early::Yes)
     }
 
     /// The owner of its handle.
@@ -377,24 +376,20 @@ impl Connection {
         self.0.inner()
     }
 
-    async fn accept(&self, bidirectional: bool) -> Result<Arc<StreamInstance>, ConnectionError> {
-        let stream = wait_for(Accept { inner: self.inner(), bidirectional }).await?;
+    async fn accept(&self, dir: Dir) -> Result<Arc<StreamInstance>, ConnectionError> {
+        let stream = wait_for(Accept { inner: self.inner(), dir }).await?;
         stream.accepted();
         Ok(stream)
     }
 }
 
-fn open_stream(
-    instance: &Arc<ConnectionInstance>,
-    bidirectional: bool,
-    early: bool,
-) -> Result<Arc<StreamInstance>, OpenError> {
+fn open_stream(instance: &Arc<ConnectionInstance>, dir: Dir, early: Early) -> Result<Arc<StreamInstance>, OpenError> {
     if instance.inner().is_over()
         && let Some(cause) = instance.inner().cause()
     {
         return Err(OpenError::ConnectionLost(cause));
     }
-    StreamInstance::open(instance, bidirectional, early).map_err(|status| match (instance.inner().cause(), status) {
+    StreamInstance::open(instance, dir, early).map_err(|status| match (instance.inner().cause(), status) {
         (Some(cause), _) => OpenError::ConnectionLost(cause),
         (None, NativeError::ABORTED | NativeError::INVALID_STATE) => OpenError::ConnectionEnding,
         (None, status) => OpenError::Native(status),

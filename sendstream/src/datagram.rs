@@ -1,4 +1,4 @@
-//! Datagrams (RFC 9221): [`SendDatagram`], what becomes of a datagram, and why one is not taken.
+//! Datagrams (RFC 9221): [`SendDatagram`], and why a datagram is not taken.
 
 use std::{
     fmt,
@@ -8,12 +8,14 @@ use std::{
     task::{Context, Poll},
 };
 
+use sendstream_core::datagrams::{DatagramFate, DatagramId, Refused};
+
 use crate::{
-    driver::{
-        connection::{datagram::DatagramId, hold::User},
-        stream::buffer::Payload,
+    driver::connection::{datagrams::NotTaken, hold::User},
+    types::{
+        error::{ConnectionError, NativeError},
+        payload::Payload,
     },
-    types::error::{ConnectionError, NativeError},
 };
 
 /// A datagram on its way, from [`Connection::send_datagram`](crate::Connection::send_datagram); as a future, its fate.
@@ -47,7 +49,7 @@ pub struct SendDatagram {
 
 impl SendDatagram {
     pub(crate) fn submit(connection: User, payload: Payload) -> Self {
-        let submitted = connection.send_datagram(payload);
+        let submitted = connection.send_datagram(payload).map_err(SendDatagramError::from);
         Self { connection, submitted, reported: None }
     }
 
@@ -83,7 +85,8 @@ impl SendDatagram {
     /// Dropping the future loses no step.
     pub async fn progress(&mut self) -> Result<DatagramFate, SendDatagramError> {
         let id = self.submitted.clone()?;
-        let step = poll_fn(|cx| self.connection.inner().datagrams().poll_progress(id, self.reported, cx)).await?;
+        let step = poll_fn(|cx| self.connection.inner().datagrams().poll_progress(id, self.reported, cx)).await;
+        let step = step.map_err(SendDatagramError::ConnectionLost)?;
         self.reported = Some(step);
         Ok(step)
     }
@@ -98,7 +101,10 @@ impl Future for SendDatagram {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &self.submitted {
-            Ok(id) => self.connection.inner().datagrams().poll_fate(*id, cx),
+            Ok(id) => {
+                let fate = self.connection.inner().datagrams().poll_fate(*id, cx);
+                fate.map_err(SendDatagramError::ConnectionLost)
+            }
             Err(error) => Poll::Ready(Err(error.clone())),
         }
     }
@@ -116,33 +122,6 @@ impl Drop for SendDatagram {
             let waker = self.connection.inner().datagrams().forget(id);
             // Dropping it may run foreign code, and the lock is free by now.
             drop(waker);
-        }
-    }
-}
-
-/// What became of a datagram (`QUIC_DATAGRAM_SEND_STATE`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum DatagramFate {
-    /// It was written into a packet, and its memory is free. Not final.
-    Sent,
-    /// Its packet is suspected to be lost: later ones were acknowledged and it was not (RFC 9002 §6.1). Not final: the
-    /// acknowledgement may still come.
-    Suspected,
-    /// The peer's transport received it (RFC 9221 §5.2). Whether the peer's application has read it, nobody says.
-    Acknowledged,
-    /// Its packet was never acknowledged, and MsQuic waits no longer. Nobody knows whether it arrived.
-    Lost,
-    /// It was never sent: while it waited, the path came to carry less than it needs, or the peer refused datagrams.
-    Canceled,
-}
-
-impl DatagramFate {
-    /// Whether nothing else can become of it (`QUIC_DATAGRAM_SEND_STATE_IS_FINAL`).
-    pub fn is_final(self) -> bool {
-        match self {
-            Self::Sent | Self::Suspected => false,
-            Self::Acknowledged | Self::Lost | Self::Canceled => true,
         }
     }
 }
@@ -167,6 +146,17 @@ pub enum SendDatagramError {
     /// MsQuic or the system failed: out of memory, mostly. Nothing was sent.
     #[error("MsQuic did not take it: {0}")]
     Native(#[source] NativeError),
+}
+
+impl From<NotTaken> for SendDatagramError {
+    fn from(refusal: NotTaken) -> Self {
+        match refusal {
+            NotTaken::Refused(Refused::TooLarge { max }) => Self::TooLarge { max },
+            NotTaken::Refused(Refused::UnsupportedByPeer) => Self::UnsupportedByPeer,
+            NotTaken::Refused(Refused::Lost(cause)) => Self::ConnectionLost(cause),
+            NotTaken::Native(status) => Self::Native(status),
+        }
+    }
 }
 
 impl From<SendDatagramError> for io::Error {

@@ -1,16 +1,13 @@
 //! [`EarlyConnection`]: a connection before its handshake is done, for 0-RTT data.
 
-use sendstream_core::wait::wait_for;
+use sendstream_core::{dir::Dir, wait::wait_for};
 
 use crate::{
     connection::{Connection, OpenError},
-    driver::{
-        connection::{deadline::Deadline, hold::User, waits::Handshake},
-        stream::owner::CodeOutOfRange,
-    },
+    driver::connection::{deadline::Deadline, hold::User, waits::Handshake},
     recv_stream::RecvStream,
     send_stream::SendStream,
-    types::error::ConnectionError,
+    types::{code::CodeOutOfRange, error::ConnectionError},
 };
 
 /// A connection whose handshake may still be going on, from [`Client::connect_0rtt`](crate::Client::connect_0rtt) or
@@ -58,7 +55,7 @@ impl EarlyConnection {
     ///
     /// [`OpenError`]: the connection has ended or is about to.
     pub fn open_uni_0rtt(&self) -> Result<SendStream, OpenError> {
-        self.connection.open_early(false).map(SendStream::new)
+        self.connection.open_early(Dir::Uni).map(SendStream::new)
     }
 
     /// [`open_uni_0rtt`](Self::open_uni_0rtt) for a stream on which both sides send.
@@ -67,7 +64,7 @@ impl EarlyConnection {
     ///
     /// [`OpenError`]: the connection has ended or is about to.
     pub fn open_bi_0rtt(&self) -> Result<(SendStream, RecvStream), OpenError> {
-        let instance = self.connection.open_early(true)?;
+        let instance = self.connection.open_early(Dir::Bi)?;
         Ok((SendStream::new(instance.clone()), RecvStream::new(instance)))
     }
 

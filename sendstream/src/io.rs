@@ -108,7 +108,7 @@ impl tokio::io::AsyncRead for RecvStream {
     ) -> Poll<std::io::Result<()>> {
         let limit = buf.remaining();
         if limit > 0
-            && let Some(first) = ready!(self.instance().poll_read(limit, cx))?
+            && let Some(first) = ready!(self.instance().poll_read(limit, cx).map_err(ReadError::from))?
         {
             buf.put_slice(&first);
             drop(first);

@@ -80,6 +80,7 @@
 //! What is switched off costs a comparison: nothing is formatted and nothing allocated for it. Events are logged after they
 //! have woken whoever waits for them.
 
+pub mod cancel_safety;
 mod client;
 mod connection;
 mod datagram;
@@ -108,12 +109,8 @@ pub mod fuzzing;
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
 pub use connection::{Connection, OpenError};
-pub use datagram::{DatagramFate, SendDatagram, SendDatagramError};
-pub use driver::{
-    connection::path::RebindError,
-    stream::{buffer::Payload, owner::CodeOutOfRange},
-    worker_task::WorkerTask,
-};
+pub use datagram::{SendDatagram, SendDatagramError};
+pub use driver::worker_task::WorkerTask;
 pub use early::EarlyConnection;
 #[cfg(feature = "tokio-workers")]
 pub use lent_workers::{LendError, LentWorkers, lend_workers};
@@ -123,15 +120,19 @@ pub use native::{
 };
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
+pub use sendstream_core::datagrams::DatagramFate;
 pub use server::{
     BindError, Server, ServerBuilder,
     config::ServerConfig,
     incoming::{Incoming, ServerStats},
 };
 pub use types::{
+    code::CodeOutOfRange,
     config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig},
     error::{ConnectionError, NativeError, WorkerTaskError},
     native_info::{EditInfo, EditKind, NativeInfo},
+    payload::Payload,
+    rebind::RebindError,
     resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
     stats::{
         CipherSuite, ConnectionStats, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats, SentStats,

@@ -4,21 +4,24 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     io,
-    ops::Deref,
     sync::Arc,
     task::{Context, Poll, Waker},
 };
 
-use bytes::Bytes;
-use sendstream_core::wait::{KeyedWait, WaiterKey, wait_for};
+use sendstream_core::{
+    stream::cause::{RecvEnd, RecvFailure},
+    wait::{KeyedWait, WaiterKey, wait_for},
+};
 
 use crate::{
-    driver::stream::{
-        owner::{CodeOutOfRange, StreamInstance},
-        receiving::Loan,
+    driver::stream::owner::StreamInstance,
+    types::{
+        code::{CodeOutOfRange, check_code},
+        error::{ConnectionError, NativeError},
     },
-    types::error::{ConnectionError, NativeError},
 };
+
+pub use crate::driver::stream::chunk::RecvChunk;
 
 /// The receiving half of a stream.
 ///
@@ -88,7 +91,7 @@ impl RecvStream {
     ///
     /// As [`read_chunk`](Self::read_chunk).
     pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RecvChunk>, ReadError>> {
-        self.instance.poll_read(usize::MAX, cx).map_ok(|loan| loan.map(RecvChunk))
+        self.instance.poll_read(usize::MAX, cx).map_err(ReadError::from)
     }
 
     /// Copies what has arrived into `buf`, at least one byte; returns how many, or `None` at the end of the stream. An
@@ -177,7 +180,9 @@ impl RecvStream {
     ///
     /// [`CodeOutOfRange`]: `code` has more than 62 bits; nothing was stopped.
     pub fn stop(&mut self, code: u64) -> Result<(), CodeOutOfRange> {
-        self.instance.stop(code)
+        check_code(code)?;
+        self.instance.stop(code);
+        Ok(())
     }
 
     /// Resolves with the code when the peer resets the stream (RESET_STREAM of RFC 9000 §19.4), or with `None` once the
@@ -214,35 +219,6 @@ impl Drop for RecvStream {
     }
 }
 
-/// A piece of a stream, in MsQuic's own memory, which gets it back when the chunk is dropped (`StreamReceiveComplete`).
-///
-/// It may outlive its stream, its connection and its server. While it lives its bytes count against the stream's receive
-/// window, and the stream's native handle stays open. A piece of at most 2 KiB that comes when everything before it was read may
-/// be copied instead, which costs less than to give it back: such a chunk holds nothing of MsQuic's, and counts as read.
-#[derive(Debug)]
-pub struct RecvChunk(Loan);
-
-impl Deref for RecvChunk {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.0
-    }
-}
-
-impl AsRef<[u8]> for RecvChunk {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
-/// Without a copy: the memory is given back when the last clone of the `Bytes` is dropped.
-impl From<RecvChunk> for Bytes {
-    fn from(chunk: RecvChunk) -> Self {
-        chunk.0.into()
-    }
-}
-
 struct ReceivedReset(Arc<StreamInstance>);
 
 impl KeyedWait for ReceivedReset {
@@ -250,7 +226,7 @@ impl KeyedWait for ReceivedReset {
 
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.0.ask_connection();
-        self.0.inner().lock().recv().poll_received_reset(key, cx)
+        self.0.inner().lock().recv().poll_received_reset(key, cx).map_err(ReadError::from)
     }
 
     fn forget(&self, key: WaiterKey) -> Option<Waker> {
@@ -277,6 +253,26 @@ pub enum ReadError {
     /// MsQuic ended the stream.
     #[error("MsQuic ended the stream: {0}")]
     Native(#[source] NativeError),
+}
+
+impl From<RecvEnd<ConnectionError>> for ReadError {
+    fn from(end: RecvEnd<ConnectionError>) -> Self {
+        match end {
+            RecvEnd::Reset(code) => Self::Reset(code),
+            RecvEnd::Stopped(code) => Self::Stopped(code),
+            RecvEnd::Failed(failure) => failure.into(),
+        }
+    }
+}
+
+impl From<RecvFailure<ConnectionError>> for ReadError {
+    fn from(failure: RecvFailure<ConnectionError>) -> Self {
+        match failure {
+            RecvFailure::ConnectionLost(error) => Self::ConnectionLost(error),
+            RecvFailure::NotStarted => Self::NotStarted,
+            RecvFailure::Ended => Self::Native(NativeError::ABORTED),
+        }
+    }
 }
 
 impl From<ReadError> for io::Error {
@@ -331,6 +327,25 @@ impl From<ReadToEndError> for io::Error {
         match error {
             ReadToEndError::TooLong { .. } => Self::new(io::ErrorKind::FileTooLarge, error),
             ReadToEndError::Read(error) => error.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_of_the_receive_half_has_its_error() {
+        const LOST: ConnectionError = ConnectionError::TimedOut;
+        for (end, error) in [
+            (RecvEnd::Reset(5), ReadError::Reset(5)),
+            (RecvEnd::Stopped(6), ReadError::Stopped(6)),
+            (RecvEnd::Failed(RecvFailure::ConnectionLost(LOST)), ReadError::ConnectionLost(LOST)),
+            (RecvEnd::Failed(RecvFailure::NotStarted), ReadError::NotStarted),
+            (RecvEnd::Failed(RecvFailure::Ended), ReadError::Native(NativeError::ABORTED)),
+        ] {
+            assert_eq!(ReadError::from(end), error);
         }
     }
 }

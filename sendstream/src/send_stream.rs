@@ -10,14 +10,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use sendstream_core::wait::{KeyedWait, WaiterKey, wait_for};
+use sendstream_core::{
+    stream::{
+        Fin,
+        cause::{SendClosed, SendEnd, SendFailure},
+    },
+    wait::{KeyedWait, WaiterKey, wait_for},
+};
 
 use crate::{
     connection::{Connection, OpenError},
-    driver::stream::{buffer::Payload, owner::StreamInstance},
+    driver::stream::{owner::StreamInstance, sending::AtLimit},
     native::background,
     types::{
+        code::{CodeOutOfRange, check_code},
         error::{ConnectionError, NativeError},
+        payload::Payload,
         stats::SendStreamStats,
     },
 };
@@ -95,8 +103,8 @@ impl SendStream {
     ///
     /// Once polled the stream is starting; dropping the future only ends the wait.
     pub async fn try_start(&mut self) -> Result<(), StartError> {
-        self.instance.start(true)?;
-        poll_fn(|cx| self.instance.poll_started(cx)).await
+        self.instance.start(AtLimit::Fail)?;
+        Ok(poll_fn(|cx| self.instance.poll_started(cx)).await?)
     }
 
     /// Starts the stream if nothing has yet; ready once the peer's stream limit admits it. See [`start`](Self::start).
@@ -105,8 +113,8 @@ impl SendStream {
     ///
     /// As [`start`](Self::start).
     pub fn poll_start(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StartError>> {
-        self.instance.start(false)?;
-        self.instance.poll_started(cx)
+        self.instance.start(AtLimit::Wait)?;
+        self.instance.poll_started(cx).map_err(StartError::from)
     }
 
     // ---- Sending ------------------------------------------------------------------------------------------------
@@ -132,7 +140,7 @@ impl SendStream {
     /// Dropping the future, polled or not, changes nothing for the bytes: they stay in order and are still delivered.
     #[must_use = "await it to learn that the bytes were acknowledged, or drop it on purpose: they are on their way"]
     pub fn send(&mut self, buf: impl Into<Payload>) -> SendData<'_> {
-        let submitted = self.instance.send(buf.into(), false);
+        let submitted = self.instance.send(buf.into(), Fin::No).map_err(WriteError::from);
         SendData { stream: self, submitted }
     }
 
@@ -176,12 +184,13 @@ impl SendStream {
     ///
     /// As [`write_chunk`](Self::write_chunk).
     pub fn poll_writable(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
-        self.instance.poll_window(cx)
+        self.instance.poll_window(cx).map_err(WriteError::from)
     }
 
     /// What is accepted without waiting for its acknowledgement.
     pub(crate) fn submit(&mut self, payload: impl Into<Payload>) -> Result<(), WriteError> {
-        self.instance.send(payload.into(), false).map(|_| ())
+        self.instance.send(payload.into(), Fin::No)?;
+        Ok(())
     }
 
     /// Copies all of `data` into the stream, in chunks of up to 64 KiB, waiting for room in the in-flight window before
@@ -214,7 +223,7 @@ impl SendStream {
     /// Dropping the future only ends the wait.
     pub async fn acked(&mut self) -> Result<(), WriteError> {
         let submitted = self.instance.submitted();
-        poll_fn(|cx| self.instance.poll_send_data(submitted, cx)).await
+        Ok(poll_fn(|cx| self.instance.poll_send_data(submitted, cx)).await?)
     }
 
     // ---- Ending -------------------------------------------------------------------------------------------------
@@ -227,7 +236,7 @@ impl SendStream {
     ///
     /// [`WriteError::Finished`] if FIN was queued before, otherwise what ended the stream.
     pub fn finish(&mut self) -> Result<(), WriteError> {
-        self.instance.finish()
+        Ok(self.instance.finish()?)
     }
 
     /// Submits `buf` with FIN in the same native operation, which on a fresh stream is the start as well: a whole message
@@ -244,7 +253,7 @@ impl SendStream {
     /// As [`send`](Self::send): dropping the future changes nothing for the bytes, nor for FIN.
     #[must_use = "await it to learn that the bytes were acknowledged, or drop it on purpose: they are on their way"]
     pub fn finish_with(&mut self, buf: impl Into<Payload>) -> SendData<'_> {
-        let submitted = self.instance.send(buf.into(), true);
+        let submitted = self.instance.send(buf.into(), Fin::Yes).map_err(WriteError::from);
         SendData { stream: self, submitted }
     }
 
@@ -270,7 +279,7 @@ impl SendStream {
     ///
     /// As [`finished`](Self::finished).
     pub fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
-        self.instance.poll_finish_write(cx)
+        self.instance.poll_finish_write(cx).map_err(WriteError::from)
     }
 
     /// Resets the stream with `code` (`StreamShutdown` with ABORT_SEND; RESET_STREAM of RFC 9000 §19.4): bytes that the
@@ -285,7 +294,8 @@ impl SendStream {
     /// [`WriteError::ConnectionLost`]; [`WriteError::CodeOutOfRange`] if `code` has more than 62 bits.
     #[doc(alias = "reset")]
     pub fn abort(&mut self, code: u64) -> Result<(), WriteError> {
-        self.instance.abort(code)
+        check_code(code)?;
+        Ok(self.instance.abort(code)?)
     }
 
     /// [`abort`](Self::abort), if nothing has yet; ready once the peer has acknowledged the reset, or the connection is
@@ -295,7 +305,8 @@ impl SendStream {
     ///
     /// As [`abort`](Self::abort).
     pub fn poll_abort(&mut self, cx: &mut Context<'_>, code: u64) -> Poll<Result<(), WriteError>> {
-        self.instance.poll_abort(cx, code)
+        check_code(code)?;
+        self.instance.poll_abort(cx, code).map_err(WriteError::from)
     }
 
     /// Resolves with the code of the peer's STOP_SENDING (RFC 9000 §19.5), or with `None` once the stream ended on this
@@ -401,7 +412,7 @@ impl Future for SendData<'_> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         match &self.submitted {
-            Ok(operations) => self.stream.instance.poll_send_data(*operations, cx),
+            Ok(operations) => self.stream.instance.poll_send_data(*operations, cx).map_err(WriteError::from),
             Err(error) => Poll::Ready(Err(error.clone())),
         }
     }
@@ -490,16 +501,84 @@ pub enum StartError {
     Native(#[source] NativeError),
 }
 
-impl StartError {
-    /// What ended the send half, as what kept it from starting.
-    pub(crate) fn from_write_error(error: WriteError) -> Self {
-        match error {
-            WriteError::Stopped(code) => Self::Stopped(code),
-            WriteError::Reset(code) | WriteError::CodeOutOfRange(code) => Self::Reset(code),
-            WriteError::Finished => Self::Finished,
-            WriteError::Start(error) => error,
-            WriteError::ConnectionLost(error) => Self::ConnectionLost(error),
-            WriteError::Native(error) => Self::Native(error),
+impl From<SendClosed<ConnectionError>> for WriteError {
+    fn from(closed: SendClosed<ConnectionError>) -> Self {
+        match closed {
+            SendClosed::Finished => Self::Finished,
+            SendClosed::Ended(end) => end.into(),
         }
+    }
+}
+
+impl From<SendEnd<ConnectionError>> for WriteError {
+    fn from(end: SendEnd<ConnectionError>) -> Self {
+        match end {
+            SendEnd::Stopped(code) => Self::Stopped(code),
+            SendEnd::Reset(code) => Self::Reset(code),
+            SendEnd::Failed(SendFailure::ConnectionLost(error)) => Self::ConnectionLost(error),
+            SendEnd::Failed(SendFailure::LimitReached) => Self::Start(StartError::LimitReached),
+            SendEnd::Failed(SendFailure::StartFailed(status)) => Self::Start(StartError::Native(status.into())),
+            SendEnd::Failed(SendFailure::Refused(status)) => Self::Native(status.into()),
+            SendEnd::Failed(SendFailure::Ended) => Self::Native(NativeError::ABORTED),
+        }
+    }
+}
+
+impl From<CodeOutOfRange> for WriteError {
+    fn from(CodeOutOfRange(code): CodeOutOfRange) -> Self {
+        Self::CodeOutOfRange(code)
+    }
+}
+
+impl From<SendEnd<ConnectionError>> for StartError {
+    fn from(end: SendEnd<ConnectionError>) -> Self {
+        match end {
+            SendEnd::Stopped(code) => Self::Stopped(code),
+            SendEnd::Reset(code) => Self::Reset(code),
+            SendEnd::Failed(SendFailure::ConnectionLost(error)) => Self::ConnectionLost(error),
+            SendEnd::Failed(SendFailure::LimitReached) => Self::LimitReached,
+            SendEnd::Failed(SendFailure::StartFailed(status) | SendFailure::Refused(status)) => {
+                Self::Native(status.into())
+            }
+            SendEnd::Failed(SendFailure::Ended) => Self::Native(NativeError::ABORTED),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_end_of_the_send_half_has_its_errors() {
+        const LOST: ConnectionError = ConnectionError::TimedOut;
+        const STATUS: NativeError = NativeError::OUT_OF_MEMORY;
+        let failed = SendEnd::Failed;
+        for (end, written, started) in [
+            (SendEnd::Stopped(5), WriteError::Stopped(5), StartError::Stopped(5)),
+            (SendEnd::Reset(6), WriteError::Reset(6), StartError::Reset(6)),
+            (
+                failed(SendFailure::ConnectionLost(LOST)),
+                WriteError::ConnectionLost(LOST),
+                StartError::ConnectionLost(LOST),
+            ),
+            (failed(SendFailure::LimitReached), WriteError::Start(StartError::LimitReached), StartError::LimitReached),
+            (
+                failed(SendFailure::StartFailed(STATUS.into())),
+                WriteError::Start(StartError::Native(STATUS)),
+                StartError::Native(STATUS),
+            ),
+            (failed(SendFailure::Refused(STATUS.into())), WriteError::Native(STATUS), StartError::Native(STATUS)),
+            (
+                failed(SendFailure::Ended),
+                WriteError::Native(NativeError::ABORTED),
+                StartError::Native(NativeError::ABORTED),
+            ),
+        ] {
+            assert_eq!(WriteError::from(SendClosed::Ended(end.clone())), written);
+            assert_eq!(WriteError::from(end.clone()), written);
+            assert_eq!(StartError::from(end), started);
+        }
+        assert_eq!(WriteError::from(SendClosed::Finished), WriteError::Finished);
     }
 }

@@ -11,12 +11,12 @@ use std::{
 use sendstream_core::wait::wait_for;
 
 use crate::{
-    driver::listener::owner::ListenerInstance,
+    driver::listener::{owner::ListenerInstance, queue::IncomingQueue},
     endpoint::{EndpointSettings, endpoint_setters},
     native::{configuration::Alpn, live::LiveHandles, registration::Registration},
     server::{
         config::{Recipe, ServerConfig},
-        incoming::{Incoming, IncomingQueue, ServerStats},
+        incoming::{Incoming, ServerStats},
     },
     types::{
         config::{ConfigError, TransportConfig},
@@ -170,7 +170,7 @@ impl Server {
 
     /// How many connections wait to be accepted, and what became of those that could not wait.
     pub fn stats(&self) -> ServerStats {
-        self.queue.stats()
+        self.queue.counts().into()
     }
 
     /// Stops listening, on every address (`ListenerStop`): clients that come are refused or get no answer. Connections that

@@ -1,8 +1,11 @@
 //! What users hand in and are handed: settings, identities, errors, numbers. Values only: no handle, no thread, no task.
 
+pub(crate) mod code;
 pub(crate) mod config;
 pub(crate) mod error;
 pub(crate) mod native_info;
+pub(crate) mod payload;
+pub(crate) mod rebind;
 pub(crate) mod resumption;
 pub(crate) mod stats;
 pub(crate) mod tls;

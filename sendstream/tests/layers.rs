@@ -33,34 +33,12 @@ fn layer_of(module: &[String]) -> Option<Layer> {
         Some("native") => Layer::Native,
         Some("driver") => Layer::Driver,
         Some(
-            "client" | "connection" | "datagram" | "early" | "endpoint" | "io" | "lent_workers" | "metrics" | "process"
-            | "recv_stream" | "send_stream" | "server",
+            "cancel_safety" | "client" | "connection" | "datagram" | "early" | "endpoint" | "io" | "lent_workers"
+            | "metrics" | "process" | "recv_stream" | "send_stream" | "server",
         ) => Layer::Public,
         Some(_) => return None,
     })
 }
-
-/// Imports that point up for now, with what ends them. One that is no longer needed fails the test:
-/// take it out.
-const POINTING_UP: &[(&str, &str, &str)] = &[
-    (
-        "driver/connection/datagram.rs",
-        "datagram.rs",
-        "the datagrams' state machine goes to the core, which knows no public error",
-    ),
-    ("driver/connection/datagram/lent.rs", "datagram.rs", "the public API is to convert what `DatagramSend` refuses"),
-    ("driver/listener.rs", "server/incoming.rs", "the queue of connections that wait goes to the core and the driver"),
-    ("driver/stream/receiving.rs", "recv_stream.rs", "the public API is to make `ReadError`"),
-    ("driver/stream/recv_state.rs", "recv_stream.rs", "the receive half goes to the core, which knows no `ReadError`"),
-    ("driver/stream/sending.rs", "send_stream.rs", "the public API is to make `StartError` and `WriteError`"),
-    ("driver/stream/state.rs", "send_stream.rs", "the send half goes to the core, which knows no `WriteError`"),
-];
-
-/// Circles that are larger than [`MOST_FILES_OF_A_CIRCLE`] for now, by one of their files: the most
-/// files that they may have, and what ends them. One that is no longer needed fails the test: take
-/// it out.
-const LARGE_CIRCLES: &[(&str, usize, &str)] =
-    &[("driver/connection/owner.rs", 12, "connection, stream, turns and wakes of the driver know each other")];
 
 const MOST_FILES_OF_A_CIRCLE: usize = 4;
 
@@ -72,35 +50,17 @@ fn every_file_belongs_to_a_layer() {
 
 #[test]
 fn no_import_points_up() {
-    let up = the_crate().upward();
-    let is_known = |import: &Import| POINTING_UP.iter().any(|(from, to, _)| import.from == *from && import.to == *to);
-    let new: Vec<_> = up.iter().filter(|import| !is_known(import)).map(ToString::to_string).collect();
-    assert!(new.is_empty(), "imports that point up:\n{}", new.join("\n"));
-    for (from, to, _) in POINTING_UP {
-        let is_needed = up.iter().any(|import| import.from == *from && import.to == *to);
-        assert!(is_needed, "{from} no longer imports from {to}: take it out of `POINTING_UP`");
-    }
+    let up: Vec<_> = the_crate().upward().iter().map(ToString::to_string).collect();
+    assert!(up.is_empty(), "imports that point up:\n{}", up.join("\n"));
 }
 
 #[test]
 fn no_circle_of_imports_has_more_than_a_few_files() {
-    let circles = the_crate().circles();
-    let large: Vec<_> = circles.iter().filter(|circle| circle.len() > MOST_FILES_OF_A_CIRCLE).collect();
-    for circle in &large {
-        let known = LARGE_CIRCLES.iter().find(|(file, _, _)| circle.contains(*file));
-        let most = known.map_or(MOST_FILES_OF_A_CIRCLE, |(_, most, _)| *most);
-        let imports: Vec<_> = the_crate()
-            .imports
-            .iter()
-            .filter(|import| circle.contains(&import.from) && circle.contains(&import.to))
-            .map(ToString::to_string)
-            .collect();
-        let count = circle.len();
-        assert!(count <= most, "a circle of {count} files: {circle:#?}\nby these imports:\n{}", imports.join("\n"));
-    }
-    for (file, _, _) in LARGE_CIRCLES {
-        let is_needed = large.iter().any(|circle| circle.contains(*file));
-        assert!(is_needed, "{file} is in no large circle any more: take it out of `LARGE_CIRCLES`");
+    let the_crate = the_crate();
+    if let Some(circle) = the_crate.circles().iter().find(|circle| circle.len() > MOST_FILES_OF_A_CIRCLE) {
+        let is_inside = |import: &&Import| circle.contains(&import.from) && circle.contains(&import.to);
+        let imports: Vec<_> = the_crate.imports.iter().filter(is_inside).map(ToString::to_string).collect();
+        panic!("a circle of {} files: {circle:#?}\nby these imports:\n{}", circle.len(), imports.join("\n"));
     }
 }
 
@@ -130,6 +90,28 @@ fn the_core_has_neither_unsafe_code_nor_c() {
     for file in rust_files(&core.join("src")) {
         let tokens = tokens(&without_comments_and_literals(&read(&file)));
         assert!(!tokens.iter().any(|token| token == "sendstream_sys"), "{} names C", file.display());
+    }
+}
+
+#[test]
+fn the_newcomers_walk_names_functions_that_exist() {
+    let guide = read(&root().join("CONTRIBUTING.md"));
+    let (_, walk) = guide.split_once("## A newcomer's walk").expect("CONTRIBUTING.md ends with a walk");
+    let quoted = |cell: &str| cell.trim().strip_prefix('`')?.strip_suffix('`').map(str::to_owned);
+    let steps: Vec<_> = walk
+        .lines()
+        .filter_map(|line| {
+            let mut cells = line.strip_prefix('|')?.split('|');
+            Some((quoted(cells.next()?)?, quoted(cells.next()?)?))
+        })
+        .collect();
+    assert!(steps.len() > 10, "the walk has tables of functions and their files");
+    for (function, file) in steps {
+        let below = if file.starts_with("sendstream-core/") { root() } else { root().join("sendstream/src") };
+        let source = without_comments_and_literals(&read(&below.join(&file)));
+        let is_there =
+            [format!("fn {function}("), format!("fn {function}<")].iter().any(|start| source.contains(start));
+        assert!(is_there, "there is no function `{function}` in {file}");
     }
 }
 

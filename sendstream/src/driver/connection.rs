@@ -7,15 +7,15 @@
 //! - **`hold.rs`** keeps a connection up; **`deadline.rs`** ends a handshake that takes too long; **`judge.rs`** drives a
 //!   verifier; **`waits.rs`** is what tasks wait for.
 
-pub(crate) mod datagram;
+pub(crate) mod datagrams;
 pub(crate) mod deadline;
 pub(crate) mod events;
 pub(crate) mod hold;
 pub(crate) mod judge;
+mod lent_datagram;
 mod migrate;
 pub(crate) mod nudge;
 pub(crate) mod owner;
-pub(crate) mod path;
 pub(crate) mod shared;
 mod start;
 pub(crate) mod state;

@@ -1,27 +1,16 @@
-//! [`Incoming`], and the queue in which connections wait for an application that accepts them.
+//! [`Incoming`]: a connection that a client wants, and how it is accepted.
 
-use std::{
-    collections::VecDeque,
-    future::poll_fn,
-    net::SocketAddr,
-    sync::Arc,
-    task::{Context, Poll, Waker},
-    time::{Duration, Instant},
-};
+use std::{future::poll_fn, net::SocketAddr};
 
-use sendstream_core::{
-    foreign::contain,
-    wait::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups},
-};
+use sendstream_core::accept::Counts;
 
 use crate::{
     connection::Connection,
     driver::{
         connection::{deadline::Deadline, hold::User},
-        wakes::Wake as _,
+        listener::queue::NewConnection,
     },
     early::EarlyConnection,
-    native::key_log::KeyLog,
     server::config::ServerConfig,
     types::error::ConnectionError,
 };
@@ -153,19 +142,6 @@ impl Incoming {
     }
 }
 
-/// A connection that a client wants, of which nothing but its first packets is known.
-#[derive(Debug)]
-pub(crate) struct NewConnection {
-    pub(crate) user: User,
-    pub(crate) remote_addr: SocketAddr,
-    pub(crate) local_addr: SocketAddr,
-    pub(crate) server_name: String,
-    pub(crate) alpn: Vec<Vec<u8>>,
-    pub(crate) arrived: Instant,
-    /// Ends the connection when it has waited for too long.
-    pub(crate) deadline: Deadline,
-}
-
 impl NewConnection {
     async fn accept(self, config: &ServerConfig) -> Result<Connection, ConnectionError> {
         let (user, _deadline) = self.go_on(config);
@@ -190,37 +166,6 @@ impl NewConnection {
         }
         (user, deadline)
     }
-
-    fn is_over(&self) -> bool {
-        self.user.inner().is_over()
-    }
-}
-
-/// The protocols in a client's list (RFC 7301 §3.1, without the length in front), which comes as it was received: `None` if
-/// its lengths do not add up.
-pub(crate) fn parse_alpn(mut list: &[u8]) -> Option<Vec<Vec<u8>>> {
-    let mut protocols = Vec::new();
-    while let Some((length, rest)) = list.split_first() {
-        let (protocol, rest) = rest.split_at_checked(usize::from(*length))?;
-        if protocol.is_empty() {
-            return None;
-        }
-        protocols.push(protocol.to_vec());
-        list = rest;
-    }
-    Some(protocols)
-}
-
-/// Connections that wait to be accepted, from all listeners of a server.
-#[derive(Debug)]
-pub(crate) struct IncomingQueue {
-    backlog: Lock<Backlog>,
-    /// How many may wait.
-    limit: usize,
-    /// How long each may wait.
-    pub(crate) timeout: Duration,
-    /// Where the TLS secrets of its connections go, if anywhere.
-    pub(crate) key_log: Option<KeyLog>,
 }
 
 /// How a server's connections fare before they are accepted; see [`Server::stats`](crate::Server::stats).
@@ -238,162 +183,8 @@ pub struct ServerStats {
     pub expired: u64,
 }
 
-#[derive(Debug, Default)]
-struct Backlog {
-    /// No more will come.
-    closed: bool,
-    waiting: VecDeque<NewConnection>,
-    refused: u64,
-    expired: u64,
-    waiters: Waiters,
-    /// Wakers that were replaced, to be dropped outside of the lock.
-    retired: Vec<Waker>,
-}
-
-impl Retire for Backlog {
-    fn has_retired(&self) -> bool {
-        !self.retired.is_empty()
-    }
-
-    fn take_retired(&mut self) -> Vec<Waker> {
-        std::mem::take(&mut self.retired)
-    }
-}
-
-impl Backlog {
-    /// Takes those out whose connection is over, to be dropped outside of the lock.
-    fn take_over(&mut self) -> Vec<NewConnection> {
-        let (over, waiting): (Vec<_>, _) =
-            std::mem::take(&mut self.waiting).into_iter().partition(NewConnection::is_over);
-        self.waiting = waiting.into();
-        self.expired += over.len() as u64;
-        over
-    }
-}
-
-impl IncomingQueue {
-    pub(crate) fn new(limit: usize, timeout: Duration, key_log: Option<KeyLog>) -> Arc<Self> {
-        Arc::new(Self { backlog: Lock::default(), limit, timeout, key_log })
-    }
-
-    /// Whether one more may wait. If not, that is counted, and the error is how many that makes.
-    pub(crate) fn check_room(&self) -> Result<(), u64> {
-        let (room, over) = {
-            let mut backlog = self.lock();
-            let over = if backlog.waiting.len() >= self.limit { backlog.take_over() } else { Vec::new() };
-            let room = !backlog.closed && backlog.waiting.len() < self.limit;
-            backlog.refused += u64::from(!room);
-            (if room { Ok(()) } else { Err(backlog.refused) }, over)
-        };
-        drop(over);
-        room
-    }
-
-    /// Lets `new` wait, if the queue still takes any.
-    pub(crate) fn push(&self, new: NewConnection) {
-        let mut wakeups = Wakeups::none();
-        let unwanted = {
-            let mut backlog = self.lock();
-            if backlog.closed {
-                backlog.refused += 1;
-                Some(new)
-            } else {
-                backlog.waiting.push_back(new);
-                backlog.waiters.take_into(&mut wakeups);
-                None
-            }
-        };
-        // Dropped outside of the lock: it shuts the connection down.
-        drop(unwanted);
-        wakeups.wake();
-    }
-
-    /// Lets those go that have waited for too long.
-    pub(crate) fn sweep(&self) {
-        let over = self.lock().take_over();
-        drop(over);
-    }
-
-    /// Takes no more connections. Those that wait may still be accepted.
-    pub(crate) fn close(&self) {
-        let mut wakeups = Wakeups::none();
-        {
-            let mut backlog = self.lock();
-            backlog.closed = true;
-            backlog.waiters.take_into(&mut wakeups);
-        }
-        // Whoever closes has more to do, and maybe in a destructor.
-        contain("a waker", || wakeups.wake());
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        self.lock().closed
-    }
-
-    /// Refuses those that wait.
-    pub(crate) fn refuse_waiting(&self) {
-        let waiting = std::mem::take(&mut self.lock().waiting);
-        drop(waiting);
-    }
-
-    pub(crate) fn stats(&self) -> ServerStats {
-        let backlog = self.lock();
-        ServerStats { waiting: backlog.waiting.len(), refused: backlog.refused, expired: backlog.expired }
-    }
-
-    fn lock(&self) -> LockGuard<'_, Backlog> {
-        self.backlog.lock()
-    }
-}
-
-/// The wait for a connection: `None` once no more will come. Those that are over are passed by.
-impl KeyedWait for &IncomingQueue {
-    type Output = Option<NewConnection>;
-
-    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut over = Vec::new();
-        let mut guard = self.lock();
-        let backlog = &mut *guard;
-        let answer = loop {
-            match backlog.waiting.pop_front() {
-                Some(new) if new.is_over() => {
-                    backlog.expired += 1;
-                    over.push(new);
-                }
-                Some(new) => break Poll::Ready(Some(new)),
-                None if backlog.closed => break Poll::Ready(None),
-                None => {
-                    backlog.waiters.register(key, cx.waker(), &mut backlog.retired);
-                    break Poll::Pending;
-                }
-            }
-        };
-        drop(guard);
-        drop(over);
-        answer
-    }
-
-    fn forget(&self, key: WaiterKey) -> Option<Waker> {
-        self.lock().waiters.remove(key)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_clients_protocols_come_in_its_order() {
-        assert_eq!(parse_alpn(b"\x02h3\x04demo"), Some(vec![b"h3".to_vec(), b"demo".to_vec()]));
-        assert_eq!(parse_alpn(b""), Some(Vec::new()));
-        let longest = [&[255][..], &[b'x'; 255]].concat();
-        assert_eq!(parse_alpn(&longest), Some(vec![vec![b'x'; 255]]));
-    }
-
-    #[test]
-    fn a_list_whose_lengths_do_not_add_up_is_no_list() {
-        for list in [&b"\x02h"[..], b"\x03h3", b"\x02h3\x01", b"\x00", b"\x02h3\x00", b"\xff"] {
-            assert_eq!(parse_alpn(list), None, "{list:?}");
-        }
+impl From<Counts> for ServerStats {
+    fn from(Counts { waiting, refused, expired }: Counts) -> Self {
+        Self { waiting, refused, expired }
     }
 }

@@ -5,6 +5,8 @@
 
 use std::{any::Any, fmt, io, sync::Arc};
 
+use sendstream_core::stream::cause::Status;
+
 use crate::types::tls::error::CertificateRefusal;
 
 /// What ended a connection. One cause per connection: the first that was recorded.
@@ -261,6 +263,18 @@ impl fmt::Debug for NativeError {
 }
 
 impl std::error::Error for NativeError {}
+
+impl From<NativeError> for Status {
+    fn from(error: NativeError) -> Self {
+        Self(error.0)
+    }
+}
+
+impl From<Status> for NativeError {
+    fn from(status: Status) -> Self {
+        Self(status.0)
+    }
+}
 
 impl From<NativeError> for io::Error {
     fn from(error: NativeError) -> Self {

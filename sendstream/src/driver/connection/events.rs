@@ -11,7 +11,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use sendstream_core::wait::{Lock, LockGuard, Wakeups};
+use sendstream_core::{
+    datagrams::Datagrams,
+    dir::Dir,
+    stream::copies::{Copies, CopyPlace},
+    wait::{Lock, LockGuard, Wakeups},
+};
 use sendstream_sys as sys;
 use tracing::{Span, field};
 
@@ -19,16 +24,13 @@ use crate::{
     driver::{
         callback::Next,
         connection::{
-            datagram::{Datagrams, SendChange, lent::LentDatagram},
             judge::{Judged as _, Judging},
+            lent_datagram::{LentDatagram, send_change},
             owner::ConnectionInstance,
             shared::{ConnectionInnerShared, Resuming, UNCONFIGURED, Verify},
             state::{Connected, ConnectionInnerExclusive, PeerStream},
         },
-        stream::{
-            copies::{Copies, CopyPlace},
-            owner::StreamInstance,
-        },
+        stream::owner::{Early, StreamInstance},
         turn::WorkerTasks,
         wakes::Wake as _,
     },
@@ -49,7 +51,7 @@ pub(crate) struct ConnectionInner {
     over: AtomicBool,
     /// What the peer showed. Written by: PEER_CERTIFICATE_RECEIVED, before it is judged.
     peer: OnceLock<PeerIdentity>,
-    datagrams: Lock<Datagrams>,
+    datagrams: Lock<Datagrams<ConnectionError>>,
     worker_tasks: WorkerTasks,
     /// Short pieces that were copied and not read.
     copies: Copies,
@@ -86,7 +88,7 @@ impl ConnectionInner {
     }
 
     /// Locks the datagrams' state. Never together with the other.
-    pub(crate) fn datagrams(&self) -> LockGuard<'_, Datagrams> {
+    pub(crate) fn datagrams(&self) -> LockGuard<'_, Datagrams<ConnectionError>> {
         self.datagrams.lock()
     }
 
@@ -221,9 +223,10 @@ impl ConnectionInner {
                 let event = unsafe { &mut data.PEER_STREAM_STARTED };
                 let unidirectional =
                     event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL != 0;
-                let early = event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_0_RTT != 0;
+                let dir = if unidirectional { Dir::Uni } else { Dir::Bi };
+                let early = Early::from(event.Flags & sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_0_RTT != 0);
                 // SAFETY: the stream is the event's, and this is the event.
-                if unsafe { self.handle_event_peer_stream_started(event.Stream, !unidirectional, early, owner) } {
+                if unsafe { self.handle_event_peer_stream_started(event.Stream, dir, early, owner) } {
                     event.Flags |= sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_DELAY_ID_FC_UPDATES;
                 }
                 SUCCESS
@@ -308,7 +311,7 @@ impl ConnectionInner {
             self.span().record("local", field::display(local));
         }
         let cipher_suite = connected.handshake.as_ref().map(|handshake| handshake.cipher_suite);
-        let wakeups = self.lock().on_connected(connected, local, remote);
+        let wakeups = self.lock().on_connected(Arc::new(connected), local, remote);
         wakeups.wake();
         tracing::debug!(
             parent: self.span(),
@@ -330,14 +333,15 @@ impl ConnectionInner {
                 }
                 cause => cause,
             };
-            state.on_closed(cause)
+            state.on_shutdown_initiated_by_transport(cause)
         });
     }
 
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_PEER: the peer's application closed the connection.
     fn handle_event_shutdown_initiated_by_peer(&self, code: u64, owner: &ConnectionInstance) {
         let reason = owner.close_reason();
-        owner.finish_ending(|state| state.on_closed(ConnectionError::ApplicationClosed { code, reason }));
+        let cause = ConnectionError::ApplicationClosed { code, reason };
+        owner.finish_ending(|state| state.on_shutdown_initiated_by_peer(cause));
     }
 
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE: MsQuic is done with the connection and all of its streams.
@@ -348,14 +352,14 @@ impl ConnectionInner {
 
     /// QUIC_CONNECTION_EVENT_LOCAL_ADDRESS_CHANGED: this side has another address. MsQuic 2.6 never says so.
     fn handle_event_local_address_changed(&self, address: Option<SocketAddr>) {
-        let wakeups = self.lock().path_mut().on_changed(address, None);
+        let wakeups = self.lock().on_path_changed(address, None);
         wakeups.wake();
     }
 
     /// QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED: the peer sends from another address, and maybe to another.
     fn handle_event_peer_address_changed(&self, address: Option<SocketAddr>, owner: &ConnectionInstance) {
         let local = owner.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS);
-        let wakeups = self.lock().path_mut().on_changed(local, address);
+        let wakeups = self.lock().on_path_changed(local, address);
         wakeups.wake();
     }
 
@@ -368,23 +372,27 @@ impl ConnectionInner {
     unsafe fn handle_event_peer_stream_started(
         &self,
         stream: sys::HQUIC,
-        bidirectional: bool,
-        early: bool,
+        dir: Dir,
+        early: Early,
         owner: &Arc<ConnectionInstance>,
     ) -> bool {
         // SAFETY: as the caller promises.
-        let instance = unsafe { StreamInstance::take_over(owner, stream, bidirectional, early) };
-        if early {
+        let instance = unsafe { StreamInstance::take_over(owner, stream, dir, early) };
+        if early == Early::Yes {
             self.lock().on_early_data_accepted();
         }
-        let PeerStream { accepted_slowly, refused, wakeups } =
-            self.lock().on_peer_stream_started(bidirectional, instance);
+        let PeerStream { accepted_slowly, refused, wakeups } = self.lock().on_peer_stream_started(dir, instance);
+        if let Some(instance) = &accepted_slowly {
+            // The lock is gone, so somebody may have accepted the stream by now. That does no harm:
+            // only SHUTDOWN_COMPLETE reads this, on the same worker, after this event.
+            instance.keep_handle();
+        }
         if let Some(instance) = refused {
             // It is ours by now, so it is for us to end it.
             instance.refuse();
         }
         wakeups.wake();
-        accepted_slowly
+        accepted_slowly.is_some()
     }
 
     /// QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED: is this the peer that is meant? On a server that asks for
@@ -459,7 +467,7 @@ impl ConnectionInner {
         context: *mut LentDatagram,
         state: sys::QUIC_DATAGRAM_SEND_STATE,
     ) {
-        let (Some(context), Some(change)) = (NonNull::new(context), SendChange::from_native(state)) else { return };
+        let (Some(context), Some(change)) = (NonNull::new(context), send_change(state)) else { return };
         // SAFETY: every datagram is sent with such a context. Events of one connection come one after the other, and none
         // about this datagram after its final state.
         let (id, buffer) = unsafe { LentDatagram::on_change(context, change) };

@@ -5,11 +5,9 @@ use std::net::SocketAddr;
 use sendstream_sys as sys;
 
 use crate::{
-    driver::{
-        connection::{owner::ConnectionInstance, path::RebindError},
-        wakes::Wake as _,
-    },
+    driver::{connection::owner::ConnectionInstance, wakes::Wake as _},
     native::address::activate_path,
+    types::rebind::RebindError,
 };
 
 impl ConnectionInstance {
@@ -39,7 +37,7 @@ impl ConnectionInstance {
             None => RebindError::from_native(error, local),
         })?;
         let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS).unwrap_or(local);
-        let wakeups = self.inner().lock().path_mut().on_changed(Some(local), None);
+        let wakeups = self.inner().lock().on_path_changed(Some(local), None);
         wakeups.wake();
         Ok(local)
     }

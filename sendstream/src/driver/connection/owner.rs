@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use sendstream_core::foreign::contain;
+use sendstream_core::{foreign::contain, stream::copies::CopyPlace};
 use sendstream_sys as sys;
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
             shared::ConnectionInnerShared,
             state::{ConnectionInnerExclusive, Ending},
         },
-        stream::{copies::CopyPlace, events::Surroundings, owner::StreamInstance},
+        stream::{events::Surroundings, owner::StreamInstance},
         wakes::{Blame, Wake as _, keep_batches},
     },
     native::{
@@ -242,15 +242,7 @@ impl ConnectionInstance {
 
     /// The handshake has taken too long, unless it is done or the connection over.
     pub(super) fn time_out(&self) {
-        let mut tell = false;
-        self.finish_ending(|state| {
-            let (live, ending) = state.on_handshake_timeout();
-            tell = live;
-            ending
-        });
-        if tell {
-            self.shut_down(0);
-        }
+        self.finish_ending(ConnectionInnerExclusive::on_handshake_timeout);
     }
 
     /// `ConnectionShutdown` with `code`, which is only queued and cannot fail. The cause is recorded by the caller.
@@ -279,24 +271,24 @@ impl ConnectionInstance {
         String::from_utf8_lossy(text).into()
     }
 
-    /// Records `cause` where a waker's panic must not keep MsQuic from being told.
-    fn end_with(&self, cause: ConnectionError) {
-        contain("a connection's end", || self.finish_ending(|state| state.on_closed(cause)));
+    /// [`Self::finish_ending`] where a waker's panic must not keep MsQuic from being told.
+    fn end_with(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
+        contain("a connection's end", || self.finish_ending(transition));
     }
 
     /// A transition that may end the connection, and what that leaves to do outside of the lock. Waking comes last: a waker
     /// that panics must keep nothing from being done.
     pub(super) fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
-        let (Ending { shut_down, mut wakeups, unstarted, judging, unaccepted }, cause, first) = {
+        let (Ending { shut_down, mut wakeups, unstarted, verifier, unaccepted }, cause, first) = {
             let mut state = self.inner.lock();
-            let first = state.cause().is_none();
+            let first = !state.is_over();
             (transition(&mut state), state.cause(), first)
         };
         if let Some(code) = shut_down {
             self.shut_down(code);
         }
-        if let Some(judging) = judging {
-            judging.cancel();
+        if let Some(verifier) = verifier {
+            verifier.cancel();
         }
         if let Some(cause) = &cause {
             wakeups.append(self.inner.on_ended(cause));
@@ -331,7 +323,7 @@ impl Judged for ConnectionInstance {
         };
         if let Err(refusal) = answer {
             tracing::info!(parent: self.inner.span(), %refusal, "the peer's certificate is refused");
-            self.end_with(ConnectionError::CertificateRefused(refusal));
+            self.end_with(|state| state.on_peer_refused(ConnectionError::CertificateRefused(refusal)));
         }
         // SAFETY: the handle is open, because `self` is alive. MsQuic ignores an answer that it no longer waits for.
         let status = unsafe {
@@ -339,8 +331,8 @@ impl Judged for ConnectionInstance {
         };
         if let Err(status) = NativeError::check(status) {
             // Out of memory, for which MsQuic would wait and wait. A shutdown needs none.
-            self.end_with(ConnectionError::from_transport(INTERNAL_ERROR, status));
-            self.shut_down(INTERNAL_ERROR);
+            let cause = ConnectionError::from_transport(INTERNAL_ERROR, status);
+            self.end_with(|state| state.on_answer_not_taken(INTERNAL_ERROR, cause));
         }
     }
 }

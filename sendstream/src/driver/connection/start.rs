@@ -46,7 +46,7 @@ impl ConnectionInstance {
                 // SAFETY: lent above; a connection that neither started nor was shut down has no event to give it back.
                 unsafe { self.take_reference_back() };
                 let cause = ConnectionError::from_transport(INTERNAL_ERROR, status);
-                self.finish_ending(|state| state.on_closed(cause));
+                self.finish_ending(|state| state.on_start_refused(cause));
             }
         }
     }

@@ -6,7 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use sendstream_core::wait::{KeyedWait, WaiterKey};
+use sendstream_core::{
+    dir::Dir,
+    wait::{KeyedWait, WaiterKey},
+};
 
 use crate::{
     driver::{connection::events::ConnectionInner, stream::owner::StreamInstance},
@@ -46,18 +49,18 @@ impl KeyedWait for ReadDatagram<'_> {
 /// The wait for a stream of the peer's.
 pub(crate) struct Accept<'a> {
     pub(crate) inner: &'a ConnectionInner,
-    pub(crate) bidirectional: bool,
+    pub(crate) dir: Dir,
 }
 
 impl KeyedWait for Accept<'_> {
     type Output = Result<Arc<StreamInstance>, ConnectionError>;
 
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        self.inner.lock().poll_accept(self.bidirectional, key, cx)
+        self.inner.lock().poll_accept(self.dir, key, cx)
     }
 
     fn forget(&self, key: WaiterKey) -> Option<Waker> {
-        self.inner.lock().forget_accept(self.bidirectional, key)
+        self.inner.lock().forget_accept(self.dir, key)
     }
 }
 
@@ -88,5 +91,23 @@ impl KeyedWait for Handshake<'_> {
 
     fn forget(&self, key: WaiterKey) -> Option<Waker> {
         self.0.lock().forget_handshake(key)
+    }
+}
+
+/// The wait for other addresses than after `seen` changes.
+pub(crate) struct PathChanged<'a> {
+    pub(crate) inner: &'a ConnectionInner,
+    pub(crate) seen: u64,
+}
+
+impl KeyedWait for PathChanged<'_> {
+    type Output = Result<(), ConnectionError>;
+
+    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.inner.lock().poll_path_changed(self.seen, key, cx)
+    }
+
+    fn forget(&self, key: WaiterKey) -> Option<Waker> {
+        self.inner.lock().forget_path_changed(key)
     }
 }

@@ -14,9 +14,9 @@ use crate::{
     driver::{
         callback::Next,
         connection::{deadline::Deadline, events::bytes, hold::User, owner::ConnectionInstance},
+        listener::queue::{IncomingQueue, NewConnection},
     },
     native::{address::Address, live::LiveHandles},
-    server::incoming::{IncomingQueue, NewConnection, parse_alpn},
     types::error::NativeError,
 };
 
@@ -118,5 +118,40 @@ impl ListenerInner {
         let user = User::new(instance);
         self.queue.push(NewConnection { user, remote_addr, local_addr, server_name, alpn, arrived, deadline });
         0
+    }
+}
+
+/// The protocols in a client's list (RFC 7301 §3.1, without the length in front), which comes as it was received: `None` if
+/// its lengths do not add up.
+fn parse_alpn(mut list: &[u8]) -> Option<Vec<Vec<u8>>> {
+    let mut protocols = Vec::new();
+    while let Some((length, rest)) = list.split_first() {
+        let (protocol, rest) = rest.split_at_checked(usize::from(*length))?;
+        if protocol.is_empty() {
+            return None;
+        }
+        protocols.push(protocol.to_vec());
+        list = rest;
+    }
+    Some(protocols)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_protocols_come_in_its_order() {
+        assert_eq!(parse_alpn(b"\x02h3\x04demo"), Some(vec![b"h3".to_vec(), b"demo".to_vec()]));
+        assert_eq!(parse_alpn(b""), Some(Vec::new()));
+        let longest = [&[255][..], &[b'x'; 255]].concat();
+        assert_eq!(parse_alpn(&longest), Some(vec![vec![b'x'; 255]]));
+    }
+
+    #[test]
+    fn a_list_whose_lengths_do_not_add_up_is_no_list() {
+        for list in [&b"\x02h"[..], b"\x03h3", b"\x02h3\x01", b"\x00", b"\x02h3\x00", b"\xff"] {
+            assert_eq!(parse_alpn(list), None, "{list:?}");
+        }
     }
 }

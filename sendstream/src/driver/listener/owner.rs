@@ -17,7 +17,7 @@ use crate::{
     driver::{
         callback::{self, Next, Receiver},
         connection::owner::ConnectionInstance,
-        listener::events::ListenerInner,
+        listener::{events::ListenerInner, queue::IncomingQueue},
         wakes::{Blame, keep_batches},
     },
     native::{
@@ -28,7 +28,6 @@ use crate::{
         handle::Handle,
         live::{LiveGuard, LiveHandles},
     },
-    server::incoming::IncomingQueue,
     types::error::NativeError,
 };
 

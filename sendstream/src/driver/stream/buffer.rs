@@ -4,172 +4,12 @@
 //! [`Buffer::from_raw`] in SEND_COMPLETE or after a `StreamSend` that failed on the spot. MsQuic keeps the pointer to the
 //! `QUIC_BUFFER` array as well as the pointers in it until then, so both live in one boxed `Buffer`, which does not move.
 
-use std::{ptr::NonNull, sync::Arc};
+use std::ptr::NonNull;
 
-use bytes::{Bytes, BytesMut};
+use sendstream_core::stream::recv_state::Piece;
 use sendstream_sys as sys;
 
-/// Owned bytes on their way into a stream, without a copy: whatever the value owned is what MsQuic reads from.
-///
-/// Made from `Vec<u8>`, [`Bytes`], `BytesMut`, `Box<[u8]>`, `Arc<[u8]>`, `String`, `&'static [u8]`, `&'static str`, and from
-/// a `Vec` of `Bytes` or of `Vec<u8>`, which is sent as one piece of the stream. For memory of another kind (a mapped file,
-/// a slab) see [`Bytes::from_owner`].
-///
-/// Once the bytes are acknowledged, what owned them is dropped on MsQuic's worker thread, and its destructor must not
-/// [wait there](crate#what-runs-on-msquics-threads).
-#[derive(Debug)]
-pub struct Payload {
-    parts: Parts,
-    len: u64,
-}
-
-#[derive(Debug)]
-enum Parts {
-    Vec(Vec<u8>),
-    Bytes(Bytes),
-    Shared(Arc<[u8]>),
-    Static(&'static [u8]),
-    List(Vec<Bytes>),
-}
-
-impl Payload {
-    /// How many bytes it holds.
-    pub fn len(&self) -> u64 {
-        self.len
-    }
-
-    /// Whether it holds no byte.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// No bytes: what a bare FIN carries.
-    pub(crate) fn empty() -> Self {
-        Self::one(Parts::Static(&[]), 0)
-    }
-
-    fn one(parts: Parts, len: usize) -> Self {
-        Self { parts, len: len as u64 }
-    }
-
-    /// Cuts it into pieces that one native operation can carry: at most [`Buffer::MAX_BYTES`] each. Mostly it is one.
-    pub(crate) fn into_operations(self) -> impl Iterator<Item = Self> {
-        let whole = self.len <= Buffer::MAX_BYTES;
-        let (one, many) = if whole { (Some(self), None) } else { (None, Some(self.split(Buffer::MAX_BYTES))) };
-        one.into_iter().chain(many.into_iter().flatten())
-    }
-
-    fn split(self, limit: u64) -> Vec<Self> {
-        let mut operations = Vec::new();
-        let mut operation = Vec::new();
-        let mut room = limit;
-        for mut part in self.into_parts() {
-            while !part.is_empty() {
-                let piece = part.split_to(part.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
-                room -= piece.len() as u64;
-                operation.push(piece);
-                if room == 0 {
-                    operations.push(Self::from(std::mem::take(&mut operation)));
-                    room = limit;
-                }
-            }
-        }
-        if !operation.is_empty() {
-            operations.push(Self::from(operation));
-        }
-        operations
-    }
-
-    fn into_parts(self) -> Vec<Bytes> {
-        match self.parts {
-            Parts::Vec(vec) => vec![Bytes::from(vec)],
-            Parts::Bytes(bytes) => vec![bytes],
-            Parts::Shared(shared) => vec![Bytes::from_owner(shared)],
-            Parts::Static(bytes) => vec![Bytes::from_static(bytes)],
-            Parts::List(list) => list,
-        }
-    }
-
-    fn descriptors(&self) -> Descriptors {
-        match &self.parts {
-            Parts::Vec(vec) => Descriptors::One([describe(vec)]),
-            Parts::Bytes(bytes) => Descriptors::One([describe(bytes)]),
-            Parts::Shared(shared) => Descriptors::One([describe(shared)]),
-            Parts::Static(bytes) => Descriptors::One([describe(bytes)]),
-            Parts::List(list) => Descriptors::Many(list.iter().map(|bytes| describe(bytes)).collect()),
-        }
-    }
-}
-
-impl From<Vec<u8>> for Payload {
-    fn from(vec: Vec<u8>) -> Self {
-        let len = vec.len();
-        Self::one(Parts::Vec(vec), len)
-    }
-}
-
-impl From<Bytes> for Payload {
-    fn from(bytes: Bytes) -> Self {
-        let len = bytes.len();
-        Self::one(Parts::Bytes(bytes), len)
-    }
-}
-
-impl From<BytesMut> for Payload {
-    fn from(bytes: BytesMut) -> Self {
-        Self::from(bytes.freeze())
-    }
-}
-
-impl From<Box<[u8]>> for Payload {
-    fn from(bytes: Box<[u8]>) -> Self {
-        Self::from(Vec::from(bytes))
-    }
-}
-
-impl From<Arc<[u8]>> for Payload {
-    fn from(shared: Arc<[u8]>) -> Self {
-        let len = shared.len();
-        Self::one(Parts::Shared(shared), len)
-    }
-}
-
-impl From<String> for Payload {
-    fn from(text: String) -> Self {
-        Self::from(text.into_bytes())
-    }
-}
-
-impl From<&'static [u8]> for Payload {
-    fn from(bytes: &'static [u8]) -> Self {
-        Self::one(Parts::Static(bytes), bytes.len())
-    }
-}
-
-impl<const N: usize> From<&'static [u8; N]> for Payload {
-    fn from(bytes: &'static [u8; N]) -> Self {
-        Self::from(bytes.as_slice())
-    }
-}
-
-impl From<&'static str> for Payload {
-    fn from(text: &'static str) -> Self {
-        Self::from(text.as_bytes())
-    }
-}
-
-impl From<Vec<Bytes>> for Payload {
-    fn from(list: Vec<Bytes>) -> Self {
-        let len = list.iter().map(|bytes| bytes.len() as u64).sum();
-        Self { parts: Parts::List(list), len }
-    }
-}
-
-impl From<Vec<Vec<u8>>> for Payload {
-    fn from(list: Vec<Vec<u8>>) -> Self {
-        Self::from(list.into_iter().map(Bytes::from).collect::<Vec<_>>())
-    }
-}
+use crate::types::payload::{Payload, Pieces};
 
 /// One send operation's memory: the bytes, and the descriptors that MsQuic reads them through.
 #[derive(Debug)]
@@ -196,7 +36,10 @@ impl Buffer {
     /// Boxes `payload` with its descriptors. At most [`Buffer::MAX_BYTES`], see [`Payload::into_operations`].
     pub(crate) fn new(payload: Payload) -> Box<Self> {
         debug_assert!(payload.len() <= Self::MAX_BYTES);
-        let descriptors = payload.descriptors();
+        let descriptors = match payload.pieces() {
+            Pieces::One(bytes) => Descriptors::One([describe(bytes)]),
+            Pieces::Many(list) => Descriptors::Many(list.iter().map(|bytes| describe(bytes)).collect()),
+        };
         Box::new(Self { descriptors, payload })
     }
 
@@ -262,21 +105,6 @@ impl Lent {
         Self { start: NonNull::new(descriptor.Buffer).unwrap_or(NonNull::dangling()), len: descriptor.Length as usize }
     }
 
-    /// How many bytes it holds.
-    pub(crate) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Cuts off the first `at` bytes, at most all.
-    pub(crate) fn split_to(&mut self, at: usize) -> Self {
-        let at = at.min(self.len);
-        let front = Self { start: self.start, len: at };
-        // SAFETY: `at <= len`, so the result points into the same piece or just past its end.
-        self.start = unsafe { self.start.add(at) };
-        self.len -= at;
-        front
-    }
-
     /// The bytes.
     ///
     /// # Safety
@@ -288,8 +116,27 @@ impl Lent {
     }
 }
 
+impl Piece for Lent {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn split_to(&mut self, at: usize) -> Self {
+        let at = at.min(self.len);
+        let front = Self { start: self.start, len: at };
+        // SAFETY: `at <= len`, so the result points into the same piece or just past its end.
+        self.start = unsafe { self.start.add(at) };
+        self.len -= at;
+        front
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+
     use super::*;
 
     fn bytes_of(buffer: &Buffer) -> Vec<u8> {
@@ -328,7 +175,7 @@ mod tests {
     #[test]
     fn a_payload_over_the_limit_is_cut_without_losing_a_byte() {
         let parts = vec![Bytes::from_static(b"abcde"), Bytes::from_static(b"f"), Bytes::from_static(b"ghij")];
-        let pieces = Payload::from(parts).split(4);
+        let pieces: Vec<_> = Payload::from(parts).into_operations(4).collect();
         let lengths: Vec<_> = pieces.iter().map(Payload::len).collect();
         assert_eq!(lengths, [4, 4, 2]);
         let joined: Vec<u8> = pieces.into_iter().flat_map(|piece| bytes_of(&Buffer::new(piece))).collect();

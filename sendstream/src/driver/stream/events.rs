@@ -10,7 +10,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use sendstream_core::wait::{Lock, LockGuard, Wakeups};
+use sendstream_core::{
+    stream::{
+        Fin,
+        copies::CopyPlace,
+        state::{self, StreamState, useful_window},
+    },
+    wait::{Lock, LockGuard, Wakeups},
+};
 use sendstream_sys as sys;
 use tracing::{Span, field};
 
@@ -19,8 +26,7 @@ use crate::{
         callback::Next,
         stream::{
             buffer::{Buffer, Lent},
-            copies::CopyPlace,
-            state::{StreamInnerExclusive, StreamState, useful_window},
+            status::start_failed,
         },
         wakes::Wake as _,
     },
@@ -34,6 +40,9 @@ pub(crate) struct StreamInner {
     exclusive: Lock<StreamInnerExclusive>,
     shared: StreamInnerShared,
 }
+
+/// The state of a stream of MsQuic's.
+pub(crate) type StreamInnerExclusive = state::StreamInnerExclusive<ConnectionError, Lent>;
 
 /// What can be read without the lock.
 #[derive(Debug)]
@@ -139,7 +148,7 @@ impl StreamInner {
                     // SAFETY: the event says that this many descriptors are at `Buffers`, valid during the callback.
                     unsafe { slice::from_raw_parts(event.Buffers, event.BufferCount as usize) }
                 };
-                let fin = event.Flags & sys::QUIC_RECEIVE_FLAGS_QUIC_RECEIVE_FLAG_FIN != 0;
+                let fin = Fin::from(event.Flags & sys::QUIC_RECEIVE_FLAGS_QUIC_RECEIVE_FLAG_FIN != 0);
                 if let [piece] = pieces
                     && (1..=COPIED).contains(&piece.Length)
                 {
@@ -210,24 +219,24 @@ impl StreamInner {
             self.shared.id.store(id, Ordering::Release);
             self.span().record("id", id);
         }
-        self.apply(|state| state.on_start_complete(status, peer_accepted));
+        self.apply(|state| state.on_start_complete(status.map_err(start_failed), peer_accepted));
         tracing::debug!(parent: self.span(), error = status.err().map(field::display), peer_accepted, "started");
         if status.is_ok() { SUCCESS } else { Next::ShutDown }
     }
 
-    /// QUIC_STREAM_EVENT_RECEIVE: MsQuic lends the next `pieces` of the stream, the last ones if `fin`.
-    pub(crate) fn handle_event_receive(&self, pieces: &[sys::QUIC_BUFFER], fin: bool) -> Next {
+    /// QUIC_STREAM_EVENT_RECEIVE: MsQuic lends the next `pieces` of the stream, the last ones with FIN.
+    pub(crate) fn handle_event_receive(&self, pieces: &[sys::QUIC_BUFFER], fin: Fin) -> Next {
         self.apply(|state| state.recv().on_receive(pieces.iter().map(Lent::from_descriptor), fin));
         let bytes = || pieces.iter().map(|piece| u64::from(piece.Length)).sum::<u64>();
-        tracing::trace!(parent: self.span(), bytes = bytes(), fin, "received");
+        tracing::trace!(parent: self.span(), bytes = bytes(), fin = fin.is_set(), "received");
         // Never SUCCESS where there are bytes, also if nobody wants them any more: it would give back as many bytes from
         // the *front* of what is lent, which somebody may be reading. After a stop MsQuic asks for nothing back.
         if pieces.iter().any(|piece| piece.Length > 0) { PENDING } else { SUCCESS }
     }
 
-    /// QUIC_STREAM_EVENT_RECEIVE of one short piece, the last one if `fin`. Whether it was taken as a copy, so that MsQuic may have it
+    /// QUIC_STREAM_EVENT_RECEIVE of one short piece, the last one with FIN. Whether it was taken as a copy, so that MsQuic may have it
     /// back at once: to give it back later takes an operation of MsQuic's, handed over from another thread.
-    pub(crate) fn handle_event_receive_short(&self, piece: &[u8], fin: bool, connection: &impl Surroundings) -> bool {
+    pub(crate) fn handle_event_receive_short(&self, piece: &[u8], fin: Fin, connection: &impl Surroundings) -> bool {
         let wakeups = {
             let mut state = self.lock();
             let recv = state.recv();
@@ -238,7 +247,7 @@ impl StreamInner {
             recv.on_receive_copy(Bytes::copy_from_slice(piece), place, fin)
         };
         wakeups.wake();
-        tracing::trace!(parent: self.span(), bytes = piece.len(), fin, "received");
+        tracing::trace!(parent: self.span(), bytes = piece.len(), fin = fin.is_set(), "received");
         true
     }
 

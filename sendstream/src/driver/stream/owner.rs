@@ -10,7 +10,12 @@ use std::{
     },
 };
 
-use sendstream_core::{foreign::contain, wait::Wakeups};
+use sendstream_core::{
+    dir::Dir,
+    foreign::contain,
+    stream::state::{Refusal, StreamState},
+    wait::Wakeups,
+};
 use sendstream_sys as sys;
 use tracing::Span;
 
@@ -20,10 +25,8 @@ use crate::{
         connection::owner::ConnectionInstance,
         stream::{
             closing::{IMMEDIATELY, close_unstarted},
-            events::StreamInner,
+            events::{StreamInner, StreamInnerExclusive},
             handle::StreamHandle,
-            recv_state::StreamRecv,
-            state::{Refusal, StreamInnerExclusive, StreamState},
         },
         wakes::{Blame, Blamed},
     },
@@ -41,8 +44,7 @@ use crate::{
 pub(crate) struct StreamInstance {
     pub(super) handle: StreamHandle,
     pub(super) inner: StreamInner,
-    /// Whether there are two halves.
-    pub(super) bidirectional: bool,
+    pub(super) dir: Dir,
     /// Whether this side sends on it.
     sends: bool,
     /// How many of the user's halves are left. Written by the user only, and not any more once the stream is over.
@@ -67,17 +69,12 @@ pub(crate) struct StreamInstance {
 }
 
 impl StreamInstance {
-    /// `StreamOpen`: nothing on the wire, no id, no event. What is sent on it may go out in 0-RTT packets if `early`.
-    pub(crate) fn open(
-        connection: &Arc<ConnectionInstance>,
-        bidirectional: bool,
-        early: bool,
-    ) -> Result<Arc<Self>, NativeError> {
+    /// `StreamOpen`: nothing on the wire, no id, no event. What is sent on an early one may go out in 0-RTT packets.
+    pub(crate) fn open(connection: &Arc<ConnectionInstance>, dir: Dir, early: Early) -> Result<Arc<Self>, NativeError> {
         let shared = connection.inner().shared();
-        let flags = if bidirectional {
-            sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_NONE
-        } else {
-            sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL
+        let flags = match dir {
+            Dir::Uni => sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL,
+            Dir::Bi => sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_NONE,
         };
         let mut handle = ptr::null_mut();
         // SAFETY: the connection's handle is open for as long as its inner part lives, and `handle` is a place for one
@@ -86,17 +83,16 @@ impl StreamInstance {
             call!(StreamOpen(connection.handle().raw(), flags, Some(stream_callback), ptr::null_mut(), &mut handle))
         };
         NativeError::check(status)?;
-        let recv = if bidirectional { StreamRecv::open() } else { StreamRecv::absent() };
-        let mut state = StreamInnerExclusive::local(recv, shared.fixed_send_window);
+        let mut state = StreamInnerExclusive::local(dir, shared.fixed_send_window);
         state.set_buffered(shared.send_buffering);
         connection.enter_user();
         let instance = Arc::new(Self {
             handle: StreamHandle::new(handle),
-            inner: StreamInner::new(state, None, span(connection, bidirectional, "this side", None)),
-            bidirectional,
+            inner: StreamInner::new(state, None, span(connection, dir, "this side", None)),
+            dir,
             sends: true,
-            halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
-            sends_early: early,
+            halves: AtomicU8::new(halves(dir)),
+            sends_early: early == Early::Yes,
             began_early: false,
             priority: AtomicU16::new(DEFAULT_PRIORITY),
             keeps_handle: AtomicBool::new(false),
@@ -110,7 +106,7 @@ impl StreamInstance {
         Ok(instance)
     }
 
-    /// Takes over a stream that the peer started, inside PEER_STREAM_STARTED; in a 0-RTT packet if `early`.
+    /// Takes over a stream that the peer started, inside PEER_STREAM_STARTED; an early one in a 0-RTT packet.
     ///
     /// # Safety
     ///
@@ -118,22 +114,22 @@ impl StreamInstance {
     pub(crate) unsafe fn take_over(
         connection: &Arc<ConnectionInstance>,
         handle: sys::HQUIC,
-        bidirectional: bool,
-        early: bool,
+        dir: Dir,
+        early: Early,
     ) -> Arc<Self> {
         let shared = connection.inner().shared();
-        let mut state = StreamInnerExclusive::remote(bidirectional, shared.fixed_send_window);
+        let mut state = StreamInnerExclusive::remote(dir, shared.fixed_send_window);
         state.set_buffered(shared.send_buffering);
         // SAFETY: as the caller promises; on the connection's worker a parameter call runs in place.
         let id = unsafe { stream_id(handle) };
         let instance = Arc::new(Self {
             handle: StreamHandle::new(handle),
-            inner: StreamInner::new(state, id, span(connection, bidirectional, "the peer", id)),
-            bidirectional,
-            sends: bidirectional,
-            halves: AtomicU8::new(if bidirectional { 2 } else { 1 }),
+            inner: StreamInner::new(state, id, span(connection, dir, "the peer", id)),
+            dir,
+            sends: dir == Dir::Bi,
+            halves: AtomicU8::new(halves(dir)),
             sends_early: false,
-            began_early: early,
+            began_early: early == Early::Yes,
             priority: AtomicU16::new(DEFAULT_PRIORITY),
             keeps_handle: AtomicBool::new(false),
             final_stats: OnceLock::new(),
@@ -219,7 +215,7 @@ impl StreamInstance {
         }
     }
 
-    /// The code for whatever is given up by dropping it.
+    /// The code for whatever is given up by dropping it, which the configuration has checked.
     pub(super) fn drop_error_code(&self) -> u64 {
         self.connection.inner().shared().drop_error_code
     }
@@ -322,14 +318,25 @@ impl Drop for StreamInstance {
     }
 }
 
-/// An application error code of more than 62 bits, which QUIC cannot carry (RFC 9000 §16).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("error code {0:#x} has more than the 62 bits that QUIC carries")]
-pub struct CodeOutOfRange(pub u64);
+/// Whether a stream has to do with 0-RTT packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Early {
+    Yes,
+    No,
+}
 
-/// Checks that `code` fits QUIC's variable-length integers.
-pub(crate) fn check_code(code: u64) -> Result<(), CodeOutOfRange> {
-    if code <= sys::QUIC_UINT62_MAX { Ok(()) } else { Err(CodeOutOfRange(code)) }
+impl From<bool> for Early {
+    fn from(early: bool) -> Self {
+        if early { Self::Yes } else { Self::No }
+    }
+}
+
+/// How many halves the user gets.
+fn halves(dir: Dir) -> u8 {
+    match dir {
+        Dir::Uni => 1,
+        Dir::Bi => 2,
+    }
 }
 
 /// `QUIC_STREAM_PRIORITY_DEFAULT`: half-way between the lowest and the highest.
@@ -402,8 +409,11 @@ unsafe extern "C" fn stream_callback(
 }
 
 /// A stream in logs, within its connection.
-fn span(connection: &ConnectionInstance, bidirectional: bool, opened_by: &str, id: Option<u64>) -> Span {
-    let kind = if bidirectional { "bidirectional" } else { "unidirectional" };
+fn span(connection: &ConnectionInstance, dir: Dir, opened_by: &str, id: Option<u64>) -> Span {
+    let kind = match dir {
+        Dir::Uni => "unidirectional",
+        Dir::Bi => "bidirectional",
+    };
     tracing::debug_span!(parent: connection.inner().span(), "stream", id, kind, opened_by)
 }
 

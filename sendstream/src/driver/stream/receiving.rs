@@ -1,26 +1,20 @@
 //! The receiving half of a [`StreamInstance`]: reading MsQuic's memory, giving it back, stopping.
 
 use std::{
-    ops::Deref,
     sync::Arc,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
-use sendstream_core::foreign::contain;
+use sendstream_core::{foreign::contain, stream::cause::RecvEnd};
 use sendstream_sys as sys;
 
 use crate::{
     driver::{
-        stream::{
-            buffer::Lent,
-            owner::{CodeOutOfRange, StreamInstance, check_code},
-            recv_state::Taken,
-        },
+        stream::{chunk::RecvChunk, owner::StreamInstance},
         wakes::Wake as _,
     },
     native::api::call,
-    recv_stream::ReadError,
+    types::error::ConnectionError,
 };
 
 impl StreamInstance {
@@ -29,7 +23,7 @@ impl StreamInstance {
         self: &Arc<Self>,
         limit: usize,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<Loan>, ReadError>> {
+    ) -> Poll<Result<Option<RecvChunk>, RecvEnd<ConnectionError>>> {
         let (taken, ask) = {
             let mut state = self.inner.lock();
             let taken = state.recv().poll_take(limit, cx);
@@ -39,24 +33,17 @@ impl StreamInstance {
         if ask {
             self.connection.tell_when_lost(self);
         }
-        taken.map_ok(|taken| taken.map(|taken| self.loan(taken)))
+        taken.map_ok(|taken| taken.map(|taken| RecvChunk::new(taken, self)))
     }
 
     /// The next bytes of the stream that are here already, at most `limit`.
-    pub(crate) fn try_read(self: &Arc<Self>, limit: usize) -> Option<Loan> {
+    pub(crate) fn try_read(self: &Arc<Self>, limit: usize) -> Option<RecvChunk> {
         let taken = self.inner.lock().recv().take(limit)?;
-        Some(self.loan(taken))
-    }
-
-    fn loan(self: &Arc<Self>, taken: Taken) -> Loan {
-        match taken {
-            Taken::Lent { lent, number } => Loan::Native(NativeLoan { lent, number, instance: self.clone() }),
-            Taken::Copied(bytes) => Loan::Copied(bytes),
-        }
+        Some(RecvChunk::new(taken, self))
     }
 
     /// `StreamReceiveComplete` for what came back with piece `number`.
-    fn give_back(&self, number: u64) {
+    pub(super) fn give_back(&self, number: u64) {
         let (bytes, live) = {
             let mut state = self.inner.lock();
             (state.recv().give_back(number), state.is_live())
@@ -71,15 +58,9 @@ impl StreamInstance {
         }
     }
 
-    /// STOP_SENDING with `code`; what was not read is given up.
-    pub(crate) fn stop(&self, code: u64) -> Result<(), CodeOutOfRange> {
-        check_code(code)?;
-        self.stop_checked(code);
-        Ok(())
-    }
-
-    /// [`Self::stop`] with a code that fits. Whether the other half has something under way that must arrive.
-    fn stop_checked(&self, code: u64) -> bool {
+    /// STOP_SENDING with `code`, which QUIC can carry; what was not read is given up. Whether the other half has something under
+    /// way that must arrive.
+    pub(crate) fn stop(&self, code: u64) -> bool {
         let (tell, delivering, wakeups) = {
             let mut state = self.inner.lock();
             let (tell, wakeups) = state.recv().begin_stop(code);
@@ -101,71 +82,13 @@ impl StreamInstance {
             return;
         }
         let last = self.is_last_half();
-        let stopped = contain("a waker", || self.stop_checked(self.drop_error_code()));
+        let stopped = contain("a waker", || self.stop(self.drop_error_code()));
         let delivering = stopped.unwrap_or_else(|| self.inner.lock().is_delivering());
         self.after_half(last, delivering);
     }
 
-    /// [`Self::stop`] with the code for what is given up, which the configuration has checked.
+    /// [`Self::stop`] with the code for what is given up.
     pub(crate) fn stop_dropped(&self) {
-        self.stop_checked(self.drop_error_code());
-    }
-}
-
-/// Bytes of a stream.
-#[derive(Debug)]
-pub(crate) enum Loan {
-    Native(NativeLoan),
-    /// Of a short stream, all of which came at once.
-    Copied(Bytes),
-}
-
-impl Deref for Loan {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Native(loan) => loan,
-            Self::Copied(bytes) => bytes,
-        }
-    }
-}
-
-impl From<Loan> for Bytes {
-    fn from(loan: Loan) -> Self {
-        match loan {
-            Loan::Native(loan) => Self::from_owner(loan),
-            Loan::Copied(bytes) => bytes,
-        }
-    }
-}
-
-/// Bytes in MsQuic's memory, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct NativeLoan {
-    lent: Lent,
-    number: u64,
-    instance: Arc<StreamInstance>,
-}
-
-impl AsRef<[u8]> for NativeLoan {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
-impl Deref for NativeLoan {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        // SAFETY: this piece is given back by `drop` only; until then it counts as handed out, so that the handle is left to
-        // the last reference to the instance, of which `self` has one.
-        unsafe { self.lent.as_slice() }
-    }
-}
-
-impl Drop for NativeLoan {
-    fn drop(&mut self) {
-        self.instance.give_back(self.number);
+        self.stop(self.drop_error_code());
     }
 }

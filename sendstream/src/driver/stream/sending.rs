@@ -6,36 +6,49 @@ use std::{
     task::{Context, Poll},
 };
 
-use sendstream_core::foreign::contain;
+use sendstream_core::{
+    dir::Dir,
+    foreign::contain,
+    stream::{
+        Fin,
+        cause::{SendClosed, SendEnd},
+        state::Denied,
+    },
+};
 use sendstream_sys as sys;
 
 use crate::{
     driver::{
-        stream::{
-            buffer::{Buffer, Payload},
-            owner::{CodeOutOfRange, StreamInstance, check_code},
-            state::Denied,
-        },
+        stream::{buffer::Buffer, owner::StreamInstance, status::refused},
         wakes::Wake as _,
     },
     native::{api::call, background},
-    send_stream::{StartError, WriteError},
-    types::error::NativeError,
+    types::{
+        error::{ConnectionError, NativeError},
+        payload::Payload,
+    },
 };
+
+/// What a start does when the peer's limit admits no further stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AtLimit {
+    Wait,
+    Fail,
+}
 
 impl StreamInstance {
     /// `StreamStart`, unless something has started the stream already.
-    pub(crate) fn start(self: &Arc<Self>, fail_when_blocked: bool) -> Result<(), StartError> {
+    pub(crate) fn start(self: &Arc<Self>, at_limit: AtLimit) -> Result<(), SendEnd<ConnectionError>> {
         if !self.inner.lock().begin_start()? {
             return Ok(());
         }
         let mut flags = sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_SHUTDOWN_ON_FAIL
             | sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_INDICATE_PEER_ACCEPT;
-        if fail_when_blocked {
+        if at_limit == AtLimit::Fail {
             flags |= sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_FAIL_BLOCKED;
         }
         if let Err(status) = self.native_start(flags) {
-            let (refusal, wakeups) = self.inner.lock().on_start_refused(status);
+            let (refusal, wakeups) = self.inner.lock().on_start_refused(refused(status));
             self.after_refusal(refusal);
             wakeups.wake();
         }
@@ -65,7 +78,7 @@ impl StreamInstance {
 
     /// A receive half that was stopped before the stream started has not been able to say so.
     fn tell_early_stop(&self) {
-        if !self.bidirectional {
+        if self.dir == Dir::Uni {
             return;
         }
         let stopped = self.inner.lock().recv().stopped_with();
@@ -75,54 +88,54 @@ impl StreamInstance {
     }
 
     /// See [`StreamInnerExclusive::poll_started`].
-    pub(crate) fn poll_started(&self, cx: &mut Context<'_>) -> Poll<Result<(), StartError>> {
+    pub(crate) fn poll_started(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendEnd<ConnectionError>>> {
         self.inner.lock().poll_started(cx)
     }
 
     /// Whether data may be sent.
-    pub(crate) fn check_sending(&self) -> Result<(), WriteError> {
+    pub(crate) fn check_sending(&self) -> Result<(), SendClosed<ConnectionError>> {
         match self.inner.lock().check_sending() {
             // Whoever goes on to send learns the cause when it comes.
             Ok(()) | Err(Denied::CauseToCome) => Ok(()),
-            Err(Denied::Because(error)) => Err(error),
+            Err(Denied::Because(closed)) => Err(closed),
         }
     }
 
-    /// Submits `payload`, now, and FIN behind it if `fin`. The result is what [`Self::poll_send_data`] waits for.
-    pub(crate) fn send(self: &Arc<Self>, payload: Payload, fin: bool) -> Result<u64, WriteError> {
-        let mut operations = payload.into_operations().peekable();
+    /// Submits `payload`, now, and FIN behind it if it is set. The result is what [`Self::poll_send_data`] waits for.
+    pub(crate) fn send(self: &Arc<Self>, payload: Payload, fin: Fin) -> Result<u64, SendClosed<ConnectionError>> {
+        let mut operations = payload.into_operations(Buffer::MAX_BYTES).peekable();
         let mut submitted = 0;
         while let Some(operation) = operations.next() {
-            if operation.is_empty() && !fin {
+            if operation.is_empty() && !fin.is_set() {
                 // MsQuic never completes an empty send on an idle stream, and there is nothing to acknowledge.
                 self.check_sending()?;
                 return Ok(submitted);
             }
-            let last = operations.peek().is_none();
-            submitted = self.submit(operation, fin && last)?;
+            let fin = if operations.peek().is_none() { fin } else { Fin::No };
+            submitted = self.submit(operation, fin)?;
         }
         Ok(submitted)
     }
 
     /// `StreamSend` of one operation.
-    fn submit(self: &Arc<Self>, mut payload: Payload, fin: bool) -> Result<u64, WriteError> {
+    fn submit(self: &Arc<Self>, mut payload: Payload, fin: Fin) -> Result<u64, SendClosed<ConnectionError>> {
         /// What `poll_send_data` never sees acknowledged, so that it waits for the cause of a failure.
         const NEVER: u64 = u64::MAX;
         let bytes = payload.len();
-        tracing::trace!(parent: self.inner.span(), bytes, fin, "send");
+        tracing::trace!(parent: self.inner.span(), bytes, fin = fin.is_set(), "send");
         let begun = self.inner.lock().begin_send(bytes, fin);
         let submission = match begun {
             Ok(submission) => submission,
             Err(denied) => {
                 contain("the owner of a buffer", || drop(payload));
                 return match denied {
-                    Denied::Because(error) => Err(error),
+                    Denied::Because(closed) => Err(closed),
                     Denied::CauseToCome => Ok(NEVER),
                 };
             }
         };
         let mut flags = sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_NONE;
-        if fin {
+        if fin.is_set() {
             flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_FIN;
         }
         if submission.starts {
@@ -132,7 +145,7 @@ impl StreamInstance {
             flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_ALLOW_0_RTT;
         }
         if let Err(status) = self.native_send(&mut payload, flags) {
-            let (refusal, wakeups) = self.inner.lock().on_send_refused(bytes, submission, status);
+            let (refusal, wakeups) = self.inner.lock().on_send_refused(bytes, submission, refused(status));
             self.after_refusal(refusal);
             // Freed before anybody is woken, as in SEND_COMPLETE.
             contain("the owner of a buffer", || drop(payload));
@@ -179,7 +192,11 @@ impl StreamInstance {
     }
 
     /// Ready once the first `operations` operations are acknowledged, or cannot be any more.
-    pub(crate) fn poll_send_data(&self, operations: u64, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+    pub(crate) fn poll_send_data(
+        &self,
+        operations: u64,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SendEnd<ConnectionError>>> {
         self.inner.lock().poll_acked(operations, cx)
     }
 
@@ -189,7 +206,7 @@ impl StreamInstance {
     }
 
     /// Ready once the in-flight window has room.
-    pub(crate) fn poll_window(&self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+    pub(crate) fn poll_window(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendClosed<ConnectionError>>> {
         self.inner.lock().poll_window(cx)
     }
 
@@ -205,22 +222,24 @@ impl StreamInstance {
     }
 
     /// Queues FIN, behind everything sent.
-    pub(crate) fn finish(self: &Arc<Self>) -> Result<(), WriteError> {
-        self.submit(Payload::empty(), true).map(|_| ())
+    pub(crate) fn finish(self: &Arc<Self>) -> Result<(), SendClosed<ConnectionError>> {
+        self.submit(Payload::empty(), Fin::Yes).map(|_| ())
     }
 
     /// Ready with `Ok` only once the peer acknowledged FIN, which is queued if nobody has yet.
-    pub(crate) fn poll_finish_write(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+    pub(crate) fn poll_finish_write(
+        self: &Arc<Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SendClosed<ConnectionError>>> {
         let unfinished = self.inner.lock().check_sending().is_ok();
         if unfinished {
             self.finish()?;
         }
-        self.inner.lock().poll_finished(cx)
+        self.inner.lock().poll_finished(cx).map_err(SendClosed::Ended)
     }
 
-    /// Resets the send half: RESET_STREAM with `code`, and everything pending ends at once.
-    pub(crate) fn abort(&self, code: u64) -> Result<(), WriteError> {
-        check_code(code).map_err(|CodeOutOfRange(code)| WriteError::CodeOutOfRange(code))?;
+    /// Resets the send half: RESET_STREAM with `code`, which QUIC can carry, and everything pending ends at once.
+    pub(crate) fn abort(&self, code: u64) -> Result<(), SendClosed<ConnectionError>> {
         let (tell, wakeups) = self.inner.lock().begin_reset(code)?;
         if tell {
             self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_SEND, code);
@@ -233,7 +252,7 @@ impl StreamInstance {
     }
 
     /// [`Self::abort`], ready once the peer knows or the connection is gone.
-    pub(crate) fn poll_abort(&self, cx: &mut Context<'_>, code: u64) -> Poll<Result<(), WriteError>> {
+    pub(crate) fn poll_abort(&self, cx: &mut Context<'_>, code: u64) -> Poll<Result<(), SendClosed<ConnectionError>>> {
         self.abort(code)?;
         self.inner.lock().poll_aborted(cx).map(Ok)
     }

@@ -13,25 +13,33 @@ use std::{
 };
 
 use bytes::Bytes;
-use sendstream_core::wait::WaiterKey;
+use sendstream_core::{
+    dir::Dir,
+    stream::{
+        cause::{RecvEnd, SendEnd, SendFailure},
+        copies::Copies,
+        recv_state::{Piece as _, Taken},
+    },
+    testing::Task,
+    wait::WaiterKey,
+};
 
 use super::*;
-use crate::{
-    driver::stream::{
-        buffer::Payload,
-        copies::Copies,
-        recv_state::{StreamRecv, Taken},
-        testing::{Task, describe},
-    },
-    recv_stream::ReadError,
-    send_stream::{StartError, WriteError},
-};
+use crate::types::payload::Payload;
 
 const LOST: ConnectionError = ConnectionError::TimedOut;
 
+fn failed(failure: SendFailure<ConnectionError>) -> SendEnd<ConnectionError> {
+    SendEnd::Failed(failure)
+}
+
+fn lost(cause: ConnectionError) -> SendEnd<ConnectionError> {
+    failed(SendFailure::ConnectionLost(cause))
+}
+
 /// A stream of this side's that can be read too.
 fn fresh() -> StreamInner {
-    StreamInner::new(StreamInnerExclusive::local(StreamRecv::open(), None), None, tracing::Span::none())
+    StreamInner::new(StreamInnerExclusive::local(Dir::Bi, None), None, tracing::Span::none())
 }
 
 fn started() -> StreamInner {
@@ -65,9 +73,15 @@ fn lend(bytes: usize, drops: &Arc<AtomicUsize>) -> *mut c_void {
     Buffer::new(Payload::from(Bytes::from_owner(owner))).into_raw().as_ptr().cast()
 }
 
+/// Describes `bytes` as MsQuic would in RECEIVE.
+fn describe(bytes: &'static [u8]) -> sys::QUIC_BUFFER {
+    let length = u32::try_from(bytes.len()).expect("tests lend little");
+    sys::QUIC_BUFFER { Length: length, Buffer: bytes.as_ptr().cast_mut() }
+}
+
 /// Submits `bytes` and returns what SEND_COMPLETE brings back.
 fn send(inner: &StreamInner, bytes: usize, drops: &Arc<AtomicUsize>) -> *mut c_void {
-    let _ = inner.lock().begin_send(bytes as u64, false).expect("data may be sent");
+    let _ = inner.lock().begin_send(bytes as u64, Fin::No).expect("data may be sent");
     lend(bytes, drops)
 }
 
@@ -135,8 +149,8 @@ fn a_blocked_start_has_an_id_and_waits_for_the_peer() {
 #[test]
 fn a_failed_start_asks_for_the_shutdown_that_releases_everybody() {
     for (status, known_at_once) in [
-        (NativeError::STREAM_LIMIT_REACHED, Some(StartError::LimitReached)),
-        (NativeError::OUT_OF_MEMORY, Some(StartError::Native(NativeError::OUT_OF_MEMORY))),
+        (NativeError::STREAM_LIMIT_REACHED, Some(failed(SendFailure::LimitReached))),
+        (NativeError::OUT_OF_MEMORY, Some(failed(SendFailure::StartFailed(NativeError::OUT_OF_MEMORY.into())))),
         (NativeError::ABORTED, None),
         (NativeError::INVALID_STATE, None),
     ] {
@@ -151,7 +165,7 @@ fn a_failed_start_asks_for_the_shutdown_that_releases_everybody() {
         assert_eq!(inner.handle_event_send_shutdown_complete(false), SUCCESS);
         assert_eq!(inner.handle_event_shutdown_complete(Some(LOST)), Next::Release);
         assert_eq!((starter.wakes(), reader.wakes()), (1, 1));
-        let error = known_at_once.unwrap_or(StartError::ConnectionLost(LOST));
+        let error = known_at_once.unwrap_or(lost(LOST));
         assert_eq!(now(|cx| inner.lock().poll_started(cx)), Poll::Ready(Err(error)));
     }
 }
@@ -193,7 +207,7 @@ fn a_canceled_buffer_is_dropped_once_and_wakes_nobody_before_the_cause() {
     assert_eq!(inner.handle_event_shutdown_complete(Some(LOST)), Next::Release);
     assert_eq!((drops.load(Ordering::Relaxed), task.wakes()), (2, 1));
     let answer = now(|cx| inner.lock().poll_acked(2, cx));
-    assert_eq!(answer, Poll::Ready(Err(WriteError::ConnectionLost(LOST))));
+    assert_eq!(answer, Poll::Ready(Err(lost(LOST))));
 }
 
 #[test]
@@ -213,7 +227,7 @@ fn the_buffers_owner_is_dropped_without_the_lock() {
         let inner = Arc::new(started());
         let was_free = Arc::new(AtomicBool::new(false));
         let owner = LooksAtTheLock(inner.clone(), was_free.clone());
-        let _ = inner.lock().begin_send(5, false).expect("data may be sent");
+        let _ = inner.lock().begin_send(5, Fin::No).expect("data may be sent");
         let context = Buffer::new(Payload::from(Bytes::from_owner(owner))).into_raw();
         complete(&inner, context.as_ptr().cast(), canceled);
         assert!(was_free.load(Ordering::Relaxed));
@@ -223,7 +237,7 @@ fn the_buffers_owner_is_dropped_without_the_lock() {
 #[test]
 fn the_null_context_of_a_bare_fin_counts_for_nothing() {
     let inner = started();
-    let _ = inner.lock().begin_send(0, true).expect("data may be sent");
+    let _ = inner.lock().begin_send(0, Fin::Yes).expect("data may be sent");
     complete(&inner, std::ptr::null_mut(), false);
     assert_eq!(inner.lock().submitted(), 0);
     assert!(now(|cx| inner.lock().poll_finished(cx)).is_pending(), "only `graceful` makes a finish Ok");
@@ -245,7 +259,7 @@ fn a_stop_ends_everything_that_waits_to_send() {
     assert!(reader.run(|cx| inner.lock().recv().poll_take(1, cx)).is_pending());
     assert_eq!(inner.handle_event_peer_receive_aborted(9), SUCCESS);
     assert_eq!([&sender, &watcher, &reader].map(Task::wakes), [1, 1, 0], "reading goes on");
-    assert_eq!(now(|cx| inner.lock().poll_acked(1, cx)), Poll::Ready(Err(WriteError::Stopped(9))));
+    assert_eq!(now(|cx| inner.lock().poll_acked(1, cx)), Poll::Ready(Err(SendEnd::Stopped(9))));
     assert_eq!(now(|cx| inner.lock().poll_stopped(key, cx)), Poll::Ready(Ok(Some(9))));
     complete(&inner, context, true);
     assert_eq!(inner.handle_event_send_shutdown_complete(false), SUCCESS);
@@ -256,12 +270,12 @@ fn a_stop_ends_everything_that_waits_to_send() {
 fn a_finish_is_ok_when_graceful_and_else_what_ended_the_stream() {
     for (graceful, lost, expected) in [
         (true, Some(LOST), Ok(())),
-        (false, Some(LOST), Err(WriteError::ConnectionLost(LOST))),
-        (false, None, Err(WriteError::Native(NativeError::ABORTED))),
+        (false, Some(LOST), Err(lost(LOST))),
+        (false, None, Err(failed(SendFailure::Ended))),
     ] {
         let task = Task::new();
         let inner = started();
-        let _ = inner.lock().begin_send(0, true).expect("data may be sent");
+        let _ = inner.lock().begin_send(0, Fin::Yes).expect("data may be sent");
         assert!(task.run(|cx| inner.lock().poll_finished(cx)).is_pending());
         assert_eq!(inner.handle_event_send_shutdown_complete(graceful), SUCCESS);
         assert_eq!(task.wakes(), usize::from(graceful));
@@ -294,11 +308,11 @@ fn received_bytes_stay_msquics_until_they_are_given_back() {
     let task = Task::new();
     let inner = started();
     assert!(task.run(|cx| inner.lock().recv().poll_take(1, cx)).is_pending());
-    assert_eq!(inner.handle_event_receive(&[describe(b"ab"), describe(b"c")], false), PENDING);
+    assert_eq!(inner.handle_event_receive(&[describe(b"ab"), describe(b"c")], Fin::No), PENDING);
     assert_eq!(task.wakes(), 1);
     let first = inner.lock().recv().take(9).expect("two bytes");
     assert_eq!((first.lent().len(), inner.lock().recv().give_back(first.number())), (2, 2));
-    assert_eq!(inner.handle_event_receive(&[describe(b"d")], true), PENDING);
+    assert_eq!(inner.handle_event_receive(&[describe(b"d")], Fin::Yes), PENDING);
     assert_eq!(inner.lock().recv().take(9).map(|taken| taken.lent().len()), Some(1));
     assert_eq!(inner.lock().recv().take(9).map(|taken| taken.lent().len()), Some(1));
     assert!(matches!(now(|cx| inner.lock().recv().poll_take(9, cx)), Poll::Ready(Ok(None))));
@@ -309,14 +323,14 @@ fn a_fin_without_bytes_has_nothing_to_give_back() {
     let task = Task::new();
     let inner = started();
     assert!(task.run(|cx| inner.lock().recv().poll_take(1, cx)).is_pending());
-    assert_eq!(inner.handle_event_receive(&[], true), SUCCESS);
+    assert_eq!(inner.handle_event_receive(&[], Fin::Yes), SUCCESS);
     assert_eq!(task.wakes(), 1);
     assert!(matches!(now(|cx| inner.lock().recv().poll_take(9, cx)), Poll::Ready(Ok(None))));
 }
 
 #[test]
 fn the_peers_shutdown_and_its_reset_end_reading() {
-    for (reset, expected) in [(None, Ok(None)), (Some(6), Err(ReadError::Reset(6)))] {
+    for (reset, expected) in [(None, Ok(None)), (Some(6), Err(RecvEnd::Reset(6)))] {
         let (reader, watcher) = (Task::new(), Task::new());
         let inner = started();
         let key = WaiterKey::new();
@@ -338,18 +352,18 @@ fn the_peers_shutdown_and_its_reset_end_reading() {
 fn what_comes_after_a_stop_is_not_kept() {
     let inner = started();
     stop(&inner, 7);
-    assert_eq!(inner.handle_event_receive(&[describe(b"ab")], false), PENDING);
+    assert_eq!(inner.handle_event_receive(&[describe(b"ab")], Fin::No), PENDING);
     assert!(inner.lock().recv().take(9).is_none());
 }
 
 #[test]
 fn what_comes_after_a_stop_does_not_give_back_a_piece_that_is_out() {
     let inner = started();
-    assert_eq!(inner.handle_event_receive(&[describe(b"ab")], false), PENDING);
+    assert_eq!(inner.handle_event_receive(&[describe(b"ab")], Fin::No), PENDING);
     let out = inner.lock().recv().take(9).expect("two bytes");
     stop(&inner, 7);
     // SUCCESS means "done with the first two bytes of what you hold": those are `out`'s, not the new ones.
-    assert_eq!(inner.handle_event_receive(&[describe(b"cd")], false), PENDING);
+    assert_eq!(inner.handle_event_receive(&[describe(b"cd")], Fin::No), PENDING);
     assert!(inner.lock().recv().give_back(out.number()) >= 2);
 }
 
@@ -447,7 +461,7 @@ fn each_event_reaches_its_handler() {
         data.PEER_RECEIVE_ABORTED.ErrorCode = 9;
     });
     assert_eq!(deliver(&inner, &stopped, None), SUCCESS);
-    assert_eq!(now(|cx| inner.lock().poll_acked(2, cx)), Poll::Ready(Err(WriteError::Stopped(9))));
+    assert_eq!(now(|cx| inner.lock().poll_acked(2, cx)), Poll::Ready(Err(SendEnd::Stopped(9))));
 
     let descriptors = [describe(b"ab"), describe(b"cde")];
     let received = |flags| {
@@ -466,7 +480,7 @@ fn each_event_reaches_its_handler() {
     let lengths: Vec<_> = std::iter::from_fn(|| inner.lock().recv().take(9).map(|taken| taken.lent().len())).collect();
     assert_eq!(lengths, [2, 3, 2, 3]);
 
-    let short = StreamInner::new(StreamInnerExclusive::remote(false, None), Some(3), tracing::Span::none());
+    let short = StreamInner::new(StreamInnerExclusive::remote(Dir::Uni, None), Some(3), tracing::Span::none());
     let piece = |flags| {
         event(sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE, |data| {
             // SAFETY: all zeros, as the union is here, are a value of each of its members.
@@ -506,7 +520,7 @@ fn the_fin_flags_and_codes_of_the_events_are_read() {
     };
     for (flag, answer) in [(0, Poll::Pending), (1, Poll::Ready(Ok(())))] {
         let inner = started();
-        let _ = inner.lock().begin_send(0, true).expect("data may be sent");
+        let _ = inner.lock().begin_send(0, Fin::Yes).expect("data may be sent");
         assert_eq!(deliver(&inner, &graceful(flag), None), SUCCESS);
         assert_eq!(now(|cx| inner.lock().poll_finished(cx)), answer);
     }
@@ -535,7 +549,7 @@ fn the_fin_flags_and_codes_of_the_events_are_read() {
 #[test]
 fn a_failed_start_as_c_says_it_is_told_apart() {
     for (status, answer) in [
-        (NativeError::STREAM_LIMIT_REACHED, Poll::Ready(Err(StartError::LimitReached))),
+        (NativeError::STREAM_LIMIT_REACHED, Poll::Ready(Err(failed(SendFailure::LimitReached)))),
         (NativeError::ABORTED, Poll::Pending),
     ] {
         let inner = fresh();
@@ -551,19 +565,19 @@ fn the_connection_knows_best_what_ended_it_and_else_the_event_says_it() {
     let answer = |event: &sys::QUIC_STREAM_EVENT, cause| {
         let inner = started();
         assert_eq!(deliver(&inner, event, cause), Next::Release);
-        inner.lock().write_error().expect("it is over")
+        inner.lock().send_end().expect("it is over")
     };
     let by_peer = shutdown_complete(true, true, 5, NativeError::SUCCESS);
-    assert_eq!(answer(&by_peer, Some(LOST)), WriteError::ConnectionLost(LOST));
+    assert_eq!(answer(&by_peer, Some(LOST)), lost(LOST));
     let closed = ConnectionError::ApplicationClosed { code: 5, reason: Arc::from("") };
-    assert_eq!(answer(&by_peer, None), WriteError::ConnectionLost(closed));
+    assert_eq!(answer(&by_peer, None), lost(closed));
     let by_us = shutdown_complete(true, false, 5, NativeError::SUCCESS);
-    assert_eq!(answer(&by_us, None), WriteError::ConnectionLost(ConnectionError::LocallyClosed { code: 5 }));
+    assert_eq!(answer(&by_us, None), lost(ConnectionError::LocallyClosed { code: 5 }));
     let idle = shutdown_complete(false, false, 0, NativeError::CONNECTION_IDLE);
-    assert_eq!(answer(&idle, None), WriteError::ConnectionLost(ConnectionError::TimedOut));
+    assert_eq!(answer(&idle, None), lost(ConnectionError::TimedOut));
     // The connection lives on: whatever it has recorded is not what ended the stream.
     let stream_only = event(sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE, |_| {});
-    assert_eq!(answer(&stream_only, Some(LOST)), WriteError::Native(NativeError::ABORTED));
+    assert_eq!(answer(&stream_only, Some(LOST)), failed(SendFailure::Ended));
 }
 
 #[test]
@@ -608,7 +622,7 @@ fn a_waker_may_use_the_stream_from_inside_the_wake() {
         (
             "send shutdown complete",
             |stream, cx| {
-                let _ = stream.begin_send(0, true).expect("data may be sent");
+                let _ = stream.begin_send(0, Fin::Yes).expect("data may be sent");
                 assert!(stream.poll_finished(cx).is_pending());
             },
             |inner| assert_eq!(inner.handle_event_send_shutdown_complete(true), SUCCESS),
@@ -629,7 +643,7 @@ fn a_waker_may_use_the_stream_from_inside_the_wake() {
         (
             "receive",
             |stream, cx| assert!(stream.recv().poll_take(1, cx).is_pending()),
-            |inner| assert_eq!(inner.handle_event_receive(&[describe(b"x")], false), PENDING),
+            |inner| assert_eq!(inner.handle_event_receive(&[describe(b"x")], Fin::No), PENDING),
         ),
         (
             "peer send aborted",
@@ -655,7 +669,7 @@ fn a_waker_may_use_the_stream_from_inside_the_wake() {
                 woken.fetch_add(1, Ordering::Relaxed);
             }
         });
-        let _ = inner.lock().begin_send(5, false).expect("data may be sent");
+        let _ = inner.lock().begin_send(5, Fin::No).expect("data may be sent");
         wait(&mut inner.lock(), &mut Context::from_waker(&waker));
         cause(&inner);
         assert_eq!(woken.load(Ordering::Relaxed), 1, "{name}");

@@ -8,13 +8,16 @@ use std::collections::VecDeque;
 
 #[cfg(test)]
 use proptest::prelude::*;
-use sendstream_core::wait::WaiterKey;
+use sendstream_core::{
+    stream::{
+        cause::{SendClosed, SendEnd},
+        state::{Denied, Refusal, Submission},
+    },
+    wait::WaiterKey,
+};
 
 use super::*;
-use crate::driver::{
-    stream::state::{Denied, Refusal, Submission},
-    wakes::Wake as _,
-};
+use crate::driver::{stream::status::refused, wakes::Wake as _};
 
 /// What dropping the handle resets with.
 const DROP_CODE: u64 = 1000;
@@ -35,7 +38,7 @@ enum Fate {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum End {
     FinAcknowledged,
-    Error(WriteError),
+    Error(SendEnd<ConnectionError>),
 }
 
 #[derive(Debug)]
@@ -48,7 +51,7 @@ struct Model {
     failing: bool,
     /// The first end that was named; it is the last.
     end: Option<End>,
-    start: Option<Result<(), StartError>>,
+    start: Option<Result<(), SendEnd<ConnectionError>>>,
     window: u64,
     window_is_fixed: bool,
     send_is_over: bool,
@@ -68,8 +71,8 @@ enum Kind {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Answer {
-    Start(Result<(), StartError>),
-    Write(Result<(), WriteError>),
+    Start(Result<(), SendEnd<ConnectionError>>),
+    Write(Result<(), SendClosed<ConnectionError>>),
     Abort,
     Stop(Result<Option<u64>, ConnectionError>),
 }
@@ -89,7 +92,7 @@ impl Model {
         }
     }
 
-    fn error(&self) -> Option<WriteError> {
+    fn error(&self) -> Option<SendEnd<ConnectionError>> {
         match &self.end {
             Some(End::Error(error)) => Some(error.clone()),
             _ => None,
@@ -100,7 +103,7 @@ impl Model {
         self.operations.iter().filter(|(_, fate)| *fate == Fate::Submitted).map(|(bytes, _)| bytes).sum()
     }
 
-    fn ends_with(&mut self, error: WriteError) {
+    fn ends_with(&mut self, error: SendEnd<ConnectionError>) {
         self.end.get_or_insert(End::Error(error));
     }
 
@@ -109,12 +112,12 @@ impl Model {
     }
 
     /// What a send is told now.
-    fn denied(&self) -> Option<Denied> {
+    fn denied(&self) -> Option<Denied<ConnectionError>> {
         match &self.end {
-            Some(End::FinAcknowledged) => Some(Denied::Because(WriteError::Finished)),
-            Some(End::Error(error)) => Some(Denied::Because(error.clone())),
+            Some(End::FinAcknowledged) => Some(Denied::Because(SendClosed::Finished)),
+            Some(End::Error(error)) => Some(Denied::Because(SendClosed::Ended(error.clone()))),
             None if self.failing => Some(Denied::CauseToCome),
-            None => self.fin.then_some(Denied::Because(WriteError::Finished)),
+            None => self.fin.then_some(Denied::Because(SendClosed::Finished)),
         }
     }
 
@@ -129,12 +132,16 @@ impl Model {
         match kind {
             Kind::Started => match (&self.start, self.error()) {
                 (Some(start), _) => Some(Answer::Start(start.clone())),
-                (None, Some(error)) => Some(Answer::Start(Err(StartError::from_write_error(error)))),
+                (None, Some(error)) => Some(Answer::Start(Err(error))),
                 (None, None) => None,
             },
             Kind::Acked(count) => {
                 let done = self.operations[..count as usize].iter().all(|(_, fate)| *fate == Fate::Acknowledged);
-                if done { Some(Answer::Write(Ok(()))) } else { self.error().map(|error| Answer::Write(Err(error))) }
+                if done {
+                    Some(Answer::Write(Ok(())))
+                } else {
+                    self.error().map(|error| Answer::Write(Err(SendClosed::Ended(error))))
+                }
             }
             Kind::Window => match self.denied() {
                 Some(Denied::Because(error)) => Some(Answer::Write(Err(error))),
@@ -143,13 +150,15 @@ impl Model {
             },
             Kind::Finished => match &self.end {
                 Some(End::FinAcknowledged) => Some(Answer::Write(Ok(()))),
-                Some(End::Error(error)) => Some(Answer::Write(Err(error.clone()))),
+                Some(End::Error(error)) => Some(Answer::Write(Err(SendClosed::Ended(error.clone())))),
                 None => None,
             },
             Kind::Aborted => (self.send_is_over || !self.is_live).then_some(Answer::Abort),
             Kind::Stopped(_) => match &self.end {
-                Some(End::Error(WriteError::Stopped(code))) => Some(Answer::Stop(Ok(Some(*code)))),
-                Some(End::Error(WriteError::ConnectionLost(error))) => Some(Answer::Stop(Err(error.clone()))),
+                Some(End::Error(SendEnd::Stopped(code))) => Some(Answer::Stop(Ok(Some(*code)))),
+                Some(End::Error(SendEnd::Failed(SendFailure::ConnectionLost(error)))) => {
+                    Some(Answer::Stop(Err(error.clone())))
+                }
                 Some(_) => Some(Answer::Stop(Ok(None))),
                 None => None,
             },
@@ -210,7 +219,7 @@ enum Step {
     ConnectionTells,
     // The user's.
     Start { fail_when_blocked: bool },
-    Send { fin: bool },
+    Send { fin: Fin },
     Finish,
     CallIsTaken,
     CallIsRefused(NativeError),
@@ -231,7 +240,7 @@ impl Step {
             Self::StartFails(_)
                 | Self::Stop
                 | Self::LoseConnection
-                | Self::Send { fin: true }
+                | Self::Send { fin: Fin::Yes }
                 | Self::Finish
                 | Self::CallIsRefused(_)
                 | Self::Reset
@@ -335,7 +344,7 @@ struct Wait {
 struct Call {
     submission: Submission,
     bytes: u64,
-    fin: bool,
+    fin: Fin,
     context: *mut c_void,
 }
 
@@ -353,7 +362,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let state = StreamInnerExclusive::local(StreamRecv::absent(), None);
+        let state = StreamInnerExclusive::local(Dir::Uni, None);
         let inner = StreamInner::new(state, None, tracing::Span::none());
         inner.apply(|state| state.on_ideal_send_buffer_size(FIRST_WINDOW));
         Self {
@@ -387,8 +396,8 @@ impl World {
                 steps.push(Step::CallIsRefused(NativeError::OUT_OF_MEMORY));
             }
         } else if !self.handle_is_dropped {
-            steps.extend([Step::Send { fin: false }; 4]);
-            steps.push(Step::Send { fin: true });
+            steps.extend([Step::Send { fin: Fin::No }; 4]);
+            steps.push(Step::Send { fin: Fin::Yes });
             steps.push(Step::Finish);
             steps.push(Step::Start { fail_when_blocked: false });
             steps.push(Step::Start { fail_when_blocked: true });
@@ -404,7 +413,7 @@ impl World {
             if self.model.fin || self.model.end.is_some() {
                 steps.push(Step::Wait(Kind::Finished));
             }
-            if matches!(self.model.end, Some(End::Error(WriteError::Reset(_)))) {
+            if matches!(self.model.end, Some(End::Error(SendEnd::Reset(_)))) {
                 steps.push(Step::Wait(Kind::Aborted));
             }
         }
@@ -441,12 +450,12 @@ impl World {
                 match status {
                     NativeError::ABORTED | NativeError::INVALID_STATE => self.model.fails(),
                     _ => {
-                        let error = match status {
-                            NativeError::STREAM_LIMIT_REACHED => StartError::LimitReached,
-                            status => StartError::Native(status),
-                        };
-                        self.model.start = Some(Err(error.clone()));
-                        self.model.ends_with(WriteError::Start(error));
+                        let end = failed(match status {
+                            NativeError::STREAM_LIMIT_REACHED => SendFailure::LimitReached,
+                            status => SendFailure::StartFailed(status.into()),
+                        });
+                        self.model.start = Some(Err(end.clone()));
+                        self.model.ends_with(end);
                     }
                 }
             }
@@ -474,7 +483,7 @@ impl World {
                 self.native.aborting = true;
                 self.native.stopped = true;
                 assert_eq!(self.inner.handle_event_peer_receive_aborted(code), SUCCESS);
-                self.model.ends_with(WriteError::Stopped(code));
+                self.model.ends_with(SendEnd::Stopped(code));
             }
             Step::SendShutdownComplete { graceful } => {
                 self.native.send_is_over = true;
@@ -493,7 +502,7 @@ impl World {
                 assert_eq!(self.inner.handle_event_shutdown_complete(lost.clone()), Next::Release);
                 self.model.send_is_over = true;
                 self.model.is_live = false;
-                self.model.ends_with(lost.map_or(WriteError::Native(NativeError::ABORTED), WriteError::ConnectionLost));
+                self.model.ends_with(failed(lost.map_or(SendFailure::Ended, SendFailure::ConnectionLost)));
             }
             Step::IdealSendBufferSize => {
                 let bytes = random as u64 % 100;
@@ -509,11 +518,11 @@ impl World {
             Step::ConnectionTells => {
                 self.native.connection_tells = false;
                 self.inner.apply(|state| state.on_lost(Some(LOST)));
-                self.model.ends_with(WriteError::ConnectionLost(LOST));
+                self.model.ends_with(lost(LOST));
             }
             Step::Start { fail_when_blocked } => self.start(fail_when_blocked),
             Step::Send { fin } => self.begin_send(1 + random as u64 % 100, fin),
-            Step::Finish => self.begin_send(0, true),
+            Step::Finish => self.begin_send(0, Fin::Yes),
             Step::CallIsTaken => {
                 let call = self.call.take().expect("a call is under way");
                 if call.submission.starts {
@@ -522,7 +531,7 @@ impl World {
                 if call.bytes > 0 {
                     self.native.sends.push_back((call.context, self.model.operations.len() - 1));
                 }
-                self.native.fin |= call.fin;
+                self.native.fin |= call.fin.is_set();
             }
             Step::CallIsRefused(status) => self.refuse(status),
             Step::Reset => self.reset(random as u64 % 5),
@@ -568,7 +577,7 @@ impl World {
 
     fn start(&mut self, fail_when_blocked: bool) {
         let expected = match (self.native.phase, self.model.error()) {
-            (Phase::Unstarted, Some(error)) => Err(StartError::from_write_error(error)),
+            (Phase::Unstarted, Some(error)) => Err(error),
             (phase, _) => Ok(phase == Phase::Unstarted),
         };
         let begun = self.inner.lock().begin_start();
@@ -581,7 +590,7 @@ impl World {
         }
     }
 
-    fn begin_send(&mut self, bytes: u64, fin: bool) {
+    fn begin_send(&mut self, bytes: u64, fin: Fin) {
         let begun = self.inner.lock().begin_send(bytes, fin);
         let submission = match (begun, self.model.denied()) {
             (Ok(submission), None) => submission,
@@ -598,7 +607,7 @@ impl World {
             self.drops.push(drops);
             self.model.operations.push((bytes, Fate::Submitted));
         }
-        self.model.fin |= fin;
+        self.model.fin |= fin.is_set();
         self.model.is_live |= submission.starts;
         self.call = Some(Call { submission, bytes, fin, context });
     }
@@ -611,7 +620,7 @@ impl World {
             let last = self.model.operations.last_mut().expect("it was begun");
             last.1 = Fate::Refused;
         }
-        let (refusal, wakeups) = self.inner.lock().on_send_refused(call.bytes, call.submission, status);
+        let (refusal, wakeups) = self.inner.lock().on_send_refused(call.bytes, call.submission, refused(status));
         wakeups.wake();
         if call.submission.starts {
             self.native.phase = Phase::Refused;
@@ -631,7 +640,7 @@ impl World {
                 self.native.connection_tells = true;
             }
             Refusal::ResetNative => {
-                self.model.ends_with(WriteError::Native(status));
+                self.model.ends_with(failed(SendFailure::Refused(status.into())));
                 self.native.abort_is_queued |= self.model.is_live;
             }
         }
@@ -644,12 +653,12 @@ impl World {
                 let (tell, wakeups) = result.expect("it is not over");
                 assert_eq!(tell, self.model.is_live);
                 wakeups.wake();
-                self.model.ends_with(WriteError::Reset(code));
+                self.model.ends_with(SendEnd::Reset(code));
                 self.native.abort_is_queued |= tell;
             }
-            Some(End::Error(WriteError::Reset(_))) => assert!(!result.expect("again, which does nothing").0),
-            Some(End::FinAcknowledged) => assert_eq!(result.err(), Some(WriteError::Finished)),
-            Some(End::Error(error)) => assert_eq!(result.err(), Some(error)),
+            Some(End::Error(SendEnd::Reset(_))) => assert!(!result.expect("again, which does nothing").0),
+            Some(End::FinAcknowledged) => assert_eq!(result.err(), Some(SendClosed::Finished)),
+            Some(End::Error(error)) => assert_eq!(result.err(), Some(SendClosed::Ended(error))),
         }
     }
 
@@ -671,9 +680,11 @@ impl World {
             let mut state = self.inner.lock();
             match wait.kind {
                 Kind::Started => state.poll_started(cx).map(Answer::Start),
-                Kind::Acked(operations) => state.poll_acked(operations, cx).map(Answer::Write),
+                Kind::Acked(operations) => {
+                    state.poll_acked(operations, cx).map_err(SendClosed::Ended).map(Answer::Write)
+                }
                 Kind::Window => state.poll_window(cx).map(Answer::Write),
-                Kind::Finished => state.poll_finished(cx).map(Answer::Write),
+                Kind::Finished => state.poll_finished(cx).map_err(SendClosed::Ended).map(Answer::Write),
                 Kind::Aborted => state.poll_aborted(cx).map(|()| Answer::Abort),
                 Kind::Stopped(key) => state.poll_stopped(key, cx).map(Answer::Stop),
             }
@@ -699,7 +710,7 @@ impl World {
         }
         let state = self.inner.lock();
         assert_eq!((state.in_flight(), state.window()), (self.model.in_flight(), self.model.window));
-        assert_eq!((state.is_live(), state.write_error()), (self.model.is_live, self.model.error()));
+        assert_eq!((state.is_live(), state.send_end()), (self.model.is_live, self.model.error()));
     }
 
     /// Lets everything come to its end, which the loss of the connection brings at the latest.

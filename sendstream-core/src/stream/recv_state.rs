@@ -10,20 +10,22 @@ use std::{
 };
 
 use bytes::Bytes;
-use sendstream_core::wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups};
 
 use crate::{
-    driver::stream::{buffer::Lent, copies::CopyPlace},
-    recv_stream::ReadError,
-    types::error::{ConnectionError, NativeError},
+    stream::{
+        Fin,
+        cause::{RecvEnd, RecvFailure},
+        copies::CopyPlace,
+    },
+    wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups},
 };
 
-/// The receive half of a stream.
+/// The receive half of a stream. `C` is what ended the connection.
 #[derive(Debug)]
-pub(crate) struct StreamRecv {
-    state: StreamRecvState,
+pub struct StreamRecv<C, P> {
+    state: StreamRecvState<C>,
     /// Received and not handed out, in stream order.
-    unread: Queue<Lent>,
+    unread: Queue<P>,
     /// Received before all that is in `unread`, copied, and not handed out. MsQuic has its memory back.
     copied: Option<Copied>,
     /// Handed out, in stream order; the front is number `handed_base`.
@@ -39,7 +41,7 @@ pub(crate) struct StreamRecv {
 
 /// How far the receive half has come. All but the first two are final.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StreamRecvState {
+pub enum StreamRecvState<C> {
     /// More may come.
     Open,
     /// FIN was received; what is in `unread` is the rest.
@@ -50,8 +52,23 @@ pub(crate) enum StreamRecvState {
     Reset(u64),
     /// This side stopped reading with this code.
     Stopped(u64),
-    /// The connection was lost before FIN came.
-    Lost(ReadError),
+    /// Something else ended it before FIN came.
+    Failed(RecvFailure<C>),
+}
+
+/// A piece of the stream in memory that the transport lent.
+pub trait Piece {
+    /// How many bytes it holds.
+    fn len(&self) -> usize;
+
+    /// Whether it holds none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Cuts off the first `at` bytes, at most all.
+    #[must_use]
+    fn split_to(&mut self, at: usize) -> Self;
 }
 
 /// A short piece that was copied.
@@ -72,38 +89,44 @@ struct Handed {
 
 /// A piece of the stream on its way to the user.
 #[derive(Debug)]
-pub(crate) enum Taken {
-    /// In MsQuic's memory, and its number for [`StreamRecv::give_back`].
-    Lent { lent: Lent, number: u64 },
+pub enum Taken<P> {
+    /// In MsQuic's memory.
+    Lent {
+        /// The piece.
+        lent: P,
+        /// Its number for [`StreamRecv::give_back`].
+        number: u64,
+    },
     /// In memory of its own.
     Copied(Bytes),
 }
 
-#[cfg(test)]
-impl Taken {
-    pub(crate) fn lent(&self) -> &Lent {
+#[cfg(any(test, fuzzing, feature = "testing"))]
+#[doc(hidden)]
+impl<P> Taken<P> {
+    pub fn lent(&self) -> &P {
         let Self::Lent { lent, .. } = self else { panic!("a copy is not lent") };
         lent
     }
 
-    pub(crate) fn number(&self) -> u64 {
+    pub fn number(&self) -> u64 {
         let Self::Lent { number, .. } = self else { panic!("a copy is not to be given back") };
         *number
     }
 }
 
-impl StreamRecv {
+impl<C: Clone, P: Piece> StreamRecv<C, P> {
     /// The half of a stream that can be read.
-    pub(crate) fn open() -> Self {
+    pub fn open() -> Self {
         Self::new(StreamRecvState::Open)
     }
 
     /// The missing half of a unidirectional stream that this side opened.
-    pub(crate) fn absent() -> Self {
+    pub fn absent() -> Self {
         Self::new(StreamRecvState::Absent)
     }
 
-    fn new(state: StreamRecvState) -> Self {
+    fn new(state: StreamRecvState<C>) -> Self {
         Self {
             state,
             unread: Queue::default(),
@@ -119,19 +142,19 @@ impl StreamRecv {
     // ---- What the user does -------------------------------------------------------------------------------------
 
     /// Hands out up to `limit` bytes from the front: `None` at the end of the stream.
-    pub(crate) fn poll_take(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Result<Option<Taken>, ReadError>> {
+    pub fn poll_take(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Result<Option<Taken<P>>, RecvEnd<C>>> {
         match &self.state {
-            StreamRecvState::Reset(code) => return Poll::Ready(Err(ReadError::Reset(*code))),
-            StreamRecvState::Stopped(code) => return Poll::Ready(Err(ReadError::Stopped(*code))),
+            StreamRecvState::Reset(code) => return Poll::Ready(Err(RecvEnd::Reset(*code))),
+            StreamRecvState::Stopped(code) => return Poll::Ready(Err(RecvEnd::Stopped(*code))),
             StreamRecvState::Absent => return Poll::Ready(Ok(None)),
-            StreamRecvState::Open | StreamRecvState::Finished | StreamRecvState::Lost(_) => {}
+            StreamRecvState::Open | StreamRecvState::Finished | StreamRecvState::Failed(_) => {}
         }
         if let Some(taken) = self.take(limit) {
             return Poll::Ready(Ok(Some(taken)));
         }
         match &self.state {
             StreamRecvState::Finished => Poll::Ready(Ok(None)),
-            StreamRecvState::Lost(error) => Poll::Ready(Err(error.clone())),
+            StreamRecvState::Failed(failure) => Poll::Ready(Err(RecvEnd::Failed(failure.clone()))),
             _ => {
                 self.read_waiter.register(cx.waker(), &mut self.retired);
                 Poll::Pending
@@ -140,7 +163,7 @@ impl StreamRecv {
     }
 
     /// Hands out up to `limit` bytes that are there already.
-    pub(crate) fn take(&mut self, limit: usize) -> Option<Taken> {
+    pub fn take(&mut self, limit: usize) -> Option<Taken<P>> {
         if limit == 0 || matches!(self.state, StreamRecvState::Reset(_) | StreamRecvState::Stopped(_)) {
             return None;
         }
@@ -160,7 +183,7 @@ impl StreamRecv {
 
     /// A piece came back. Returns how many bytes MsQuic may now have back: those before the first piece still out.
     #[must_use]
-    pub(crate) fn give_back(&mut self, number: u64) -> u64 {
+    pub fn give_back(&mut self, number: u64) -> u64 {
         let index = (number - self.handed_base) as usize;
         self.handed.get_mut(index).expect("what is given back was handed out").returned = true;
         let mut bytes = 0;
@@ -172,13 +195,13 @@ impl StreamRecv {
     }
 
     /// Whether anything that MsQuic lent is out, or may still be handed out.
-    pub(crate) fn has_lent(&self) -> bool {
+    pub fn has_lent(&self) -> bool {
         !self.unread.is_empty() || !self.handed.is_empty()
     }
 
     /// Stops reading with `code`. The first result is true when the peer must be told, or MsQuic be given back what was not
     /// read.
-    pub(crate) fn begin_stop(&mut self, code: u64) -> (bool, Wakeups) {
+    pub fn begin_stop(&mut self, code: u64) -> (bool, Wakeups) {
         let (stops, must_tell) = match self.state {
             StreamRecvState::Open => (true, true),
             // Everything that was received and FIN itself: MsQuic waits for what it lent to be read or given up.
@@ -194,7 +217,7 @@ impl StreamRecv {
     }
 
     /// The code of a stop that was asked for, so that it can be told once the stream has started.
-    pub(crate) fn stopped_with(&self) -> Option<u64> {
+    pub fn stopped_with(&self) -> Option<u64> {
         match self.state {
             StreamRecvState::Stopped(code) => Some(code),
             _ => None,
@@ -203,20 +226,20 @@ impl StreamRecv {
 
     /// Forgets a future that waited in [`Self::poll_received_reset`].
     #[must_use = "drop the waker after the lock"]
-    pub(crate) fn forget_reset(&mut self, key: WaiterKey) -> Option<Waker> {
+    pub fn forget_reset(&mut self, key: WaiterKey) -> Option<Waker> {
         self.reset_waiters.remove(key)
     }
 
     /// Ready with the peer's reset code, with `None` once the stream ended otherwise, or with what ended the connection.
-    pub(crate) fn poll_received_reset(
+    pub fn poll_received_reset(
         &mut self,
         key: WaiterKey,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<u64>, ReadError>> {
+    ) -> Poll<Result<Option<u64>, RecvFailure<C>>> {
         match &self.state {
             StreamRecvState::Reset(code) => Poll::Ready(Ok(Some(*code))),
             StreamRecvState::Finished | StreamRecvState::Absent | StreamRecvState::Stopped(_) => Poll::Ready(Ok(None)),
-            StreamRecvState::Lost(error) => Poll::Ready(Err(error.clone())),
+            StreamRecvState::Failed(failure) => Poll::Ready(Err(failure.clone())),
             StreamRecvState::Open => {
                 self.reset_waiters.register(key, cx.waker(), &mut self.retired);
                 Poll::Pending
@@ -227,17 +250,17 @@ impl StreamRecv {
     // ---- What MsQuic says ---------------------------------------------------------------------------------------
 
     /// Whether what RECEIVE brings is still wanted.
-    pub(crate) fn is_open(&self) -> bool {
-        self.state == StreamRecvState::Open
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, StreamRecvState::Open)
     }
 
-    /// RECEIVE: MsQuic lends `pieces`; with `fin` they are the last.
-    pub(crate) fn on_receive(&mut self, pieces: impl Iterator<Item = Lent>, fin: bool) -> Wakeups {
+    /// RECEIVE: MsQuic lends `pieces`; with FIN they are the last.
+    pub fn on_receive(&mut self, pieces: impl Iterator<Item = P>, fin: Fin) -> Wakeups {
         if !self.is_open() {
             return Wakeups::none();
         }
-        pieces.filter(|piece| piece.len() > 0).for_each(|piece| self.unread.push_back(piece));
-        if fin {
+        pieces.filter(|piece| !piece.is_empty()).for_each(|piece| self.unread.push_back(piece));
+        if fin.is_set() {
             return self.on_fin();
         }
         let mut wakeups = Wakeups::none();
@@ -246,14 +269,14 @@ impl StreamRecv {
     }
 
     /// Whether everything that came was read and given back.
-    pub(crate) fn is_caught_up(&self) -> bool {
+    pub fn is_caught_up(&self) -> bool {
         self.is_open() && self.copied.is_none() && !self.has_lent()
     }
 
     /// RECEIVE, once the reader [has caught up](Self::is_caught_up), of what `bytes` are a copy of.
-    pub(crate) fn on_receive_copy(&mut self, bytes: Bytes, place: CopyPlace, fin: bool) -> Wakeups {
+    pub fn on_receive_copy(&mut self, bytes: Bytes, place: CopyPlace, fin: Fin) -> Wakeups {
         self.copied = Some(Copied { bytes, _place: place });
-        if fin {
+        if fin.is_set() {
             return self.on_fin();
         }
         let mut wakeups = Wakeups::none();
@@ -262,7 +285,7 @@ impl StreamRecv {
     }
 
     /// PEER_SEND_SHUTDOWN, or the FIN flag of RECEIVE: the peer finished.
-    pub(crate) fn on_fin(&mut self) -> Wakeups {
+    pub fn on_fin(&mut self) -> Wakeups {
         if !self.is_open() {
             return Wakeups::none();
         }
@@ -271,7 +294,7 @@ impl StreamRecv {
     }
 
     /// PEER_SEND_ABORTED: the peer reset the stream with `code`. What was not read is gone.
-    pub(crate) fn on_peer_send_aborted(&mut self, code: u64) -> Wakeups {
+    pub fn on_peer_send_aborted(&mut self, code: u64) -> Wakeups {
         // FIN is seen when the last byte was lent: a reset that comes after it takes nothing away.
         if !self.is_open() {
             return Wakeups::none();
@@ -282,19 +305,19 @@ impl StreamRecv {
     }
 
     /// The stream will never start, so nothing will ever come.
-    pub(crate) fn on_never_started(&mut self) -> Wakeups {
+    pub fn on_never_started(&mut self) -> Wakeups {
         if self.is_open() {
-            self.state = StreamRecvState::Lost(ReadError::NotStarted);
+            self.state = StreamRecvState::Failed(RecvFailure::NotStarted);
         }
         self.wake_all()
     }
 
     /// The stream is over. Whatever was received stays readable.
-    pub(crate) fn on_lost(&mut self, lost: Option<ConnectionError>) -> Wakeups {
+    pub fn on_lost(&mut self, lost: Option<C>) -> Wakeups {
         if self.is_open() {
-            self.state = StreamRecvState::Lost(match lost {
-                Some(error) => ReadError::ConnectionLost(error),
-                None => ReadError::Native(NativeError::ABORTED),
+            self.state = StreamRecvState::Failed(match lost {
+                Some(cause) => RecvFailure::ConnectionLost(cause),
+                None => RecvFailure::Ended,
             });
         }
         self.wake_all()
@@ -371,7 +394,7 @@ impl<T> Queue<T> {
     }
 }
 
-impl Retire for StreamRecv {
+impl<C, P> Retire for StreamRecv<C, P> {
     fn has_retired(&self) -> bool {
         !self.retired.is_empty()
     }

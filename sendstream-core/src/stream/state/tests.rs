@@ -4,41 +4,60 @@ mod interleavings;
 
 use std::task::Waker;
 
+use bytes::Bytes;
+
 use super::*;
-use crate::driver::{stream::testing::Task, wakes::Wake as _};
+use crate::{
+    stream::cause::Status,
+    testing::{Cause, Task},
+};
 
-const LOST: ConnectionError = ConnectionError::TimedOut;
+type StreamInnerExclusive = super::StreamInnerExclusive<Cause, Bytes>;
+type StreamSendState = super::StreamSendState<Cause>;
 
-fn lost() -> WriteError {
-    WriteError::ConnectionLost(LOST)
+const LOST: Cause = Cause::TimedOut;
+
+/// What the transport says when memory is out.
+const NO_MEMORY: Status = Status(12);
+
+fn lost() -> SendEnd<Cause> {
+    SendEnd::Failed(SendFailure::ConnectionLost(LOST))
+}
+
+fn ended() -> SendEnd<Cause> {
+    SendEnd::Failed(SendFailure::Ended)
+}
+
+fn because(end: SendEnd<Cause>) -> Denied<Cause> {
+    Denied::Because(SendClosed::Ended(end))
 }
 
 /// A unidirectional stream of this side's, fresh.
 fn fresh() -> StreamInnerExclusive {
-    StreamInnerExclusive::local(StreamRecv::absent(), None)
+    StreamInnerExclusive::local(Dir::Uni, None)
 }
 
 /// The same, started and admitted.
 fn started() -> StreamInnerExclusive {
     let mut stream = fresh();
     assert_eq!(stream.begin_start(), Ok(true));
-    stream.on_start_complete(Ok(()), true).wake();
+    stream.on_start_complete(Ok(()), true).wake_now();
     stream
 }
 
 /// The same with FIN submitted.
 fn finishing() -> StreamInnerExclusive {
     let mut stream = started();
-    send(&mut stream, 0, true);
+    send(&mut stream, 0, Fin::Yes);
     stream
 }
 
-fn submit(stream: &mut StreamInnerExclusive, bytes: u64, fin: bool) -> Submission {
+fn submit(stream: &mut StreamInnerExclusive, bytes: u64, fin: Fin) -> Submission {
     stream.begin_send(bytes, fin).expect("data may be sent")
 }
 
 /// Submits, and returns the operation's number.
-fn send(stream: &mut StreamInnerExclusive, bytes: u64, fin: bool) -> u64 {
+fn send(stream: &mut StreamInnerExclusive, bytes: u64, fin: Fin) -> u64 {
     submit(stream, bytes, fin).seq_no
 }
 
@@ -47,23 +66,23 @@ fn now<T>(poll: impl FnOnce(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
     poll(&mut Context::from_waker(Waker::noop()))
 }
 
-fn acked(stream: &mut StreamInnerExclusive, operations: u64) -> Poll<Result<(), WriteError>> {
+fn acked(stream: &mut StreamInnerExclusive, operations: u64) -> Poll<Result<(), SendEnd<Cause>>> {
     now(|cx| stream.poll_acked(operations, cx))
 }
 
-fn finished(stream: &mut StreamInnerExclusive) -> Poll<Result<(), WriteError>> {
+fn finished(stream: &mut StreamInnerExclusive) -> Poll<Result<(), SendEnd<Cause>>> {
     now(|cx| stream.poll_finished(cx))
 }
 
-fn start_answer(stream: &mut StreamInnerExclusive) -> Poll<Result<(), StartError>> {
+fn start_answer(stream: &mut StreamInnerExclusive) -> Poll<Result<(), SendEnd<Cause>>> {
     now(|cx| stream.poll_started(cx))
 }
 
-fn window_answer(stream: &mut StreamInnerExclusive) -> Poll<Result<(), WriteError>> {
+fn window_answer(stream: &mut StreamInnerExclusive) -> Poll<Result<(), SendClosed<Cause>>> {
     now(|cx| stream.poll_window(cx))
 }
 
-fn stop_answer(stream: &mut StreamInnerExclusive) -> Poll<Result<Option<u64>, ConnectionError>> {
+fn stop_answer(stream: &mut StreamInnerExclusive) -> Poll<Result<Option<u64>, Cause>> {
     let key = WaiterKey::new();
     let answer = now(|cx| stream.poll_stopped(key, cx));
     drop(stream.forget_stopped(key));
@@ -83,37 +102,38 @@ type Move = fn(&mut StreamInnerExclusive);
 
 #[test]
 fn the_send_half_moves_as_its_table_says() {
-    use StreamSendState::{Absent, Failed, Failing, FinAcked, FinQueued, Open, Reset, Stopped};
+    use super::StreamSendState::{Absent, Failed, Failing, FinAcked, FinQueued, Open, Reset, Stopped};
 
     let moves: [(&str, Move); 9] = [
-        ("send complete", |stream| stream.on_send_complete(1, false).wake()),
-        ("send canceled", |stream| stream.on_send_complete(1, true).wake()),
-        ("peer receive aborted", |stream| stream.on_peer_receive_aborted(9).wake()),
-        ("send shutdown complete, graceful", |stream| stream.on_send_shutdown_complete(true).wake()),
-        ("send shutdown complete, not graceful", |stream| stream.on_send_shutdown_complete(false).wake()),
-        ("shutdown complete, connection lost", |stream| stream.on_shutdown_complete(Some(LOST)).wake()),
-        ("shutdown complete", |stream| stream.on_shutdown_complete(None).wake()),
+        ("send complete", |stream| stream.on_send_complete(1, false).wake_now()),
+        ("send canceled", |stream| stream.on_send_complete(1, true).wake_now()),
+        ("peer receive aborted", |stream| stream.on_peer_receive_aborted(9).wake_now()),
+        ("send shutdown complete, graceful", |stream| stream.on_send_shutdown_complete(true).wake_now()),
+        ("send shutdown complete, not graceful", |stream| stream.on_send_shutdown_complete(false).wake_now()),
+        ("shutdown complete, connection lost", |stream| stream.on_shutdown_complete(Some(LOST)).wake_now()),
+        ("shutdown complete", |stream| stream.on_shutdown_complete(None).wake_now()),
         ("reset by the user", |stream| {
             if let Ok((_, wakeups)) = stream.begin_reset(8) {
-                wakeups.wake();
+                wakeups.wake_now();
             }
         }),
         ("fin by the user", |stream| {
-            let _ = stream.begin_send(0, true);
+            let _ = stream.begin_send(0, Fin::Yes);
         }),
     ];
-    let aborted = || Failed(WriteError::Native(NativeError::ABORTED));
+    let lost = || Failed(SendFailure::ConnectionLost(LOST));
+    let ended = || Failed(SendFailure::Ended);
     let same = |state: StreamSendState| std::array::from_fn::<_, 9, _>(|_| state.clone());
     #[rustfmt::skip]
     let table = [
         // from        complete   canceled  stopped     graceful   not        lost            over       reset     fin
-        (Open,      [Open,      Failing, Stopped(9), Failing,  Failing, Failed(lost()), aborted(), Reset(8), FinQueued]),
-        (FinQueued, [FinQueued, Failing, Stopped(9), FinAcked, Failing, Failed(lost()), aborted(), Reset(8), FinQueued]),
-        (Failing,   [Failing,   Failing, Stopped(9), Failing,  Failing, Failed(lost()), aborted(), Reset(8), Failing]),
+        (Open,      [Open,      Failing, Stopped(9), Failing,  Failing, lost(), ended(), Reset(8), FinQueued]),
+        (FinQueued, [FinQueued, Failing, Stopped(9), FinAcked, Failing, lost(), ended(), Reset(8), FinQueued]),
+        (Failing,   [Failing,   Failing, Stopped(9), Failing,  Failing, lost(), ended(), Reset(8), Failing]),
         (FinAcked,  same(FinAcked)),
         (Stopped(5), same(Stopped(5))),
         (Reset(6),  same(Reset(6))),
-        (Failed(WriteError::Finished), same(Failed(WriteError::Finished))),
+        (Failed(SendFailure::Refused(NO_MEMORY)), same(Failed(SendFailure::Refused(NO_MEMORY)))),
     ];
     for (from, row) in table {
         for ((name, event), expected) in moves.iter().zip(row) {
@@ -125,7 +145,7 @@ fn the_send_half_moves_as_its_table_says() {
     }
     // Of a half that is not there only the user can ask, and MsQuic says no more than that the stream is over.
     for index in [6, 7, 8] {
-        let mut stream = StreamInnerExclusive::remote(false, None);
+        let mut stream = StreamInnerExclusive::remote(Dir::Uni, None);
         moves[index].1(&mut stream);
         assert_eq!(stream.send_state, Absent, "{}", moves[index].0);
     }
@@ -140,14 +160,14 @@ fn the_stream_moves_as_its_table_says() {
             let _ = stream.begin_start();
         }),
         ("send by the user", |stream| {
-            let _ = stream.begin_send(1, false);
+            let _ = stream.begin_send(1, Fin::No);
         }),
-        ("start complete, accepted", |stream| stream.on_start_complete(Ok(()), true).wake()),
-        ("start complete, blocked", |stream| stream.on_start_complete(Ok(()), false).wake()),
-        ("peer accepted", |stream| stream.on_peer_accepted().wake()),
-        ("send complete", |stream| stream.on_send_complete(1, false).wake()),
-        ("send shutdown complete", |stream| stream.on_send_shutdown_complete(true).wake()),
-        ("shutdown complete", |stream| stream.on_shutdown_complete(None).wake()),
+        ("start complete, accepted", |stream| stream.on_start_complete(Ok(()), true).wake_now()),
+        ("start complete, blocked", |stream| stream.on_start_complete(Ok(()), false).wake_now()),
+        ("peer accepted", |stream| stream.on_peer_accepted().wake_now()),
+        ("send complete", |stream| stream.on_send_complete(1, false).wake_now()),
+        ("send shutdown complete", |stream| stream.on_send_shutdown_complete(true).wake_now()),
+        ("shutdown complete", |stream| stream.on_shutdown_complete(None).wake_now()),
     ];
     // A dash is what cannot happen: no event comes for a stream that never started, and none after the last.
     const NO: Option<StreamState> = None;
@@ -180,20 +200,20 @@ fn a_stream_is_started_once() {
     let mut stream = fresh();
     assert_eq!(stream.begin_start(), Ok(true));
     assert_eq!(stream.begin_start(), Ok(false));
-    assert!(!submit(&mut stream, 1, false).starts);
+    assert!(!submit(&mut stream, 1, Fin::No).starts);
 }
 
 #[test]
 fn the_first_send_starts_the_stream_and_no_other_does() {
-    for (bytes, fin) in [(1, false), (1, true), (0, true)] {
+    for (bytes, fin) in [(1, Fin::No), (1, Fin::Yes), (0, Fin::Yes)] {
         let mut stream = fresh();
         assert!(submit(&mut stream, bytes, fin).starts);
         assert_eq!(stream.state(), StreamState::Starting);
         assert_eq!(stream.begin_start(), Ok(false));
     }
     let mut stream = fresh();
-    send(&mut stream, 1, false);
-    assert!(!submit(&mut stream, 1, false).starts);
+    send(&mut stream, 1, Fin::No);
+    assert!(!submit(&mut stream, 1, Fin::No).starts);
 }
 
 #[test]
@@ -202,23 +222,25 @@ fn a_start_over_the_limit_waits_until_the_peer_accepts() {
     let mut stream = fresh();
     assert_eq!(stream.begin_start(), Ok(true));
     assert!(task.run(|cx| stream.poll_started(cx)).is_pending());
-    stream.on_start_complete(Ok(()), false).wake();
+    stream.on_start_complete(Ok(()), false).wake_now();
     assert_eq!(task.wakes(), 0);
     assert!(task.run(|cx| stream.poll_started(cx)).is_pending());
-    stream.on_peer_accepted().wake();
+    stream.on_peer_accepted().wake_now();
     assert_eq!(task.wakes(), 1);
     assert_eq!(start_answer(&mut stream), Poll::Ready(Ok(())));
 }
 
 #[test]
 fn what_arrived_at_the_peer_proves_that_it_accepted_the_stream() {
-    let arrivals: [Move; 2] =
-        [|stream| stream.on_send_complete(1, false).wake(), |stream| stream.on_send_shutdown_complete(true).wake()];
+    let arrivals: [Move; 2] = [
+        |stream| stream.on_send_complete(1, false).wake_now(),
+        |stream| stream.on_send_shutdown_complete(true).wake_now(),
+    ];
     for arrival in arrivals {
         let task = Task::new();
         let mut stream = fresh();
-        send(&mut stream, 1, true);
-        stream.on_start_complete(Ok(()), false).wake();
+        send(&mut stream, 1, Fin::Yes);
+        stream.on_start_complete(Ok(()), false).wake_now();
         assert!(task.run(|cx| stream.poll_started(cx)).is_pending());
         arrival(&mut stream);
         assert_eq!(task.wakes(), 1);
@@ -230,71 +252,67 @@ fn what_arrived_at_the_peer_proves_that_it_accepted_the_stream() {
 #[test]
 fn a_start_that_failed_for_good_releases_everybody() {
     for (status, error) in [
-        (NativeError::STREAM_LIMIT_REACHED, StartError::LimitReached),
-        (NativeError::OUT_OF_MEMORY, StartError::Native(NativeError::OUT_OF_MEMORY)),
+        (StartFailed::LimitReached, SendEnd::Failed(SendFailure::LimitReached)),
+        (StartFailed::Failed(NO_MEMORY), SendEnd::Failed(SendFailure::StartFailed(NO_MEMORY))),
     ] {
         let (starter, sender) = (Task::new(), Task::new());
         let mut stream = fresh();
         assert_eq!(stream.begin_start(), Ok(true));
-        let seq_no = send(&mut stream, 1, false);
+        let seq_no = send(&mut stream, 1, Fin::No);
         assert!(starter.run(|cx| stream.poll_started(cx)).is_pending());
         assert!(sender.run(|cx| stream.poll_acked(seq_no + 1, cx)).is_pending());
-        stream.on_start_complete(Err(status), false).wake();
+        stream.on_start_complete(Err(status), false).wake_now();
         assert_eq!((starter.wakes(), sender.wakes()), (1, 1));
         assert_eq!(start_answer(&mut stream), Poll::Ready(Err(error.clone())));
-        assert_eq!(acked(&mut stream, 1), Poll::Ready(Err(WriteError::Start(error.clone()))));
-        stream.on_send_complete(1, true).wake();
-        stream.on_shutdown_complete(None).wake();
+        assert_eq!(acked(&mut stream, 1), Poll::Ready(Err(error.clone())));
+        stream.on_send_complete(1, true).wake_now();
+        stream.on_shutdown_complete(None).wake_now();
         assert_eq!(start_answer(&mut stream), Poll::Ready(Err(error)));
     }
 }
 
 #[test]
 fn an_aborted_start_waits_for_the_cause_and_then_fails_with_it() {
-    for status in [NativeError::ABORTED, NativeError::INVALID_STATE] {
-        let task = Task::new();
-        let mut stream = fresh();
-        assert_eq!(stream.begin_start(), Ok(true));
-        assert!(task.run(|cx| stream.poll_started(cx)).is_pending());
-        stream.on_start_complete(Err(status), false).wake();
-        assert_eq!(task.wakes(), 0);
-        assert!(task.run(|cx| stream.poll_started(cx)).is_pending());
-        assert_eq!(stream.check_sending(), Err(Denied::CauseToCome));
-        stream.on_shutdown_complete(Some(LOST)).wake();
-        assert_eq!(task.wakes(), 1);
-        assert_eq!(start_answer(&mut stream), Poll::Ready(Err(StartError::ConnectionLost(LOST))));
-    }
+    let task = Task::new();
+    let mut stream = fresh();
+    assert_eq!(stream.begin_start(), Ok(true));
+    assert!(task.run(|cx| stream.poll_started(cx)).is_pending());
+    stream.on_start_complete(Err(StartFailed::Going), false).wake_now();
+    assert_eq!(task.wakes(), 0);
+    assert!(task.run(|cx| stream.poll_started(cx)).is_pending());
+    assert_eq!(stream.check_sending(), Err(Denied::CauseToCome));
+    stream.on_shutdown_complete(Some(LOST)).wake_now();
+    assert_eq!(task.wakes(), 1);
+    assert_eq!(start_answer(&mut stream), Poll::Ready(Err(lost())));
 }
 
 #[test]
 fn a_start_refused_on_the_spot_asks_the_connection_when_it_may_know() {
-    for status in [NativeError::ABORTED, NativeError::INVALID_STATE] {
-        let task = Task::new();
-        let mut stream = fresh();
-        assert_eq!(stream.begin_start(), Ok(true));
-        assert!(task.run(|cx| stream.poll_started(cx)).is_pending());
-        let (refusal, wakeups) = stream.on_start_refused(status);
-        assert_eq!((refusal, wakeups.len()), (Refusal::AskConnection, 0));
-        assert_eq!(stream.state(), StreamState::Refused);
-        stream.on_lost(Some(LOST)).wake();
-        assert_eq!(task.wakes(), 1);
-        assert_eq!(start_answer(&mut stream), Poll::Ready(Err(StartError::ConnectionLost(LOST))));
-    }
+    let task = Task::new();
     let mut stream = fresh();
     assert_eq!(stream.begin_start(), Ok(true));
-    let (refusal, wakeups) = stream.on_start_refused(NativeError::OUT_OF_MEMORY);
-    wakeups.wake();
+    assert!(task.run(|cx| stream.poll_started(cx)).is_pending());
+    let (refusal, wakeups) = stream.on_start_refused(Refused::Going);
+    assert_eq!((refusal, wakeups.len()), (Refusal::AskConnection, 0));
+    assert_eq!(stream.state(), StreamState::Refused);
+    stream.on_lost(Some(LOST)).wake_now();
+    assert_eq!(task.wakes(), 1);
+    assert_eq!(start_answer(&mut stream), Poll::Ready(Err(lost())));
+    let mut stream = fresh();
+    assert_eq!(stream.begin_start(), Ok(true));
+    let (refusal, wakeups) = stream.on_start_refused(Refused::Failed(NO_MEMORY));
+    wakeups.wake_now();
     assert_eq!(refusal, Refusal::AwaitEvent);
-    assert_eq!(start_answer(&mut stream), Poll::Ready(Err(StartError::Native(NativeError::OUT_OF_MEMORY))));
+    assert_eq!(start_answer(&mut stream), Poll::Ready(Err(SendEnd::Failed(SendFailure::Refused(NO_MEMORY)))));
 }
 
 #[test]
 fn a_start_after_the_end_says_what_the_end_was() {
     let mut stream = fresh();
-    stream.begin_reset(7).expect("a fresh stream can be reset").1.wake();
-    assert_eq!(stream.begin_start(), Err(StartError::Reset(7)));
-    assert_eq!(start_answer(&mut stream), Poll::Ready(Err(StartError::Reset(7))));
-    assert_eq!(stream.begin_send(1, false), Err(Denied::Because(WriteError::Reset(7))));
+    stream.begin_reset(7).expect("a fresh stream can be reset").1.wake_now();
+    assert_eq!(stream.begin_start(), Err(SendEnd::Reset(7)));
+    assert_eq!(start_answer(&mut stream), Poll::Ready(Err(SendEnd::Reset(7))));
+    assert_eq!(stream.begin_send(1, Fin::No), Err(because(SendEnd::Reset(7))));
 }
 
 // ---- Sending ---------------------------------------------------------------------------------------------------------
@@ -303,12 +321,12 @@ fn a_start_after_the_end_says_what_the_end_was() {
 fn a_send_resolves_when_it_and_all_before_it_are_acknowledged() {
     let task = Task::new();
     let mut stream = started();
-    assert_eq!([0, 1, 2].map(|_| send(&mut stream, 10, false)), [0, 1, 2]);
+    assert_eq!([0, 1, 2].map(|_| send(&mut stream, 10, Fin::No)), [0, 1, 2]);
     assert_eq!((stream.submitted(), stream.in_flight()), (3, 30));
     assert_eq!(acked(&mut stream, 0), Poll::Ready(Ok(())), "nothing has nothing to wait for");
     for done in 1..=3 {
         assert!(task.run(|cx| stream.poll_acked(done, cx)).is_pending());
-        stream.on_send_complete(10, false).wake();
+        stream.on_send_complete(10, false).wake_now();
         assert_eq!(task.wakes(), done as usize);
         assert_eq!(acked(&mut stream, done), Poll::Ready(Ok(())));
     }
@@ -317,33 +335,33 @@ fn a_send_resolves_when_it_and_all_before_it_are_acknowledged() {
 
 #[test]
 fn a_canceled_send_waits_for_the_cause_and_then_fails_with_it() {
-    let causes: [(Move, WriteError); 4] = [
-        (|stream| stream.on_peer_receive_aborted(9).wake(), WriteError::Stopped(9)),
-        (|stream| stream.on_shutdown_complete(Some(LOST)).wake(), lost()),
-        (|stream| stream.on_shutdown_complete(None).wake(), WriteError::Native(NativeError::ABORTED)),
-        (|stream| stream.begin_reset(8).expect("it is failing, not over").1.wake(), WriteError::Reset(8)),
+    let causes: [(Move, SendEnd<Cause>); 4] = [
+        (|stream| stream.on_peer_receive_aborted(9).wake_now(), SendEnd::Stopped(9)),
+        (|stream| stream.on_shutdown_complete(Some(LOST)).wake_now(), lost()),
+        (|stream| stream.on_shutdown_complete(None).wake_now(), ended()),
+        (|stream| stream.begin_reset(8).expect("it is failing, not over").1.wake_now(), SendEnd::Reset(8)),
     ];
     for (cause, error) in causes {
         let (sender, writer, finisher) = (Task::new(), Task::new(), Task::new());
         let mut stream = started();
-        send(&mut stream, DEFAULT_WINDOW, false);
+        send(&mut stream, DEFAULT_WINDOW, Fin::No);
         let poll = |stream: &mut StreamInnerExclusive| {
             assert!(sender.run(|cx| stream.poll_acked(1, cx)).is_pending());
             assert!(writer.run(|cx| stream.poll_window(cx)).is_pending());
             assert!(finisher.run(|cx| stream.poll_finished(cx)).is_pending());
         };
         poll(&mut stream);
-        stream.on_send_complete(DEFAULT_WINDOW, true).wake();
+        stream.on_send_complete(DEFAULT_WINDOW, true).wake_now();
         assert_eq!(stream.in_flight(), 0);
-        stream.on_send_shutdown_complete(false).wake();
+        stream.on_send_shutdown_complete(false).wake_now();
         poll(&mut stream);
-        assert_eq!(stream.begin_send(1, false), Err(Denied::CauseToCome));
+        assert_eq!(stream.begin_send(1, Fin::No), Err(Denied::CauseToCome));
         let before = [&sender, &writer, &finisher].map(Task::wakes);
         assert_eq!(before[..2], [0, 0], "nothing to say yet");
         cause(&mut stream);
-        assert_eq!([&sender, &writer, &finisher].map(Task::wakes), before.map(|wakes| wakes + 1), "{error}");
+        assert_eq!([&sender, &writer, &finisher].map(Task::wakes), before.map(|wakes| wakes + 1), "{error:?}");
         assert_eq!(acked(&mut stream, 1), Poll::Ready(Err(error.clone())));
-        assert_eq!(window_answer(&mut stream), Poll::Ready(Err(error.clone())));
+        assert_eq!(window_answer(&mut stream), Poll::Ready(Err(SendClosed::Ended(error.clone()))));
         assert_eq!(finished(&mut stream), Poll::Ready(Err(error)));
     }
 }
@@ -351,15 +369,15 @@ fn a_canceled_send_waits_for_the_cause_and_then_fails_with_it() {
 #[test]
 fn what_was_acknowledged_stays_ok_whatever_comes_after() {
     let ends: [Move; 3] = [
-        |stream| stream.begin_reset(8).expect("it is open").1.wake(),
-        |stream| stream.on_peer_receive_aborted(9).wake(),
-        |stream| stream.on_shutdown_complete(Some(LOST)).wake(),
+        |stream| stream.begin_reset(8).expect("it is open").1.wake_now(),
+        |stream| stream.on_peer_receive_aborted(9).wake_now(),
+        |stream| stream.on_shutdown_complete(Some(LOST)).wake_now(),
     ];
     for end in ends {
         let mut stream = started();
-        send(&mut stream, 1, false);
-        send(&mut stream, 1, false);
-        stream.on_send_complete(1, false).wake();
+        send(&mut stream, 1, Fin::No);
+        send(&mut stream, 1, Fin::No);
+        stream.on_send_complete(1, false).wake_now();
         end(&mut stream);
         assert_eq!(acked(&mut stream, 1), Poll::Ready(Ok(())));
         assert!(matches!(acked(&mut stream, 2), Poll::Ready(Err(_))));
@@ -368,48 +386,46 @@ fn what_was_acknowledged_stays_ok_whatever_comes_after() {
 
 #[test]
 fn a_send_refused_on_the_spot_gives_its_bytes_back_and_waits_for_the_cause() {
-    for status in [NativeError::ABORTED, NativeError::INVALID_STATE] {
-        let mut stream = fresh();
-        let submission = submit(&mut stream, 10, false);
-        let (refusal, wakeups) = stream.on_send_refused(10, submission, status);
-        assert_eq!((refusal, wakeups.len()), (Refusal::AskConnection, 0), "no event comes for what never started");
-        assert_eq!((stream.state(), stream.in_flight()), (StreamState::Refused, 0));
+    let mut stream = fresh();
+    let submission = submit(&mut stream, 10, Fin::No);
+    let (refusal, wakeups) = stream.on_send_refused(10, submission, Refused::Going);
+    assert_eq!((refusal, wakeups.len()), (Refusal::AskConnection, 0), "no event comes for what never started");
+    assert_eq!((stream.state(), stream.in_flight()), (StreamState::Refused, 0));
 
-        let mut stream = started();
-        let submission = submit(&mut stream, 10, true);
-        let (refusal, wakeups) = stream.on_send_refused(10, submission, status);
-        assert_eq!((refusal, wakeups.len()), (Refusal::AwaitEvent, 0));
-        assert_eq!((stream.state(), stream.in_flight()), (StreamState::Started, 0));
-        assert_eq!(acked(&mut stream, submission.seq_no + 1), Poll::Pending);
-        assert_eq!(stream.begin_send(1, false), Err(Denied::CauseToCome));
-        stream.on_peer_receive_aborted(9).wake();
-        assert_eq!(acked(&mut stream, submission.seq_no + 1), Poll::Ready(Err(WriteError::Stopped(9))));
-    }
+    let mut stream = started();
+    let submission = submit(&mut stream, 10, Fin::Yes);
+    let (refusal, wakeups) = stream.on_send_refused(10, submission, Refused::Going);
+    assert_eq!((refusal, wakeups.len()), (Refusal::AwaitEvent, 0));
+    assert_eq!((stream.state(), stream.in_flight()), (StreamState::Started, 0));
+    assert_eq!(acked(&mut stream, submission.seq_no + 1), Poll::Pending);
+    assert_eq!(stream.begin_send(1, Fin::No), Err(Denied::CauseToCome));
+    stream.on_peer_receive_aborted(9).wake_now();
+    assert_eq!(acked(&mut stream, submission.seq_no + 1), Poll::Ready(Err(SendEnd::Stopped(9))));
 }
 
 #[test]
 fn a_send_refused_for_want_of_memory_resets_the_stream() {
     let task = Task::new();
     let mut stream = started();
-    send(&mut stream, 10, false);
+    send(&mut stream, 10, Fin::No);
     assert!(task.run(|cx| stream.poll_acked(1, cx)).is_pending());
-    let submission = submit(&mut stream, 10, false);
-    let (refusal, wakeups) = stream.on_send_refused(10, submission, NativeError::OUT_OF_MEMORY);
-    wakeups.wake();
+    let submission = submit(&mut stream, 10, Fin::No);
+    let (refusal, wakeups) = stream.on_send_refused(10, submission, Refused::Failed(NO_MEMORY));
+    wakeups.wake_now();
     assert_eq!(refusal, Refusal::ResetNative);
     assert_eq!((task.wakes(), stream.in_flight()), (1, 10));
-    let error = WriteError::Native(NativeError::OUT_OF_MEMORY);
+    let error = SendEnd::Failed(SendFailure::Refused(NO_MEMORY));
     assert_eq!(acked(&mut stream, 1), Poll::Ready(Err(error)));
 }
 
 #[test]
 fn a_cause_that_came_during_the_refused_call_is_kept() {
     let mut stream = started();
-    let submission = submit(&mut stream, 10, false);
-    stream.on_peer_receive_aborted(9).wake();
-    for status in [NativeError::ABORTED, NativeError::OUT_OF_MEMORY] {
-        let (refusal, wakeups) = stream.on_send_refused(10, submission, status);
-        wakeups.wake();
+    let submission = submit(&mut stream, 10, Fin::No);
+    stream.on_peer_receive_aborted(9).wake_now();
+    for refused in [Refused::Going, Refused::Failed(NO_MEMORY)] {
+        let (refusal, wakeups) = stream.on_send_refused(10, submission, refused);
+        wakeups.wake_now();
         assert_eq!(refusal, Refusal::AwaitEvent);
         assert_eq!(stream.send_state, StreamSendState::Stopped(9));
     }
@@ -420,15 +436,15 @@ fn a_cause_that_came_during_the_refused_call_is_kept() {
 #[test]
 fn room_in_the_window_comes_back_with_acknowledgements() {
     let task = Task::new();
-    let mut stream = StreamInnerExclusive::local(StreamRecv::absent(), Some(10));
+    let mut stream = StreamInnerExclusive::local(Dir::Uni, Some(10));
     assert_eq!(window_answer(&mut stream), Poll::Ready(Ok(())));
-    send(&mut stream, 9, false);
+    send(&mut stream, 9, Fin::No);
     assert_eq!(window_answer(&mut stream), Poll::Ready(Ok(())), "one byte is free: one chunk may go beyond");
-    send(&mut stream, 100, false);
+    send(&mut stream, 100, Fin::No);
     assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
-    stream.on_send_complete(9, false).wake();
+    stream.on_send_complete(9, false).wake_now();
     assert_eq!(task.wakes(), 0, "100 bytes are over the window still");
-    stream.on_send_complete(100, false).wake();
+    stream.on_send_complete(100, false).wake_now();
     assert_eq!(task.wakes(), 1);
     assert_eq!(window_answer(&mut stream), Poll::Ready(Ok(())));
 }
@@ -437,22 +453,22 @@ fn room_in_the_window_comes_back_with_acknowledgements() {
 fn advice_is_followed_until_the_window_is_fixed() {
     let task = Task::new();
     let mut stream = fresh();
-    send(&mut stream, DEFAULT_WINDOW, false);
+    send(&mut stream, DEFAULT_WINDOW, Fin::No);
     assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
-    stream.on_ideal_send_buffer_size(DEFAULT_WINDOW - 1).wake();
+    stream.on_ideal_send_buffer_size(DEFAULT_WINDOW - 1).wake_now();
     assert_eq!(task.wakes(), 0);
-    stream.on_ideal_send_buffer_size(DEFAULT_WINDOW + 1).wake();
+    stream.on_ideal_send_buffer_size(DEFAULT_WINDOW + 1).wake_now();
     assert_eq!((task.wakes(), stream.window()), (1, DEFAULT_WINDOW + 1));
-    stream.on_ideal_send_buffer_size(0).wake();
+    stream.on_ideal_send_buffer_size(0).wake_now();
     assert_eq!(stream.window(), 1, "a window of nothing would wait for ever");
 
     assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
-    stream.set_window(DEFAULT_WINDOW * 2).wake();
+    stream.set_window(DEFAULT_WINDOW * 2).wake_now();
     assert_eq!(task.wakes(), 2);
-    stream.on_ideal_send_buffer_size(5).wake();
+    stream.on_ideal_send_buffer_size(5).wake_now();
     assert_eq!(stream.window(), DEFAULT_WINDOW * 2);
-    let mut fixed = StreamInnerExclusive::local(StreamRecv::absent(), Some(3));
-    fixed.on_ideal_send_buffer_size(5).wake();
+    let mut fixed = StreamInnerExclusive::local(Dir::Uni, Some(3));
+    fixed.on_ideal_send_buffer_size(5).wake_now();
     assert_eq!(fixed.window(), 3);
 }
 
@@ -460,16 +476,16 @@ fn advice_is_followed_until_the_window_is_fixed() {
 fn a_writer_that_waits_is_woken_for_more_than_one_chunk() {
     let task = Task::new();
     let mut stream = fresh();
-    stream.set_window(800).wake();
+    stream.set_window(800).wake_now();
     for _ in 0..90 {
-        send(&mut stream, 10, false);
+        send(&mut stream, 10, Fin::No);
     }
     assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
     for _ in 0..19 {
-        stream.on_send_complete(10, false).wake();
+        stream.on_send_complete(10, false).wake_now();
     }
     assert_eq!((task.wakes(), stream.in_flight()), (0, 710));
-    stream.on_send_complete(10, false).wake();
+    stream.on_send_complete(10, false).wake_now();
     assert_eq!((task.wakes(), stream.in_flight()), (1, 700));
 }
 
@@ -488,12 +504,12 @@ fn advice_beyond_what_the_path_can_hold_is_cut() {
 
 #[test]
 fn fin_is_ok_only_when_graceful() {
-    let ends: [(Move, Result<(), WriteError>); 5] = [
-        (|stream| stream.on_send_shutdown_complete(true).wake(), Ok(())),
-        (|stream| stream.on_shutdown_complete(Some(LOST)).wake(), Err(lost())),
-        (|stream| stream.on_shutdown_complete(None).wake(), Err(WriteError::Native(NativeError::ABORTED))),
-        (|stream| stream.on_peer_receive_aborted(9).wake(), Err(WriteError::Stopped(9))),
-        (|stream| stream.begin_reset(8).expect("it is finishing").1.wake(), Err(WriteError::Reset(8))),
+    let ends: [(Move, Result<(), SendEnd<Cause>>); 5] = [
+        (|stream| stream.on_send_shutdown_complete(true).wake_now(), Ok(())),
+        (|stream| stream.on_shutdown_complete(Some(LOST)).wake_now(), Err(lost())),
+        (|stream| stream.on_shutdown_complete(None).wake_now(), Err(ended())),
+        (|stream| stream.on_peer_receive_aborted(9).wake_now(), Err(SendEnd::Stopped(9))),
+        (|stream| stream.begin_reset(8).expect("it is finishing").1.wake_now(), Err(SendEnd::Reset(8))),
     ];
     for (end, expected) in ends {
         let task = Task::new();
@@ -503,8 +519,8 @@ fn fin_is_ok_only_when_graceful() {
         assert_eq!(task.wakes(), 1);
         assert_eq!(finished(&mut stream), Poll::Ready(expected.clone()));
         // What comes after, in whatever order, takes nothing back.
-        stream.on_send_shutdown_complete(true).wake();
-        stream.on_shutdown_complete(Some(ConnectionError::Refused)).wake();
+        stream.on_send_shutdown_complete(true).wake_now();
+        stream.on_shutdown_complete(Some(Cause::Refused)).wake_now();
         assert_eq!(finished(&mut stream), Poll::Ready(expected));
     }
 }
@@ -514,10 +530,10 @@ fn a_send_shutdown_that_is_not_graceful_waits_for_the_cause() {
     let task = Task::new();
     let mut stream = finishing();
     assert!(task.run(|cx| stream.poll_finished(cx)).is_pending());
-    stream.on_send_shutdown_complete(false).wake();
+    stream.on_send_shutdown_complete(false).wake_now();
     assert_eq!(task.wakes(), 0);
     assert!(task.run(|cx| stream.poll_finished(cx)).is_pending());
-    stream.on_shutdown_complete(Some(LOST)).wake();
+    stream.on_shutdown_complete(Some(LOST)).wake_now();
     assert_eq!(task.wakes(), 1);
     assert_eq!(finished(&mut stream), Poll::Ready(Err(lost())));
 }
@@ -525,11 +541,11 @@ fn a_send_shutdown_that_is_not_graceful_waits_for_the_cause() {
 #[test]
 fn an_empty_last_send_is_no_operation_of_its_own() {
     let mut stream = started();
-    send(&mut stream, 1, false);
-    let submission = submit(&mut stream, 0, true);
+    send(&mut stream, 1, Fin::No);
+    let submission = submit(&mut stream, 0, Fin::Yes);
     assert_eq!((submission.seq_no, stream.submitted()), (1, 1), "what it waits for is everything before it");
     assert_eq!(acked(&mut stream, submission.seq_no), Poll::Pending);
-    stream.on_send_complete(1, false).wake();
+    stream.on_send_complete(1, false).wake_now();
     assert_eq!(acked(&mut stream, submission.seq_no), Poll::Ready(Ok(())));
 }
 
@@ -537,10 +553,10 @@ fn an_empty_last_send_is_no_operation_of_its_own() {
 fn nothing_is_taken_after_fin() {
     let mut stream = finishing();
     for _ in 0..2 {
-        assert_eq!(stream.begin_send(1, false), Err(Denied::Because(WriteError::Finished)));
-        assert_eq!(stream.begin_send(0, true), Err(Denied::Because(WriteError::Finished)));
-        assert_eq!(window_answer(&mut stream), Poll::Ready(Err(WriteError::Finished)));
-        stream.on_send_shutdown_complete(true).wake();
+        assert_eq!(stream.begin_send(1, Fin::No), Err(Denied::Because(SendClosed::Finished)));
+        assert_eq!(stream.begin_send(0, Fin::Yes), Err(Denied::Because(SendClosed::Finished)));
+        assert_eq!(window_answer(&mut stream), Poll::Ready(Err(SendClosed::Finished)));
+        stream.on_send_shutdown_complete(true).wake_now();
     }
     assert_eq!((stream.submitted(), stream.in_flight()), (0, 0), "a bare FIN is no operation");
 }
@@ -554,7 +570,7 @@ fn a_reset_before_the_start_tells_nobody() {
     assert!(task.run(|cx| stream.poll_stopped(key, cx)).is_pending());
     let (tell, wakeups) = stream.begin_reset(7).expect("a fresh stream can be reset");
     assert!(!tell);
-    wakeups.wake();
+    wakeups.wake_now();
     assert_eq!(task.wakes(), 1);
     assert_eq!(stop_answer(&mut stream), Poll::Ready(Ok(None)));
     assert_eq!(now(|cx| stream.poll_aborted(cx)), Poll::Ready(()));
@@ -565,33 +581,33 @@ fn a_reset_of_a_live_stream_tells_msquic_once() {
     let lives: [Move; 3] = [
         |stream| assert_eq!(stream.begin_start(), Ok(true)),
         |stream| {
-            send(stream, 1, false);
-            stream.on_start_complete(Ok(()), false).wake();
+            send(stream, 1, Fin::No);
+            stream.on_start_complete(Ok(()), false).wake_now();
         },
         |stream| {
-            send(stream, 1, true);
-            stream.on_start_complete(Ok(()), true).wake();
+            send(stream, 1, Fin::Yes);
+            stream.on_start_complete(Ok(()), true).wake_now();
         },
     ];
     for live in lives {
         let mut stream = fresh();
         live(&mut stream);
         let (tell, wakeups) = stream.begin_reset(7).expect("it is live");
-        wakeups.wake();
+        wakeups.wake_now();
         assert!(tell);
         let (tell, wakeups) = stream.begin_reset(8).expect("resetting again does nothing");
         assert_eq!((tell, wakeups.len()), (false, 0));
-        assert_eq!(stream.write_error(), Some(WriteError::Reset(7)));
+        assert_eq!(stream.send_end(), Some(SendEnd::Reset(7)));
     }
 }
 
 #[test]
 fn a_reset_after_the_end_says_what_the_end_was() {
     for (end, error) in [
-        (StreamSendState::Absent, WriteError::Finished),
-        (StreamSendState::FinAcked, WriteError::Finished),
-        (StreamSendState::Stopped(9), WriteError::Stopped(9)),
-        (StreamSendState::Failed(lost()), lost()),
+        (StreamSendState::Absent, SendClosed::Finished),
+        (StreamSendState::FinAcked, SendClosed::Finished),
+        (StreamSendState::Stopped(9), SendClosed::Ended(SendEnd::Stopped(9))),
+        (StreamSendState::Failed(SendFailure::ConnectionLost(LOST)), SendClosed::Ended(lost())),
     ] {
         let mut stream = started();
         stream.send_state = end.clone();
@@ -603,20 +619,20 @@ fn a_reset_after_the_end_says_what_the_end_was() {
 #[test]
 fn an_abort_is_done_when_msquic_is_done_with_the_send_half() {
     let ends: [Move; 3] = [
-        |stream| stream.on_send_shutdown_complete(false).wake(),
+        |stream| stream.on_send_shutdown_complete(false).wake_now(),
         // FIN and the reset crossed on the wire.
-        |stream| stream.on_send_shutdown_complete(true).wake(),
-        |stream| stream.on_shutdown_complete(Some(LOST)).wake(),
+        |stream| stream.on_send_shutdown_complete(true).wake_now(),
+        |stream| stream.on_shutdown_complete(Some(LOST)).wake_now(),
     ];
     for end in ends {
         let task = Task::new();
         let mut stream = finishing();
-        stream.begin_reset(7).expect("it is finishing").1.wake();
+        stream.begin_reset(7).expect("it is finishing").1.wake_now();
         assert!(task.run(|cx| stream.poll_aborted(cx)).is_pending());
         end(&mut stream);
         assert_eq!(task.wakes(), 1);
         assert!(task.run(|cx| stream.poll_aborted(cx)).is_ready());
-        assert_eq!(stream.write_error(), Some(WriteError::Reset(7)));
+        assert_eq!(stream.send_end(), Some(SendEnd::Reset(7)));
     }
 }
 
@@ -629,7 +645,7 @@ fn dropping_the_handle_resets_only_what_is_unfinished() {
         (StreamSendState::FinAcked, false),
         (StreamSendState::Stopped(9), false),
         (StreamSendState::Reset(9), false),
-        (StreamSendState::Failed(lost()), false),
+        (StreamSendState::Failed(SendFailure::ConnectionLost(LOST)), false),
         (StreamSendState::Absent, false),
     ] {
         let mut stream = started();
@@ -640,17 +656,19 @@ fn dropping_the_handle_resets_only_what_is_unfinished() {
 
 #[test]
 fn every_end_has_its_answer_to_who_waits_for_a_stop() {
-    let native = || WriteError::Native(NativeError::OUT_OF_MEMORY);
     for (state, answer) in [
         (StreamSendState::Open, Poll::Pending),
         (StreamSendState::FinQueued, Poll::Pending),
         (StreamSendState::Failing, Poll::Pending),
         (StreamSendState::FinAcked, Poll::Ready(Ok(None))),
         (StreamSendState::Reset(8), Poll::Ready(Ok(None))),
-        (StreamSendState::Failed(native()), Poll::Ready(Ok(None))),
+        (StreamSendState::Failed(SendFailure::LimitReached), Poll::Ready(Ok(None))),
+        (StreamSendState::Failed(SendFailure::StartFailed(NO_MEMORY)), Poll::Ready(Ok(None))),
+        (StreamSendState::Failed(SendFailure::Refused(NO_MEMORY)), Poll::Ready(Ok(None))),
+        (StreamSendState::Failed(SendFailure::Ended), Poll::Ready(Ok(None))),
         (StreamSendState::Absent, Poll::Ready(Ok(None))),
         (StreamSendState::Stopped(9), Poll::Ready(Ok(Some(9)))),
-        (StreamSendState::Failed(lost()), Poll::Ready(Err(LOST))),
+        (StreamSendState::Failed(SendFailure::ConnectionLost(LOST)), Poll::Ready(Err(LOST))),
     ] {
         let mut stream = started();
         stream.send_state = state.clone();
@@ -661,19 +679,19 @@ fn every_end_has_its_answer_to_who_waits_for_a_stop() {
 #[test]
 fn the_readers_of_a_stream_that_can_never_start_are_told() {
     let dead_ends: [(&str, Move); 3] = [
-        ("reset before the start", |stream| stream.begin_reset(7).expect("it is fresh").1.wake()),
+        ("reset before the start", |stream| stream.begin_reset(7).expect("it is fresh").1.wake_now()),
         ("a start refused for want of memory", |stream| {
             assert_eq!(stream.begin_start(), Ok(true));
-            stream.on_start_refused(NativeError::OUT_OF_MEMORY).1.wake();
+            stream.on_start_refused(Refused::Failed(NO_MEMORY)).1.wake_now();
         }),
         ("a first send refused for want of memory", |stream| {
-            let submission = submit(stream, 1, false);
-            stream.on_send_refused(1, submission, NativeError::OUT_OF_MEMORY).1.wake();
+            let submission = submit(stream, 1, Fin::No);
+            stream.on_send_refused(1, submission, Refused::Failed(NO_MEMORY)).1.wake_now();
         }),
     ];
     for (name, dead_end) in dead_ends {
         let task = Task::new();
-        let mut stream = StreamInnerExclusive::local(StreamRecv::open(), None);
+        let mut stream = StreamInnerExclusive::local(Dir::Bi, None);
         assert!(task.run(|cx| stream.recv().poll_take(1, cx)).is_pending());
         dead_end(&mut stream);
         assert_eq!(task.wakes(), 1, "{name}: no event will ever come, so nobody else wakes the reader");
@@ -690,7 +708,7 @@ fn a_stream_that_has_not_started_asks_the_connection_once() {
     let key = WaiterKey::new();
     let task = Task::new();
     assert!(task.run(|cx| stream.poll_stopped(key, cx)).is_pending());
-    stream.on_lost(Some(LOST)).wake();
+    stream.on_lost(Some(LOST)).wake_now();
     assert_eq!(task.wakes(), 1);
     assert_eq!(stop_answer(&mut stream), Poll::Ready(Err(LOST)));
 }
@@ -699,15 +717,15 @@ fn a_stream_that_has_not_started_asks_the_connection_once() {
 fn only_a_live_stream_with_fin_under_way_is_delivering() {
     let mut stream = fresh();
     assert!(!stream.is_delivering());
-    send(&mut stream, 1, false);
+    send(&mut stream, 1, Fin::No);
     assert!(!stream.is_delivering());
-    send(&mut stream, 0, true);
+    send(&mut stream, 0, Fin::Yes);
     assert!(stream.is_delivering());
     let ends: [Move; 4] = [
-        |stream| stream.on_send_shutdown_complete(true).wake(),
-        |stream| stream.on_shutdown_complete(Some(LOST)).wake(),
-        |stream| stream.on_peer_receive_aborted(9).wake(),
-        |stream| stream.begin_reset(8).expect("it is finishing").1.wake(),
+        |stream| stream.on_send_shutdown_complete(true).wake_now(),
+        |stream| stream.on_shutdown_complete(Some(LOST)).wake_now(),
+        |stream| stream.on_peer_receive_aborted(9).wake_now(),
+        |stream| stream.begin_reset(8).expect("it is finishing").1.wake_now(),
     ];
     for end in ends {
         let mut stream = finishing();
@@ -723,7 +741,7 @@ fn only_a_live_stream_with_fin_under_way_is_delivering() {
 fn a_thousand_polls_store_one_waker_of_each_kind() {
     let (first, task) = (Task::new(), Task::new());
     let mut stream = fresh();
-    send(&mut stream, DEFAULT_WINDOW, false);
+    send(&mut stream, DEFAULT_WINDOW, Fin::No);
     let keys = [WaiterKey::new(), WaiterKey::new()];
     for round in 0..1000 {
         let task = if round == 0 { &first } else { &task };
@@ -745,18 +763,20 @@ fn a_thousand_polls_store_one_waker_of_each_kind() {
 
 #[test]
 fn the_last_event_leaves_nobody_asleep_and_wakes_each_task_once() {
-    let ends: [Move; 2] =
-        [|stream| stream.on_shutdown_complete(Some(LOST)).wake(), |stream| stream.on_shutdown_complete(None).wake()];
+    let ends: [Move; 2] = [
+        |stream| stream.on_shutdown_complete(Some(LOST)).wake_now(),
+        |stream| stream.on_shutdown_complete(None).wake_now(),
+    ];
     let befores: [Move; 4] = [
         |_| {},
-        |stream| stream.on_send_complete(DEFAULT_WINDOW, true).wake(),
-        |stream| stream.on_send_shutdown_complete(false).wake(),
-        |stream| stream.on_start_complete(Err(NativeError::ABORTED), false).wake(),
+        |stream| stream.on_send_complete(DEFAULT_WINDOW, true).wake_now(),
+        |stream| stream.on_send_shutdown_complete(false).wake_now(),
+        |stream| stream.on_start_complete(Err(StartFailed::Going), false).wake_now(),
     ];
     for (end, before) in ends.iter().flat_map(|end| befores.iter().map(move |before| (end, before))) {
         let task = Task::new();
-        let mut stream = StreamInnerExclusive::local(StreamRecv::open(), None);
-        send(&mut stream, DEFAULT_WINDOW, false);
+        let mut stream = StreamInnerExclusive::local(Dir::Bi, None);
+        send(&mut stream, DEFAULT_WINDOW, Fin::No);
         before(&mut stream);
         let (stopped, reset) = (WaiterKey::new(), WaiterKey::new());
         task.run(|cx| {
@@ -782,20 +802,20 @@ fn a_forgotten_waiter_is_not_woken() {
     assert!(waiting.run(|cx| stream.poll_stopped(other, cx)).is_pending());
     assert!(stream.forget_stopped(key).is_some());
     assert!(stream.forget_stopped(key).is_none());
-    stream.on_peer_receive_aborted(9).wake();
+    stream.on_peer_receive_aborted(9).wake_now();
     assert_eq!((forgotten.wakes(), waiting.wakes()), (0, 1));
 }
 
 #[test]
 fn a_stream_of_the_peers_is_started_and_sends_only_if_bidirectional() {
-    let mut one_way = StreamInnerExclusive::remote(false, None);
-    assert_eq!(one_way.begin_send(1, false), Err(Denied::Because(WriteError::Finished)));
+    let mut one_way = StreamInnerExclusive::remote(Dir::Uni, None);
+    assert_eq!(one_way.begin_send(1, Fin::No), Err(Denied::Because(SendClosed::Finished)));
     assert!(!one_way.is_unfinished());
     assert!(one_way.is_live());
 
-    let mut both_ways = StreamInnerExclusive::remote(true, Some(5));
+    let mut both_ways = StreamInnerExclusive::remote(Dir::Bi, Some(5));
     assert_eq!(start_answer(&mut both_ways), Poll::Ready(Ok(())));
-    assert!(!submit(&mut both_ways, 1, false).starts);
+    assert!(!submit(&mut both_ways, 1, Fin::No).starts);
     assert_eq!(both_ways.window(), 5);
 }
 
@@ -803,16 +823,16 @@ fn a_stream_of_the_peers_is_started_and_sends_only_if_bidirectional() {
 fn what_msquic_has_copied_is_acknowledged_only_with_fin() {
     let mut stream = started();
     stream.set_buffered(true);
-    stream.set_window(10).wake();
+    stream.set_window(10).wake_now();
     let task = Task::new();
-    let operation = send(&mut stream, 10, false);
+    let operation = send(&mut stream, 10, Fin::No);
     assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
-    stream.on_send_complete(10, false).wake();
+    stream.on_send_complete(10, false).wake_now();
     assert_eq!(task.wakes(), 1, "a copy makes room");
     assert!(acked(&mut stream, operation + 1).is_pending(), "and acknowledges nothing");
-    send(&mut stream, 0, true);
+    send(&mut stream, 0, Fin::Yes);
     assert!(acked(&mut stream, operation + 1).is_pending());
-    stream.on_send_shutdown_complete(true).wake();
+    stream.on_send_shutdown_complete(true).wake_now();
     assert_eq!(acked(&mut stream, operation + 1), Poll::Ready(Ok(())));
     assert_eq!(finished(&mut stream), Poll::Ready(Ok(())));
 }
@@ -821,10 +841,10 @@ fn what_msquic_has_copied_is_acknowledged_only_with_fin() {
 fn what_msquic_has_copied_is_not_acknowledged_when_the_connection_is_lost() {
     let mut stream = started();
     stream.set_buffered(true);
-    let operation = send(&mut stream, 10, true);
-    stream.on_send_complete(10, false).wake();
-    stream.on_send_shutdown_complete(false).wake();
-    stream.on_shutdown_complete(Some(LOST)).wake();
+    let operation = send(&mut stream, 10, Fin::Yes);
+    stream.on_send_complete(10, false).wake_now();
+    stream.on_send_shutdown_complete(false).wake_now();
+    stream.on_shutdown_complete(Some(LOST)).wake_now();
     assert_eq!(acked(&mut stream, operation + 1), Poll::Ready(Err(lost())));
     assert_eq!(finished(&mut stream), Poll::Ready(Err(lost())));
 }

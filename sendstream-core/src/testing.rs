@@ -1,4 +1,4 @@
-//! What the tests of the state machines share: tasks that count their wakes, and memory to lend.
+//! What the tests of the state machines share: tasks that count their wakes.
 
 use std::{
     sync::{
@@ -8,11 +8,9 @@ use std::{
     task::{Context, Wake, Waker},
 };
 
-use sendstream_sys as sys;
-
 /// A task that does nothing but count how often it is woken.
 #[derive(Debug)]
-pub(crate) struct Task {
+pub struct Task {
     wakes: Arc<Wakes>,
     waker: Waker,
 }
@@ -28,30 +26,39 @@ impl Wake for Wakes {
 
 impl Task {
     /// A task of its own: no other one's waker wakes it.
-    pub(crate) fn new() -> Self {
+    #[expect(clippy::new_without_default, reason = "a default says nothing of its being another one each time")]
+    pub fn new() -> Self {
         let wakes = Arc::new(Wakes::default());
         Self { waker: Waker::from(wakes.clone()), wakes }
     }
 
+    /// What wakes it.
+    pub fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
     /// Runs `poll` as this task.
-    pub(crate) fn run<T>(&self, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
+    pub fn run<T>(&self, poll: impl FnOnce(&mut Context<'_>) -> T) -> T {
         poll(&mut Context::from_waker(&self.waker))
     }
 
     /// How often it was woken so far.
-    pub(crate) fn wakes(&self) -> usize {
+    pub fn wakes(&self) -> usize {
         self.wakes.0.load(Ordering::Relaxed)
     }
 
     /// How many of its wakers are stored somewhere.
-    pub(crate) fn stored(&self) -> usize {
+    pub fn stored(&self) -> usize {
         // One reference is `wakes`, one is `waker`.
         Arc::strong_count(&self.wakes) - 2
     }
 }
 
-/// Describes `bytes` as MsQuic would in RECEIVE.
-pub(crate) fn describe(bytes: &'static [u8]) -> sys::QUIC_BUFFER {
-    let length = u32::try_from(bytes.len()).expect("tests lend little");
-    sys::QUIC_BUFFER { Length: length, Buffer: bytes.as_ptr().cast_mut() }
+/// What may have ended a connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cause {
+    /// The peer did not answer in time.
+    TimedOut,
+    /// The peer did not want the connection.
+    Refused,
 }

@@ -9,16 +9,18 @@ use std::{
     time::Duration,
 };
 
-use sendstream_core::wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups};
-
 use crate::{
-    driver::stream::recv_state::StreamRecv,
-    send_stream::{StartError, WriteError},
-    types::error::{ConnectionError, NativeError},
+    dir::Dir,
+    stream::{
+        Fin,
+        cause::{Refused, SendClosed, SendEnd, SendFailure, StartFailed},
+        recv_state::{Piece, StreamRecv},
+    },
+    wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups},
 };
 
 /// The in-flight window before MsQuic has said what is ideal: its own first value (`QUIC_DEFAULT_IDEAL_SEND_BUFFER_SIZE`).
-pub(crate) const DEFAULT_WINDOW: u64 = 128 * 1024;
+pub const DEFAULT_WINDOW: u64 = 128 * 1024;
 
 /// What of the window must be free before a writer that waits for room is woken: an eighth. Much more, and a window that
 /// just covers the path would run dry.
@@ -29,7 +31,8 @@ const WINDOW_PARTS: u64 = 8;
 /// outside of the processor's caches.
 ///
 /// It is what 10 Gbit/s, more than one connection moves, put on the path, and 1 MiB for writers that are late.
-pub(crate) fn useful_window(ideal: u64, min_rtt: Option<Duration>) -> u64 {
+#[inline]
+pub fn useful_window(ideal: u64, min_rtt: Option<Duration>) -> u64 {
     const BYTES_PER_MICROSECOND: u64 = 1250;
     const SLACK: u64 = 1024 * 1024;
     let Some(min_rtt) = min_rtt else { return ideal };
@@ -39,16 +42,17 @@ pub(crate) fn useful_window(ideal: u64, min_rtt: Option<Duration>) -> u64 {
 
 /// Everything about a stream that changes, behind `StreamInner`'s lock.
 ///
-/// "User" below is a call on `SendStream` or `RecvStream`; the `handle_event_*` functions are named without their prefix.
+/// `C` is what ended the connection, and `P` a piece of memory that the transport lends. "User" below is a call on
+/// `SendStream` or `RecvStream`; the `handle_event_*` functions are named without their prefix.
 #[derive(Debug)]
-pub(crate) struct StreamInnerExclusive {
+pub struct StreamInnerExclusive<C, P> {
     /// Written by: user (`begin_start`, `begin_send`), `start_complete`, `peer_accepted`, `shutdown_complete`.
     state: StreamState,
     /// How the start went, once known. Written by: `start_complete`, `peer_accepted`, a start refused on the spot.
-    start_status: Option<Result<(), StartError>>,
+    start_status: Option<Result<(), SendFailure<C>>>,
     /// Written by: user (`begin_send` with FIN, `begin_reset`), `send_complete`, `peer_receive_aborted`,
     /// `send_shutdown_complete`, `shutdown_complete`, a send refused on the spot.
-    send_state: StreamSendState,
+    send_state: StreamSendState<C>,
     /// Bytes that MsQuic holds: submitted and not completed. Written by: user, `send_complete`.
     in_flight: u64,
     /// Submissions may be accepted while `in_flight` is below this. Written by: `ideal_send_buffer_size`, user.
@@ -77,7 +81,7 @@ pub(crate) struct StreamInnerExclusive {
     /// Tasks in `stopped`.
     stopped_waiters: Waiters,
     /// The receive half.
-    recv: StreamRecv,
+    recv: StreamRecv<C, P>,
     /// Wakers that were replaced, to be dropped outside of the lock.
     retired: Vec<Waker>,
     /// Whether the connection has been asked to tell its end, which no event tells a stream that never started.
@@ -86,7 +90,7 @@ pub(crate) struct StreamInnerExclusive {
 
 /// How far the stream as a whole has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum StreamState {
+pub enum StreamState {
     /// Open on this side only; nothing was said to MsQuic but "open". No event can come.
     Open,
     /// The start is in MsQuic's hands. From here to `ShutdownComplete` MsQuic holds a reference to the instance.
@@ -103,7 +107,7 @@ pub(crate) enum StreamState {
 
 /// How far the send half has come. The last four are final.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum StreamSendState {
+pub enum StreamSendState<C> {
     /// There is no send half: the peer opened a unidirectional stream.
     Absent,
     /// Data may be sent.
@@ -119,24 +123,24 @@ pub(crate) enum StreamSendState {
     /// This side reset the stream with this code.
     Reset(u64),
     /// The connection was lost, or the stream failed though nobody stopped or reset it.
-    Failed(WriteError),
+    Failed(SendFailure<C>),
 }
 
 /// What [`StreamInnerExclusive::begin_send`] admitted, to be handed to MsQuic now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(crate) struct Submission {
+pub struct Submission {
     /// The operation's number; it is acknowledged once `sending_seq_no` is above it.
-    pub(crate) seq_no: u64,
+    pub seq_no: u64,
     /// Whether this operation starts the stream.
-    pub(crate) starts: bool,
+    pub starts: bool,
 }
 
-/// Why the send half takes nothing more.
+/// Why a send is not taken now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Denied {
+pub enum Denied<C> {
     /// For this reason.
-    Because(WriteError),
+    Because(SendClosed<C>),
     /// The stream is failing, and the event that says why is still to come: wait for it.
     CauseToCome,
 }
@@ -144,7 +148,7 @@ pub(crate) enum Denied {
 /// What a refused operation still needs, see [`StreamInnerExclusive::on_send_refused`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(crate) enum Refusal {
+pub enum Refusal {
     /// An event of the stream will name the cause.
     AwaitEvent,
     /// No event will come because the stream never started; only the connection knows the cause.
@@ -153,23 +157,35 @@ pub(crate) enum Refusal {
     ResetNative,
 }
 
-impl StreamInnerExclusive {
+impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     /// A stream that this side opens, not started yet.
-    pub(crate) fn local(recv: StreamRecv, fixed_window: Option<u64>) -> Self {
+    pub fn local(dir: Dir, fixed_window: Option<u64>) -> Self {
+        let recv = match dir {
+            Dir::Uni => StreamRecv::absent(),
+            Dir::Bi => StreamRecv::open(),
+        };
         Self::new(StreamState::Open, StreamSendState::Open, recv, fixed_window)
     }
 
-    /// A stream that the peer started; `bidirectional` when this side may send on it.
-    pub(crate) fn remote(bidirectional: bool, fixed_window: Option<u64>) -> Self {
-        let send_state = if bidirectional { StreamSendState::Open } else { StreamSendState::Absent };
+    /// A stream that the peer started.
+    pub fn remote(dir: Dir, fixed_window: Option<u64>) -> Self {
+        let send_state = match dir {
+            Dir::Uni => StreamSendState::Absent,
+            Dir::Bi => StreamSendState::Open,
+        };
         Self::new(StreamState::Started, send_state, StreamRecv::open(), fixed_window)
     }
 
-    fn new(state: StreamState, send_state: StreamSendState, recv: StreamRecv, fixed_window: Option<u64>) -> Self {
+    fn new(
+        state: StreamState,
+        send_state: StreamSendState<C>,
+        recv: StreamRecv<C, P>,
+        fixed_window: Option<u64>,
+    ) -> Self {
         Self {
             state,
             start_status: (state == StreamState::Started).then_some(Ok(())),
-            send_shutdown_complete: send_state == StreamSendState::Absent,
+            send_shutdown_complete: matches!(send_state, StreamSendState::Absent),
             send_state,
             in_flight: 0,
             window: fixed_window.unwrap_or(DEFAULT_WINDOW),
@@ -190,74 +206,74 @@ impl StreamInnerExclusive {
     }
 
     /// Says whether MsQuic copies what is sent, before anything is.
-    pub(crate) fn set_buffered(&mut self, buffered: bool) {
+    pub fn set_buffered(&mut self, buffered: bool) {
         self.buffered = buffered;
     }
 
     /// The receive half.
-    pub(crate) fn recv(&mut self) -> &mut StreamRecv {
+    pub fn recv(&mut self) -> &mut StreamRecv<C, P> {
         &mut self.recv
     }
 
     /// How far the stream has come.
-    pub(crate) fn state(&self) -> StreamState {
+    pub fn state(&self) -> StreamState {
         self.state
     }
 
     /// Whether MsQuic knows of the stream beyond its being open, so that shutting it down makes sense.
-    pub(crate) fn is_live(&self) -> bool {
+    pub fn is_live(&self) -> bool {
         matches!(self.state, StreamState::Starting | StreamState::Blocked | StreamState::Started)
     }
 
     /// True once, for a stream that has not started: somebody waits on it, and only the connection can say that it ended.
     #[must_use]
-    pub(crate) fn must_ask_connection(&mut self) -> bool {
+    pub fn must_ask_connection(&mut self) -> bool {
         self.state == StreamState::Open && !std::mem::replace(&mut self.asked_connection, true)
     }
 
     /// Whether data is under way that must arrive although nobody holds the stream any more.
-    pub(crate) fn is_delivering(&self) -> bool {
-        self.is_live() && self.send_state == StreamSendState::FinQueued
+    pub fn is_delivering(&self) -> bool {
+        self.is_live() && matches!(self.send_state, StreamSendState::FinQueued)
     }
 
     /// Bytes submitted and not yet completed.
-    pub(crate) fn in_flight(&self) -> u64 {
+    pub fn in_flight(&self) -> u64 {
         self.in_flight
     }
 
     /// The in-flight window in bytes.
-    pub(crate) fn window(&self) -> u64 {
+    pub fn window(&self) -> u64 {
         self.window
     }
 
     /// How many operations have been submitted; `poll_acked` of this waits for all of them.
-    pub(crate) fn submitted(&self) -> u64 {
+    pub fn submitted(&self) -> u64 {
         self.next_seq_no
     }
 
     // ---- What the user does -------------------------------------------------------------------------------------
 
     /// Open -> Starting. `Ok(true)` when MsQuic must now be told to start.
-    pub(crate) fn begin_start(&mut self) -> Result<bool, StartError> {
+    pub fn begin_start(&mut self) -> Result<bool, SendEnd<C>> {
         if self.state != StreamState::Open {
             return Ok(false);
         }
-        if let Some(error) = self.write_error() {
-            return Err(StartError::from_write_error(error));
+        if let Some(end) = self.send_end() {
+            return Err(end);
         }
         self.state = StreamState::Starting;
         Ok(true)
     }
 
-    /// Admits `bytes` more, with FIN when `fin`: from here on they count as submitted, and the caller hands them to
+    /// Admits `bytes` more, and FIN if it is set: from here on they count as submitted, and the caller hands them to
     /// MsQuic at once. The first operation starts the stream.
-    pub(crate) fn begin_send(&mut self, bytes: u64, fin: bool) -> Result<Submission, Denied> {
+    pub fn begin_send(&mut self, bytes: u64, fin: Fin) -> Result<Submission, Denied<C>> {
         self.check_sending()?;
         let starts = self.state == StreamState::Open;
         if starts {
             self.state = StreamState::Starting;
         }
-        if fin {
+        if fin.is_set() {
             self.send_state = StreamSendState::FinQueued;
         }
         let seq_no = self.next_seq_no;
@@ -270,26 +286,24 @@ impl StreamInnerExclusive {
     }
 
     /// MsQuic refused, on the spot, what [`Self::begin_send`] had admitted; no event comes for it.
-    pub(crate) fn on_send_refused(
-        &mut self,
-        bytes: u64,
-        submission: Submission,
-        status: NativeError,
-    ) -> (Refusal, Wakeups) {
+    pub fn on_send_refused(&mut self, bytes: u64, submission: Submission, refused: Refused) -> (Refusal, Wakeups) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
         if submission.starts {
             self.state = StreamState::Refused;
         }
-        if self.send_failed() {
+        if self.send_has_ended() {
             // An event named the cause while the call was under way.
             return (Refusal::AwaitEvent, self.wake_senders());
         }
-        if matches!(status, NativeError::ABORTED | NativeError::INVALID_STATE) {
-            self.send_state = StreamSendState::Failing;
-            let refusal = if submission.starts { Refusal::AskConnection } else { Refusal::AwaitEvent };
-            return (refusal, Wakeups::none());
-        }
-        let mut wakeups = self.fail(WriteError::Native(status));
+        let status = match refused {
+            Refused::Going => {
+                self.send_state = StreamSendState::Failing;
+                let refusal = if submission.starts { Refusal::AskConnection } else { Refusal::AwaitEvent };
+                return (refusal, Wakeups::none());
+            }
+            Refused::Failed(status) => status,
+        };
+        let mut wakeups = self.fail(SendFailure::Refused(status));
         if submission.starts {
             wakeups.merge(self.recv.on_never_started());
         }
@@ -297,26 +311,29 @@ impl StreamInnerExclusive {
     }
 
     /// MsQuic refused, on the spot, the start that [`Self::begin_start`] had admitted.
-    pub(crate) fn on_start_refused(&mut self, status: NativeError) -> (Refusal, Wakeups) {
+    pub fn on_start_refused(&mut self, refused: Refused) -> (Refusal, Wakeups) {
         self.state = StreamState::Refused;
-        if matches!(status, NativeError::ABORTED | NativeError::INVALID_STATE) {
-            self.send_state = StreamSendState::Failing;
-            return (Refusal::AskConnection, Wakeups::none());
-        }
-        self.start_status = Some(Err(StartError::Native(status)));
-        let mut wakeups = self.fail(WriteError::Native(status));
+        let status = match refused {
+            Refused::Going => {
+                self.send_state = StreamSendState::Failing;
+                return (Refusal::AskConnection, Wakeups::none());
+            }
+            Refused::Failed(status) => status,
+        };
+        self.start_status = Some(Err(SendFailure::Refused(status)));
+        let mut wakeups = self.fail(SendFailure::Refused(status));
         wakeups.merge(self.recv.on_never_started());
         (Refusal::AwaitEvent, wakeups)
     }
 
     /// Resets the send half with `code`; everything pending ends at once. `Ok` says whether MsQuic must be told.
-    pub(crate) fn begin_reset(&mut self, code: u64) -> Result<(bool, Wakeups), WriteError> {
+    pub fn begin_reset(&mut self, code: u64) -> Result<(bool, Wakeups), SendClosed<C>> {
         match self.send_state {
             StreamSendState::Open | StreamSendState::FinQueued | StreamSendState::Failing => {}
-            StreamSendState::Absent | StreamSendState::FinAcked => return Err(WriteError::Finished),
+            StreamSendState::Absent | StreamSendState::FinAcked => return Err(SendClosed::Finished),
             StreamSendState::Reset(_) => return Ok((false, Wakeups::none())),
-            StreamSendState::Stopped(code) => return Err(WriteError::Stopped(code)),
-            StreamSendState::Failed(ref error) => return Err(error.clone()),
+            StreamSendState::Stopped(code) => return Err(SendClosed::Ended(SendEnd::Stopped(code))),
+            StreamSendState::Failed(ref failure) => return Err(SendClosed::Ended(SendEnd::Failed(failure.clone()))),
         }
         self.send_state = StreamSendState::Reset(code);
         let mut wakeups = self.wake_senders();
@@ -327,12 +344,12 @@ impl StreamInnerExclusive {
     }
 
     /// Whether dropping the handle now has to reset the send half.
-    pub(crate) fn is_unfinished(&self) -> bool {
+    pub fn is_unfinished(&self) -> bool {
         matches!(self.send_state, StreamSendState::Open | StreamSendState::Failing)
     }
 
     /// Fixes the in-flight window at `bytes`.
-    pub(crate) fn set_window(&mut self, bytes: u64) -> Wakeups {
+    pub fn set_window(&mut self, bytes: u64) -> Wakeups {
         self.window = bytes;
         self.window_is_fixed = true;
         self.wake_window_waiter()
@@ -341,24 +358,24 @@ impl StreamInnerExclusive {
     // ---- What the user waits for --------------------------------------------------------------------------------
 
     /// Ready once the peer's stream limit admitted the stream, or the start failed.
-    pub(crate) fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StartError>> {
+    pub fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendEnd<C>>> {
         if let Some(status) = &self.start_status {
-            return Poll::Ready(status.clone());
+            return Poll::Ready(status.clone().map_err(SendEnd::Failed));
         }
-        if let Some(error) = self.write_error() {
-            return Poll::Ready(Err(StartError::from_write_error(error)));
+        if let Some(end) = self.send_end() {
+            return Poll::Ready(Err(end));
         }
         self.start_waiter.register(cx.waker(), &mut self.retired);
         Poll::Pending
     }
 
     /// Ready once the first `operations` operations are acknowledged, or cannot be any more.
-    pub(crate) fn poll_acked(&mut self, operations: u64, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+    pub fn poll_acked(&mut self, operations: u64, cx: &mut Context<'_>) -> Poll<Result<(), SendEnd<C>>> {
         if self.sending_seq_no >= operations {
             return Poll::Ready(Ok(()));
         }
-        if let Some(error) = self.write_error() {
-            return Poll::Ready(Err(error));
+        if let Some(end) = self.send_end() {
+            return Poll::Ready(Err(end));
         }
         self.awaited_seq_no = operations;
         self.send_waiter.register(cx.waker(), &mut self.retired);
@@ -366,30 +383,30 @@ impl StreamInnerExclusive {
     }
 
     /// Ready once there is room in the window, or never will be.
-    pub(crate) fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
+    pub fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendClosed<C>>> {
         match self.check_sending() {
             Ok(()) if self.in_flight < self.window => return Poll::Ready(Ok(())),
             Ok(()) | Err(Denied::CauseToCome) => {}
-            Err(Denied::Because(error)) => return Poll::Ready(Err(error)),
+            Err(Denied::Because(closed)) => return Poll::Ready(Err(closed)),
         }
         self.window_waiter.register(cx.waker(), &mut self.retired);
         Poll::Pending
     }
 
     /// Ready with `Ok` once the peer acknowledged FIN; never `Ok` otherwise. The caller has queued FIN.
-    pub(crate) fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), WriteError>> {
-        if self.send_state == StreamSendState::FinAcked {
+    pub fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendEnd<C>>> {
+        if matches!(self.send_state, StreamSendState::FinAcked) {
             return Poll::Ready(Ok(()));
         }
-        if let Some(error) = self.write_error() {
-            return Poll::Ready(Err(error));
+        if let Some(end) = self.send_end() {
+            return Poll::Ready(Err(end));
         }
         self.write_shutdown_waiter.register(cx.waker(), &mut self.retired);
         Poll::Pending
     }
 
     /// Ready once the reset by [`Self::begin_reset`] is done with on the wire: acknowledged, or the connection is gone.
-    pub(crate) fn poll_aborted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    pub fn poll_aborted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.send_shutdown_complete || !self.is_live() {
             return Poll::Ready(());
         }
@@ -399,23 +416,21 @@ impl StreamInnerExclusive {
 
     /// Forgets a future that waited in [`Self::poll_stopped`].
     #[must_use = "drop the waker after the lock"]
-    pub(crate) fn forget_stopped(&mut self, key: WaiterKey) -> Option<Waker> {
+    pub fn forget_stopped(&mut self, key: WaiterKey) -> Option<Waker> {
         self.stopped_waiters.remove(key)
     }
 
     /// Ready with the peer's STOP_SENDING code, with `None` once the stream ended on this side's terms, or with what
     /// ended the connection.
-    pub(crate) fn poll_stopped(
-        &mut self,
-        key: WaiterKey,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<u64>, ConnectionError>> {
+    pub fn poll_stopped(&mut self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Result<Option<u64>, C>> {
         match &self.send_state {
             StreamSendState::Stopped(code) => return Poll::Ready(Ok(Some(*code))),
-            StreamSendState::Failed(WriteError::ConnectionLost(error)) => return Poll::Ready(Err(error.clone())),
+            StreamSendState::Failed(SendFailure::ConnectionLost(cause)) => return Poll::Ready(Err(cause.clone())),
             StreamSendState::FinAcked
             | StreamSendState::Reset(_)
-            | StreamSendState::Failed(_)
+            | StreamSendState::Failed(
+                SendFailure::LimitReached | SendFailure::StartFailed(_) | SendFailure::Refused(_) | SendFailure::Ended,
+            )
             | StreamSendState::Absent => return Poll::Ready(Ok(None)),
             StreamSendState::Open | StreamSendState::FinQueued | StreamSendState::Failing => {}
         }
@@ -426,39 +441,34 @@ impl StreamInnerExclusive {
     // ---- What MsQuic says ---------------------------------------------------------------------------------------
 
     /// START_COMPLETE. With a bad `status` the stream never started, and perhaps no further event comes.
-    pub(crate) fn on_start_complete(&mut self, status: Result<(), NativeError>, peer_accepted: bool) -> Wakeups {
-        let mut wakeups = Wakeups::none();
-        match status {
+    pub fn on_start_complete(&mut self, status: Result<(), StartFailed>, peer_accepted: bool) -> Wakeups {
+        let failure = match status {
             Ok(()) if peer_accepted => return self.on_peer_accepted(),
             Ok(()) => {
                 if self.state == StreamState::Starting {
                     self.state = StreamState::Blocked;
                 }
+                return Wakeups::none();
             }
-            Err(NativeError::STREAM_LIMIT_REACHED) => {
-                self.start_status = Some(Err(StartError::LimitReached));
-                wakeups = self.fail(WriteError::Start(StartError::LimitReached));
-                self.start_waiter.take_into(&mut wakeups);
-                wakeups.merge(self.recv.on_never_started());
-            }
-            // The connection is going; SHUTDOWN_COMPLETE follows with the cause, and the waiters wait for that.
-            Err(NativeError::ABORTED | NativeError::INVALID_STATE) => {
-                if !self.send_failed() {
+            // SHUTDOWN_COMPLETE follows with the cause, and the waiters wait for that.
+            Err(StartFailed::Going) => {
+                if !self.send_has_ended() {
                     self.send_state = StreamSendState::Failing;
                 }
+                return Wakeups::none();
             }
-            Err(status) => {
-                self.start_status = Some(Err(StartError::Native(status)));
-                wakeups = self.fail(WriteError::Start(StartError::Native(status)));
-                self.start_waiter.take_into(&mut wakeups);
-                wakeups.merge(self.recv.on_never_started());
-            }
-        }
+            Err(StartFailed::LimitReached) => SendFailure::LimitReached,
+            Err(StartFailed::Failed(status)) => SendFailure::StartFailed(status),
+        };
+        self.start_status = Some(Err(failure.clone()));
+        let mut wakeups = self.fail(failure);
+        self.start_waiter.take_into(&mut wakeups);
+        wakeups.merge(self.recv.on_never_started());
         wakeups
     }
 
     /// PEER_ACCEPTED, or a START_COMPLETE that says the same: the peer's stream limit admits the stream.
-    pub(crate) fn on_peer_accepted(&mut self) -> Wakeups {
+    pub fn on_peer_accepted(&mut self) -> Wakeups {
         let mut wakeups = Wakeups::none();
         if matches!(self.state, StreamState::Starting | StreamState::Blocked) {
             self.state = StreamState::Started;
@@ -472,7 +482,7 @@ impl StreamInnerExclusive {
 
     /// SEND_COMPLETE of an operation of `bytes`. Not `canceled` means acknowledged; where MsQuic buffers it means copied,
     /// which makes room and says nothing of the peer.
-    pub(crate) fn on_send_complete(&mut self, bytes: u64, canceled: bool) -> Wakeups {
+    pub fn on_send_complete(&mut self, bytes: u64, canceled: bool) -> Wakeups {
         self.in_flight = self.in_flight.saturating_sub(bytes);
         if canceled {
             // The cause is known already (reset here, stopped by the peer) or comes with SHUTDOWN_COMPLETE.
@@ -499,8 +509,8 @@ impl StreamInnerExclusive {
     }
 
     /// PEER_RECEIVE_ABORTED: the peer's STOP_SENDING with `code`.
-    pub(crate) fn on_peer_receive_aborted(&mut self, code: u64) -> Wakeups {
-        if self.send_failed() || self.send_state == StreamSendState::FinAcked {
+    pub fn on_peer_receive_aborted(&mut self, code: u64) -> Wakeups {
+        if self.send_has_ended() || matches!(self.send_state, StreamSendState::FinAcked) {
             return Wakeups::none();
         }
         self.send_state = StreamSendState::Stopped(code);
@@ -508,7 +518,7 @@ impl StreamInnerExclusive {
     }
 
     /// SEND_SHUTDOWN_COMPLETE. `graceful` is the peer's acknowledgement of FIN; the only thing that makes a finish `Ok`.
-    pub(crate) fn on_send_shutdown_complete(&mut self, graceful: bool) -> Wakeups {
+    pub fn on_send_shutdown_complete(&mut self, graceful: bool) -> Wakeups {
         self.send_shutdown_complete = true;
         match self.send_state {
             StreamSendState::FinQueued if graceful => {
@@ -532,21 +542,21 @@ impl StreamInnerExclusive {
     }
 
     /// SHUTDOWN_COMPLETE, the last event. `lost` is what ended the connection, when that is what ended the stream.
-    pub(crate) fn on_shutdown_complete(&mut self, lost: Option<ConnectionError>) -> Wakeups {
+    pub fn on_shutdown_complete(&mut self, lost: Option<C>) -> Wakeups {
         self.state = StreamState::ShutdownComplete;
         self.send_shutdown_complete = true;
         self.on_lost(lost)
     }
 
     /// The connection is gone, and with it whatever had not ended yet. Also the end of a stream that never started.
-    pub(crate) fn on_lost(&mut self, lost: Option<ConnectionError>) -> Wakeups {
-        let error = match lost.clone() {
-            Some(error) => WriteError::ConnectionLost(error),
-            None => WriteError::Native(NativeError::ABORTED),
+    pub fn on_lost(&mut self, lost: Option<C>) -> Wakeups {
+        let failure = match lost.clone() {
+            Some(cause) => SendFailure::ConnectionLost(cause),
+            None => SendFailure::Ended,
         };
         let mut wakeups = self.recv.on_lost(lost);
         let send_wakeups = match self.send_state {
-            StreamSendState::Open | StreamSendState::FinQueued | StreamSendState::Failing => self.fail(error),
+            StreamSendState::Open | StreamSendState::FinQueued | StreamSendState::Failing => self.fail(failure),
             _ => self.wake_senders(),
         };
         wakeups.merge(send_wakeups);
@@ -554,7 +564,7 @@ impl StreamInnerExclusive {
     }
 
     /// IDEAL_SEND_BUFFER_SIZE: how much in flight keeps the path busy, see [`useful_window`].
-    pub(crate) fn on_ideal_send_buffer_size(&mut self, bytes: u64) -> Wakeups {
+    pub fn on_ideal_send_buffer_size(&mut self, bytes: u64) -> Wakeups {
         if self.window_is_fixed {
             return Wakeups::none();
         }
@@ -565,38 +575,44 @@ impl StreamInnerExclusive {
     // ---- Helpers ------------------------------------------------------------------------------------------------
 
     /// What ended the send half, when it did not end with a finish.
-    pub(crate) fn write_error(&self) -> Option<WriteError> {
+    pub fn send_end(&self) -> Option<SendEnd<C>> {
         match &self.send_state {
-            StreamSendState::Stopped(code) => Some(WriteError::Stopped(*code)),
-            StreamSendState::Reset(code) => Some(WriteError::Reset(*code)),
-            StreamSendState::Failed(error) => Some(error.clone()),
-            _ => None,
+            StreamSendState::Stopped(code) => Some(SendEnd::Stopped(*code)),
+            StreamSendState::Reset(code) => Some(SendEnd::Reset(*code)),
+            StreamSendState::Failed(failure) => Some(SendEnd::Failed(failure.clone())),
+            StreamSendState::Absent
+            | StreamSendState::Open
+            | StreamSendState::FinQueued
+            | StreamSendState::Failing
+            | StreamSendState::FinAcked => None,
         }
     }
 
     /// Whether data may be sent.
-    pub(crate) fn check_sending(&self) -> Result<(), Denied> {
-        match &self.send_state {
-            StreamSendState::Open => Ok(()),
-            StreamSendState::Failing => Err(Denied::CauseToCome),
+    pub fn check_sending(&self) -> Result<(), Denied<C>> {
+        let end = match &self.send_state {
+            StreamSendState::Open => return Ok(()),
+            StreamSendState::Failing => return Err(Denied::CauseToCome),
             StreamSendState::Absent | StreamSendState::FinQueued | StreamSendState::FinAcked => {
-                Err(Denied::Because(WriteError::Finished))
+                return Err(Denied::Because(SendClosed::Finished));
             }
-            StreamSendState::Stopped(code) => Err(Denied::Because(WriteError::Stopped(*code))),
-            StreamSendState::Reset(code) => Err(Denied::Because(WriteError::Reset(*code))),
-            StreamSendState::Failed(error) => Err(Denied::Because(error.clone())),
-        }
+            StreamSendState::Stopped(code) => SendEnd::Stopped(*code),
+            StreamSendState::Reset(code) => SendEnd::Reset(*code),
+            StreamSendState::Failed(failure) => SendEnd::Failed(failure.clone()),
+        };
+        Err(Denied::Because(SendClosed::Ended(end)))
     }
 
-    fn send_failed(&self) -> bool {
-        self.write_error().is_some()
+    /// Whether the send half has ended, and not with a finish.
+    fn send_has_ended(&self) -> bool {
+        self.send_end().is_some()
     }
 
-    fn fail(&mut self, error: WriteError) -> Wakeups {
+    fn fail(&mut self, failure: SendFailure<C>) -> Wakeups {
         if !matches!(self.send_state, StreamSendState::Open | StreamSendState::FinQueued | StreamSendState::Failing) {
             return Wakeups::none();
         }
-        self.send_state = StreamSendState::Failed(error);
+        self.send_state = StreamSendState::Failed(failure);
         self.wake_senders()
     }
 
@@ -621,7 +637,7 @@ impl StreamInnerExclusive {
     }
 }
 
-impl Retire for StreamInnerExclusive {
+impl<C, P> Retire for StreamInnerExclusive<C, P> {
     fn has_retired(&self) -> bool {
         !self.retired.is_empty() || self.recv.has_retired()
     }

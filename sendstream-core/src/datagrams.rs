@@ -1,7 +1,8 @@
-//! A connection's datagrams (RFC 9221): what became of those that were sent, and which of the peer's wait to be read.
+//! A connection's datagrams (RFC 9221): what became of those that were sent, and which of the
+//! peer's wait to be read.
 //!
-//! Pure, like `state.rs`, and behind a lock of its own, so that a flood of datagrams and the streams do not wait for one
-//! another. `datagram/lent.rs` is the way to MsQuic.
+//! Behind a lock of its own, so that a flood of datagrams and the streams do not wait for one
+//! another. The events are named as MsQuic names them, without `QUIC_CONNECTION_EVENT_`.
 //!
 //! # A sent datagram
 //!
@@ -16,11 +17,10 @@
 //!                  +--CANCELED----------------------------------------------------> Canceled
 //! ```
 //!
-//! A datagram is tracked from `begin_send` until the user's `SendDatagram` is dropped; what MsQuic says of one that is not
-//! tracked is nobody's concern. The end of the connection ends the wait for every fate that is not final by then, at once:
-//! MsQuic's own last words (CANCELED for what was queued, LOST_DISCARDED for what was on its way) come later, and say less.
-
-pub(crate) mod lent;
+//! A datagram is tracked from `begin_send` until the user's `SendDatagram` is dropped; what MsQuic
+//! says of one that is not tracked is nobody's concern. The end of the connection ends the wait for
+//! every fate that is not final by then, at once: MsQuic's own last words (CANCELED for what was
+//! queued, LOST_DISCARDED for what was on its way) come later, and say less.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -28,16 +28,12 @@ use std::{
 };
 
 use bytes::Bytes;
-use sendstream_core::wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups};
 
-use crate::{
-    datagram::{DatagramFate, SendDatagramError},
-    types::error::ConnectionError,
-};
+use crate::wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups};
 
-/// Everything about a connection's datagrams that changes, behind a lock of `ConnectionInner`.
-#[derive(Debug, Default)]
-pub(crate) struct Datagrams {
+/// Everything about a connection's datagrams that changes. `C` is the cause of a connection's end.
+#[derive(Debug)]
+pub struct Datagrams<C> {
     /// The largest payload that can be sent. Written by: DATAGRAM_STATE_CHANGED.
     max_size: Option<u16>,
     /// What is known of datagrams that somebody still asks about.
@@ -53,14 +49,59 @@ pub(crate) struct Datagrams {
     /// Tasks in `read_datagram`.
     readers: Waiters,
     /// What ended the connection. Written once.
-    ended: Option<ConnectionError>,
+    ended: Option<C>,
     /// Wakers that were replaced, to be dropped outside of the lock.
     retired: Vec<Waker>,
 }
 
 /// Names one sent datagram among those of its connection; never used twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct DatagramId(u64);
+pub struct DatagramId(u64);
+
+/// What became of a datagram (`QUIC_DATAGRAM_SEND_STATE`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum DatagramFate {
+    /// It was written into a packet, and its memory is free. Not final.
+    Sent,
+    /// Its packet is suspected to be lost: later ones were acknowledged and it was not (RFC 9002
+    /// §6.1). Not final: the acknowledgement may still come.
+    Suspected,
+    /// The peer's transport received it (RFC 9221 §5.2). Whether the peer's application has read
+    /// it, nobody says.
+    Acknowledged,
+    /// Its packet was never acknowledged, and MsQuic waits no longer. Nobody knows whether it
+    /// arrived.
+    Lost,
+    /// It was never sent: while it waited, the path came to carry less than it needs, or the peer
+    /// refused datagrams.
+    Canceled,
+}
+
+impl DatagramFate {
+    /// Whether nothing else can become of it (`QUIC_DATAGRAM_SEND_STATE_IS_FINAL`).
+    #[inline]
+    pub fn is_final(self) -> bool {
+        match self {
+            Self::Sent | Self::Suspected => false,
+            Self::Acknowledged | Self::Lost | Self::Canceled => true,
+        }
+    }
+}
+
+/// Why a datagram cannot be sent now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Refused<C> {
+    /// It is larger than the path, or the peer, takes now.
+    TooLarge {
+        /// The largest payload that can be sent now, in bytes.
+        max: usize,
+    },
+    /// The peer does not take datagrams.
+    UnsupportedByPeer,
+    /// The connection has ended.
+    Lost(C),
+}
 
 /// What is known of a sent datagram.
 #[derive(Debug, Default)]
@@ -77,18 +118,26 @@ struct Tracked {
 
 /// What DATAGRAM_SEND_STATE_CHANGED says about a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SendChange {
+pub enum SendChange {
+    /// It was written into a packet.
     Sent,
+    /// Its packet may be lost.
     LostSuspect,
+    /// Its packet is lost for all that MsQuic will ever know.
     LostDiscarded,
+    /// The peer's transport received it.
     Acknowledged,
+    /// The same, of one that was suspected to be lost.
     AcknowledgedSpurious,
+    /// It will not be sent.
     Canceled,
 }
 
 impl SendChange {
-    /// Whether MsQuic says no more about the datagram after this (`QUIC_DATAGRAM_SEND_STATE_IS_FINAL`).
-    pub(crate) fn is_final(self) -> bool {
+    /// Whether MsQuic says no more about the datagram after this
+    /// (`QUIC_DATAGRAM_SEND_STATE_IS_FINAL`).
+    #[inline]
+    pub fn is_final(self) -> bool {
         self.fate().is_final()
     }
 
@@ -103,22 +152,38 @@ impl SendChange {
     }
 }
 
-impl Datagrams {
+impl<C> Default for Datagrams<C> {
+    fn default() -> Self {
+        Self {
+            max_size: None,
+            tracked: HashMap::new(),
+            last_id: 0,
+            received: VecDeque::new(),
+            received_cost: 0,
+            dropped: 0,
+            readers: Waiters::default(),
+            ended: None,
+            retired: Vec::new(),
+        }
+    }
+}
+
+impl<C: Clone> Datagrams<C> {
     // ---- Sending ------------------------------------------------------------------------------------------------
 
     /// The largest payload that can be sent; `None` while none can.
-    pub(crate) fn max_size(&self) -> Option<usize> {
+    pub fn max_size(&self) -> Option<usize> {
         if self.ended.is_some() { None } else { self.max_size.map(usize::from) }
     }
 
     /// A datagram of `size` bytes is about to be handed to MsQuic.
-    pub(crate) fn begin_send(&mut self, size: u64) -> Result<DatagramId, SendDatagramError> {
+    pub fn begin_send(&mut self, size: u64) -> Result<DatagramId, Refused<C>> {
         if let Some(cause) = &self.ended {
-            return Err(SendDatagramError::ConnectionLost(cause.clone()));
+            return Err(Refused::Lost(cause.clone()));
         }
         match self.max_size {
-            None => Err(SendDatagramError::UnsupportedByPeer),
-            Some(max) if size > u64::from(max) => Err(SendDatagramError::TooLarge { max: max.into() }),
+            None => Err(Refused::UnsupportedByPeer),
+            Some(max) if size > u64::from(max) => Err(Refused::TooLarge { max: max.into() }),
             Some(_) => {
                 self.last_id += 1;
                 let id = DatagramId(self.last_id);
@@ -128,33 +193,31 @@ impl Datagrams {
         }
     }
 
-    /// Nobody asks about the datagram any more. The waker is handed out because dropping it may run foreign code.
+    /// Nobody asks about the datagram any more. The waker is handed out because dropping it may run
+    /// foreign code.
     #[must_use = "drop the waker after the lock"]
-    pub(crate) fn forget(&mut self, id: DatagramId) -> Option<Waker> {
+    pub fn forget(&mut self, id: DatagramId) -> Option<Waker> {
         self.tracked.remove(&id)?.waiter.remove()
     }
 
     /// What is known of a datagram, and whether it was ever suspected to be lost.
-    pub(crate) fn fate(&self, id: DatagramId) -> (Option<DatagramFate>, bool) {
+    pub fn fate(&self, id: DatagramId) -> (Option<DatagramFate>, bool) {
         self.tracked.get(&id).map_or((None, false), |tracked| (tracked.fate, tracked.suspected))
     }
 
-    /// Ready once the datagram's fate is final, or is to be known no more.
-    pub(crate) fn poll_fate(
-        &mut self,
-        id: DatagramId,
-        cx: &mut Context<'_>,
-    ) -> Poll<Result<DatagramFate, SendDatagramError>> {
+    /// Ready once the datagram's fate is final, or with what ended the connection before.
+    pub fn poll_fate(&mut self, id: DatagramId, cx: &mut Context<'_>) -> Poll<Result<DatagramFate, C>> {
         self.poll_tracked(id, cx, |fate| fate.is_final(), false)
     }
 
-    /// Ready once the datagram has come further than `reported`, or at once if it can come no further.
-    pub(crate) fn poll_progress(
+    /// Ready once the datagram has come further than `reported`, or at once if it can come no
+    /// further.
+    pub fn poll_progress(
         &mut self,
         id: DatagramId,
         reported: Option<DatagramFate>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<DatagramFate, SendDatagramError>> {
+    ) -> Poll<Result<DatagramFate, C>> {
         self.poll_tracked(id, cx, |fate| fate.is_final() || Some(fate) != reported, true)
     }
 
@@ -164,11 +227,11 @@ impl Datagrams {
         cx: &mut Context<'_>,
         is_ready: impl FnOnce(DatagramFate) -> bool,
         wants_every_step: bool,
-    ) -> Poll<Result<DatagramFate, SendDatagramError>> {
+    ) -> Poll<Result<DatagramFate, C>> {
         let tracked = self.tracked.entry(id).or_default();
         match (tracked.fate, &self.ended) {
             (Some(fate), _) if is_ready(fate) => Poll::Ready(Ok(fate)),
-            (_, Some(cause)) => Poll::Ready(Err(SendDatagramError::ConnectionLost(cause.clone()))),
+            (_, Some(cause)) => Poll::Ready(Err(cause.clone())),
             (_, None) => {
                 tracked.wants_every_step = wants_every_step;
                 tracked.waiter.register(cx.waker(), &mut self.retired);
@@ -180,12 +243,14 @@ impl Datagrams {
     // ---- Receiving ----------------------------------------------------------------------------------------------
 
     /// Forgets a future of [`Self::poll_read`].
-    pub(crate) fn forget_reader(&mut self, key: WaiterKey) -> Option<Waker> {
+    #[must_use = "drop the waker after the lock"]
+    pub fn forget_reader(&mut self, key: WaiterKey) -> Option<Waker> {
         self.readers.remove(key)
     }
 
-    /// Ready with the oldest datagram that waits. Those that came before the connection ended come before the error.
-    pub(crate) fn poll_read(&mut self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, ConnectionError>> {
+    /// Ready with the oldest datagram that waits. Those that came before the connection ended come
+    /// before the error.
+    pub fn poll_read(&mut self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Result<Bytes, C>> {
         match (self.take_oldest(), &self.ended) {
             (Some(datagram), _) => Poll::Ready(Ok(datagram)),
             (None, Some(cause)) => Poll::Ready(Err(cause.clone())),
@@ -197,12 +262,12 @@ impl Datagrams {
     }
 
     /// How many of the peer's datagrams were dropped because nobody read them in time.
-    pub(crate) fn dropped(&self) -> u64 {
+    pub fn dropped(&self) -> u64 {
         self.dropped
     }
 
     /// Nobody will read any more.
-    pub(crate) fn abandon(&mut self) {
+    pub fn abandon(&mut self) {
         // They are copies of our own: dropping them runs no foreign code.
         self.received = VecDeque::new();
         self.received_cost = 0;
@@ -217,16 +282,16 @@ impl Datagrams {
     // ---- What MsQuic says ---------------------------------------------------------------------------------------
 
     /// DATAGRAM_STATE_CHANGED.
-    pub(crate) fn on_state_changed(&mut self, max_size: Option<u16>) {
+    pub fn on_state_changed(&mut self, max_size: Option<u16>) {
         self.max_size = max_size;
     }
 
     /// DATAGRAM_SEND_STATE_CHANGED.
-    pub(crate) fn on_send_change(&mut self, id: DatagramId, change: SendChange) -> Wakeups {
+    pub fn on_send_change(&mut self, id: DatagramId, change: SendChange) -> Wakeups {
         let mut wakeups = Wakeups::none();
         if self.ended.is_some() {
-            // The wait has ended with the connection. What was known before stays: CANCELED and LOST_DISCARDED now only
-            // say that MsQuic clears away.
+            // The wait has ended with the connection. What was known before stays: CANCELED and
+            // LOST_DISCARDED now only say that MsQuic clears away.
             return wakeups;
         }
         if let Some(tracked) = self.tracked.get_mut(&id) {
@@ -239,8 +304,9 @@ impl Datagrams {
         wakeups
     }
 
-    /// DATAGRAM_RECEIVED. The oldest give way until the new one fits into `limit`; the newest is always kept.
-    pub(crate) fn on_received(&mut self, datagram: Bytes, limit: usize) -> Wakeups {
+    /// DATAGRAM_RECEIVED. The oldest give way until the new one fits into `limit`; the newest is
+    /// always kept.
+    pub fn on_received(&mut self, datagram: Bytes, limit: usize) -> Wakeups {
         let mut wakeups = Wakeups::none();
         if self.ended.is_some() {
             return wakeups;
@@ -256,7 +322,7 @@ impl Datagrams {
     }
 
     /// The connection ended because of `cause`. The first cause is kept.
-    pub(crate) fn on_closed(&mut self, cause: &ConnectionError) -> Wakeups {
+    pub fn on_closed(&mut self, cause: &C) -> Wakeups {
         let mut wakeups = Wakeups::none();
         if self.ended.is_none() {
             self.ended = Some(cause.clone());
@@ -269,7 +335,7 @@ impl Datagrams {
     }
 }
 
-impl Retire for Datagrams {
+impl<C> Retire for Datagrams<C> {
     fn has_retired(&self) -> bool {
         !self.retired.is_empty()
     }

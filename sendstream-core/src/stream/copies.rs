@@ -11,17 +11,18 @@ use std::sync::{
 
 /// How many pieces of a connection are copied and not read.
 #[derive(Debug, Default)]
-pub(crate) struct Copies(Arc<AtomicUsize>);
+pub struct Copies(Arc<AtomicUsize>);
 
 /// The right to hold one.
 #[derive(Debug)]
-pub(crate) struct CopyPlace(Arc<AtomicUsize>);
+pub struct CopyPlace(Arc<AtomicUsize>);
 
 impl Copies {
     const MOST: usize = 128;
 
     /// A place for one more, if there is one. For the connection's worker only.
-    pub(crate) fn place(&self) -> Option<CopyPlace> {
+    #[inline]
+    pub fn place(&self) -> Option<CopyPlace> {
         // Nobody else adds to it.
         if self.0.load(Ordering::Relaxed) == Self::MOST {
             return None;
@@ -30,13 +31,15 @@ impl Copies {
         Some(CopyPlace(self.0.clone()))
     }
 
+    /// How many are taken.
     #[cfg(test)]
-    pub(crate) fn taken(&self) -> usize {
+    pub fn taken(&self) -> usize {
         self.0.load(Ordering::Relaxed)
     }
 }
 
 impl Drop for CopyPlace {
+    #[inline]
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

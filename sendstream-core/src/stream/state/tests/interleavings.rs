@@ -8,7 +8,6 @@
 //! A lost wake-up is a deadlock here, which loom reports: the sender sleeps in `block_on` while the worker has nothing
 //! left to say.
 
-use crate::driver::wakes::Wake as _;
 use std::{collections::VecDeque, future::poll_fn};
 
 use loom::{
@@ -57,8 +56,8 @@ struct Native {
     sends: VecDeque<u64>,
     fin: bool,
     reset: bool,
-    /// The status for whatever is called from now on.
-    closed: Option<NativeError>,
+    /// What whatever is called from now on is told.
+    closed: Option<Refused>,
     /// What the connection has recorded, and whether the stream asked for it.
     lost: bool,
     asked: bool,
@@ -85,7 +84,7 @@ struct Stream {
 impl Stream {
     fn new() -> Self {
         Self {
-            exclusive: Mutex::new(StreamInnerExclusive::local(StreamRecv::absent(), Some(BYTES))),
+            exclusive: Mutex::new(StreamInnerExclusive::local(Dir::Uni, Some(BYTES))),
             native: Mutex::new(Native::default()),
             called: Condvar::new(),
         }
@@ -101,22 +100,22 @@ impl Stream {
 
     fn apply(&self, transition: impl FnOnce(&mut StreamInnerExclusive) -> Wakeups) {
         let wakeups = transition(&mut self.lock());
-        wakeups.wake();
+        wakeups.wake_now();
     }
 
     // ---- The sender --------------------------------------------------------------------------------------------------
 
-    fn call(&self, call: impl FnOnce(&mut Native)) -> Result<(), NativeError> {
+    fn call(&self, call: impl FnOnce(&mut Native)) -> Result<(), Refused> {
         let mut native = self.native();
-        if let Some(status) = native.closed {
-            return Err(status);
+        if let Some(refused) = native.closed {
+            return Err(refused);
         }
         call(&mut native);
         self.called.notify_one();
         Ok(())
     }
 
-    fn start(&self) -> Result<(), StartError> {
+    fn start(&self) -> Result<(), SendEnd<Cause>> {
         if !self.lock().begin_start()? {
             return Ok(());
         }
@@ -124,32 +123,32 @@ impl Stream {
             native.started = true;
             native.explicit_start = true;
         });
-        if let Err(status) = called {
-            let (refusal, wakeups) = self.lock().on_start_refused(status);
-            wakeups.wake();
+        if let Err(refused) = called {
+            let (refusal, wakeups) = self.lock().on_start_refused(refused);
+            wakeups.wake_now();
             self.after_refusal(refusal);
         }
         Ok(())
     }
 
     /// How many operations must be acknowledged; `u64::MAX` when only the cause of a failure is to be waited for.
-    fn send(&self, bytes: u64, fin: bool) -> Result<u64, WriteError> {
+    fn send(&self, bytes: u64, fin: Fin) -> Result<u64, SendClosed<Cause>> {
         let begun = self.lock().begin_send(bytes, fin);
         let submission = match begun {
             Ok(submission) => submission,
-            Err(Denied::Because(error)) => return Err(error),
+            Err(Denied::Because(closed)) => return Err(closed),
             Err(Denied::CauseToCome) => return Ok(u64::MAX),
         };
         let called = self.call(|native| {
             native.started |= submission.starts;
-            native.fin |= fin;
+            native.fin |= fin.is_set();
             if bytes > 0 {
                 native.sends.push_back(bytes);
             }
         });
-        if let Err(status) = called {
-            let (refusal, wakeups) = self.lock().on_send_refused(bytes, submission, status);
-            wakeups.wake();
+        if let Err(refused) = called {
+            let (refusal, wakeups) = self.lock().on_send_refused(bytes, submission, refused);
+            wakeups.wake_now();
             self.after_refusal(refusal);
         }
         Ok(submission.seq_no + u64::from(bytes > 0))
@@ -172,13 +171,13 @@ impl Stream {
         }
     }
 
-    fn reset(&self) -> Result<(), WriteError> {
+    fn reset(&self) -> Result<(), SendClosed<Cause>> {
         let (tell, wakeups) = self.lock().begin_reset(RESET)?;
         if tell {
             // Refused when the connection has gone, which says the rest.
             let _ = self.call(|native| native.reset = true);
         }
-        wakeups.wake();
+        wakeups.wake_now();
         Ok(())
     }
 
@@ -189,32 +188,32 @@ impl Stream {
         }
     }
 
-    fn started(&self) -> Result<(), StartError> {
+    fn started(&self) -> Result<(), SendEnd<Cause>> {
         self.start()?;
         block_on(poll_fn(|cx| self.lock().poll_started(cx)))
     }
 
-    fn acked(&self, operations: u64) -> Result<(), WriteError> {
+    fn acked(&self, operations: u64) -> Result<(), SendEnd<Cause>> {
         block_on(poll_fn(|cx| self.lock().poll_acked(operations, cx)))
     }
 
-    fn room(&self) -> Result<(), WriteError> {
+    fn room(&self) -> Result<(), SendClosed<Cause>> {
         block_on(poll_fn(|cx| self.lock().poll_window(cx)))
     }
 
-    fn finished(&self) -> Result<(), WriteError> {
+    fn finished(&self) -> Result<(), SendClosed<Cause>> {
         let unfinished = self.lock().check_sending().is_ok();
         if unfinished {
-            self.send(0, true)?;
+            self.send(0, Fin::Yes)?;
         }
-        block_on(poll_fn(|cx| self.lock().poll_finished(cx)))
+        block_on(poll_fn(|cx| self.lock().poll_finished(cx))).map_err(SendClosed::Ended)
     }
 
     fn aborted(&self) {
         block_on(poll_fn(|cx| self.lock().poll_aborted(cx)));
     }
 
-    fn stopped(&self) -> Result<Option<u64>, ConnectionError> {
+    fn stopped(&self) -> Result<Option<u64>, Cause> {
         let key = WaiterKey::new();
         block_on(poll_fn(|cx| self.lock().poll_stopped(key, cx)))
     }
@@ -245,9 +244,9 @@ impl Stream {
                 }
             }
             Start::LimitReached => {
-                self.apply(|state| state.on_start_complete(Err(NativeError::STREAM_LIMIT_REACHED), false));
-                said.cause = Some(WriteError::Start(StartError::LimitReached));
-                self.abort(NativeError::INVALID_STATE, false);
+                self.apply(|state| state.on_start_complete(Err(StartFailed::LimitReached), false));
+                said.cause = Some(SendEnd::Failed(SendFailure::LimitReached));
+                self.abort(false);
                 self.apply(|state| state.on_shutdown_complete(None));
                 return said;
             }
@@ -256,8 +255,8 @@ impl Stream {
             match interference {
                 Interference::PeerStops { after } if after == said.acknowledged => {
                     self.apply(|state| state.on_peer_receive_aborted(STOP));
-                    said.cause = Some(WriteError::Stopped(STOP));
-                    self.abort(NativeError::ABORTED, false);
+                    said.cause = Some(SendEnd::Stopped(STOP));
+                    self.abort(false);
                     break;
                 }
                 Interference::ConnectionLost { after } if after == said.acknowledged => {
@@ -276,7 +275,7 @@ impl Stream {
                     break;
                 }
                 Task::Reset => {
-                    self.abort(NativeError::INVALID_STATE, false);
+                    self.abort(false);
                     break;
                 }
                 Task::Nothing => unreachable!("whoever goes has finished or reset the stream"),
@@ -322,10 +321,10 @@ impl Stream {
     }
 
     /// Takes nothing more, cancels what is out, and ends the send half.
-    fn abort(&self, status: NativeError, lost: bool) {
+    fn abort(&self, lost: bool) {
         let out = {
             let mut native = self.native();
-            native.closed = Some(status);
+            native.closed = Some(Refused::Going);
             native.lost |= lost;
             std::mem::take(&mut native.sends)
         };
@@ -336,17 +335,17 @@ impl Stream {
     }
 
     fn lose_connection(&self, mut said: Said) -> Said {
-        said.cause = Some(WriteError::ConnectionLost(LOST));
+        said.cause = Some(lost());
         let (started, indicated) = {
             let mut native = self.native();
-            native.closed = Some(NativeError::ABORTED);
+            native.closed = Some(Refused::Going);
             (native.started, self.lock().state() != StreamState::Starting)
         };
         if started {
             if !indicated {
-                self.apply(|state| state.on_start_complete(Err(NativeError::ABORTED), false));
+                self.apply(|state| state.on_start_complete(Err(StartFailed::Going), false));
             }
-            self.abort(NativeError::ABORTED, false);
+            self.abort(false);
             self.apply(|state| state.on_shutdown_complete(Some(LOST)));
         }
         // The connection's own last word, to a stream that never started.
@@ -368,7 +367,7 @@ struct Said {
     acknowledged: u64,
     graceful: bool,
     /// What it named as the end, other than a finish.
-    cause: Option<WriteError>,
+    cause: Option<SendEnd<Cause>>,
 }
 
 // ---- The sender's programs -------------------------------------------------------------------------------------------
@@ -376,20 +375,20 @@ struct Said {
 /// What the sender got for an answer.
 #[derive(Debug, Default)]
 struct Heard {
-    started: Option<Result<(), StartError>>,
+    started: Option<Result<(), SendEnd<Cause>>>,
     /// Answers about operations: how many had to be acknowledged.
-    acked: Vec<(u64, Result<(), WriteError>)>,
-    room: Option<Result<(), WriteError>>,
-    finished: Option<Result<(), WriteError>>,
-    stopped: Option<Result<Option<u64>, ConnectionError>>,
+    acked: Vec<(u64, Result<(), SendClosed<Cause>>)>,
+    room: Option<Result<(), SendClosed<Cause>>>,
+    finished: Option<Result<(), SendClosed<Cause>>>,
+    stopped: Option<Result<Option<u64>, Cause>>,
     /// A reset was accepted as the stream's end.
     reset: bool,
 }
 
 impl Heard {
-    fn send(&mut self, stream: &Stream, bytes: u64, fin: bool) {
+    fn send(&mut self, stream: &Stream, bytes: u64, fin: Fin) {
         match stream.send(bytes, fin) {
-            Ok(operations) => self.acked.push((operations, stream.acked(operations))),
+            Ok(operations) => self.acked.push((operations, stream.acked(operations).map_err(SendClosed::Ended))),
             Err(error) => self.acked.push((u64::MAX, Err(error))),
         }
     }
@@ -397,15 +396,16 @@ impl Heard {
     /// The answers fit what the worker said.
     fn judge(self, said: &Said) {
         // The first end is the last: without a reset there is only the worker's, and a finish only when graceful.
-        let cause_is_right = |error: &WriteError| match error {
-            WriteError::Reset(code) => self.reset && *code == RESET,
-            error => said.cause.as_ref() == Some(error),
+        let cause_is_right = |error: &SendClosed<Cause>| match error {
+            SendClosed::Ended(SendEnd::Reset(code)) => self.reset && *code == RESET,
+            SendClosed::Ended(end) => said.cause.as_ref() == Some(end),
+            SendClosed::Finished => false,
         };
         for (operations, answer) in &self.acked {
             match answer {
                 Ok(()) => assert!(said.acknowledged >= *operations, "{self:?}, {said:?}"),
                 // A reset answers at once, whatever is still acknowledged after it.
-                Err(WriteError::Reset(_)) => assert!(self.reset, "{self:?}, {said:?}"),
+                Err(SendClosed::Ended(SendEnd::Reset(_))) => assert!(self.reset, "{self:?}, {said:?}"),
                 Err(error) => {
                     assert!(said.acknowledged < *operations && cause_is_right(error), "{self:?}, {said:?}");
                 }
@@ -421,14 +421,17 @@ impl Heard {
         if let Some(Err(error)) = &self.room {
             assert!(cause_is_right(error), "{self:?}, {said:?}");
         }
-        if let Some(Err(error)) = &self.started {
-            let expected = said.cause.clone().map(StartError::from_write_error);
-            assert_eq!(Some(error), expected.as_ref(), "{self:?}, {said:?}");
+        if let Some(Err(end)) = &self.started {
+            assert_eq!(Some(end), said.cause.as_ref(), "{self:?}, {said:?}");
         }
         match &self.stopped {
-            Some(Ok(Some(code))) => assert!(*code == STOP && said.cause == Some(WriteError::Stopped(STOP))),
-            Some(Ok(None)) => assert!(self.reset || said.graceful || matches!(said.cause, Some(WriteError::Start(_)))),
-            Some(Err(error)) => assert_eq!(said.cause, Some(WriteError::ConnectionLost(error.clone()))),
+            Some(Ok(Some(code))) => assert!(*code == STOP && said.cause == Some(SendEnd::Stopped(STOP))),
+            Some(Ok(None)) => {
+                assert!(self.reset || said.graceful || said.cause == Some(SendEnd::Failed(SendFailure::LimitReached)))
+            }
+            Some(Err(cause)) => {
+                assert_eq!(said.cause, Some(SendEnd::Failed(SendFailure::ConnectionLost(cause.clone()))));
+            }
             None => {}
         }
     }
@@ -482,7 +485,7 @@ const PREEMPTIONS: usize = 3;
 fn sending_and_finishing() {
     explore(|stream| {
         let mut heard = Heard::default();
-        heard.send(stream, BYTES, false);
+        heard.send(stream, BYTES, Fin::No);
         heard.finished = Some(stream.finished());
         heard
     });
@@ -492,7 +495,7 @@ fn sending_and_finishing() {
 fn a_whole_message_at_once() {
     explore(|stream| {
         let mut heard = Heard::default();
-        heard.send(stream, BYTES, true);
+        heard.send(stream, BYTES, Fin::Yes);
         heard.finished = Some(stream.finished());
         heard
     });
@@ -502,10 +505,10 @@ fn a_whole_message_at_once() {
 fn a_send_whose_future_is_dropped_half_way() {
     explore(|stream| {
         let mut heard = Heard::default();
-        if let Ok(operations) = stream.send(BYTES, false) {
+        if let Ok(operations) = stream.send(BYTES, Fin::No) {
             let _ = now(|cx| stream.lock().poll_acked(operations, cx));
         }
-        heard.send(stream, BYTES, false);
+        heard.send(stream, BYTES, Fin::No);
         heard.finished = Some(stream.finished());
         heard
     });
@@ -515,7 +518,7 @@ fn a_send_whose_future_is_dropped_half_way() {
 fn waiting_for_room() {
     explore(|stream| {
         let mut heard = Heard::default();
-        let _ = stream.send(BYTES, false);
+        let _ = stream.send(BYTES, Fin::No);
         heard.room = Some(stream.room());
         heard.finished = Some(stream.finished());
         heard
@@ -534,10 +537,10 @@ fn starting_first() {
 fn aborting() {
     explore(|stream| {
         let mut heard = Heard::default();
-        let sent = stream.send(BYTES, false);
+        let sent = stream.send(BYTES, Fin::No);
         heard.reset = stream.reset().is_ok();
         if let Ok(operations) = sent {
-            heard.acked.push((operations, stream.acked(operations)));
+            heard.acked.push((operations, stream.acked(operations).map_err(SendClosed::Ended)));
         }
         if heard.reset {
             stream.aborted();
@@ -551,7 +554,7 @@ fn aborting() {
 fn aborting_after_fin() {
     explore(|stream| {
         let mut heard = Heard::default();
-        let _ = stream.send(0, true);
+        let _ = stream.send(0, Fin::Yes);
         heard.reset = stream.reset().is_ok();
         if heard.reset {
             stream.aborted();
@@ -565,13 +568,13 @@ fn aborting_after_fin() {
 fn dropping_the_handle_while_another_task_waits_for_a_stop() {
     explore(|stream| {
         let mut heard = Heard::default();
-        let _ = stream.send(BYTES, false);
+        let _ = stream.send(BYTES, Fin::No);
         let key = WaiterKey::new();
         // The other task has polled already; here it goes on after the drop.
         let first = now(|cx| stream.lock().poll_stopped(key, cx));
         heard.reset = stream.lock().is_unfinished();
         stream.drop_handle();
-        heard.reset &= stream.lock().write_error() == Some(WriteError::Reset(RESET));
+        heard.reset &= stream.lock().send_end() == Some(SendEnd::Reset(RESET));
         heard.stopped = Some(match first {
             Poll::Ready(answer) => answer,
             Poll::Pending => block_on(poll_fn(|cx| stream.lock().poll_stopped(key, cx))),
@@ -593,7 +596,7 @@ fn a_task_that_waits_for_a_stop_beside_the_sender() {
     let programs: [Program; 2] = [
         |stream| Heard { finished: Some(stream.finished()), ..Heard::default() },
         |stream| {
-            let _ = stream.send(BYTES, false);
+            let _ = stream.send(BYTES, Fin::No);
             Heard { reset: stream.reset().is_ok(), ..Heard::default() }
         },
     ];

@@ -1,9 +1,18 @@
 //! The state machine's transitions, one sentence each.
 
 use super::*;
-use crate::driver::{stream::testing::Task, wakes::Wake as _};
+use crate::testing::Task;
 
-const CAUSE: ConnectionError = ConnectionError::LocallyClosed { code: 7 };
+/// What ends connections here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Cause {
+    Closed,
+    TimedOut,
+}
+
+const CAUSE: Cause = Cause::Closed;
+
+type Datagrams = super::Datagrams<Cause>;
 
 /// Datagrams of a connection whose peer takes 1000 bytes.
 fn datagrams() -> Datagrams {
@@ -13,10 +22,10 @@ fn datagrams() -> Datagrams {
 }
 
 fn change(datagrams: &mut Datagrams, id: DatagramId, change: SendChange) {
-    datagrams.on_send_change(id, change).wake();
+    datagrams.on_send_change(id, change).wake_now();
 }
 
-fn read(datagrams: &mut Datagrams, task: &Task) -> Poll<Result<Bytes, ConnectionError>> {
+fn read(datagrams: &mut Datagrams, task: &Task) -> Poll<Result<Bytes, Cause>> {
     task.run(|cx| datagrams.poll_read(WaiterKey::new(), cx))
 }
 
@@ -24,19 +33,19 @@ fn read(datagrams: &mut Datagrams, task: &Task) -> Poll<Result<Bytes, Connection
 fn nothing_can_be_sent_before_the_peer_says_that_it_takes_datagrams() {
     let mut datagrams = Datagrams::default();
     assert_eq!(datagrams.max_size(), None);
-    assert_eq!(datagrams.begin_send(0), Err(SendDatagramError::UnsupportedByPeer));
+    assert_eq!(datagrams.begin_send(0), Err(Refused::UnsupportedByPeer));
     datagrams.on_state_changed(Some(10));
     assert_eq!(datagrams.max_size(), Some(10));
     assert!(datagrams.begin_send(10).is_ok());
     datagrams.on_state_changed(None);
-    assert_eq!(datagrams.begin_send(0), Err(SendDatagramError::UnsupportedByPeer));
+    assert_eq!(datagrams.begin_send(0), Err(Refused::UnsupportedByPeer));
 }
 
 #[test]
 fn what_is_too_large_is_refused_and_not_tracked() {
     let mut datagrams = datagrams();
     for size in [1001, u64::from(u16::MAX) + 1, u64::MAX] {
-        assert_eq!(datagrams.begin_send(size), Err(SendDatagramError::TooLarge { max: 1000 }));
+        assert_eq!(datagrams.begin_send(size), Err(Refused::TooLarge { max: 1000 }));
     }
     assert!(datagrams.tracked.is_empty());
 }
@@ -97,21 +106,20 @@ fn the_end_of_the_connection_ends_every_wait_with_its_cause_and_keeps_what_was_k
     assert!(task.run(|cx| datagrams.poll_fate(ids[0], cx)).is_pending());
     assert!(read(&mut datagrams, &reader).is_pending());
 
-    datagrams.on_closed(&CAUSE).wake();
-    datagrams.on_closed(&ConnectionError::TimedOut).wake();
+    datagrams.on_closed(&CAUSE).wake_now();
+    datagrams.on_closed(&Cause::TimedOut).wake_now();
     assert_eq!((task.wakes(), reader.wakes()), (1, 1));
     // What MsQuic says while it clears away.
     change(&mut datagrams, ids[0], SendChange::Canceled);
     change(&mut datagrams, ids[1], SendChange::LostDiscarded);
 
-    let lost = SendDatagramError::ConnectionLost(CAUSE);
-    assert_eq!(task.run(|cx| datagrams.poll_fate(ids[0], cx)), Poll::Ready(Err(lost.clone())));
-    assert_eq!(task.run(|cx| datagrams.poll_fate(ids[1], cx)), Poll::Ready(Err(lost.clone())));
+    assert_eq!(task.run(|cx| datagrams.poll_fate(ids[0], cx)), Poll::Ready(Err(CAUSE)));
+    assert_eq!(task.run(|cx| datagrams.poll_fate(ids[1], cx)), Poll::Ready(Err(CAUSE)));
     assert_eq!(task.run(|cx| datagrams.poll_fate(ids[2], cx)), Poll::Ready(Ok(DatagramFate::Acknowledged)));
     assert_eq!(datagrams.fate(ids[0]).0, None, "it never left");
     assert_eq!(datagrams.fate(ids[1]).0, Some(DatagramFate::Sent), "it was on its way");
     assert_eq!(read(&mut datagrams, &reader), Poll::Ready(Err(CAUSE)));
-    assert_eq!(datagrams.begin_send(1), Err(lost));
+    assert_eq!(datagrams.begin_send(1), Err(Refused::Lost(CAUSE)));
     assert_eq!(datagrams.max_size(), None);
 }
 
@@ -122,7 +130,7 @@ fn a_hundred_thousand_waiting_tasks_are_told_of_the_end_without_delay() {
     for (id, task) in &waiting {
         assert!(task.run(|cx| datagrams.poll_fate(*id, cx)).is_pending());
     }
-    datagrams.on_closed(&CAUSE).wake();
+    datagrams.on_closed(&CAUSE).wake_now();
     assert!(waiting.iter().all(|(_, task)| task.wakes() == 1));
 }
 
@@ -157,11 +165,11 @@ fn a_task_that_takes_over_a_wait_takes_the_place_of_the_one_before() {
 fn received_datagrams_are_read_in_order_and_before_the_end() {
     let (mut datagrams, task) = (datagrams(), Task::new());
     assert!(read(&mut datagrams, &task).is_pending());
-    datagrams.on_received(Bytes::from_static(b"a"), 1000).wake();
+    datagrams.on_received(Bytes::from_static(b"a"), 1000).wake_now();
     assert_eq!(task.wakes(), 1);
-    datagrams.on_received(Bytes::new(), 1000).wake();
-    datagrams.on_closed(&CAUSE).wake();
-    datagrams.on_received(Bytes::from_static(b"too late"), 1000).wake();
+    datagrams.on_received(Bytes::new(), 1000).wake_now();
+    datagrams.on_closed(&CAUSE).wake_now();
+    datagrams.on_received(Bytes::from_static(b"too late"), 1000).wake_now();
     assert_eq!(read(&mut datagrams, &task), Poll::Ready(Ok(Bytes::from_static(b"a"))));
     assert_eq!(read(&mut datagrams, &task), Poll::Ready(Ok(Bytes::new())));
     assert_eq!(read(&mut datagrams, &task), Poll::Ready(Err(CAUSE)));
@@ -172,7 +180,7 @@ fn received_datagrams_are_read_in_order_and_before_the_end() {
 fn a_flood_of_empty_datagrams_takes_a_bounded_place() {
     let mut datagrams = datagrams();
     for _ in 0..100_000 {
-        datagrams.on_received(Bytes::new(), 96 * 10 + 95).wake();
+        datagrams.on_received(Bytes::new(), 96 * 10 + 95).wake_now();
     }
     assert_eq!((datagrams.received.len(), datagrams.dropped()), (10, 99_990));
     assert!(datagrams.received.capacity() < 100);
@@ -183,12 +191,12 @@ fn the_oldest_give_way_until_the_newest_fits() {
     let (mut datagrams, task) = (datagrams(), Task::new());
     let limit = 3 * (96 + 10) + 1;
     for number in 0..3 {
-        datagrams.on_received(Bytes::from(vec![number; 10]), limit).wake();
+        datagrams.on_received(Bytes::from(vec![number; 10]), limit).wake_now();
     }
     assert_eq!(datagrams.dropped(), 0);
-    datagrams.on_received(Bytes::from(vec![3; 11]), limit).wake();
+    datagrams.on_received(Bytes::from(vec![3; 11]), limit).wake_now();
     assert_eq!(datagrams.dropped(), 1);
-    datagrams.on_received(Bytes::from(vec![4; 100]), limit).wake();
+    datagrams.on_received(Bytes::from(vec![4; 100]), limit).wake_now();
     assert_eq!(datagrams.dropped(), 3);
     let expected = [vec![3; 11], vec![4; 100]];
     for datagram in expected {
@@ -201,7 +209,7 @@ fn the_oldest_give_way_until_the_newest_fits() {
 fn the_newest_is_kept_however_small_the_buffer() {
     let (mut datagrams, task) = (datagrams(), Task::new());
     for number in 0..3 {
-        datagrams.on_received(Bytes::from(vec![number; 1000]), 0).wake();
+        datagrams.on_received(Bytes::from(vec![number; 1000]), 0).wake_now();
     }
     assert_eq!(datagrams.dropped(), 2);
     assert_eq!(read(&mut datagrams, &task), Poll::Ready(Ok(Bytes::from(vec![2; 1000]))));
@@ -210,8 +218,8 @@ fn the_newest_is_kept_however_small_the_buffer() {
 #[test]
 fn what_waits_is_dropped_when_nobody_can_read_it_any_more() {
     let mut datagrams = datagrams();
-    datagrams.on_received(Bytes::from(vec![1; 1000]), usize::MAX).wake();
-    datagrams.on_closed(&CAUSE).wake();
+    datagrams.on_received(Bytes::from(vec![1; 1000]), usize::MAX).wake_now();
+    datagrams.on_closed(&CAUSE).wake_now();
     datagrams.abandon();
     assert_eq!((datagrams.received.capacity(), datagrams.received_cost), (0, 0));
 }

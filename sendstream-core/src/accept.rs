@@ -1,0 +1,342 @@
+//! The backlog in which a server's connections wait until its application accepts them.
+//!
+//! # What becomes of a connection
+//!
+//! ```text
+//! check_room --room--> push --> waiting --poll_accept--------------------> accepted
+//!     |                 |          |
+//!     | full, closed    | closed   +--poll_accept, sweep, check_room: it is over--> expired
+//!     v                 v          |
+//!  refused           refused       +--refuse_waiting----------------------------> refused by the server's end
+//! ```
+//!
+//! A connection that waits may end meanwhile: its client gives up, or its time is over. It keeps
+//! its place until the backlog comes to it, is full, or is swept. No transition drops a connection:
+//! each hands it out, because a drop shuts the connection down, which nobody does under the lock.
+
+use std::{
+    collections::VecDeque,
+    task::{Context, Poll, Waker},
+};
+
+use crate::wait::{Retire, WaiterKey, Waiters, Wakeups};
+
+/// Something that waits to be accepted.
+pub trait Waits {
+    /// Whether it has ended meanwhile, so that accepting it makes no sense. Asked under the lock.
+    fn is_over(&self) -> bool;
+}
+
+/// Connections that wait, behind a lock of the queue's.
+#[derive(Debug)]
+pub struct Backlog<W> {
+    /// How many may wait.
+    limit: usize,
+    /// Whether no more will come. Written by: `close`.
+    closed: bool,
+    /// Those that wait, the oldest first.
+    waiting: VecDeque<W>,
+    /// How many found no room. Written by: `check_room`, `push`.
+    refused: u64,
+    /// How many ended while they waited. Written by: whatever comes upon them.
+    expired: u64,
+    /// Tasks in `accept`.
+    waiters: Waiters,
+    /// Wakers that were replaced, to be dropped outside of the lock.
+    retired: Vec<Waker>,
+}
+
+/// How those that waited have fared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Counts {
+    /// How many wait now, those included that are over.
+    pub waiting: usize,
+    /// How many found no room.
+    pub refused: u64,
+    /// How many ended while they waited.
+    pub expired: u64,
+}
+
+impl<W: Waits> Backlog<W> {
+    /// An empty one in which up to `limit` may wait.
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            closed: false,
+            waiting: VecDeque::new(),
+            refused: 0,
+            expired: 0,
+            waiters: Waiters::default(),
+            retired: Vec::new(),
+        }
+    }
+
+    /// Whether no more are taken.
+    pub fn is_closed(&self) -> bool {
+        self.closed
+    }
+
+    /// How those that waited have fared.
+    pub fn counts(&self) -> Counts {
+        Counts { waiting: self.waiting.len(), refused: self.refused, expired: self.expired }
+    }
+
+    /// Whether one more may wait. If not, that is counted, and the error is how many that makes.
+    /// Comes with those that were found to be over.
+    pub fn check_room(&mut self) -> (Result<(), u64>, Vec<W>) {
+        let over = if self.waiting.len() >= self.limit { self.sweep() } else { Vec::new() };
+        let room = !self.closed && self.waiting.len() < self.limit;
+        self.refused += u64::from(!room);
+        (if room { Ok(()) } else { Err(self.refused) }, over)
+    }
+
+    /// Lets `new` wait, for which there was room. Gives it back, as refused, if no more are taken.
+    pub fn push(&mut self, new: W) -> Result<Wakeups, W> {
+        if self.closed {
+            self.refused += 1;
+            return Err(new);
+        }
+        let mut wakeups = Wakeups::none();
+        self.waiting.push_back(new);
+        self.waiters.take_into(&mut wakeups);
+        Ok(wakeups)
+    }
+
+    /// Takes those out that are over.
+    #[must_use = "drop them after the lock"]
+    pub fn sweep(&mut self) -> Vec<W> {
+        let (over, waiting): (Vec<_>, _) = std::mem::take(&mut self.waiting).into_iter().partition(W::is_over);
+        self.waiting = waiting.into();
+        self.expired += over.len() as u64;
+        over
+    }
+
+    /// Takes no more. Those that wait may still be accepted.
+    pub fn close(&mut self) -> Wakeups {
+        let mut wakeups = Wakeups::none();
+        self.closed = true;
+        self.waiters.take_into(&mut wakeups);
+        wakeups
+    }
+
+    /// Takes all out that wait: nobody will accept them.
+    #[must_use = "drop them after the lock"]
+    pub fn refuse_waiting(&mut self) -> VecDeque<W> {
+        std::mem::take(&mut self.waiting)
+    }
+
+    /// Ready with the oldest that is not over, or with `None` once no more will come. Comes with
+    /// those that were over, which are passed by.
+    pub fn poll_accept(&mut self, key: WaiterKey, cx: &mut Context<'_>) -> (Poll<Option<W>>, Vec<W>) {
+        let mut over = Vec::new();
+        let answer = loop {
+            match self.waiting.pop_front() {
+                Some(new) if new.is_over() => {
+                    self.expired += 1;
+                    over.push(new);
+                }
+                Some(new) => break Poll::Ready(Some(new)),
+                None if self.closed => break Poll::Ready(None),
+                None => {
+                    self.waiters.register(key, cx.waker(), &mut self.retired);
+                    break Poll::Pending;
+                }
+            }
+        };
+        (answer, over)
+    }
+
+    /// Forgets a future of [`Self::poll_accept`].
+    #[must_use = "drop the waker after the lock"]
+    pub fn forget(&mut self, key: WaiterKey) -> Option<Waker> {
+        self.waiters.remove(key)
+    }
+}
+
+impl<W> Retire for Backlog<W> {
+    fn has_retired(&self) -> bool {
+        !self.retired.is_empty()
+    }
+
+    fn take_retired(&mut self) -> Vec<Waker> {
+        std::mem::take(&mut self.retired)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, rc::Rc};
+
+    use super::*;
+    use crate::testing::Task;
+
+    /// A connection with a number, whose end somebody else brings about.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    struct New(u8, Rc<Cell<bool>>);
+
+    impl New {
+        fn end(&self) {
+            self.1.set(true);
+        }
+    }
+
+    impl Waits for New {
+        fn is_over(&self) -> bool {
+            self.1.get()
+        }
+    }
+
+    fn new(number: u8) -> New {
+        New(number, Rc::default())
+    }
+
+    /// A backlog of `limit` places in which these wait.
+    fn backlog<const N: usize>(limit: usize, waiting: [&New; N]) -> Backlog<New> {
+        let mut backlog = Backlog::new(limit);
+        for new in waiting {
+            assert_eq!(backlog.check_room(), (Ok(()), Vec::new()));
+            push(&mut backlog, new);
+        }
+        backlog
+    }
+
+    fn push(backlog: &mut Backlog<New>, new: &New) {
+        backlog.push(new.clone()).expect("the backlog is open").wake_now();
+    }
+
+    fn accept(backlog: &mut Backlog<New>, task: &Task) -> (Poll<Option<New>>, Vec<New>) {
+        task.run(|cx| backlog.poll_accept(WaiterKey::new(), cx))
+    }
+
+    fn counts(waiting: usize, refused: u64, expired: u64) -> Counts {
+        Counts { waiting, refused, expired }
+    }
+
+    #[test]
+    fn connections_are_accepted_in_the_order_in_which_they_came() {
+        let (first, second) = (new(1), new(2));
+        let (mut backlog, task) = (backlog(2, [&first, &second]), Task::new());
+        assert_eq!(accept(&mut backlog, &task), (Poll::Ready(Some(first)), Vec::new()));
+        assert_eq!(accept(&mut backlog, &task), (Poll::Ready(Some(second)), Vec::new()));
+        assert_eq!(accept(&mut backlog, &task), (Poll::Pending, Vec::new()));
+        assert_eq!(backlog.counts(), counts(0, 0, 0));
+    }
+
+    #[test]
+    fn a_full_backlog_refuses_and_counts() {
+        let (first, second) = (new(1), new(2));
+        let mut backlog = backlog(2, [&first, &second]);
+        assert_eq!(backlog.check_room(), (Err(1), Vec::new()));
+        assert_eq!(backlog.check_room(), (Err(2), Vec::new()));
+        assert_eq!(backlog.counts(), counts(2, 2, 0));
+        assert_eq!(accept(&mut backlog, &Task::new()).0, Poll::Ready(Some(first)));
+        assert_eq!(backlog.check_room(), (Ok(()), Vec::new()));
+    }
+
+    #[test]
+    fn a_backlog_without_a_place_refuses_everybody() {
+        assert_eq!(backlog(0, []).check_room(), (Err(1), Vec::new()));
+    }
+
+    #[test]
+    fn those_that_are_over_give_their_places_to_others_when_it_is_full() {
+        let (first, second) = (new(1), new(2));
+        let mut backlog = backlog(2, [&first, &second]);
+        second.end();
+        assert_eq!(backlog.check_room(), (Ok(()), vec![second]));
+        assert_eq!(backlog.counts(), counts(1, 0, 1));
+    }
+
+    #[test]
+    fn those_that_are_over_keep_their_places_while_there_is_room() {
+        let first = new(1);
+        let mut backlog = backlog(2, [&first]);
+        first.end();
+        assert_eq!(backlog.check_room(), (Ok(()), Vec::new()));
+        assert_eq!(backlog.counts(), counts(1, 0, 0));
+    }
+
+    #[test]
+    fn those_that_are_over_are_passed_by_and_counted() {
+        let all = [new(1), new(2), new(3), new(4)];
+        let (mut backlog, task) = (backlog(4, [&all[0], &all[1], &all[2], &all[3]]), Task::new());
+        for index in [0, 1, 3] {
+            all[index].end();
+        }
+        assert_eq!(accept(&mut backlog, &task), (Poll::Ready(Some(all[2].clone())), all[..2].to_vec()));
+        assert_eq!(accept(&mut backlog, &task), (Poll::Pending, all[3..].to_vec()), "the wait goes on");
+        assert_eq!(backlog.counts(), counts(0, 0, 3));
+        assert_eq!(task.stored(), 1);
+    }
+
+    #[test]
+    fn a_sweep_takes_those_that_are_over_and_leaves_the_others_in_order() {
+        let all = [new(1), new(2), new(3)];
+        let mut backlog = backlog(3, [&all[0], &all[1], &all[2]]);
+        all[1].end();
+        assert_eq!(backlog.sweep(), [all[1].clone()]);
+        assert_eq!(backlog.sweep(), []);
+        assert_eq!(backlog.counts(), counts(2, 0, 1));
+        let task = Task::new();
+        for index in [0, 2] {
+            assert_eq!(accept(&mut backlog, &task).0, Poll::Ready(Some(all[index].clone())));
+        }
+    }
+
+    #[test]
+    fn whoever_waits_is_woken_by_a_connection_and_once() {
+        let (mut backlog, tasks) = (backlog(2, []), [Task::new(), Task::new()]);
+        for task in &tasks {
+            assert!(accept(&mut backlog, task).0.is_pending());
+        }
+        push(&mut backlog, &new(1));
+        push(&mut backlog, &new(2));
+        assert!(tasks.iter().all(|task| (task.wakes(), task.stored()) == (1, 0)));
+    }
+
+    #[test]
+    fn a_closed_backlog_gives_out_what_waits_and_then_nothing() {
+        let first = new(1);
+        let (mut backlog, task) = (backlog(1, [&first]), Task::new());
+        backlog.close().wake_now();
+        assert!(backlog.is_closed());
+        assert_eq!(accept(&mut backlog, &task).0, Poll::Ready(Some(first)));
+        assert_eq!(accept(&mut backlog, &task).0, Poll::Ready(None));
+        assert_eq!(task.stored(), 0);
+    }
+
+    #[test]
+    fn closing_wakes_those_that_wait_and_refuses_those_that_come() {
+        let (mut backlog, task) = (backlog(1, []), Task::new());
+        assert!(accept(&mut backlog, &task).0.is_pending());
+        backlog.close().wake_now();
+        backlog.close().wake_now();
+        assert_eq!(task.wakes(), 1);
+        assert_eq!(backlog.check_room(), (Err(1), Vec::new()));
+        // There was room, and then it closed.
+        assert_eq!(backlog.push(new(1)).unwrap_err().0, 1);
+        assert_eq!(backlog.counts(), counts(0, 2, 0));
+    }
+
+    #[test]
+    fn those_that_wait_at_the_end_are_all_given_back() {
+        let all = [new(1), new(2)];
+        let mut backlog = backlog(2, [&all[0], &all[1]]);
+        assert_eq!(backlog.refuse_waiting(), all);
+        assert_eq!(backlog.counts(), counts(0, 0, 0), "neither room nor time was wanting");
+    }
+
+    #[test]
+    fn a_wait_that_is_dropped_is_forgotten_and_a_waker_that_is_replaced_retires() {
+        let (mut backlog, first, second) = (backlog(1, []), Task::new(), Task::new());
+        let key = WaiterKey::new();
+        for task in [&first, &second] {
+            assert!(task.run(|cx| backlog.poll_accept(key, cx)).0.is_pending());
+        }
+        assert!(backlog.has_retired());
+        drop(backlog.take_retired());
+        assert_eq!((first.stored(), second.stored()), (0, 1));
+        drop(backlog.forget(key));
+        assert_eq!(second.stored(), 0);
+    }
+}

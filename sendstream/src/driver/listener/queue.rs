@@ -1,0 +1,121 @@
+//! The queue in which a server's connections wait for an application that accepts them.
+
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::{Duration, Instant},
+};
+
+use sendstream_core::{
+    accept::{Backlog, Counts, Waits},
+    foreign::contain,
+    wait::{KeyedWait, Lock, LockGuard, WaiterKey},
+};
+
+use crate::{
+    driver::{
+        connection::{deadline::Deadline, hold::User},
+        wakes::Wake as _,
+    },
+    native::key_log::KeyLog,
+};
+
+/// Connections that wait to be accepted, from all listeners of a server.
+#[derive(Debug)]
+pub(crate) struct IncomingQueue {
+    backlog: Lock<Backlog<NewConnection>>,
+    /// How long each may wait.
+    pub(crate) timeout: Duration,
+    /// Where the TLS secrets of its connections go, if anywhere.
+    pub(crate) key_log: Option<KeyLog>,
+}
+
+/// A connection that a client wants, of which nothing but its first packets is known.
+#[derive(Debug)]
+pub(crate) struct NewConnection {
+    pub(crate) user: User,
+    pub(crate) remote_addr: SocketAddr,
+    pub(crate) local_addr: SocketAddr,
+    pub(crate) server_name: String,
+    pub(crate) alpn: Vec<Vec<u8>>,
+    pub(crate) arrived: Instant,
+    /// Ends the connection when it has waited for too long.
+    pub(crate) deadline: Deadline,
+}
+
+impl Waits for NewConnection {
+    fn is_over(&self) -> bool {
+        self.user.inner().is_over()
+    }
+}
+
+// A connection that goes is dropped outside of the lock: that shuts it down.
+impl IncomingQueue {
+    pub(crate) fn new(limit: usize, timeout: Duration, key_log: Option<KeyLog>) -> Arc<Self> {
+        Arc::new(Self { backlog: Lock::new(Backlog::new(limit)), timeout, key_log })
+    }
+
+    /// Whether one more may wait. If not, that is counted, and the error is how many that makes.
+    pub(crate) fn check_room(&self) -> Result<(), u64> {
+        let (room, over) = self.lock().check_room();
+        drop(over);
+        room
+    }
+
+    /// Lets `new` wait, if the queue still takes any.
+    pub(crate) fn push(&self, new: NewConnection) {
+        let pushed = self.lock().push(new);
+        match pushed {
+            Ok(wakeups) => wakeups.wake(),
+            Err(unwanted) => drop(unwanted),
+        }
+    }
+
+    /// Lets those go that have waited for too long.
+    pub(crate) fn sweep(&self) {
+        let over = self.lock().sweep();
+        drop(over);
+    }
+
+    /// Takes no more connections. Those that wait may still be accepted.
+    pub(crate) fn close(&self) {
+        let wakeups = self.lock().close();
+        // Whoever closes has more to do, and maybe in a destructor.
+        contain("a waker", || wakeups.wake());
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().is_closed()
+    }
+
+    /// Refuses those that wait.
+    pub(crate) fn refuse_waiting(&self) {
+        let waiting = self.lock().refuse_waiting();
+        drop(waiting);
+    }
+
+    /// How those that waited have fared.
+    pub(crate) fn counts(&self) -> Counts {
+        self.lock().counts()
+    }
+
+    fn lock(&self) -> LockGuard<'_, Backlog<NewConnection>> {
+        self.backlog.lock()
+    }
+}
+
+/// The wait for a connection: `None` once no more will come. Those that are over are passed by.
+impl KeyedWait for &IncomingQueue {
+    type Output = Option<NewConnection>;
+
+    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (answer, over) = self.lock().poll_accept(key, cx);
+        drop(over);
+        answer
+    }
+
+    fn forget(&self, key: WaiterKey) -> Option<Waker> {
+        self.lock().forget(key)
+    }
+}
