@@ -41,9 +41,9 @@
 //! | future | `Ok` on | `Err` on |
 //! | --- | --- | --- |
 //! | `start`, `poll_start` | START_COMPLETE (admitted), PEER_ACCEPTED, the first SEND_COMPLETE that is not canceled | START_COMPLETE (limit), a failure of the send half |
-//! | `SendData` (`send`, `finish_with`), `acked` | its SEND_COMPLETE, not canceled | a failure of the send half |
+//! | `SendData` of `send`, `acked` | its SEND_COMPLETE, not canceled | a failure of the send half |
 //! | `write_chunk`, `write_chunks`, `write_all` | room in the window: SEND_COMPLETE, IDEAL_SEND_BUFFER_SIZE | a failure of the send half, `finish` |
-//! | `poll_finish`, `finished` | SEND_SHUTDOWN_COMPLETE, graceful | a failure of the send half |
+//! | `SendData` of `finish_with`, `poll_finish`, `finished` | SEND_SHUTDOWN_COMPLETE, graceful | a failure of the send half |
 //! | `poll_abort` | SEND_SHUTDOWN_COMPLETE, SHUTDOWN_COMPLETE | the send half ended otherwise before |
 //! | `stopped` | PEER_RECEIVE_ABORTED (code); FIN acknowledged, own reset (`None`) | SHUTDOWN_COMPLETE with the connection |
 //! | `read_chunk` and its kin | RECEIVE; its FIN flag or PEER_SEND_SHUTDOWN (the end) | PEER_SEND_ABORTED, own `stop`, SHUTDOWN_COMPLETE |

@@ -141,7 +141,7 @@ impl SendStream {
     #[must_use = "await it to learn that the bytes were acknowledged, or drop it on purpose: they are on their way"]
     pub fn send(&mut self, buf: impl Into<Payload>) -> SendData<'_> {
         let submitted = self.instance.send(buf.into(), Fin::No).map_err(WriteError::from);
-        SendData { stream: self, submitted }
+        SendData { stream: self, submitted, fin: Fin::No }
     }
 
     /// Waits for room in the in-flight window, then submits `chunk` without a copy. Resolves once it is accepted.
@@ -239,22 +239,24 @@ impl SendStream {
         Ok(self.instance.finish()?)
     }
 
-    /// Submits `buf` with FIN in the same native operation, which on a fresh stream is the start as well: a whole message
-    /// in one. An empty `buf` is a bare [`finish`](Self::finish), and the future waits for what was sent before. Awaiting is
-    /// optional, as with [`send`](Self::send); use [`finished`](Self::finished) to learn that FIN was
-    /// acknowledged too.
+    /// Sends `buf` and ends the stream: a whole message in one call, acknowledged to the FIN.
+    ///
+    /// `buf` and FIN are submitted now, in one native operation (`StreamSend` with `QUIC_SEND_FLAG_FIN`). On a fresh stream
+    /// the same operation starts it. The future resolves once the peer's transport has acknowledged every byte of the stream
+    /// and FIN: `Ok` means what [`finished`](Self::finished) means. An empty `buf` is a bare [`finish`](Self::finish).
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// The future's [`WriteError`] names what kept FIN from being acknowledged. Whether the peer has all of the stream is not
+    /// known then.
     ///
     /// # Cancel safety
     ///
-    /// As [`send`](Self::send): dropping the future changes nothing for the bytes, nor for FIN.
-    #[must_use = "await it to learn that the bytes were acknowledged, or drop it on purpose: they are on their way"]
+    /// Dropping the future, polled or not, changes nothing for the bytes, nor for FIN: the call submitted them.
+    #[must_use = "await it to learn that the message was acknowledged, or drop it on purpose: it is on its way"]
     pub fn finish_with(&mut self, buf: impl Into<Payload>) -> SendData<'_> {
         let submitted = self.instance.send(buf.into(), Fin::Yes).map_err(WriteError::from);
-        SendData { stream: self, submitted }
+        SendData { stream: self, submitted, fin: Fin::Yes }
     }
 
     /// Queues FIN if nothing has yet, and resolves once the peer has acknowledged it, and with it every byte.
@@ -399,20 +401,25 @@ impl Drop for SendStream {
     }
 }
 
-/// The wait of [`SendStream::send`] for the acknowledgement. The bytes are on their way whether it is polled or not.
+/// The wait of [`SendStream::send`] for the acknowledgement of its bytes, or of [`SendStream::finish_with`] for that of FIN. The
+/// bytes are on their way whether it is polled or not.
 #[derive(Debug)]
 pub struct SendData<'a> {
     stream: &'a mut SendStream,
     /// How many operations must be acknowledged, or why the bytes were not taken.
     submitted: Result<u64, WriteError>,
+    /// Whether FIN must be acknowledged as well.
+    fin: Fin,
 }
 
 impl Future for SendData<'_> {
     type Output = Result<(), WriteError>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        match &self.submitted {
-            Ok(operations) => self.stream.instance.poll_send_data(*operations, cx).map_err(WriteError::from),
+        let this = self.get_mut();
+        match &this.submitted {
+            Ok(_) if this.fin.is_set() => this.stream.poll_finish(cx),
+            Ok(operations) => this.stream.instance.poll_send_data(*operations, cx).map_err(WriteError::from),
             Err(error) => Poll::Ready(Err(error.clone())),
         }
     }

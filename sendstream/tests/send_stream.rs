@@ -133,6 +133,20 @@ fn a_whole_message_is_one_operation() {
 }
 
 #[test]
+fn awaiting_finish_with_waits_for_the_acknowledgement_of_fin() {
+    run(async {
+        let pair = Pair::new().await;
+        for message in [pattern(1 << 20), Vec::new()] {
+            let mut stream = pair.client.open_uni().unwrap();
+            stream.finish_with(message).await.unwrap();
+            let again = stream.poll_finish(&mut Context::from_waker(Waker::noop()));
+            assert!(matches!(again, Poll::Ready(Ok(()))), "nothing is left to wait for: {again:?}");
+        }
+        pair.end().await;
+    });
+}
+
+#[test]
 fn an_empty_stream_is_finished_and_seen() {
     run(async {
         let pair = Pair::new().await;

@@ -267,6 +267,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
 
     /// Admits `bytes` more, and FIN if it is set: from here on they count as submitted, and the caller hands them to
     /// MsQuic at once. The first operation starts the stream.
+    #[inline]
     pub fn begin_send(&mut self, bytes: u64, fin: Fin) -> Result<Submission, Denied<C>> {
         self.check_sending()?;
         let starts = self.state == StreamState::Open;
@@ -589,18 +590,24 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// Whether data may be sent.
+    #[inline]
     pub fn check_sending(&self) -> Result<(), Denied<C>> {
+        if matches!(self.send_state, StreamSendState::Open) { Ok(()) } else { Err(self.denied()) }
+    }
+
+    /// Why nothing may be sent, once the half is not open any more. Apart from the question, which is asked for every send.
+    #[cold]
+    fn denied(&self) -> Denied<C> {
         let end = match &self.send_state {
-            StreamSendState::Open => return Ok(()),
-            StreamSendState::Failing => return Err(Denied::CauseToCome),
+            StreamSendState::Open | StreamSendState::Failing => return Denied::CauseToCome,
             StreamSendState::Absent | StreamSendState::FinQueued | StreamSendState::FinAcked => {
-                return Err(Denied::Because(SendClosed::Finished));
+                return Denied::Because(SendClosed::Finished);
             }
             StreamSendState::Stopped(code) => SendEnd::Stopped(*code),
             StreamSendState::Reset(code) => SendEnd::Reset(*code),
             StreamSendState::Failed(failure) => SendEnd::Failed(failure.clone()),
         };
-        Err(Denied::Because(SendClosed::Ended(end)))
+        Denied::Because(SendClosed::Ended(end))
     }
 
     /// Whether the send half has ended, and not with a finish.

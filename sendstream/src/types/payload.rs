@@ -29,20 +29,24 @@ enum Parts {
 
 impl Payload {
     /// How many bytes it holds.
+    #[inline]
     pub fn len(&self) -> u64 {
         self.len
     }
 
     /// Whether it holds no byte.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// No bytes: what a bare FIN carries.
+    #[inline]
     pub(crate) fn empty() -> Self {
         Self::one(Parts::Static(&[]), 0)
     }
 
+    #[inline]
     fn one(parts: Parts, len: usize) -> Self {
         Self { parts, len: len as u64 }
     }
@@ -86,6 +90,7 @@ impl Payload {
     }
 
     /// Where the bytes lie.
+    #[inline]
     pub(crate) fn pieces(&self) -> Pieces<'_> {
         match &self.parts {
             Parts::Vec(vec) => Pieces::One(vec),
@@ -105,6 +110,7 @@ pub(crate) enum Pieces<'a> {
 }
 
 impl From<Vec<u8>> for Payload {
+    #[inline]
     fn from(vec: Vec<u8>) -> Self {
         let len = vec.len();
         Self::one(Parts::Vec(vec), len)
@@ -112,6 +118,7 @@ impl From<Vec<u8>> for Payload {
 }
 
 impl From<Bytes> for Payload {
+    #[inline]
     fn from(bytes: Bytes) -> Self {
         let len = bytes.len();
         Self::one(Parts::Bytes(bytes), len)
