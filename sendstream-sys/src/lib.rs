@@ -131,7 +131,6 @@ pub struct EditInfo {
 
 /// What an edit is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum EditKind {
     /// An attacker could make use of MsQuic without it.
     Security,

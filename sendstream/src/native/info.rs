@@ -39,11 +39,10 @@ pub fn native_info() -> Result<NativeInfo, NativeError> {
 fn edit_info(edit: &sys::EditInfo) -> EditInfo {
     let kind = match edit.kind {
         sys::EditKind::Security => EditKind::Security,
+        sys::EditKind::Correctness => EditKind::Correctness,
         sys::EditKind::Build => EditKind::Build,
         sys::EditKind::Feature => EditKind::Feature,
         sys::EditKind::Speed => EditKind::Speed,
-        // `Correctness`; and a kind to come, which is listed as a fix rather than not at all.
-        _ => EditKind::Correctness,
     };
     EditInfo { name: edit.name, kind }
 }
