@@ -593,10 +593,10 @@ impl tracing::Subscriber for Panicking {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
-/// What the child process runs; in the test run itself it does nothing. The subscriber is the whole process's.
+/// What a child process runs; in the test run itself it does nothing. The subscriber is the whole process's.
 #[test]
 fn process_with_a_panicking_log() {
-    if std::env::var_os(ROLE).is_none() {
+    if std::env::var_os(ROLE).is_none_or(|role| role != "errors") {
         return;
     }
     tracing::subscriber::set_global_default(Panicking).unwrap();
@@ -625,14 +625,67 @@ fn process_with_a_panicking_log() {
     });
 }
 
+/// A subscriber that panics where MsQuic asserts that a connection or a stream was taken, and where waiters must still be
+/// woken: at refusals of connections, at spans of streams, and at the ends of connections.
+struct PanickingInCallbacks;
+
+impl tracing::Subscriber for PanickingInCallbacks {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        metadata.name() == "stream"
+            || *metadata.level() == tracing::Level::WARN
+            || metadata.target() == "sendstream::driver::connection::owner"
+    }
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        panic!("this subscriber panics, as the test wants");
+    }
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+    fn event(&self, _: &tracing::Event<'_>) {
+        panic!("this subscriber panics, as the test wants");
+    }
+    fn enter(&self, _: &tracing::span::Id) {}
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+/// As [`process_with_a_panicking_log`].
+#[test]
+fn process_with_a_log_that_panics_in_callbacks() {
+    if std::env::var_os(ROLE).is_none_or(|role| role != "callbacks") {
+        return;
+    }
+    tracing::subscriber::set_global_default(PanickingInCallbacks).unwrap();
+    run(async {
+        let identity = support::identity();
+        let full = support::server(&identity).transport(TransportConfig::default().accept_backlog(1));
+        let full = full.bind(any_port()).unwrap();
+        let client = support::client(&identity).build().unwrap();
+        let connect = || Box::pin(client.connect(full.local_addr().unwrap(), "localhost"));
+        let (refused, waiting) = futures::future::select(connect(), connect()).await.factor_first();
+        refused.unwrap_err();
+        drop(waiting);
+        full.shutdown().await;
+
+        let server = support::server(&identity).bind(any_port()).unwrap();
+        let (near, far) = support::connect(&client, &server).await;
+        support::tell(&near, &far, "no span needed").await;
+        // Whoever closes gets the log's panic; the peer is told all the same, and its waiters are woken.
+        catch_unwind(AssertUnwindSafe(|| near.close(7))).unwrap_err();
+        far.closed().await;
+        drop((near, far));
+        server.shutdown().await;
+        client.wait_idle().await;
+    });
+}
+
 #[test]
 fn a_log_that_panics_takes_no_process_along() {
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "process_with_a_panicking_log"])
-        .env(ROLE, "1")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
+    for (role, process) in
+        [("errors", "process_with_a_panicking_log"), ("callbacks", "process_with_a_log_that_panics_in_callbacks")]
+    {
+        let output =
+            Command::new(std::env::current_exe().unwrap()).args(["--exact", process]).env(ROLE, role).output().unwrap();
+        assert!(output.status.success(), "{role}: {output:?}");
+    }
 }
 
 // ---- The key log -----------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ use std::{
 };
 
 use futures::{SinkExt, StreamExt, channel::mpsc, channel::oneshot};
-use sendstream::{Connection, ConnectionError, WorkerTaskError};
+use sendstream::{Connection, ConnectionError, SessionCache, SessionKey, WorkerTaskError};
 use support::{Pair, assert_closed_locally, pattern, run};
 
 /// Says when it is dropped.
@@ -237,5 +237,40 @@ fn tasks_spawn_tasks() {
         }
         accepting.await.unwrap();
         pair.end().await;
+    });
+}
+
+#[test]
+fn a_connection_that_had_a_task_closes_its_handle_on_its_worker() {
+    /// A cache that keeps the background thread busy until it is told to go on.
+    struct Busy(std::sync::mpsc::SyncSender<()>, std::sync::Mutex<std::sync::mpsc::Receiver<()>>);
+    impl SessionCache for Busy {
+        fn take(&self, _: &SessionKey) -> Option<Vec<u8>> {
+            self.0.send(()).unwrap();
+            let _ = self.1.lock().unwrap().recv();
+            None
+        }
+        fn put(&self, _: &SessionKey, _: Vec<u8>) {}
+    }
+    run(async {
+        let pair = Pair::new().await;
+        let (client, server, endpoints) = (pair.client, pair.server, pair.endpoints);
+        assert_eq!(client.spawn_on_worker(async { 7 }).await, Ok(7));
+        let ((busy, is_busy), (go_on, waits)) = (std::sync::mpsc::sync_channel(1), std::sync::mpsc::channel());
+        let cache = Arc::new(Busy(busy, std::sync::Mutex::new(waits)));
+        let another = support::client_with(sendstream::Trust::system()).session_cache(cache).build().unwrap();
+        let address = endpoints.server.local_addr().unwrap();
+        let connecting = another.connect(address, "localhost");
+        let mut connecting = std::pin::pin!(connecting);
+        assert!(futures::poll!(connecting.as_mut()).is_pending());
+        is_busy.recv().unwrap();
+        // Nothing that needs the background thread can happen now.
+        drop(client);
+        server.closed().await;
+        endpoints.client.wait_idle().await;
+        drop(go_on);
+        connecting.await.unwrap_err();
+        drop(server);
+        endpoints.server.shutdown().await;
     });
 }

@@ -6,7 +6,7 @@
 //! 2. runs the receiver's handler, and stops a panic of foreign code there;
 //! 3. [blames](wakes::blame) the receiver for the wakes that its event left to the batch;
 //! 4. does what the handler asks for, see [`Next`], and with the last event gives the reference up;
-//! 5. ends the turn.
+//! 5. ends the turn; for a connection's own last event it does so before it gives the reference up.
 
 use std::{ffi::c_void, mem::ManuallyDrop, sync::Arc};
 
@@ -24,6 +24,8 @@ pub(crate) trait Receiver: Send + Sync + Sized {
     type Event;
     /// The connections whose workers bring its events.
     type Connection: Attended;
+    /// Whether it is itself the connection.
+    const IS_CONNECTION: bool = false;
 
     /// The connection whose worker brings its events, if one does.
     fn connection(self: &Arc<Self>) -> Option<&Arc<Self::Connection>>;
@@ -72,7 +74,7 @@ pub(crate) unsafe fn deliver<R: Receiver>(context: *mut c_void, event: *mut R::E
     let receiver = ManuallyDrop::new(unsafe { Arc::from_raw(context.cast::<R>().cast_const()) });
     // SAFETY: as the caller promises.
     let event = unsafe { &mut *event };
-    let turn = receiver.connection().map(Turn::begin);
+    let mut turn = receiver.connection().map(Turn::begin);
     let kept = wakes::kept();
     let handled = contain("an event of MsQuic's", || {
         // SAFETY: as the caller promises.
@@ -88,6 +90,14 @@ pub(crate) unsafe fn deliver<R: Receiver>(context: *mut c_void, event: *mut R::E
             turn.end(rest);
         }
         return status;
+    }
+    // A connection has its last turn before it is released: a reference that is held for the turn would keep it from closing
+    // its handle in place.
+    if R::IS_CONNECTION
+        && let (Some(turn), Some(connection)) = (turn.take(), receiver.connection())
+    {
+        let rest = turn.rest(connection);
+        turn.end(rest);
     }
     // The receiver may go now. Its connection is asked for the rest of the turn, if there can be any.
     let connection = receiver.connection().filter(|_| turn.as_ref().is_some_and(Turn::attends)).cloned();

@@ -276,8 +276,8 @@ impl ConnectionInstance {
         contain("a connection's end", || self.finish_ending(transition));
     }
 
-    /// A transition that may end the connection, and what that leaves to do outside of the lock. Waking comes last: a waker
-    /// that panics must keep nothing from being done.
+    /// A transition that may end the connection, and what that leaves to do outside of the lock. Waking comes last, and
+    /// the log after it: foreign code that panics must keep nothing from being done.
     pub(super) fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
         let (Ending { shut_down, mut wakeups, unstarted, verifier, unaccepted }, cause, first) = {
             let mut state = self.inner.lock();
@@ -295,12 +295,12 @@ impl ConnectionInstance {
             for stream in unstarted.iter().filter_map(Weak::upgrade) {
                 wakeups.append(stream.connection_lost(cause.clone()));
             }
-            if first {
-                tracing::debug!(parent: self.inner.span(), %cause, "closed");
-            }
         }
         wakeups.wake();
         drop(unaccepted);
+        if let Some(cause) = cause.filter(|_| first) {
+            tracing::debug!(parent: self.inner.span(), %cause, "closed");
+        }
     }
 
     /// Tells `stream`, which could not start, what ended the connection: now, or as soon as that is known.
@@ -364,6 +364,7 @@ impl Drop for ConnectionInstance {
 impl Receiver for ConnectionInstance {
     type Event = sys::QUIC_CONNECTION_EVENT;
     type Connection = Self;
+    const IS_CONNECTION: bool = true;
 
     fn connection(self: &Arc<Self>) -> Option<&Arc<Self>> {
         Some(self)

@@ -41,8 +41,12 @@ pub(crate) unsafe fn close_unstarted<A: Attended>(stream: Handle, connection: Ar
         call!(StreamShutdown(stream.raw(), IMMEDIATELY, 0))
     };
     NativeError::check(status).inspect_err(|_| {
-        // SAFETY: nothing was queued, so no event will take this reference.
-        let connection = unsafe { Arc::from_raw(context) };
+        // SAFETY: nothing was queued, and the callback is taken away before the close could bring an event. So no event takes
+        // this reference.
+        let connection = unsafe {
+            call!(SetCallbackHandler(stream.raw(), ptr::null_mut(), ptr::null_mut()));
+            Arc::from_raw(context)
+        };
         background::run(move || {
             // SAFETY: the only close of this handle; the connection's is open while `connection` lives.
             unsafe { call!(StreamClose(stream.raw())) };

@@ -85,7 +85,6 @@ impl StreamInstance {
         NativeError::check(status)?;
         let mut state = StreamInnerExclusive::local(dir, shared.fixed_send_window);
         state.set_buffered(shared.send_buffering);
-        connection.enter_user();
         let instance = Arc::new(Self {
             handle: StreamHandle::new(handle),
             inner: StreamInner::new(state, None, span(connection, dir, "this side", None)),
@@ -100,6 +99,7 @@ impl StreamInstance {
             uses_connection: AtomicBool::new(true),
             connection: connection.clone(),
         });
+        connection.enter_user();
         // SAFETY: the handle was opened above. The context stays valid while events can come: from the start on MsQuic
         // holds a reference of its own (`lend_reference`), and before it no event comes.
         unsafe { call!(SetContext(handle, Arc::as_ptr(&instance).cast_mut().cast())) };
@@ -414,7 +414,9 @@ fn span(connection: &ConnectionInstance, dir: Dir, opened_by: &str, id: Option<u
         Dir::Uni => "unidirectional",
         Dir::Bi => "bidirectional",
     };
-    tracing::debug_span!(parent: connection.inner().span(), "stream", id, kind, opened_by)
+    // Here a panic of the log's subscriber would leave the stream with MsQuic, which asserts that somebody took it.
+    contain("the log", || tracing::debug_span!(parent: connection.inner().span(), "stream", id, kind, opened_by))
+        .unwrap_or_else(Span::none)
 }
 
 /// `QUIC_PARAM_STREAM_ID`.
