@@ -101,7 +101,7 @@ impl Failure {
                 Some(Code::BadMessage) => "the sender did not understand this end".to_owned(),
                 _ => format!("the sender broke off (code {code})"),
             },
-            Some(ConnectionError::LocallyClosed { code }) => match Code::from_wire(*code) {
+            Some(ConnectionError::LocallyClosed { code, .. }) => match Code::from_wire(*code) {
                 Some(Code::Interrupted) => "interrupted here".to_owned(),
                 Some(Code::TooSlow) => "the sender did not say hello in time".to_owned(),
                 _ => format!("ended here (code {code})"),

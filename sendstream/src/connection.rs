@@ -157,12 +157,21 @@ impl Connection {
     /// 9000 §10.2). Everything pending on this side ends with [`ConnectionError::LocallyClosed`]; data that the peer has
     /// not acknowledged may not reach it. Does nothing if the connection has ended already.
     ///
+    /// `reason` is for a human who looks for the cause on the other side (`QUIC_PARAM_CONN_CLOSE_REASON_PHRASE`; RFC 9000
+    /// §19.19), where it is part of [`ConnectionError::ApplicationClosed`]. It may be empty. At most 511 bytes of it are sent,
+    /// up to the end of the last whole character, and nothing from a NUL on. An installed libmsquic without Sendstream's edits
+    /// sends none of it.
+    ///
+    /// The end is recorded at once, and nothing is waited for. Where there is a reason, the background thread tells MsQuic,
+    /// also when the connection is dropped in the meantime; before the process exits, wait for
+    /// [`Client::wait_idle`](crate::Client::wait_idle) or [`Server::shutdown`](crate::Server::shutdown).
+    ///
     /// # Errors
     ///
     /// [`CodeOutOfRange`]: `code` has more than 62 bits; nothing was closed.
-    pub fn close(&self, code: u64) -> Result<(), CodeOutOfRange> {
+    pub fn close(&self, code: u64, reason: &str) -> Result<(), CodeOutOfRange> {
         check_code(code)?;
-        self.0.close(code);
+        self.0.close_with_reason(code, reason);
         Ok(())
     }
 

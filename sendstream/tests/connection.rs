@@ -26,16 +26,93 @@ fn a_close_tells_each_side_whose_it_was() {
     run(async {
         let pair = Pair::new().await;
         let accept = pair.client.accept_uni();
-        pair.client.close(17).unwrap();
-        assert_eq!(pair.client.closed().await, ConnectionError::LocallyClosed { code: 17 });
-        assert_eq!(accept.await.unwrap_err(), ConnectionError::LocallyClosed { code: 17 });
+        pair.client.close(17, "").unwrap();
+        assert_eq!(pair.client.closed().await, ConnectionError::LocallyClosed { code: 17, reason: Arc::default() });
+        assert_eq!(accept.await.unwrap_err(), ConnectionError::LocallyClosed { code: 17, reason: Arc::default() });
         let peers = ConnectionError::ApplicationClosed { code: 17, reason: Arc::from("") };
         assert_eq!(pair.server.closed().await, peers);
         assert_eq!(pair.server.accept_bi().await.unwrap_err(), peers);
         assert_eq!(pair.server.close_reason(), Some(peers));
-        pair.client.close(18).unwrap();
-        assert_eq!(pair.client.close_reason(), Some(ConnectionError::LocallyClosed { code: 17 }), "the first counts");
-        assert!(pair.client.close(1 << 62).is_err());
+        pair.client.close(18, "").unwrap();
+        assert_eq!(
+            pair.client.close_reason(),
+            Some(ConnectionError::LocallyClosed { code: 17, reason: Arc::default() }),
+            "the first counts"
+        );
+        assert!(pair.client.close(1 << 62, "").is_err());
+        pair.end().await;
+    });
+}
+
+/// What the peer is told of a close by `reason`.
+fn told(code: u64, reason: &str) -> ConnectionError {
+    ConnectionError::ApplicationClosed { code, reason: Arc::from(reason) }
+}
+
+#[test]
+fn the_peer_reads_the_reason_of_a_close() {
+    run(async {
+        let endpoints = Endpoints::new();
+        for reason in ["shutting down", "es schlie\u{df}t um f\u{fc}nf", ""] {
+            let (client, server) = endpoints.connect().await;
+            client.close(17, reason).unwrap();
+            let ours = ConnectionError::LocallyClosed { code: 17, reason: Arc::from(reason) };
+            assert_eq!(client.close_reason(), Some(ours.clone()), "at once");
+            client.close(18, "too late").unwrap();
+            assert_eq!(client.closed().await, ours, "the first counts");
+            assert_eq!(server.closed().await, told(17, reason));
+            let (client, server) = endpoints.connect().await;
+            server.close(1 << 61, reason).unwrap();
+            assert_eq!(client.closed().await, told(1 << 61, reason));
+        }
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn as_much_of_a_reason_is_sent_as_can_be() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let longest = "x".repeat(511);
+        let cut = [
+            (longest.clone(), longest.clone()),
+            ("x".repeat(10_000), longest),
+            ("\u{e9}".repeat(300), "\u{e9}".repeat(255)),
+            ("one\0two".to_owned(), "one".to_owned()),
+            ("\0".to_owned(), String::new()),
+        ];
+        for (reason, sent) in cut {
+            let (client, server) = endpoints.connect().await;
+            client.close(5, &reason).unwrap();
+            assert_eq!(client.closed().await, ConnectionError::LocallyClosed { code: 5, reason: Arc::from(&*sent) });
+            assert_eq!(server.closed().await, told(5, &sent));
+        }
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_reason_arrives_although_the_connection_is_dropped_at_once() {
+    run(async {
+        let endpoints = Endpoints::new();
+        for _ in 0..20 {
+            let (client, server) = endpoints.connect().await;
+            let unfinished = client.open_uni().unwrap();
+            client.close(6, "dropped").unwrap();
+            drop((unfinished, client));
+            assert_eq!(server.closed().await, told(6, "dropped"));
+        }
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_close_on_the_worker_has_its_reason_too() {
+    run(async {
+        let pair = Pair::new().await;
+        let closing = pair.client.clone();
+        pair.client.spawn_local(async move { closing.close(7, "from the worker").unwrap() }).await.unwrap();
+        assert_eq!(pair.server.closed().await, told(7, "from the worker"));
         pair.end().await;
     });
 }
@@ -241,7 +318,7 @@ fn draining_waits_until_finished_streams_are_acknowledged() {
             }
         };
         let (ended, ()) = futures::join!(client.drain(), reading);
-        assert_eq!(ended, ConnectionError::LocallyClosed { code: 0 });
+        assert_eq!(ended, ConnectionError::LocallyClosed { code: 0, reason: Arc::default() });
         held.finished().await.unwrap();
         drop((held, server));
         endpoints.end().await;

@@ -236,8 +236,9 @@ fn a_close_ends_what_is_pending_with_its_cause() {
             .collect();
         let first = sending[0].progress().await.unwrap();
         assert!(!first.is_final(), "{first:?}");
-        connection.close(5).unwrap();
-        let lost = SendDatagramError::ConnectionLost(ConnectionError::LocallyClosed { code: 5 });
+        connection.close(5, "").unwrap();
+        let lost =
+            SendDatagramError::ConnectionLost(ConnectionError::LocallyClosed { code: 5, reason: Arc::default() });
         assert!(sending[0].fate().is_some(), "how far it came is still known");
         assert_eq!(sending[1999].fate(), None);
         for sending in &mut sending[1..] {
@@ -245,7 +246,10 @@ fn a_close_ends_what_is_pending_with_its_cause() {
         }
         assert_eq!(connection.max_datagram_size(), None);
         assert_eq!(connection.send_datagram("late").await, Err(lost));
-        assert_eq!(connection.read_datagram().await, Err(ConnectionError::LocallyClosed { code: 5 }));
+        assert_eq!(
+            connection.read_datagram().await,
+            Err(ConnectionError::LocallyClosed { code: 5, reason: Arc::default() })
+        );
         drop((sending, connection, server));
         endpoints.end().await;
         assert_eq!(dropped.load(Ordering::SeqCst), 2000);
@@ -278,7 +282,7 @@ fn what_arrived_before_the_close_can_still_be_read() {
     run(async {
         let pair = Pair::new().await;
         assert_eq!(pair.client.send_datagram("x").await, Ok(DatagramFate::Acknowledged));
-        pair.client.close(6).unwrap();
+        pair.client.close(6, "").unwrap();
         let cause = pair.server.closed().await;
         assert!(matches!(cause, ConnectionError::ApplicationClosed { code: 6, .. }));
         assert_eq!(pair.server.read_datagram().await.unwrap(), "x");

@@ -127,8 +127,8 @@ fn the_connections_end_is_seen_by_who_waits_for_it_and_cancels_the_others() {
             let _alarm = alarm;
             pending::<()>().await;
         });
-        pair.client.close(7).unwrap();
-        assert_eq!(waiting.await, Ok(ConnectionError::LocallyClosed { code: 7 }));
+        pair.client.close(7, "").unwrap();
+        assert_eq!(waiting.await, Ok(ConnectionError::LocallyClosed { code: 7, reason: Arc::default() }));
         dropped.await.unwrap();
         assert_eq!(elsewhere.await, Err(LocalTaskError::Canceled));
         let (alarm, dropped) = Alarm::new();

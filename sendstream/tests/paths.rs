@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use futures::future::poll_immediate;
 use ring::digest::{self, SHA256};
@@ -149,9 +149,9 @@ fn who_waits_for_another_path_is_told_when_the_connection_ends() {
         let pair = Pair::new().await;
         let mut changed = Box::pin(pair.server.path_changed());
         assert!(poll_immediate(&mut changed).await.is_none());
-        pair.client.close(5).unwrap();
+        pair.client.close(5, "").unwrap();
         assert!(matches!(changed.await, Err(ConnectionError::ApplicationClosed { code: 5, .. })));
-        let cause = ConnectionError::LocallyClosed { code: 5 };
+        let cause = ConnectionError::LocallyClosed { code: 5, reason: Arc::default() };
         assert_eq!(pair.client.rebind(any_port()).await, Err(RebindError::ConnectionLost(cause)));
         assert!(pair.server.remote_address().is_some(), "the last address stays known");
         pair.end().await;

@@ -92,8 +92,11 @@ fn a_server_resumes_only_if_told_to() {
         tell(&connected, &accepted, "hello").await;
         // A ticket would go out before anything that the server's application sends.
         accepted.open_uni().unwrap().finish_with("bye").await.unwrap();
-        connected.close(0).unwrap();
-        assert_eq!(connected.session_ticket().await, Err(ConnectionError::LocallyClosed { code: 0 }));
+        connected.close(0, "").unwrap();
+        assert_eq!(
+            connected.session_ticket().await,
+            Err(ConnectionError::LocallyClosed { code: 0, reason: Arc::default() })
+        );
         assert_eq!(cache.take(&key()), None);
         drop((connected, accepted));
         assert!(!resumes(&client, &server).await);

@@ -324,7 +324,7 @@ fn a_closed_connection_never_makes_a_finish_ok() {
         drop(theirs.finish_with(pattern(64 << 20)));
         drop(ours.finish_with(pattern(64 << 20)));
         let received = pair.server.accept_uni().await.unwrap();
-        pair.server.close(7).unwrap();
+        pair.server.close(7, "").unwrap();
         let lost = ConnectionError::ApplicationClosed { code: 7, reason: Arc::from("") };
         assert_eq!(theirs.finished().await, Err(WriteError::ConnectionLost(lost.clone())));
         assert_eq!(ours.finished().await, Err(WriteError::ConnectionLost(lost.clone())));
@@ -343,8 +343,8 @@ fn a_local_close_is_reported_as_ours() {
         let mut unstarted = pair.client.open_uni().unwrap();
         let stopped = unstarted.stopped();
         drop(stream.send(pattern(64 << 20)));
-        pair.client.close(3).unwrap();
-        let lost = ConnectionError::LocallyClosed { code: 3 };
+        pair.client.close(3, "").unwrap();
+        let lost = ConnectionError::LocallyClosed { code: 3, reason: Arc::default() };
         assert_eq!(stream.acked().await, Err(WriteError::ConnectionLost(lost.clone())));
         assert_eq!(unstarted.send("x").await, Err(WriteError::ConnectionLost(lost.clone())));
         assert_eq!(stopped.await, Err(lost.clone()));

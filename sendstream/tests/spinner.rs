@@ -248,7 +248,7 @@ impl Spinner<'_> {
                 self.progress.at("questions of a connection");
                 drop((connection.close_reason(), connection.remote_address(), connection.local_address()));
                 drop((connection.alpn(), connection.peer_identity(), connection.handshake_info()));
-                assert!(connection.close(1 << 62).is_err());
+                assert!(connection.close(1 << 62, "").is_err());
             }
             17 => {
                 self.progress.at("dropping a connection");
@@ -257,7 +257,8 @@ impl Spinner<'_> {
             18 => drop(self.brief("drain", connection.drain())),
             _ => {
                 self.progress.at("close");
-                connection.close(self.random.u64(..1 << 62)).unwrap();
+                let reason = if self.random.bool() { "a spin" } else { "" };
+                connection.close(self.random.u64(..1 << 62), reason).unwrap();
                 if self.random.bool() {
                     self.held.connections.swap_remove(place);
                 }

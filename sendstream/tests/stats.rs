@@ -73,7 +73,7 @@ fn the_numbers_outlive_the_connection() {
     run(async {
         let pair = Pair::new().await;
         pair.client.open_uni().unwrap().finish_with("some").await.unwrap();
-        pair.client.close(3).unwrap();
+        pair.client.close(3, "").unwrap();
         pair.client.closed().await;
         pair.server.closed().await;
         // More if it was sent again.
@@ -167,7 +167,7 @@ fn both_sides_know_how_the_handshake_ended() {
             info.cipher_suite
         );
         assert_eq!(pair.server.handshake_info(), Some(info.clone()));
-        pair.client.close(0).unwrap();
+        pair.client.close(0, "").unwrap();
         assert_eq!(pair.client.handshake_info(), Some(info), "also after the end");
         pair.end().await;
     });

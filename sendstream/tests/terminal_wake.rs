@@ -163,8 +163,8 @@ fn a_local_close_ends_everything() {
         let (_endpoints, client, _server, received, kept) = pair().await;
         let (mut pending, _kept) = everything(&client, received, kept).await;
         leave_pending(&mut pending).await;
-        client.close(21).unwrap();
-        expect(ends(pending).await, lost(&ConnectionError::LocallyClosed { code: 21 }));
+        client.close(21, "").unwrap();
+        expect(ends(pending).await, lost(&ConnectionError::LocallyClosed { code: 21, reason: Arc::default() }));
     });
 }
 
@@ -174,7 +174,7 @@ fn the_peers_close_ends_everything() {
         let (_endpoints, client, server, received, kept) = pair().await;
         let (mut pending, _kept) = everything(&client, received, kept).await;
         leave_pending(&mut pending).await;
-        server.close(22).unwrap();
+        server.close(22, "").unwrap();
         expect(ends(pending).await, lost(&ConnectionError::ApplicationClosed { code: 22, reason: Arc::from("") }));
     });
 }

@@ -237,7 +237,7 @@ impl ConnectionInstance {
 
     /// Records that this side closes the connection with `code`, and does so.
     pub(crate) fn close(&self, code: u64) {
-        self.finish_ending(|state| state.close(code));
+        self.finish_ending(|state| state.close(code, Arc::default()));
     }
 
     /// The handshake has taken too long, unless it is done or the connection over.
@@ -260,25 +260,6 @@ impl ConnectionInstance {
         unsafe { call!(ConnectionShutdown(self.handle().raw(), flags, code)) };
     }
 
-    /// The peer's reason phrase, asked for on the worker.
-    pub(super) fn close_reason(&self) -> Arc<str> {
-        // RFC 9000 bounds a reason by what fits into one packet.
-        let mut phrase = [0u8; 2048];
-        let mut length = phrase.len() as u32;
-        // SAFETY: the handle is open, and `phrase` has `length` bytes.
-        let status = unsafe {
-            call!(GetParam(
-                self.handle().raw(),
-                sys::QUIC_PARAM_CONN_CLOSE_REASON_PHRASE,
-                &mut length,
-                phrase.as_mut_ptr().cast()
-            ))
-        };
-        let written = if NativeError::check(status).is_ok() { length as usize } else { 0 };
-        let text = phrase[..written].split(|byte| *byte == 0).next().unwrap_or_default();
-        String::from_utf8_lossy(text).into()
-    }
-
     /// Records `cause` where a waker's panic must not keep MsQuic from being told.
     fn end_with(&self, cause: ConnectionError) {
         contain("a connection's end", || self.finish_ending(|state| state.on_closed(cause)));
@@ -287,13 +268,22 @@ impl ConnectionInstance {
     /// A transition that may end the connection, and what that leaves to do outside of the lock. Waking comes last: a waker
     /// that panics must keep nothing from being done.
     pub(super) fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
+        self.finish_ending_by(|code| self.shut_down(code), transition);
+    }
+
+    /// [`Self::finish_ending`], with what tells MsQuic if it is to be told.
+    pub(super) fn finish_ending_by(
+        &self,
+        tell: impl FnOnce(u64),
+        transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending,
+    ) {
         let (Ending { shut_down, mut wakeups, unstarted, judging, unaccepted }, cause, first) = {
             let mut state = self.inner.lock();
             let first = state.cause().is_none();
             (transition(&mut state), state.cause(), first)
         };
         if let Some(code) = shut_down {
-            self.shut_down(code);
+            tell(code);
         }
         if let Some(judging) = judging {
             judging.cancel();

@@ -185,7 +185,7 @@ impl ConnectionInnerExclusive {
     pub(crate) fn on_start_accepted(&mut self) -> Option<u64> {
         self.started = true;
         match self.cause() {
-            Some(ConnectionError::LocallyClosed { code }) if self.is_live() => Some(code),
+            Some(ConnectionError::LocallyClosed { code, .. }) if self.is_live() => Some(code),
             // A whole handshake can pass before its start returns. MsQuic has the refusal, and an alert to send with it, which a
             // shutdown would overtake.
             Some(ConnectionError::CertificateRefused(_)) => None,
@@ -195,16 +195,16 @@ impl ConnectionInnerExclusive {
         }
     }
 
-    /// This side closes the connection with `code`. MsQuic is told by whoever calls this, unless it is not started yet:
-    /// then [`Self::on_start_accepted`] says so.
-    pub(crate) fn close(&mut self, code: u64) -> Ending {
+    /// This side closes the connection with `code` and `reason`. MsQuic is told by whoever calls this, unless it is not
+    /// started yet: then [`Self::on_start_accepted`] says so.
+    pub(crate) fn close(&mut self, code: u64, reason: Arc<str>) -> Ending {
         let tell = self.is_live() && self.cause().is_none();
-        Ending { shut_down: tell.then_some(code), ..self.on_closed(ConnectionError::LocallyClosed { code }) }
+        Ending { shut_down: tell.then_some(code), ..self.on_closed(ConnectionError::LocallyClosed { code, reason }) }
     }
 
     /// Nobody holds the connection any more.
     pub(crate) fn abandon(&mut self) -> Ending {
-        let mut ending = self.close(0);
+        let mut ending = self.close(0, Arc::default());
         ending.unaccepted.extend(self.stop_accepting());
         ending
     }
@@ -463,7 +463,7 @@ impl ConnectionInnerExclusive {
         self.shutdown_complete = true;
         // MsQuic says why before this event, and so does whoever closes on this side. A connection that ends without a
         // word was closed silently from here.
-        self.on_closed(ConnectionError::LocallyClosed { code: 0 })
+        self.on_closed(ConnectionError::LocallyClosed { code: 0, reason: Arc::default() })
     }
 
     fn accept_queue(&mut self, bidirectional: bool) -> &mut AcceptQueue {
@@ -495,7 +495,7 @@ mod tests {
             state.on_start_accepted()
         };
         assert_eq!(after(|_| Ending::default()), None);
-        assert_eq!(after(|state| state.close(7)), Some(7));
+        assert_eq!(after(|state| state.close(7, Arc::default())), Some(7));
         assert_eq!(after(|state| state.on_handshake_timeout().1), Some(0));
         let refuse = |state: &mut ConnectionInnerExclusive| {
             state.on_closed(ConnectionError::CertificateRefused(CertificateRefusal::VerifierPanicked))

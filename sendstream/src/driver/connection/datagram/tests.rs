@@ -3,7 +3,7 @@
 use super::*;
 use crate::driver::{stream::testing::Task, wakes::Wake as _};
 
-const CAUSE: ConnectionError = ConnectionError::LocallyClosed { code: 7 };
+const CAUSE: ConnectionError = ConnectionError::TimedOut;
 
 /// Datagrams of a connection whose peer takes 1000 bytes.
 fn datagrams() -> Datagrams {
