@@ -1,6 +1,6 @@
 //! [`Connection`]: opening and accepting streams, and the connection's end.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sendstream_core::wait::wait_for;
@@ -316,6 +316,17 @@ impl Connection {
     pub fn stats(&self) -> impl Future<Output = Result<ConnectionStats, NativeError>> + Send + Sync + use<> {
         let instance = Arc::clone(&self.0);
         background::ask(move || Ok(ConnectionStats::new(&instance.parameter()?, &instance.parameter()?)))
+    }
+
+    /// The smoothed round-trip time as of now (`smoothed_rtt` of RFC 9002 §5.3), in whole microseconds. Before the first
+    /// round trip it is [`initial_rtt`](crate::TransportConfig::initial_rtt), and after the end of the connection it stays
+    /// what it was last.
+    ///
+    /// It waits for nothing: MsQuic's worker leaves it where every thread can read it (the edit `smoothed-rtt-in-place`). With
+    /// an installed libmsquic it is what events of the connection brought last: when the handshake was done, and whenever
+    /// MsQuic had another advice for how much to have in flight. [`stats`](Self::stats) has the other times.
+    pub fn rtt(&self) -> Duration {
+        self.0.rtt()
     }
 
     /// Runs `future` on the connection's own worker thread, right behind the events that wake it.

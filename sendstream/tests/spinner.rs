@@ -247,6 +247,7 @@ impl Spinner<'_> {
             16 => {
                 self.progress.at("questions of a connection");
                 drop((connection.close_reason(), connection.remote_address(), connection.local_address()));
+                let _ = connection.rtt();
                 drop((connection.alpn(), connection.peer_identity(), connection.handshake_info()));
                 assert!(connection.close(1 << 62, "").is_err());
             }

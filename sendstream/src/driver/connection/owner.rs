@@ -342,6 +342,7 @@ impl Surroundings for ConnectionInstance {
 
     fn min_rtt(&self) -> Option<Duration> {
         let stats: sys::QUIC_STATISTICS_V2 = self.parameter().ok()?;
+        self.inner.note_rtt(stats.Rtt);
         ConnectionStats::min_rtt(&stats)
     }
 
