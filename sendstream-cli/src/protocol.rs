@@ -28,7 +28,7 @@ use crate::{
 /// The protocol's name in the TLS handshake. A change that old peers cannot read gets a new one.
 pub(crate) const ALPN: &str = "sendstream-file/1";
 
-/// The server name in the handshake. The certificate is trusted by its hash, so this names the service only.
+/// Whom the receiver's certificate is for. It is trusted by its hash, so this names the service only.
 pub(crate) const SERVER_NAME: &str = "sendstream";
 
 /// How much one session may make the two ends remember: the sum of [`listing_len`] over its files, in bytes.

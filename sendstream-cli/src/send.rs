@@ -22,7 +22,7 @@ use crate::{
     error::{Failure, chain, connection_error},
     name::Printable,
     progress::{Bar, Progress},
-    protocol::{ALPN, Code, Hello, SERVER_NAME, Verdict, Welcome},
+    protocol::{ALPN, Code, Hello, Verdict, Welcome},
     reader::{Piece, Reader},
     sessions::Sessions,
     signal::Interrupt,
@@ -75,18 +75,13 @@ async fn unless<T>(interrupt: &Interrupt, work: impl Future<Output = Result<T, F
 /// Connects to the first of the ticket's addresses that answers.
 async fn connect(client: &Client, ticket: &Ticket) -> Result<Connection, Failure> {
     let receiver = ticket.authority();
-    let resolved = ticket.addresses().map_err(|error| {
-        Failure::new(format!("cannot find the receiver {receiver}: {error}")).todo("check the ticket's address")
-    })?;
-    let mut failure = Failure::new(format!("the receiver's name {receiver} stands for no address"));
-    for address in resolved {
-        match client.connect(address, SERVER_NAME).await {
-            Ok(connection) => return Ok(connection),
-            Err(ConnectError::Connection(error)) => failure = Failure::with_receiver(&error, &receiver),
-            Err(error) => failure = Failure::with_receiver(&error, &receiver),
+    client.connect_host(ticket.host.as_str(), ticket.port).await.map_err(|error| match error {
+        ConnectError::Unresolved { error, .. } => {
+            Failure::new(format!("cannot find the receiver {receiver}: {error}")).todo("check the ticket's address")
         }
-    }
-    Err(failure)
+        ConnectError::Connection(error) => Failure::with_receiver(&error, &receiver),
+        error => Failure::with_receiver(&error, &receiver),
+    })
 }
 
 /// One session: hello, the files, and the end of the connection.

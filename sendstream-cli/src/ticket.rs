@@ -9,8 +9,8 @@
 //! brackets, which shells read as a pattern; the port is always there, so the last colon ends the address.
 
 use std::{
-    fmt, io,
-    net::{Ipv6Addr, SocketAddr, ToSocketAddrs},
+    fmt,
+    net::{Ipv6Addr, SocketAddr},
     str::FromStr,
 };
 
@@ -30,11 +30,6 @@ impl Ticket {
     /// The SHA-256 hash that the receiver's certificate must have.
     pub(crate) fn certificate_hash(&self) -> CertificateHash {
         CertificateHash::from(self.certificate)
-    }
-
-    /// The addresses that the host stands for, in the order in which to try them. Asks the resolver if it is a name.
-    pub(crate) fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        Ok((self.host.0.as_str(), self.port).to_socket_addrs()?.collect())
     }
 
     /// Where the receiver is, in the usual notation.
@@ -95,6 +90,11 @@ impl Host {
             SocketAddr::V6(v6) if v6.scope_id() != 0 => Self(format!("{}%{}", v6.ip(), v6.scope_id())),
             SocketAddr::V6(v6) => Self(v6.ip().to_string()),
         }
+    }
+
+    /// The host, an IPv6 address without brackets.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
     }
 
     fn is_ipv6(&self) -> bool {

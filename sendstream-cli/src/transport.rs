@@ -22,7 +22,7 @@ pub(crate) fn settings() -> TransportConfig {
 
 /// Ends a connection, if it has not ended yet.
 pub(crate) fn close(connection: &Connection, code: Code) {
-    connection.close(code.wire()).expect("every code is small");
+    connection.close(code.wire(), "").expect("every code is small");
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);

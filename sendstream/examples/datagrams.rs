@@ -28,7 +28,7 @@ async fn main() -> Result {
     let sending = async {
         let connection = client.connect(address, "localhost").await?;
         let acknowledged = send(&connection).await?;
-        connection.close(0)?;
+        connection.close(0, "")?;
         Ok(acknowledged)
     };
     let (received, acknowledged) = futures::try_join!(receiving, sending)?;

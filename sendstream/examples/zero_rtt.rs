@@ -108,7 +108,7 @@ async fn ask(client: &Client, address: SocketAddr) -> Result<Outcome> {
     // The server sends its ticket when the handshake is done. A program that does not care for the next connection need not
     // wait for it.
     connection.session_ticket().await?;
-    connection.close(0)?;
+    connection.close(0, "")?;
     Ok(outcome)
 }
 

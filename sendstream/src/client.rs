@@ -1,9 +1,10 @@
 //! [`Client`]: connecting to servers.
 
 mod handshake;
+mod host;
 mod sessions;
 
-use std::{fmt, net::SocketAddr, sync::Arc};
+use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use crate::{
     client::sessions::Sessions,
@@ -50,7 +51,8 @@ impl Client {
         }
     }
 
-    /// Connects to `address` and goes through the handshake (`ConnectionStart`).
+    /// Connects to `address` and goes through the handshake (`ConnectionStart`). [`connect_host`](Self::connect_host) takes a
+    /// host's name instead.
     ///
     /// `server_name` is what the server is asked for (RFC 6066 §3) and what its certificate must be for: a DNS name or
     /// an IP address.
@@ -225,6 +227,15 @@ pub enum ConnectError {
     /// while a certificate must be checked against it.
     #[error("not a server name: give a DNS name or an IP address, without a NUL")]
     InvalidServerName,
+    /// The host of [`Client::connect_host`] stands for no address, or the system's resolver could not be asked.
+    #[error("{host} cannot be resolved ({error}): check how it is spelt, and that this machine reaches its DNS server")]
+    Unresolved {
+        /// The host's name, as it was looked up.
+        host: String,
+        /// What the resolver said.
+        #[source]
+        error: Arc<io::Error>,
+    },
     /// The address to [bind](ClientBuilder::bind) is not of the family that the server's address has.
     #[error("{local} is of another family than the server's {remote}: bind to one of the same")]
     FamilyMismatch {

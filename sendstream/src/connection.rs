@@ -1,6 +1,6 @@
 //! [`Connection`]: opening and accepting streams, and the connection's end.
 
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use sendstream_core::{dir::Dir, wait::wait_for};
@@ -156,12 +156,21 @@ impl Connection {
     /// 9000 §10.2). Everything pending on this side ends with [`ConnectionError::LocallyClosed`]; data that the peer has
     /// not acknowledged may not reach it. Does nothing if the connection has ended already.
     ///
+    /// `reason` is for a human who looks for the cause on the other side (`QUIC_PARAM_CONN_CLOSE_REASON_PHRASE`; RFC 9000
+    /// §19.19), where it is part of [`ConnectionError::ApplicationClosed`]. It may be empty. At most 511 bytes of it are sent,
+    /// up to the end of the last whole character, and nothing from a NUL on. An installed libmsquic without Sendstream's edits
+    /// sends none of it.
+    ///
+    /// The end is recorded at once, and nothing is waited for. Where there is a reason, the background thread tells MsQuic,
+    /// also when the connection is dropped in the meantime; before the process exits, wait for
+    /// [`Client::wait_idle`](crate::Client::wait_idle) or [`Server::shutdown`](crate::Server::shutdown).
+    ///
     /// # Errors
     ///
     /// [`CodeOutOfRange`]: `code` has more than 62 bits; nothing was closed.
-    pub fn close(&self, code: u64) -> Result<(), CodeOutOfRange> {
+    pub fn close(&self, code: u64, reason: &str) -> Result<(), CodeOutOfRange> {
         check_code(code)?;
-        self.0.close(code);
+        self.0.close_with_reason(code, reason);
         Ok(())
     }
 
@@ -306,6 +315,17 @@ impl Connection {
     pub fn stats(&self) -> impl Future<Output = Result<ConnectionStats, NativeError>> + Send + Sync + use<> {
         let instance = Arc::clone(&self.0);
         background::ask(move || Ok(ConnectionStats::new(&instance.parameter()?, &instance.parameter()?)))
+    }
+
+    /// The smoothed round-trip time as of now (`smoothed_rtt` of RFC 9002 §5.3), in whole microseconds. Before the first
+    /// round trip it is [`initial_rtt`](crate::TransportConfig::initial_rtt), and after the end of the connection it stays
+    /// what it was last.
+    ///
+    /// It waits for nothing: MsQuic's worker leaves it where every thread can read it (the edit `smoothed-rtt-in-place`). With
+    /// an installed libmsquic it is what events of the connection brought last: when the handshake was done, and whenever
+    /// MsQuic had another advice for how much to have in flight. [`stats`](Self::stats) has the other times.
+    pub fn rtt(&self) -> Duration {
+        self.0.rtt()
     }
 
     /// Runs `future` on the connection's own worker thread, right behind the events that wake it.

@@ -128,13 +128,13 @@ impl EarlyConnection {
         Ok(connection)
     }
 
-    /// [`Connection::close`]. Before the handshake is done the peer does not get `code`, but
+    /// [`Connection::close`]. Before the handshake is done the peer gets neither `code` nor `reason`, but
     /// [`ConnectionError::Refused`] (RFC 9000 §10.2.3).
     ///
     /// # Errors
     ///
     /// [`CodeOutOfRange`]: `code` has more than 62 bits; nothing was closed.
-    pub fn close(&self, code: u64) -> Result<(), CodeOutOfRange> {
-        self.connection.close(code)
+    pub fn close(&self, code: u64, reason: &str) -> Result<(), CodeOutOfRange> {
+        self.connection.close(code, reason)
     }
 }

@@ -244,7 +244,7 @@ fn a_server_that_stops_listening_still_gives_out_who_waits() {
         endpoints.server.stop_listening();
         let (connected, accepted) = futures::join!(connecting, accept(&endpoints.server));
         assert!(endpoints.server.accept().await.is_none());
-        accepted.unwrap().close(3).unwrap();
+        accepted.unwrap().close(3, "").unwrap();
         let closed = connected.unwrap().closed().await;
         assert!(matches!(closed, ConnectionError::ApplicationClosed { code: 3, .. }), "{closed}");
         endpoints.end().await;

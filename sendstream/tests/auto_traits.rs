@@ -139,6 +139,7 @@ fn futures_that_are_both(connection: &Connection, send: &SendStream, recv: &Recv
 fn futures_of_clients(client: &Client, registration: &Registration, address: SocketAddr) {
     is_send(client.connect(address, ""));
     is_send(client.connect_0rtt(address, ""));
+    is_send(client.connect_host("", 0));
     is_send(client.wait_idle());
     is_send(registration.wait_idle());
 }

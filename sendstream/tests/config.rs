@@ -80,7 +80,7 @@ fn msquic_takes_both_ends_of_every_range() {
             drop(pair.client.open_uni().unwrap().finish_with("through"));
             let arrived = pair.server.accept_uni().await.unwrap().read_to_end(7).await.unwrap();
             assert_eq!(arrived, b"through");
-            pair.client.close(0).unwrap();
+            pair.client.close(0, "").unwrap();
             pair.end().await;
         }
     });
@@ -268,7 +268,7 @@ fn what_msquic_only_copied_is_lost_with_the_connection() {
         let (sent, ()) = futures::join!(stream.send(pattern(1000)), async {
             let mut reading = pair.server.accept_uni().await.unwrap();
             reading.read_exact(&mut [0; 1000]).await.unwrap();
-            pair.server.close(9).unwrap();
+            pair.server.close(9, "").unwrap();
         });
         assert!(matches!(sent, Err(sendstream::WriteError::ConnectionLost(_))), "{sent:?}");
         drop(stream);

@@ -7,7 +7,10 @@ use std::time::Duration;
 use futures::future::poll_immediate;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sendstream::{BindError, ConfigError, ConnectError, ConnectionError, Server, TransportConfig, Trust};
-use support::{Endpoints, Pair, TIMEOUT, accept, any_port, assert_closed_by_peer, assert_closed_locally, run};
+use support::{
+    Endpoints, Pair, TIMEOUT, accept, any_port, assert_closed_by_peer, assert_closed_here_because,
+    assert_closed_locally, run,
+};
 
 #[test]
 fn both_sides_know_what_was_negotiated() {
@@ -26,17 +29,86 @@ fn a_close_tells_each_side_whose_it_was() {
     run(async {
         let pair = Pair::new().await;
         let accept = pair.client.accept_uni();
-        pair.client.close(17).unwrap();
+        pair.client.close(17, "").unwrap();
         assert_closed_locally(&pair.client.closed().await, 17);
         assert_closed_locally(&accept.await.unwrap_err(), 17);
         let peers = pair.server.closed().await;
         assert_closed_by_peer(&peers, 17, "");
         assert_eq!(pair.server.accept_bi().await.unwrap_err(), peers);
         assert_eq!(pair.server.close_reason(), Some(peers));
-        pair.client.close(18).unwrap();
+        pair.client.close(18, "").unwrap();
         // The first counts.
         assert_closed_locally(&pair.client.close_reason().unwrap(), 17);
-        assert!(pair.client.close(1 << 62).is_err());
+        assert!(pair.client.close(1 << 62, "").is_err());
+        pair.end().await;
+    });
+}
+
+#[test]
+fn the_peer_reads_the_reason_of_a_close() {
+    run(async {
+        let endpoints = Endpoints::new();
+        for reason in ["shutting down", "es schlie\u{df}t um f\u{fc}nf", ""] {
+            let (client, server) = endpoints.connect().await;
+            client.close(17, reason).unwrap();
+            // At once.
+            assert_closed_here_because(&client.close_reason().unwrap(), 17, reason);
+            client.close(18, "too late").unwrap();
+            // The first counts.
+            assert_closed_here_because(&client.closed().await, 17, reason);
+            assert_closed_by_peer(&server.closed().await, 17, reason);
+            let (client, server) = endpoints.connect().await;
+            server.close(1 << 61, reason).unwrap();
+            assert_closed_by_peer(&client.closed().await, 1 << 61, reason);
+        }
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn as_much_of_a_reason_is_sent_as_can_be() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let longest = "x".repeat(511);
+        let cut = [
+            (longest.clone(), longest.clone()),
+            ("x".repeat(10_000), longest),
+            ("\u{e9}".repeat(300), "\u{e9}".repeat(255)),
+            ("one\0two".to_owned(), "one".to_owned()),
+            ("\0".to_owned(), String::new()),
+        ];
+        for (reason, sent) in cut {
+            let (client, server) = endpoints.connect().await;
+            client.close(5, &reason).unwrap();
+            assert_closed_here_because(&client.closed().await, 5, &sent);
+            assert_closed_by_peer(&server.closed().await, 5, &sent);
+        }
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_reason_arrives_although_the_connection_is_dropped_at_once() {
+    run(async {
+        let endpoints = Endpoints::new();
+        for _ in 0..20 {
+            let (client, server) = endpoints.connect().await;
+            let unfinished = client.open_uni().unwrap();
+            client.close(6, "dropped").unwrap();
+            drop((unfinished, client));
+            assert_closed_by_peer(&server.closed().await, 6, "dropped");
+        }
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_close_on_the_worker_has_its_reason_too() {
+    run(async {
+        let pair = Pair::new().await;
+        let closing = pair.client.clone();
+        pair.client.spawn_on_worker(async move { closing.close(7, "from the worker").unwrap() }).await.unwrap();
+        assert_closed_by_peer(&pair.server.closed().await, 7, "from the worker");
         pair.end().await;
     });
 }

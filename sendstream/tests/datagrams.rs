@@ -236,7 +236,7 @@ fn a_close_ends_what_is_pending_with_its_cause() {
             .collect();
         let first = sending[0].progress().await.unwrap();
         assert!(!first.is_final(), "{first:?}");
-        connection.close(5).unwrap();
+        connection.close(5, "").unwrap();
         let cause = connection.close_reason().unwrap();
         assert_closed_locally(&cause, 5);
         let lost = SendDatagramError::ConnectionLost(cause.clone());
@@ -280,7 +280,7 @@ fn what_arrived_before_the_close_can_still_be_read() {
     run(async {
         let pair = Pair::new().await;
         assert_eq!(pair.client.send_datagram("x").await, Ok(DatagramFate::Acknowledged));
-        pair.client.close(6).unwrap();
+        pair.client.close(6, "").unwrap();
         let cause = pair.server.closed().await;
         assert!(matches!(cause, ConnectionError::ApplicationClosed { code: 6, .. }));
         assert_eq!(pair.server.read_datagram().await.unwrap(), "x");

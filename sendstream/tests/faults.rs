@@ -391,7 +391,7 @@ impl Alarm {
         let connection = connection.clone();
         let thread = thread::spawn(move || {
             if disarmed.recv_timeout(patience) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let _ = connection.close(Self::CODE);
+                let _ = connection.close(Self::CODE, "");
             }
         });
         Self { disarm: Some(disarm), thread: Some(thread) }

@@ -94,7 +94,7 @@ fn our_client_and_an_aioquic_server_understand_each_other() {
         let client = support::client_with(trust).transport(patient()).build().unwrap();
         let connection = client.connect(address, "localhost").await.unwrap();
         conversation(&connection).await;
-        connection.close(45).unwrap();
+        connection.close(45, "").unwrap();
         assert_eq!(peer.says("terminated").trim(), "45");
         drop(connection);
         client.wait_idle().await;
@@ -197,7 +197,7 @@ fn an_aioquic_client_resumes_with_us_until_the_ticket_key_is_gone() {
                 server.set_ticket_keys([TicketKey::generate().unwrap()]).unwrap();
             }
             // The peer connects again when this has ended.
-            connection.close(47).unwrap();
+            connection.close(47, "").unwrap();
             assert_eq!(peer.says("terminated").trim(), "47");
         }
         server.shutdown().await;

@@ -156,9 +156,12 @@ fn our_client_and_a_quinn_server_understand_each_other() {
         let (_endpoint, client, theirs, ours) = us_to_quinn().await;
         streams(&theirs, &ours).await;
         datagrams(&theirs, &ours).await;
-        ours.close(36).unwrap();
+        ours.close(36, "that was all of ours").unwrap();
         match theirs.closed().await {
-            quinn::ConnectionError::ApplicationClosed(close) => assert_eq!(close.error_code, 36u32.into()),
+            quinn::ConnectionError::ApplicationClosed(close) => {
+                assert_eq!(close.error_code, 36u32.into());
+                assert_eq!(close.reason, "that was all of ours");
+            }
             other => panic!("{other}"),
         }
         drop(ours);

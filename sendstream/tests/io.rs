@@ -111,7 +111,7 @@ fn errors_keep_their_cause_on_the_way_into_io_errors() {
         let mut send = pair.client.open_uni().unwrap();
         AsyncWriteExt::write_all(&mut send, b"begun").await.unwrap();
         let mut recv = pair.server.accept_uni().await.unwrap();
-        pair.server.close(9).unwrap();
+        pair.server.close(9, "").unwrap();
         pair.client.closed().await;
         let error = AsyncWriteExt::shutdown(&mut send).await.unwrap_err();
         assert_eq!(error.kind(), std::io::ErrorKind::ConnectionAborted);

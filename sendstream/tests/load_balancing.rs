@@ -88,7 +88,7 @@ fn be_client(hashes: &str) {
             let after = ask(&connection).await;
             assert_ne!(before, after, "the server has seen the move");
             met.insert(server);
-            connection.close(0).unwrap();
+            connection.close(0, "").unwrap();
             // As many as it takes, and enough for a wrong way to show.
             if met.len() == 2 && connections >= 8 {
                 break;

@@ -196,7 +196,7 @@ async fn stream_flood(client: &Client, peer: &Peer, streams: usize) {
     for (send, _) in held.iter_mut().take(50) {
         send.finished().await.unwrap();
     }
-    flooding.close(9).unwrap();
+    flooding.close(9, "").unwrap();
 }
 
 /// Some data there and back.

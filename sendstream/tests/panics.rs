@@ -90,7 +90,7 @@ fn a_close_whose_waker_panics_still_closes() {
         let (waker, _woken) = panicking();
         let mut closed = Box::pin(pair.server.closed());
         assert!(poll_with(&waker, closed.as_mut()).is_pending());
-        catch_unwind(AssertUnwindSafe(|| pair.server.close(5))).unwrap_err();
+        catch_unwind(AssertUnwindSafe(|| pair.server.close(5, ""))).unwrap_err();
         let cause = pair.client.closed().await;
         assert!(matches!(cause, ConnectionError::ApplicationClosed { code: 5, .. }), "{cause}");
         drop(closed);
@@ -111,7 +111,7 @@ fn a_panicking_waker_keeps_no_other_stream_from_learning_of_the_end() {
         assert!(poll_with(&waker, first.as_mut()).is_pending());
         let mut rest = Box::pin(futures::future::join_all(streams[1..].iter().map(|stream| stream.stopped())));
         assert!(poll_with(Waker::noop(), rest.as_mut()).is_pending());
-        pair.server.close(4).unwrap();
+        pair.server.close(4, "").unwrap();
         woken.recv_timeout(HANG).unwrap();
         for answer in rest.as_mut().await {
             assert!(matches!(answer, Err(ConnectionError::ApplicationClosed { code: 4, .. })), "{answer:?}");
@@ -311,7 +311,7 @@ fn owners_that_panic_when_the_connection_ends_leave_no_handle() {
                 dropped
             })
             .collect();
-        pair.client.close(1).unwrap();
+        pair.client.close(1, "").unwrap();
         send.finished().await.unwrap_err();
         drop(send);
         pair.end().await;
@@ -332,9 +332,9 @@ fn an_owner_that_panics_when_its_bytes_are_refused_leaves_the_stream_in_order() 
             let (mut both, recv) = pair.client.open_bi().unwrap();
             started.send("x").await.unwrap();
             if round % 2 == 0 {
-                pair.client.close(3).unwrap();
+                pair.client.close(3, "").unwrap();
             } else {
-                pair.server.close(3).unwrap();
+                pair.server.close(3, "").unwrap();
                 pair.client.closed().await;
             }
             for stream in [&mut send, &mut started, &mut both] {
@@ -669,7 +669,7 @@ fn process_with_a_log_that_panics_in_callbacks() {
         let (near, far) = support::connect(&client, &server).await;
         support::tell(&near, &far, "no span needed").await;
         // Whoever closes gets the log's panic; the peer is told all the same, and its waiters are woken.
-        catch_unwind(AssertUnwindSafe(|| near.close(7))).unwrap_err();
+        catch_unwind(AssertUnwindSafe(|| near.close(7, ""))).unwrap_err();
         far.closed().await;
         drop((near, far));
         server.shutdown().await;

@@ -149,7 +149,7 @@ fn who_waits_for_another_path_is_told_when_the_connection_ends() {
         let pair = Pair::new().await;
         let mut changed = Box::pin(pair.server.path_changed());
         assert!(poll_immediate(&mut changed).await.is_none());
-        pair.client.close(5).unwrap();
+        pair.client.close(5, "").unwrap();
         assert!(matches!(changed.await, Err(ConnectionError::ApplicationClosed { code: 5, .. })));
         let rebound = pair.client.rebind(any_port()).await;
         let Err(RebindError::ConnectionLost(cause)) = rebound else { panic!("{rebound:?}") };

@@ -93,7 +93,7 @@ fn a_connection_may_be_closed_while_everything_is_done_with_it() {
             };
             let close: fn(&Connection) = |connection| {
                 thread::yield_now();
-                connection.close(9).unwrap();
+                connection.close(9, "").unwrap();
             };
             let closing = if round % 2 == 0 { &pair.client } else { &pair.server };
             at_once(vec![
@@ -147,7 +147,7 @@ fn chunks_stay_what_they_are_while_their_stream_goes() {
                 }),
                 Box::new(move || {
                     if round % 5 == 0 {
-                        client.close(3).unwrap();
+                        client.close(3, "").unwrap();
                     }
                     drop(client);
                 }),
@@ -231,7 +231,7 @@ fn on_release(rounds: u32, closed: bool, act: fn(Option<SendStream>, Option<Conn
                 *shared = (Some(send), Some(client));
             }
             if closed {
-                server.close(4).unwrap();
+                server.close(4, "").unwrap();
             }
             acted.recv_timeout(HANG).unwrap();
             drop((server, shared));
@@ -268,7 +268,7 @@ fn an_owner_may_abort_its_own_stream_and_close_the_connection() {
     for closed in [false, true] {
         on_release(8, closed, |stream, connection| {
             let aborted = stream.map(|mut stream| stream.abort(1));
-            let closed = connection.map(|connection| connection.close(2));
+            let closed = connection.map(|connection| connection.close(2, ""));
             drop((aborted, closed));
         });
     }

@@ -237,7 +237,7 @@ fn what_arrived_before_the_connection_was_lost_can_still_be_read() {
         let (mut unfinished, mut part) = sent(&pair, b"some of it", false).await;
         finished.finished().await.unwrap();
         unfinished.acked().await.unwrap();
-        pair.client.close(4).unwrap();
+        pair.client.close(4, "").unwrap();
         let cause = pair.server.closed().await;
         assert!(matches!(cause, ConnectionError::ApplicationClosed { code: 4, .. }));
         assert_eq!(whole.read_to_end(100).await.unwrap(), b"all of it");
@@ -365,7 +365,7 @@ fn waits_on_a_stream_that_never_started_end_with_the_connection() {
         let (send, mut recv) = pair.client.open_bi().unwrap();
         let (_, mut late) = pair.client.open_bi().unwrap();
         let (stopped, reset) = (send.stopped(), recv.received_reset());
-        let ending = async { pair.server.close(12).unwrap() };
+        let ending = async { pair.server.close(12, "").unwrap() };
         let (stopped, reset, read, ()) = futures::join!(stopped, reset, recv.read_chunk(), ending);
         let lost = stopped.unwrap_err();
         assert_closed_by_peer(&lost, 12, "");

@@ -79,7 +79,7 @@ async fn on_acknowledgement(act: impl FnOnce(&mut Option<SendStream>, &Connectio
     let read = std::thread::spawn(move || futures::executor::block_on(read_to_end(recv)));
     ran_on_msquics_thread(&ran);
     drop(waker);
-    pair.client.close(1).unwrap();
+    pair.client.close(1, "").unwrap();
     read.join().unwrap();
     pair.end().await;
 }
@@ -126,7 +126,7 @@ fn a_waker_may_open_and_drop_streams() {
 #[test]
 fn a_waker_may_close_the_connection() {
     for _ in 0..50 {
-        run(on_acknowledgement(|_, connection| connection.close(5).unwrap()));
+        run(on_acknowledgement(|_, connection| connection.close(5, "from a waker").unwrap()));
     }
 }
 
@@ -154,7 +154,7 @@ fn a_waker_may_drop_the_last_handle_of_everything() {
             let _ = poll_with(&waker, closed.as_mut());
             *registered.lock().unwrap() = Some((send, client, endpoints, closed));
             // If the acknowledgement came before it was parked, the end of the connection finds it there.
-            server.close(9).unwrap();
+            server.close(9, "").unwrap();
             ran_on_msquics_thread(&ran);
             drop(server);
         });

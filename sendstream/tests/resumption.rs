@@ -94,7 +94,7 @@ fn a_server_resumes_only_if_told_to() {
         tell(&connected, &accepted, "hello").await;
         // A ticket would go out before anything that the server's application sends.
         accepted.open_uni().unwrap().finish_with("bye").await.unwrap();
-        connected.close(0).unwrap();
+        connected.close(0, "").unwrap();
         assert_closed_locally(&connected.session_ticket().await.unwrap_err(), 0);
         assert_eq!(cache.take(&key()), None);
         drop((connected, accepted));

@@ -332,7 +332,7 @@ fn a_closed_connection_never_makes_a_finish_ok() {
         drop(theirs.finish_with(pattern(64 << 20)));
         drop(ours.finish_with(pattern(64 << 20)));
         let received = pair.server.accept_uni().await.unwrap();
-        pair.server.close(7).unwrap();
+        pair.server.close(7, "").unwrap();
         let Err(WriteError::ConnectionLost(lost)) = theirs.finished().await else { panic!("it is not lost") };
         assert_closed_by_peer(&lost, 7, "");
         assert_eq!(ours.finished().await, Err(WriteError::ConnectionLost(lost.clone())));
@@ -351,7 +351,7 @@ fn a_local_close_is_reported_as_ours() {
         let mut unstarted = pair.client.open_uni().unwrap();
         let stopped = unstarted.stopped();
         drop(stream.send(pattern(64 << 20)));
-        pair.client.close(3).unwrap();
+        pair.client.close(3, "").unwrap();
         let Err(WriteError::ConnectionLost(lost)) = stream.acked().await else { panic!("it is not lost") };
         assert_closed_locally(&lost, 3);
         assert_eq!(unstarted.send("x").await, Err(WriteError::ConnectionLost(lost.clone())));

@@ -63,7 +63,7 @@ async fn come_and_go(endpoints: &Endpoints, connections: usize) {
 async fn come(endpoints: &Endpoints, number: usize) {
     let connection = endpoints.client.connect(endpoints.address, "localhost").await.unwrap();
     ask(&connection, number).await;
-    connection.close(0).unwrap();
+    connection.close(0, "").unwrap();
 }
 
 async fn serve(endpoints: &Endpoints) {

@@ -245,8 +245,9 @@ impl Spinner<'_> {
             16 => {
                 self.progress.at("questions of a connection");
                 drop((connection.close_reason(), connection.remote_addr(), connection.local_addr()));
+                let _ = connection.rtt();
                 drop((connection.alpn(), connection.peer_identity(), connection.handshake_info()));
-                assert!(connection.close(1 << 62).is_err());
+                assert!(connection.close(1 << 62, "").is_err());
             }
             17 => {
                 self.progress.at("dropping a connection");
@@ -255,7 +256,8 @@ impl Spinner<'_> {
             18 => drop(self.brief("drain", connection.drain())),
             _ => {
                 self.progress.at("close");
-                connection.close(self.random.u64(..1 << 62)).unwrap();
+                let reason = if self.random.bool() { "a spin" } else { "" };
+                connection.close(self.random.u64(..1 << 62), reason).unwrap();
                 if self.random.bool() {
                     self.held.connections.swap_remove(place);
                 }

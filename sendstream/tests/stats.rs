@@ -2,12 +2,13 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{sync::mpsc, time::Duration};
 
-use sendstream::{CipherSuite, TlsVersion, TransportConfig, process::counters};
+use sendstream::{CipherSuite, Connection, TlsVersion, TransportConfig, native_info, process::counters};
 use support::{
-    Pair, pattern,
+    Endpoints, Pair, pattern,
     peer::{Peer, Role},
+    relay::{Faults, Relay},
     run,
 };
 
@@ -48,6 +49,83 @@ fn a_connection_counts_what_it_sends_and_receives() {
     });
 }
 
+/// Waits until the connection says the same of its round-trip time whichever way it is asked.
+async fn settled_rtt(connection: &Connection) -> Duration {
+    loop {
+        let (before, stats) = (connection.rtt(), connection.stats().await.unwrap());
+        if stats.rtt == before && before == connection.rtt() {
+            return before;
+        }
+    }
+}
+
+#[test]
+fn the_round_trip_time_is_that_of_the_path() {
+    run(async {
+        let delay = Duration::from_millis(50);
+        let config = || TransportConfig::default().initial_rtt(Duration::from_millis(40));
+        let endpoints = Endpoints::with(config(), config());
+        let relay = Relay::start(endpoints.address, Faults::none().delay(delay));
+        let (client, server) = endpoints.connect_through(relay.address()).await;
+        for connection in [&client, &server] {
+            // Much longer than that on a busy machine, and never shorter.
+            let rtt = connection.rtt();
+            assert!((2 * delay..Duration::from_secs(60)).contains(&rtt), "{rtt:?}");
+        }
+        if publishes_rtt() {
+            settled_rtt(&client).await;
+        }
+        client.close(1, "").unwrap();
+        server.closed().await;
+        drop((client, server));
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_connection_that_has_ended_still_tells_its_round_trip_time() {
+    run(async {
+        let pair = Pair::new().await;
+        support::exchange(&pair.client, &pair.server, 100_000).await;
+        pair.client.close(0, "").unwrap();
+        pair.server.closed().await;
+        for connection in [&pair.client, &pair.server] {
+            let rtt = connection.rtt();
+            assert!(Duration::ZERO < rtt && rtt < Duration::from_secs(60), "{rtt:?}");
+            if publishes_rtt() {
+                assert_eq!(settled_rtt(connection).await, connection.rtt());
+            }
+        }
+        pair.end().await;
+    });
+}
+
+#[test]
+fn whoever_asks_for_the_round_trip_time_waits_for_no_worker() {
+    if !publishes_rtt() {
+        return support::skip("this MsQuic has no edit smoothed-rtt-in-place");
+    }
+    run(async {
+        let pair = Pair::new().await;
+        let (busy, is_busy) = mpsc::channel();
+        let (release, released) = mpsc::channel::<()>();
+        let blocking = pair.client.spawn_on_worker(async move {
+            busy.send(()).unwrap();
+            let _ = released.recv();
+        });
+        is_busy.recv().unwrap();
+        let rtt = pair.client.rtt();
+        release.send(()).unwrap();
+        assert!(rtt > Duration::ZERO);
+        blocking.await.unwrap();
+        pair.end().await;
+    });
+}
+
+fn publishes_rtt() -> bool {
+    native_info().unwrap().edits.iter().any(|edit| edit.name == "smoothed-rtt-in-place")
+}
+
 /// What the peer's process runs.
 #[test]
 fn peer() {
@@ -73,7 +151,7 @@ fn the_numbers_outlive_the_connection() {
     run(async {
         let pair = Pair::new().await;
         pair.client.open_uni().unwrap().finish_with("some").await.unwrap();
-        pair.client.close(3).unwrap();
+        pair.client.close(3, "").unwrap();
         pair.client.closed().await;
         pair.server.closed().await;
         // More if it was sent again.
@@ -167,7 +245,7 @@ fn both_sides_know_how_the_handshake_ended() {
             info.cipher_suite
         );
         assert_eq!(pair.server.handshake_info(), Some(info.clone()));
-        pair.client.close(0).unwrap();
+        pair.client.close(0, "").unwrap();
         assert_eq!(pair.client.handshake_info(), Some(info), "also after the end");
         pair.end().await;
     });

@@ -158,7 +158,7 @@ fn a_local_close_ends_everything() {
         let (_endpoints, client, _server, received, kept) = pair().await;
         let (mut pending, _kept) = everything(&client, received, kept).await;
         leave_pending(&mut pending).await;
-        client.close(21).unwrap();
+        client.close(21, "").unwrap();
         let ends = ends(pending).await;
         let cause = client.close_reason().unwrap();
         assert_closed_locally(&cause, 21);
@@ -172,7 +172,7 @@ fn the_peers_close_ends_everything() {
         let (_endpoints, client, server, received, kept) = pair().await;
         let (mut pending, _kept) = everything(&client, received, kept).await;
         leave_pending(&mut pending).await;
-        server.close(22).unwrap();
+        server.close(22, "").unwrap();
         let ends = ends(pending).await;
         let cause = client.close_reason().unwrap();
         assert_closed_by_peer(&cause, 22, "");

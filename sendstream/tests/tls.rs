@@ -573,7 +573,7 @@ fn a_client_gone_while_the_server_thinks_is_told_and_the_verifier_let_go() {
         let mut accepting = Box::pin(accept(&server));
         let connected = early(&server, &client, &mut accepting).await;
         let (_, mut say) = asked(&mut accepting, &mut questions).await;
-        connected.close(7).unwrap();
+        connected.close(7, "").unwrap();
         let (accepted, ()) = futures::join!(accepting, say.cancellation());
         let error = accepted.unwrap_err();
         assert!(!matches!(error, ConnectionError::LocallyClosed { .. }), "{error}");

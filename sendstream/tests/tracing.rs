@@ -181,7 +181,7 @@ fn a_connections_life_is_told_at_debug_in_a_span_with_its_addresses() {
         captured.first("connecting", |event| {
             event.is(Level::DEBUG, "connecting") && event.spans[0].1["remote"] == client.remote.to_string()
         });
-        pair.client.close(7).unwrap();
+        pair.client.close(7, "").unwrap();
         pair.server.closed().await;
         let closed = client.connection(Level::DEBUG, "closed");
         assert_eq!(closed.field("cause"), "closed by this side's application with code 7");

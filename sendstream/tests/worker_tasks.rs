@@ -127,7 +127,7 @@ fn the_connections_end_is_seen_by_who_waits_for_it_and_cancels_the_others() {
             let _alarm = alarm;
             pending::<()>().await;
         });
-        pair.client.close(7).unwrap();
+        pair.client.close(7, "").unwrap();
         assert_closed_locally(&waiting.await.unwrap(), 7);
         dropped.await.unwrap();
         assert_eq!(elsewhere.await, Err(WorkerTaskError::Canceled));

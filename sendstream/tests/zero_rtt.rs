@@ -334,7 +334,7 @@ fn a_connection_that_is_given_up_in_the_handshake_leaves_nothing_behind() {
         let mut stream = early.open_uni_0rtt().unwrap();
         let sent = stream.finish_with("hello");
         let incoming = endpoints.server.accept().await.unwrap();
-        early.close(7).unwrap();
+        early.close(7, "never mind").unwrap();
         assert!(!early.accepted_0rtt().await);
         assert_closed_locally(&early.connected().await.unwrap_err(), 7);
         assert!(sent.await.is_err());

@@ -116,7 +116,7 @@ impl<M: Mode> Transport for Sendstream<M> {
     }
 
     fn close(connection: Connection) {
-        let _ = connection.close(0);
+        let _ = connection.close(0, "");
     }
 
     fn suite(&self) -> Option<Suite> {

@@ -150,7 +150,7 @@ fn a_file_that_its_sender_takes_back_leaves_nothing() {
     content.abort(6).unwrap();
     receiver.says("x: the sender took it back");
     control.finish().unwrap();
-    stranger.connection.close(0).unwrap();
+    stranger.connection.close(0, "").unwrap();
     assert_eq!(receiver.session()["files_failed"], 1);
     assert!(receiver.everything().is_empty());
 }

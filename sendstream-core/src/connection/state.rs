@@ -248,8 +248,13 @@ impl<H: Held> ConnectionInnerExclusive<H> {
     /// This side closes the connection with `code`. MsQuic is told now, unless it is not started
     /// yet: then [`Self::on_start_accepted`] says so.
     pub fn close(&mut self, code: u64) -> Ending<H> {
+        self.close_because(code, H::closed_here(code))
+    }
+
+    /// [`Self::close`], with a cause that says more than `code`.
+    pub fn close_because(&mut self, code: u64, cause: H::Cause) -> Ending<H> {
         let tell = self.is_live() && !self.is_over();
-        Ending { shut_down: tell.then_some(code), ..self.on_closed(H::closed_here(code), End::Closed(code)) }
+        Ending { shut_down: tell.then_some(code), ..self.on_closed(cause, End::Closed(code)) }
     }
 
     /// Nobody holds the connection any more.

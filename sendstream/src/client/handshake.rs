@@ -132,7 +132,7 @@ impl Begun {
     }
 }
 
-fn check_server_name(name: &str) -> Result<CString, ConnectError> {
+pub(super) fn check_server_name(name: &str) -> Result<CString, ConnectError> {
     let too_long = name.len() > MAX_SERVER_NAME_LENGTH;
     if name.is_empty() || too_long {
         return Err(ConnectError::InvalidServerName);

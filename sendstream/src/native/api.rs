@@ -126,6 +126,8 @@ pub(crate) struct Abilities {
     pub(crate) starts_in_place: bool,
     /// A client's connection can [do without TLS](sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE) after the handshake.
     pub(crate) gives_up_tls: bool,
+    /// Every thread can read a connection's [round-trip time](sys::QUIC_PARAM_CONN_SMOOTHED_RTT).
+    pub(crate) publishes_rtt: bool,
     /// Its [workers can be lent](sys::QUIC_PARAM_GLOBAL_WORKER_LENDING).
     #[cfg(feature = "tokio-workers")]
     pub(crate) lends_workers: bool,
@@ -139,6 +141,7 @@ pub(crate) fn abilities() -> &'static Abilities {
             announces_receives: has("receives-are-announced"),
             starts_in_place: has("unstarted-parameters-in-place"),
             gives_up_tls: has("tls-ends-with-handshake"),
+            publishes_rtt: has("smoothed-rtt-in-place"),
             #[cfg(feature = "tokio-workers")]
             lends_workers: has("workers-can-be-lent"),
         }

@@ -7,6 +7,7 @@
 
 use std::{
     future::Future,
+    io,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -66,6 +67,30 @@ pub(crate) fn ask<T: Send + 'static>(question: impl FnOnce() -> Result<T, Native
     let reply = Reply(slot.clone());
     run(move || reply.0.answer(question()));
     Answer(slot)
+}
+
+/// Runs `question` on a thread of its own that is called `name`, for what may block for long. Otherwise like [`ask`].
+///
+/// # Errors
+///
+/// The system is out of threads.
+pub(crate) fn ask_apart<T: Send + 'static>(
+    name: &str,
+    question: impl FnOnce() -> Result<T, NativeError> + Send + 'static,
+) -> io::Result<Answer<T>> {
+    let slot = Arc::new(Slot(Mutex::new(SlotState::Asked(None))));
+    let reply = Reply(slot.clone());
+    thread::Builder::new().name(name.into()).spawn(move || {
+        contain("a question", || reply.0.answer(question()));
+    })?;
+    Ok(Answer(slot))
+}
+
+/// An answer that comes when the function is called, if it ever is.
+pub(super) fn later<T: Send + 'static>() -> (impl FnOnce(T) + Send, Answer<T>) {
+    let slot = Arc::new(Slot(Mutex::new(SlotState::Asked(None))));
+    let reply = slot.clone();
+    (move |value| reply.answer(Ok(value)), Answer(slot))
 }
 
 /// What [`ask`] was asked, to come.

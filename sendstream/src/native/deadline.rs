@@ -2,14 +2,16 @@
 
 use std::{
     collections::BTreeMap,
+    pin::Pin,
     sync::{
         Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    task::{Context, Poll},
     time::Instant,
 };
 
-use super::background::{self, Job};
+use super::background::{self, Answer, Job};
 
 /// Runs `job` on the background thread at `deadline` or soon after, unless the result is dropped before. Never without that
 /// thread.
@@ -49,6 +51,28 @@ impl Drop for Timer {
         let job = deadlines().jobs.remove(&self.0);
         // Outside of the lock: what it holds may be the last of something.
         drop(job);
+    }
+}
+
+/// Resolves at `deadline` or soon after; like [`at`] never without the background thread.
+pub(crate) fn pause(deadline: Instant) -> Pause {
+    let (end, ended) = background::later();
+    Pause { ended, _timer: at(deadline, move || end(())) }
+}
+
+/// The future of [`pause`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub(crate) struct Pause {
+    ended: Answer<()>,
+    _timer: Timer,
+}
+
+impl Future for Pause {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        Pin::new(&mut self.ended).poll(cx).map(drop)
     }
 }
 
@@ -115,5 +139,13 @@ mod tests {
         drop((first, last, far));
         drop(reached);
         assert!(order.recv().is_err(), "the jobs of dropped timers are dropped");
+    }
+
+    #[test]
+    fn a_pause_ends_at_its_time() {
+        use std::time::Duration;
+        let until = Instant::now() + Duration::from_millis(20);
+        futures::executor::block_on(pause(until));
+        assert!(Instant::now() >= until);
     }
 }

@@ -26,11 +26,13 @@ pub enum ConnectionError {
         reason: Arc<str>,
     },
     /// This side's application closed the connection, or dropped its last handle.
-    #[error("closed by this side's application with code {code}")]
+    #[error("closed by this side's application with code {code}{}", ReasonSuffix(.reason))]
     #[non_exhaustive]
     LocallyClosed {
         /// The code that was sent to the peer.
         code: u64,
+        /// The reason phrase that was sent to the peer; empty where there was none.
+        reason: Arc<str>,
     },
     /// A transport closed the connection (CONNECTION_CLOSE of type 0x1c): the peer's, or MsQuic on this side, because
     /// the other broke the protocol or the system failed. MsQuic does not tell which of the two it was.
@@ -81,7 +83,7 @@ impl ConnectionError {
     pub(crate) fn from_shutdown(by_app: bool, by_peer: bool, code: u64, status: NativeError) -> Self {
         match (by_app, by_peer) {
             (true, true) => Self::ApplicationClosed { code, reason: Arc::from("") },
-            (true, false) => Self::LocallyClosed { code },
+            (true, false) => Self::LocallyClosed { code, reason: Arc::default() },
             (false, _) => Self::from_transport(code, status),
         }
     }
@@ -305,7 +307,7 @@ mod tests {
     #[test]
     fn a_local_close_is_never_reported_as_the_peers() {
         let local = ConnectionError::from_shutdown(true, false, 7, NativeError::USER_CANCELED);
-        assert_eq!(local, ConnectionError::LocallyClosed { code: 7 });
+        assert_eq!(local, ConnectionError::LocallyClosed { code: 7, reason: Arc::default() });
         let peer = ConnectionError::from_shutdown(true, true, 7, NativeError::USER_CANCELED);
         assert_eq!(peer, ConnectionError::ApplicationClosed { code: 7, reason: Arc::from("") });
     }

@@ -223,8 +223,14 @@ pub(crate) fn assert_closed_by_peer(cause: &ConnectionError, code: u64, reason: 
 /// Checks that this side's application closed the connection, with `code`.
 #[track_caller]
 pub(crate) fn assert_closed_locally(cause: &ConnectionError, code: u64) {
-    let ConnectionError::LocallyClosed { code: ours, .. } = cause else { panic!("{cause:?}") };
-    assert_eq!(*ours, code);
+    assert_closed_here_because(cause, code, "");
+}
+
+/// [`assert_closed_locally`], with a reason for the peer.
+#[track_caller]
+pub(crate) fn assert_closed_here_because(cause: &ConnectionError, code: u64, reason: &str) {
+    let ConnectionError::LocallyClosed { code: ours, reason: given, .. } = cause else { panic!("{cause:?}") };
+    assert_eq!((*ours, &**given), (code, reason));
 }
 
 async fn try_connect(

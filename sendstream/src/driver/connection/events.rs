@@ -6,8 +6,9 @@ use std::{
     slice,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -51,6 +52,9 @@ pub(crate) struct ConnectionInner {
     over: AtomicBool,
     /// What the peer showed. Written by: PEER_CERTIFICATE_RECEIVED, before it is judged.
     peer: OnceLock<PeerIdentity>,
+    /// The smoothed round-trip time in microseconds; 0 before. Written by: CONNECTED where MsQuic does not publish it,
+    /// IDEAL_SEND_BUFFER_SIZE.
+    rtt: AtomicU32,
     datagrams: Lock<Datagrams<ConnectionError>>,
     worker_tasks: WorkerTasks,
     /// Short pieces that were copied and not read.
@@ -71,6 +75,7 @@ impl ConnectionInner {
             exclusive: Lock::new(ConnectionInnerExclusive::new(started)),
             over: AtomicBool::new(false),
             peer: OnceLock::new(),
+            rtt: AtomicU32::new(0),
             datagrams: Lock::default(),
             worker_tasks: WorkerTasks::default(),
             copies: Copies::default(),
@@ -105,6 +110,19 @@ impl ConnectionInner {
     /// What the peer showed, which counts once the handshake is done.
     pub(crate) fn peer_identity(&self) -> Option<PeerIdentity> {
         self.peer.get().cloned()
+    }
+
+    /// The smoothed round-trip time as an event brought it last, or the initial one.
+    pub(super) fn noted_rtt(&self) -> Duration {
+        match self.rtt.load(Ordering::Relaxed) {
+            0 => self.shared().initial_rtt,
+            microseconds => Duration::from_micros(microseconds.into()),
+        }
+    }
+
+    /// An event brought the smoothed round-trip time, in microseconds.
+    pub(super) fn note_rtt(&self, microseconds: u32) {
+        self.rtt.store(microseconds, Ordering::Relaxed);
     }
 
     /// The tasks that run on the connection's worker.
@@ -293,6 +311,7 @@ impl ConnectionInner {
             owner.send_ticket();
         }
         // On the connection's own worker, parameter calls run in place.
+        owner.note_first_rtt();
         let local = owner.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS);
         let remote = owner.address(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS);
         let connected = Connected {
@@ -498,4 +517,17 @@ pub(crate) unsafe fn bytes<'a>(start: *const u8, length: usize) -> &'a [u8] {
 unsafe fn buffer<'a>(buffer: *const sys::QUIC_BUFFER) -> &'a [u8] {
     // SAFETY: as the caller promises.
     unsafe { buffer.as_ref().map_or(&[], |buffer| bytes(buffer.Buffer, buffer.Length as usize)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_round_trip_time_is_what_events_brought_last() {
+        let inner = ConnectionInner::new(true, None, None);
+        assert_eq!(inner.noted_rtt(), Duration::from_millis(333), "the initial one");
+        inner.note_rtt(1500);
+        assert_eq!(inner.noted_rtt(), Duration::from_micros(1500));
+    }
 }

@@ -252,25 +252,6 @@ impl ConnectionInstance {
         unsafe { call!(ConnectionShutdown(self.handle().raw(), flags, code)) };
     }
 
-    /// The peer's reason phrase, asked for on the worker.
-    pub(super) fn close_reason(&self) -> Arc<str> {
-        // RFC 9000 bounds a reason by what fits into one packet.
-        let mut phrase = [0u8; 2048];
-        let mut length = phrase.len() as u32;
-        // SAFETY: the handle is open, and `phrase` has `length` bytes.
-        let status = unsafe {
-            call!(GetParam(
-                self.handle().raw(),
-                sys::QUIC_PARAM_CONN_CLOSE_REASON_PHRASE,
-                &mut length,
-                phrase.as_mut_ptr().cast()
-            ))
-        };
-        let written = if NativeError::check(status).is_ok() { length as usize } else { 0 };
-        let text = phrase[..written].split(|byte| *byte == 0).next().unwrap_or_default();
-        String::from_utf8_lossy(text).into()
-    }
-
     /// [`Self::finish_ending`] where a waker's panic must not keep MsQuic from being told.
     fn end_with(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
         contain("a connection's end", || self.finish_ending(transition));
@@ -279,13 +260,22 @@ impl ConnectionInstance {
     /// A transition that may end the connection, and what that leaves to do outside of the lock. Waking comes last, and
     /// the log after it: foreign code that panics must keep nothing from being done.
     pub(super) fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
+        self.finish_ending_by(|code| self.shut_down(code), transition);
+    }
+
+    /// [`Self::finish_ending`], with what tells MsQuic if it is to be told.
+    pub(super) fn finish_ending_by(
+        &self,
+        tell: impl FnOnce(u64),
+        transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending,
+    ) {
         let (Ending { shut_down, mut wakeups, unstarted, verifier, unaccepted }, cause, first) = {
             let mut state = self.inner.lock();
             let first = !state.is_over();
             (transition(&mut state), state.cause(), first)
         };
         if let Some(code) = shut_down {
-            self.shut_down(code);
+            tell(code);
         }
         if let Some(verifier) = verifier {
             verifier.cancel();
@@ -344,6 +334,7 @@ impl Surroundings for ConnectionInstance {
 
     fn min_rtt(&self) -> Option<Duration> {
         let stats: sys::QUIC_STATISTICS_V2 = self.parameter().ok()?;
+        self.inner.note_rtt(stats.Rtt);
         ConnectionStats::min_rtt(&stats)
     }
 

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use crate::{
@@ -29,6 +30,8 @@ pub(crate) struct ConnectionInnerShared {
     pub(crate) datagram_receive_buffer: Option<usize>,
     /// Which stream goes first.
     pub(crate) scheduling: StreamScheduling,
+    /// The round-trip time before there was one.
+    pub(crate) initial_rtt: Duration,
     /// What is done about session tickets.
     pub(crate) resuming: Resuming,
     /// The configuration that a server accepted it with. It is kept open: its registration may be another than the
@@ -46,6 +49,7 @@ impl ConnectionInnerShared {
             drop_error_code: transport.drop_error_code,
             datagram_receive_buffer: transport.datagram_receive_buffer,
             scheduling: transport.stream_scheduling,
+            initial_rtt: transport.initial_rtt,
             resuming: Resuming::No,
             _configuration: None,
         }
@@ -60,6 +64,7 @@ pub(super) static UNCONFIGURED: ConnectionInnerShared = ConnectionInnerShared {
     drop_error_code: 0,
     datagram_receive_buffer: None,
     scheduling: StreamScheduling::Fifo,
+    initial_rtt: Duration::from_millis(333),
     resuming: Resuming::No,
     _configuration: None,
 };

@@ -39,7 +39,7 @@ impl ConnectionInstance {
             Ok(()) => {
                 let closed = self.inner().lock().on_start_accepted();
                 if let Some(code) = closed {
-                    self.shut_down(code);
+                    self.shut_down_with_reason(code);
                 }
             }
             Err(status) => {

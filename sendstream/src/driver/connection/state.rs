@@ -38,7 +38,7 @@ impl Held for Parts {
     type Settled = Arc<Connected>;
 
     fn closed_here(code: u64) -> ConnectionError {
-        ConnectionError::LocallyClosed { code }
+        ConnectionError::LocallyClosed { code, reason: Arc::default() }
     }
 
     fn timed_out() -> ConnectionError {

@@ -572,7 +572,7 @@ fn the_connection_knows_best_what_ended_it_and_else_the_event_says_it() {
     let closed = ConnectionError::ApplicationClosed { code: 5, reason: Arc::from("") };
     assert_eq!(answer(&by_peer, None), lost(closed));
     let by_us = shutdown_complete(true, false, 5, NativeError::SUCCESS);
-    assert_eq!(answer(&by_us, None), lost(ConnectionError::LocallyClosed { code: 5 }));
+    assert_eq!(answer(&by_us, None), lost(ConnectionError::LocallyClosed { code: 5, reason: Arc::default() }));
     let idle = shutdown_complete(false, false, 0, NativeError::CONNECTION_IDLE);
     assert_eq!(answer(&idle, None), lost(ConnectionError::TimedOut));
     // The connection lives on: whatever it has recorded is not what ended the stream.
