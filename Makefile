@@ -47,8 +47,8 @@ test-debug: tools
 	SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstream-sys --all-features --target-dir $(target)/debug-core -- \
 	    --skip 4_gib --skip transfers:: --skip come_and_go
 
-# Rust and MsQuic's C under AddressSanitizer, which stable Rust has behind a switch. Documentation tests link without it,
-# and loom's own coroutines leak. What is no leak .ci/lsan.supp says, also to the processes that tests start.
+# Rust and MsQuic's C under AddressSanitizer, which stable Rust has behind a switch. Documentation tests link without it.
+# What is no leak .ci/lsan.supp says, also to the processes that tests start.
 test-asan: export LSAN_OPTIONS = suppressions=$(CURDIR)/.ci/lsan.supp:print_suppressions=0
 test-asan: tools
 	SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
@@ -56,7 +56,7 @@ test-asan: tools
 	    --test send_stream --test recv_stream --test connection --test tls --test datagrams --test worker_tasks --test panics --test races \
 	    --test accept --test paths --test config --test retry --test registration --test resumption --test zero_rtt \
 	    --test spinner --test hostile --test native_fixes --test forbidden_frames --test lent_workers \
-	    --target $(host) --target-dir $(target)/asan -- --skip interleavings
+	    --target $(host) --target-dir $(target)/asan
 
 # Coverage and AddressSanitizer, which stable Rust has behind a switch. What is found to reach new code is kept in the target
 # directory; an input that fails is left in fuzz/failures and printed with the command that runs it again.

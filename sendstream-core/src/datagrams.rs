@@ -1,5 +1,5 @@
-//! A connection's datagrams (RFC 9221): what became of those that were sent, and which of the
-//! peer's wait to be read.
+//! A connection's datagrams (RFC 9221): the fate of sent datagrams, and the received ones that wait
+//! to be read.
 //!
 //! Behind a lock of its own, so that a flood of datagrams and the streams do not wait for one
 //! another. The events are named as MsQuic names them, without `QUIC_CONNECTION_EVENT_`.
@@ -17,10 +17,10 @@
 //!                  +--CANCELED----------------------------------------------------> Canceled
 //! ```
 //!
-//! A datagram is tracked from `begin_send` until the user's `SendDatagram` is dropped; what MsQuic
-//! says of one that is not tracked is nobody's concern. The end of the connection ends the wait for
-//! every fate that is not final by then, at once: MsQuic's own last words (CANCELED for what was
-//! queued, LOST_DISCARDED for what was on its way) come later, and say less.
+//! A datagram is tracked from `begin_send` until the user's `SendDatagram` is dropped. Events of an
+//! untracked datagram are ignored. The end of the connection ends at once every wait for a fate
+//! that is not final. MsQuic's own last events come later and say less: CANCELED for queued
+//! datagrams, LOST_DISCARDED for datagrams on their way.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -67,14 +67,14 @@ pub enum DatagramFate {
     /// Its packet is suspected to be lost: later ones were acknowledged and it was not (RFC 9002
     /// §6.1). Not final: the acknowledgement may still come.
     Suspected,
-    /// The peer's transport received it (RFC 9221 §5.2). Whether the peer's application has read
-    /// it, nobody says.
+    /// The peer's transport received it (RFC 9221 §5.2). The peer's application may not have read
+    /// it.
     Acknowledged,
     /// Its packet was never acknowledged, and MsQuic waits no longer. Nobody knows whether it
     /// arrived.
     Lost,
-    /// It was never sent: while it waited, the path came to carry less than it needs, or the peer
-    /// refused datagrams.
+    /// It was never sent. While it waited, the path's packet size became too small for it, or the
+    /// peer refused datagrams.
     Canceled,
 }
 
@@ -169,7 +169,7 @@ impl<C> Default for Datagrams<C> {
 }
 
 impl<C: Clone> Datagrams<C> {
-    // ---- Sending ------------------------------------------------------------------------------------------------
+    // ---- Sending --------------------------------------------------------------------------------
 
     /// The largest payload that can be sent; `None` while none can.
     pub fn max_size(&self) -> Option<usize> {
@@ -240,7 +240,7 @@ impl<C: Clone> Datagrams<C> {
         }
     }
 
-    // ---- Receiving ----------------------------------------------------------------------------------------------
+    // ---- Receiving ------------------------------------------------------------------------------
 
     /// Forgets a future of [`Self::poll_read`].
     #[must_use = "drop the waker after the lock"]
@@ -279,7 +279,7 @@ impl<C: Clone> Datagrams<C> {
         Some(datagram)
     }
 
-    // ---- What MsQuic says ---------------------------------------------------------------------------------------
+    // ---- What MsQuic says -----------------------------------------------------------------------
 
     /// DATAGRAM_STATE_CHANGED.
     pub fn on_state_changed(&mut self, max_size: Option<u16>) {

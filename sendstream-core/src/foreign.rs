@@ -1,5 +1,6 @@
-//! Running what the application handed in (wakers, verifiers, owners of buffers, the log's subscriber) where a panic must
-//! stop: inside a callback of MsQuic's, whose frames it cannot cross, on the background thread, and in destructors.
+//! Running what the application handed in (wakers, verifiers, owners of buffers, the log's
+//! subscriber) where a panic must stop: inside a callback of MsQuic's, whose frames it cannot
+//! cross, on the background thread, and in destructors.
 
 use std::{
     any::Any,
@@ -8,7 +9,8 @@ use std::{
 
 /// Runs `body`; `None` if it panicked, which is logged as having happened in `place`.
 ///
-/// Nothing gets out, not even a panic of the log's subscriber or of the destructor of what was panicked with.
+/// No panic gets out, not even one of the log's subscriber, or of the destructor of the panic's
+/// value.
 pub fn contain<T>(place: &'static str, body: impl FnOnce() -> T) -> Option<T> {
     match panic::catch_unwind(AssertUnwindSafe(body)) {
         Ok(value) => Some(value),
@@ -23,7 +25,8 @@ pub fn contain<T>(place: &'static str, body: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-/// Something of the application's whose destructor's panic is contained, for where one would end the process.
+/// A value of the application's. A panic of its destructor is contained, in places where it would
+/// end the process.
 pub struct Contained<T>(Option<T>);
 
 impl<T> Contained<T> {
@@ -49,7 +52,7 @@ impl<T> Drop for Contained<T> {
     }
 }
 
-/// Gives up what was panicked with, whose destructor may panic in its turn.
+/// Drops the value of a panic. Its destructor may panic in turn.
 pub fn discard(mut panic: Box<dyn Any + Send>) {
     while let Err(next) = panic::catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         panic = next;

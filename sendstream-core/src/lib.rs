@@ -1,8 +1,9 @@
-//! The protocol state behind [Sendstream](https://docs.rs/sendstream): what has been said to the transport, what it has said
-//! back, and who waits for what.
+//! The protocol's state machines behind [Sendstream](https://docs.rs/sendstream): the calls made,
+//! the events received, and the tasks that wait.
 //!
-//! This crate calls no transport and no C. A state machine's transition returns the tasks to wake ([`wait::Wakeups`]); its
-//! caller drops the lock first. Use `sendstream`: what is here may change with any release of it.
+//! This crate calls no transport and no C. A state machine's transition returns the tasks to wake
+//! ([`wait::Wakeups`]); its caller drops the lock first. Use `sendstream`: what is here may change
+//! with any release of it.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The two addresses that a connection uses, and who waits for others.
+//! The two addresses that a connection uses, and the tasks that wait for a change.
 
 use std::{
     net::SocketAddr,

@@ -1,7 +1,8 @@
-//! A stream: what its user and its transport have said of it, and who waits for what.
+//! A stream's states: the calls of its user, the events of its transport, and the tasks that wait.
 //!
-//! [`state`] has the stream as a whole and its send half, [`recv_state`] the receive half, [`cause`] why they end. Events have
-//! MsQuic's names; START_COMPLETE is `QUIC_STREAM_EVENT_START_COMPLETE`. The futures are those of `SendStream` and `RecvStream`.
+//! [`state`] has the stream as a whole and its send half, [`recv_state`] the receive half,
+//! [`cause`] why they end. Events have MsQuic's names; START_COMPLETE is
+//! `QUIC_STREAM_EVENT_START_COMPLETE`. The futures are those of `SendStream` and `RecvStream`.
 //!
 //! # The stream as a whole: `StreamState`
 //!
@@ -15,9 +16,10 @@
 //!                                      └────────────► ShutdownComplete ◄────┘
 //! ```
 //!
-//! Before `Starting` (and in `Refused`) no event comes, not even at the end of the connection; a stream that could not start
-//! asks its connection for the cause (`must_ask_connection`). From `Starting` on SHUTDOWN_COMPLETE surely comes,
-//! because every start asks for it (`SHUTDOWN_ON_FAIL`), and a START_COMPLETE that failed makes sure of it once more.
+//! Before `Starting`, and in `Refused`, no event comes, not even at the end of the connection. A
+//! stream that could not start asks its connection for the cause (`must_ask_connection`). From
+//! `Starting` on SHUTDOWN_COMPLETE surely comes, because every start asks for it
+//! (`SHUTDOWN_ON_FAIL`), and a START_COMPLETE that failed makes sure of it once more.
 //!
 //! # The send half: `StreamSendState`
 //!
@@ -33,8 +35,8 @@
 //!                 └────── SHUTDOWN_COMPLETE, ... ─► Failed(cause)
 //! ```
 //!
-//! The three failures are reached from `Open`, `FinQueued` and `Failing` alike; whichever comes first stays. No future ends in
-//! `Failing`: it is the state in which something is known to be lost and not yet why.
+//! `Open`, `FinQueued` and `Failing` all lead to the three failures, and the first failure stays.
+//! No future ends in `Failing`: there the stream knows that something is lost, and not yet why.
 //!
 //! # What resolves which future
 //!

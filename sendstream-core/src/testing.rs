@@ -1,4 +1,4 @@
-//! What the tests of the state machines share: tasks that count their wakes.
+//! Tasks that count their wakes, for the tests of the state machines.
 
 use std::{
     sync::{

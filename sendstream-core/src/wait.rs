@@ -1,8 +1,9 @@
-//! Who waits for what: stored wakers, and the wakers that a state change found to wake.
+//! Stored wakers of waiting tasks, and the wakers that a transition hands out.
 //!
-//! Every state machine of the crate keeps one [`Waiters`] per thing that can be waited for. A transition that makes
-//! somebody able to go on moves those wakers into a [`Wakeups`] and returns it; the caller drops the lock and only then
-//! wakes. Waking under a lock would be a deadlock as soon as the woken task runs on the spot and looks at the same state.
+//! Each state machine keeps one [`Waiters`] for each kind of wait. A transition that lets tasks go
+//! on moves their wakers into a [`Wakeups`] and returns it. The caller drops the lock first, and
+//! wakes then. A wake under the lock would be a deadlock when the woken task runs on the spot and
+//! looks at the same state.
 
 use std::{
     future::poll_fn,
@@ -22,8 +23,8 @@ use crate::foreign::discard;
 
 /// The tasks that wait for one kind of event that any number may wait for.
 ///
-/// A waiter is known by its [`WaiterKey`], so polling a thousand times stores one waker. The first waiter, mostly the
-/// only one, is stored without an allocation.
+/// A waiter is known by its [`WaiterKey`], so polling a thousand times stores one waker. The first
+/// waiter, mostly the only one, is stored without an allocation.
 #[derive(Debug, Default)]
 pub struct Waiters {
     first: Option<(WaiterKey, Waker)>,
@@ -56,8 +57,8 @@ impl Waiter {
         }
     }
 
-    /// [`Self::take_into`] where very many tasks may wait: it does not look whether one is to be woken already, which would
-    /// take time for each pair of them.
+    /// [`Self::take_into`] where very many tasks may wait: it does not look whether one is to be
+    /// woken already, which would take time for each pair of them.
     pub fn append_to(&mut self, wakeups: &mut Wakeups) {
         wakeups.rest.extend(self.0.take());
     }
@@ -83,8 +84,9 @@ impl WaiterKey {
 }
 
 impl Waiters {
-    /// Stores `waker` for `key`, in place of the one stored before unless both wake the same task. The one that was
-    /// replaced goes to `retired`, because dropping it may run foreign code, which must not happen under the lock.
+    /// Stores `waker` for `key`, in place of the one stored before unless both wake the same task.
+    /// The one that was replaced goes to `retired`, because dropping it may run foreign code, which
+    /// must not happen under the lock.
     pub fn register(&mut self, key: WaiterKey, waker: &Waker, retired: &mut Vec<Waker>) {
         if let Some((_, stored)) = self.first.iter_mut().chain(&mut self.rest).find(|(other, _)| *other == key) {
             if !stored.will_wake(waker) {
@@ -97,8 +99,8 @@ impl Waiters {
         }
     }
 
-    /// Forgets a waiter whose future was dropped. The waker is handed out because dropping it may run foreign code,
-    /// which must not happen under a lock.
+    /// Forgets a waiter whose future was dropped. The waker is handed out because dropping it may
+    /// run foreign code, which must not happen under a lock.
     #[must_use = "drop the waker after the lock"]
     pub fn remove(&mut self, key: WaiterKey) -> Option<Waker> {
         if self.first.as_ref().is_some_and(|(other, _)| *other == key) {

@@ -45,7 +45,8 @@ async fn main() -> Result {
 async fn broadcast(peers: &[Connection]) -> Result {
     let data = Bytes::from_iter((0..LENGTH).map(byte));
     try_join_all(peers.iter().map(|peer| {
-        // A clone of `Bytes` is one more name of the same memory, from which MsQuic itself reads when it makes packets.
+        // A clone of `Bytes` is one more name of the same memory, from which MsQuic itself reads
+        // when it makes packets.
         let data = data.clone();
         async move {
             let mut stream = peer.open_uni()?;
@@ -55,7 +56,8 @@ async fn broadcast(peers: &[Connection]) -> Result {
         }
     }))
     .await?;
-    // What was acknowledged has been given back: this is the only name left, so the memory could be reused.
+    // What was acknowledged has been given back: this is the only name left, so the memory could be
+    // reused.
     assert!(data.is_unique(), "somebody still holds the bytes");
     Ok(())
 }

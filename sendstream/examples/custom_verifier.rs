@@ -1,5 +1,5 @@
-//! Trust on first use, as SSH has it: a server's certificate is remembered when it is seen first, and a server that shows
-//! another one later is refused.
+//! Trust on first use, as SSH has it: a server's certificate is remembered when it is seen first,
+//! and a server that shows another one later is refused.
 //!
 //!     cargo run --example custom_verifier
 
@@ -50,8 +50,9 @@ async fn main() -> Result {
     let address = server.local_addr()?;
 
     let known = Arc::new(KnownServers::default());
-    // The verifier has the last word. It does not ask `peer.verified()`, so it replaces what `Trust::system` says, which would
-    // refuse every certificate here. The peer's key is proved in any case.
+    // The verifier has the last word. It does not ask `peer.verified()`, so it replaces what
+    // `Trust::system` says, which would refuse every certificate here. The peer's key is proved in
+    // any case.
     let trust = Trust::system().verify_with(move |peer| {
         let known = known.clone();
         async move { known.judge(&peer) }

@@ -34,8 +34,8 @@ async fn main() -> Result {
     let (received, acknowledged) = futures::try_join!(receiving, sending)?;
 
     println!("of {DATAGRAMS} datagrams {} were acknowledged and {} received", acknowledged.len(), received.len());
-    // Acknowledged means received by the peer's transport, which this receiver always keeps up with. The other way round an
-    // acknowledgement may have been lost.
+    // Acknowledged means received by the peer's transport, which this receiver always keeps up
+    // with. The other way round an acknowledgement may have been lost.
     assert!(acknowledged.is_subset(&received));
     assert!(!received.is_empty());
     client.wait_idle().await;
@@ -60,8 +60,8 @@ async fn send(connection: &Connection) -> Result<HashSet<u32>> {
         .collect()
 }
 
-/// Waits no longer than for the first suspicion: what is late is of no use here. Awaiting the datagram itself would wait
-/// until it is certain.
+/// Waits no longer than for the first suspicion: what is late is of no use here. Awaiting the
+/// datagram itself would wait until it is certain.
 async fn fate(mut datagram: SendDatagram) -> Result<DatagramFate> {
     loop {
         match datagram.progress().await? {

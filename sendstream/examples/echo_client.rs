@@ -23,8 +23,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let connection = client.connect(address, "localhost").await?;
 
     let (mut send, mut recv) = connection.open_bi()?;
-    // A whole message in one operation: it starts the stream, carries the bytes and ends it. Whether somebody reads it is
-    // told by what comes back, so the acknowledgement need not be waited for.
+    // A whole message in one operation: it starts the stream, carries the bytes and ends it.
+    // Whether somebody reads it is told by what comes back, so the acknowledgement need not be
+    // waited for.
     drop(send.finish_with(message.clone()));
     let echoed = recv.read_to_end(message.len()).await?;
     if echoed != message.as_bytes() {
@@ -32,7 +33,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("{}", String::from_utf8_lossy(&echoed));
 
-    // Dropping the last handles closes the connection. Without the wait the process might end before the server is told.
+    // Dropping the last handles closes the connection. Without the wait the process might end
+    // before the server is told.
     drop((send, recv, connection));
     client.wait_idle().await;
     Ok(())

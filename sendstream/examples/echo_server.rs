@@ -2,7 +2,8 @@
 //!
 //!     cargo run --example echo_server [ADDRESS]
 //!
-//! It prints where it listens and which certificate it shows; `echo_client` takes both. Ctrl-C ends it in good order.
+//! It prints where it listens and which certificate it shows; `echo_client` takes both. Ctrl-C ends
+//! it in good order.
 
 use std::{error::Error, net::SocketAddr};
 
@@ -11,7 +12,8 @@ use sendstream::{Bytes, Connection, ConnectionError, Identity, Incoming, RecvStr
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let address: SocketAddr = std::env::args().nth(1).as_deref().unwrap_or("127.0.0.1:4433").parse()?;
-    // A new certificate with every start; a real server would load its own with `Identity::from_files`.
+    // A new certificate with every start; a real server would load its own with
+    // `Identity::from_files`.
     let identity = Identity::self_signed(["localhost"])?;
     let hash = identity.certificate_sha256();
     let server = Server::builder().identity(identity).alpn(["echo"]).bind(address)?;
@@ -59,8 +61,9 @@ async fn connection(incoming: Incoming) -> Result<ConnectionError, ConnectionErr
 
 async fn echo(mut send: SendStream, mut recv: RecvStream) -> Result<(), Box<dyn Error + Send + Sync>> {
     while let Some(chunk) = recv.read_chunk().await? {
-        // The chunk is MsQuic's memory, and MsQuic sends from it: it goes back when the client has acknowledged it. A client
-        // that reads nothing makes `write_chunk` wait, then this task, and then the client itself.
+        // The chunk is MsQuic's memory, and MsQuic sends from it: it goes back when the client has
+        // acknowledged it. A client that reads nothing makes `write_chunk` wait, then this task,
+        // and then the client itself.
         send.write_chunk(Bytes::from(chunk)).await?;
     }
     send.finished().await?;

@@ -14,7 +14,8 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 #[tokio::main]
 async fn main() -> Result {
-    // An organisation has its authority in files, made once, and its key under lock; here both are made up.
+    // An organisation has its authority in files, made once, and its key under lock; here both are
+    // made up.
     let mut parameters = CertificateParams::default();
     parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let authority = CertifiedIssuer::self_signed(parameters, KeyPair::generate()?)?;
@@ -80,7 +81,8 @@ async fn refused(connected: Connected, accepted: Accepted, reason: &CertificateR
         other => return Err(format!("expected a refusal: {other:?}").into()),
     };
     assert_eq!(&refusal, reason);
-    // In TLS 1.3 a client is done before the server has judged it, so it may have a connection that ends at once.
+    // In TLS 1.3 a client is done before the server has judged it, so it may have a connection that
+    // ends at once.
     let told = match connected {
         Ok(connection) => connection.closed().await,
         Err(ConnectError::Connection(error)) => error,

@@ -2,12 +2,14 @@
 //!
 //!     cargo run -p sendstream --example zero_rtt
 //!
-//! The first connection goes through a full handshake and brings a session ticket. The second shows the ticket and sends
-//! its question along with the first packet, before the server has answered anything. Then the server changes its ticket
-//! key, as one does every few hours: the third connection's early data is refused and sent again by itself.
+//! The first connection goes through a full handshake and brings a session ticket. The second shows
+//! the ticket and sends its question along with the first packet, before the server has answered
+//! anything. Then the server changes its ticket key, as one does every few hours: the third
+//! connection's early data is refused and sent again by itself.
 //!
-//! **What is sent early can be replayed.** Anybody on the path can record it and send it again, so a server may act on it
-//! only where acting twice does no harm (RFC 9001 §9.2, RFC 8446 §8). Asking for the time is such a thing; paying is not.
+//! **What is sent early can be replayed.** Anybody on the path can record it and send it again, so
+//! a server may act on it only where acting twice does no harm (RFC 9001 §9.2, RFC 8446 §8). Asking
+//! for the time is such a thing; paying is not.
 
 use std::{error::Error, net::SocketAddr, sync::Arc};
 
@@ -21,8 +23,8 @@ fn main() -> Result<()> {
 }
 
 async fn run() -> Result<()> {
-    // A server resumes only if it is told to, and takes early data only if it is told that, too. Several servers that share
-    // a ticket key accept one another's tickets.
+    // A server resumes only if it is told to, and takes early data only if it is told that, too.
+    // Several servers that share a ticket key accept one another's tickets.
     let identity = Identity::self_signed(["localhost"])?;
     let trust = Trust::pinned([identity.certificate_sha256()]);
     let server = Server::builder()
@@ -47,20 +49,22 @@ async fn run() -> Result<()> {
 async fn serve(server: &Server) -> Result<()> {
     for number in 1..=3 {
         let incoming = server.accept().await.expect("the server runs");
-        // `accept` would wait for the handshake. This goes on as soon as early data can be read, if the client sends some.
+        // `accept` would wait for the handshake. This goes on as soon as early data can be read, if
+        // the client sends some.
         let early = incoming.accept_0rtt().await?;
         let (mut answer, mut question) = early.accept_bi().await?;
         let is_early = question.is_early();
         let question = question.read_to_end(64).await?;
         assert_eq!(question, QUESTION.as_bytes());
         println!("server: question {number} came {}", if is_early { "early" } else { "after the handshake" });
-        // The first client had no ticket, and the third's is not accepted. The second's question comes early unless this
-        // machine is so busy that the handshake was quicker than the question.
+        // The first client had no ticket, and the third's is not accepted. The second's question
+        // comes early unless this machine is so busy that the handshake was quicker than the
+        // question.
         assert!(!is_early || number == 2);
 
-        // What may be done once only has to wait for `connected`: a replayer never gets that far. An answer need not; nobody
-        // but the client can read it.
-        // Its acknowledgement is not waited for: the client closes the connection once it has the answer.
+        // What may be done once only has to wait for `connected`: a replayer never gets that far.
+        // An answer need not; nobody but the client can read it. Its acknowledgement is not waited
+        // for: the client closes the connection once it has the answer.
         drop(answer.finish_with(ANSWER));
         early.connected().await?.closed().await;
     }
@@ -68,7 +72,8 @@ async fn serve(server: &Server) -> Result<()> {
 }
 
 async fn ask_three_times(client: &Client, address: SocketAddr, server: &Server) -> Result<()> {
-    // 1. There is no ticket yet, so this waits for the handshake. The same code would have sent early data.
+    // 1. There is no ticket yet, so this waits for the handshake. The same code would have sent
+    //    early data.
     let first = ask(client, address).await?;
     assert_eq!(first, Outcome { resumed: false, early_data_accepted: false });
 
@@ -76,7 +81,8 @@ async fn ask_three_times(client: &Client, address: SocketAddr, server: &Server) 
     let second = ask(client, address).await?;
     assert_eq!(second, Outcome { resumed: true, early_data_accepted: true });
 
-    // 3. To be kind to clients with older tickets, a server would put the old key behind the new one. This one does not.
+    // 3. To be kind to clients with older tickets, a server would put the old key behind the new
+    //    one. This one does not.
     server.set_ticket_keys([TicketKey::generate()?])?;
     let third = ask(client, address).await?;
     assert_eq!(third, Outcome { resumed: false, early_data_accepted: false });
@@ -105,8 +111,8 @@ async fn ask(client: &Client, address: SocketAddr) -> Result<Outcome> {
     let connection = early.connected().await?;
     let outcome = Outcome { resumed: connection.session_resumed(), early_data_accepted };
     println!("client: {outcome:?}");
-    // The server sends its ticket when the handshake is done. A program that does not care for the next connection need not
-    // wait for it.
+    // The server sends its ticket when the handshake is done. A program that does not care for the
+    // next connection need not wait for it.
     connection.session_ticket().await?;
     connection.close(0, "")?;
     Ok(outcome)

@@ -1,5 +1,5 @@
-//! What the benches in `bench/micro` cannot reach from outside: a stream without a connection, to which they say what MsQuic would.
-//! Compiled for them only.
+//! What the benches in `bench/micro` cannot reach from outside: a stream without a connection, to
+//! which they say what MsQuic would. Compiled for them only.
 
 use std::task::{Context, Poll};
 
@@ -48,7 +48,8 @@ impl Stream {
         returned(&self.0.handle_event_start_complete(Ok(()), 4, true));
     }
 
-    /// What a send does up to `StreamSend`, and the number of operations that are then to be acknowledged.
+    /// What a send does up to `StreamSend`, and the number of operations that are then to be
+    /// acknowledged.
     pub fn submit(&self, data: Bytes, fin: bool) -> (Lent, u64) {
         let payload = Payload::from(data);
         let submission = self.0.lock().begin_send(payload.len(), fin.into()).expect("data may be sent");

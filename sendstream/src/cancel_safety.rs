@@ -5,20 +5,21 @@
 //!
 //! - **A dropped future never truncates or doubles data.** Either nothing was accepted, or the call
 //!   itself submitted the data, and the drop only ends the wait.
-//! - **Three methods are not cancel safe**: [`SendStream::write_all`], [`RecvStream::read_exact`] and
-//!   [`RecvStream::read_to_end`].
+//! - **Three methods are not cancel safe**: [`SendStream::write_all`], [`RecvStream::read_exact`]
+//!   and [`RecvStream::read_to_end`].
 //! - **Every wait ends when its connection ends.** What had arrived before then is still given out.
 //!
 //! # How to read the tables
 //!
-//! Names in capitals are events of MsQuic (`QUIC_STREAM_EVENT_SEND_COMPLETE` and so on). Two letters
-//! stand for the common failures:
+//! Names in capitals are events of MsQuic (`QUIC_STREAM_EVENT_SEND_COMPLETE` and so on). Two
+//! letters stand for the common failures:
 //!
 //! - **s**: the send half failed. The peer stopped it (PEER_RECEIVE_ABORTED), this side called
-//!   [`abort`](SendStream::abort), the connection was lost (SHUTDOWN_COMPLETE), or a native call failed.
+//!   [`abort`](SendStream::abort), the connection was lost (SHUTDOWN_COMPLETE), or a native call
+//!   failed.
 //! - **c**: the connection ended. The peer or a transport ended it (SHUTDOWN_INITIATED_BY_PEER,
-//!   SHUTDOWN_INITIATED_BY_TRANSPORT), this side called [`close`](Connection::close), or the handshake
-//!   missed its deadline.
+//!   SHUTDOWN_INITIATED_BY_TRANSPORT), this side called [`close`](Connection::close), or the
+//!   handshake missed its deadline.
 //!
 //! A dash in the last column marks a poll, which has no future to drop.
 //!

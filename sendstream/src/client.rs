@@ -51,17 +51,17 @@ impl Client {
         }
     }
 
-    /// Connects to `address` and goes through the handshake (`ConnectionStart`). [`connect_host`](Self::connect_host) takes a
-    /// host's name instead.
+    /// Connects to `address` and goes through the handshake (`ConnectionStart`).
+    /// [`connect_host`](Self::connect_host) takes a host's name instead.
     ///
-    /// `server_name` is what the server is asked for (RFC 6066 §3) and what its certificate must be for: a DNS name or
-    /// an IP address.
+    /// The client asks for `server_name` (RFC 6066 §3), and the server's certificate must be valid
+    /// for it. It is a DNS name or an IP address.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`]: the name cannot be used, or what ended the handshake. An address where nobody listens times
-    /// out after [`handshake_timeout`](TransportConfig::handshake_timeout), and so does a server whose application does not
-    /// accept.
+    /// [`ConnectError`]: the name cannot be used, or what ended the handshake. The attempt times
+    /// out after [`handshake_timeout`](TransportConfig::handshake_timeout) if nobody listens at the
+    /// address, or if the server's application does not accept.
     ///
     /// # Cancel safety
     ///
@@ -72,9 +72,10 @@ impl Client {
         Ok(Connection::new(begun.user))
     }
 
-    /// As [`connect`](Self::connect), but resolves at once if a server of this name can be sent early data: if the
-    /// [cache](ClientBuilder::session_cache) has a ticket for it that allows that, and its certificates are still believed.
-    /// Otherwise it resolves when the handshake is done. Either way the same code goes on:
+    /// As [`connect`](Self::connect), but resolves at once if the client can send early data. It
+    /// can if the [cache](ClientBuilder::session_cache) has a ticket for this server that allows
+    /// early data, and if the client still believes the certificates of the ticket. Otherwise it
+    /// resolves when the handshake is done. The same code serves both cases:
     ///
     /// ```no_run
     /// # async fn example(client: sendstream::Client, address: std::net::SocketAddr) -> Result<(), Box<dyn std::error::Error>> {
@@ -90,13 +91,14 @@ impl Client {
     ///
     /// **Early data can be replayed**: see [`EarlyConnection`].
     ///
-    /// A client with several [protocols](ClientBuilder::alpn) sends no early data: a server that refuses it could choose
-    /// another protocol than the one it was meant for.
+    /// A client with several [protocols](ClientBuilder::alpn) sends no early data. A server that
+    /// refuses the data could choose a protocol for which it was not meant.
     ///
     /// # Errors
     ///
-    /// [`ConnectError`], as far as it is known by then. The [`handshake_timeout`](TransportConfig::handshake_timeout) counts
-    /// from the call, and goes on to count when this has resolved.
+    /// [`ConnectError`], as far as it is known by then. The
+    /// [`handshake_timeout`](TransportConfig::handshake_timeout) begins with the call, and
+    /// continues after this has resolved.
     ///
     /// # Cancel safety
     ///
@@ -135,11 +137,11 @@ pub struct ClientBuilder {
 impl ClientBuilder {
     endpoint_setters! {
         alpn:
-        /// The application protocols that it offers, the most wanted first (RFC 7301). Required: at least one, each of 1 to
-        /// 255 bytes.
+        /// The application protocols that it offers, the most wanted first (RFC 7301). Required: at
+        /// least one, each of 1 to 255 bytes.
         key_log:
-        /// A connection's lines are there when [`connect`](Client::connect) resolves; one whose handshake fails
-        /// leaves none.
+        /// A connection's lines are there when [`connect`](Client::connect) resolves; one whose
+        /// handshake fails leaves none.
     }
 
     /// Which servers it believes; [`Trust::system`] unless said otherwise.
@@ -148,32 +150,37 @@ impl ClientBuilder {
         self
     }
 
-    /// The certificate and key that it shows to servers that ask for one ([`ClientAuth`](crate::ClientAuth)); none unless
-    /// said otherwise. It is sent encrypted (RFC 8446 §4.4.2), after the server was believed.
+    /// The certificate and key that the client shows to a server that asks for one
+    /// ([`ClientAuth`](crate::ClientAuth)). The default is none. The certificate goes out encrypted
+    /// (RFC 8446 §4.4.2), after the client believes the server.
     pub fn identity(mut self, identity: Identity) -> Self {
         self.identity = Some(identity);
         self
     }
 
-    /// The local address of its connections (`QUIC_PARAM_CONN_LOCAL_ADDRESS`); the system's choice unless said otherwise.
-    /// Port 0 lets the system choose the port alone, and the unspecified address (`0.0.0.0`, `::`) the address alone.
+    /// The local address of the client's connections (`QUIC_PARAM_CONN_LOCAL_ADDRESS`). By default
+    /// the system chooses it. With port 0 the system chooses only the port. With the unspecified
+    /// address (`0.0.0.0`, `::`) it chooses only the address.
     ///
-    /// It must be of the family of the servers' addresses. A port other than 0 can serve one connection at a time.
-    /// [`Connection::rebind`] moves a connection later.
+    /// It must be of the family of the servers' addresses. A port other than 0 can serve one
+    /// connection at a time. [`Connection::rebind`] moves a connection later.
     pub fn bind(mut self, local: SocketAddr) -> Self {
         self.bind = Some(local);
         self
     }
 
-    /// Keeps session tickets of servers in `cache`, and resumes with them: [`MemorySessionCache`](crate::MemorySessionCache)
-    /// or one of your own. Without a cache, which is the default, every handshake is a full one.
+    /// Keeps session tickets in `cache` and resumes sessions with them. Use
+    /// [`MemorySessionCache`](crate::MemorySessionCache) or your own. By default there is no cache,
+    /// and every handshake is a full one.
     ///
-    /// A ticket is shown to a server of the same name only, by a client with the same protocols, and only if this client's
-    /// [`Trust`] believes the certificates that it was obtained under, at the time of use: so clients of different trust
-    /// may share a cache. [`Connection::session_resumed`] tells whether it worked.
+    /// A client shows a ticket only to a server of the same name, and only if it speaks the same
+    /// protocols. Its [`Trust`] must believe the certificates of the ticket at the time of use, so
+    /// clients of different trust may share a cache. [`Connection::session_resumed`] tells whether
+    /// it worked.
     ///
-    /// The cache is asked on the background thread ([`SessionCache`]). A verifier of [`Trust::verify_with`] is asked in
-    /// [`connect`](Client::connect) then, not in the handshake.
+    /// The background thread asks the cache ([`SessionCache`]). With a ticket,
+    /// [`connect`](Client::connect) asks the verifier of [`Trust::verify_with`], and the handshake
+    /// does not.
     pub fn session_cache(mut self, cache: Arc<dyn SessionCache>) -> Self {
         self.session_cache = Some(cache);
         self
@@ -223,11 +230,12 @@ impl fmt::Debug for ClientBuilder {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The server name is empty, longer than 65,535 bytes, has a NUL in it, or is neither a DNS name nor an IP address
-    /// while a certificate must be checked against it.
+    /// The server name is empty, longer than 65,535 bytes, has a NUL in it, or is neither a DNS
+    /// name nor an IP address while a certificate must be checked against it.
     #[error("not a server name: give a DNS name or an IP address, without a NUL")]
     InvalidServerName,
-    /// The host of [`Client::connect_host`] stands for no address, or the system's resolver could not be asked.
+    /// The host of [`Client::connect_host`] stands for no address, or the system's resolver could
+    /// not be asked.
     #[error("{host} cannot be resolved ({error}): check how it is spelt, and that this machine reaches its DNS server")]
     Unresolved {
         /// The host's name, as it was looked up.
@@ -236,7 +244,8 @@ pub enum ConnectError {
         #[source]
         error: Arc<io::Error>,
     },
-    /// The address to [bind](ClientBuilder::bind) is not of the family that the server's address has.
+    /// The address to [bind](ClientBuilder::bind) is not of the family that the server's address
+    /// has.
     #[error("{local} is of another family than the server's {remote}: bind to one of the same")]
     FamilyMismatch {
         /// The address that the client binds.
@@ -244,7 +253,8 @@ pub enum ConnectError {
         /// The server's.
         remote: SocketAddr,
     },
-    /// Something uses the address to [bind](ClientBuilder::bind) already, such as another connection of this client.
+    /// Something uses the address to [bind](ClientBuilder::bind) already, such as another
+    /// connection of this client.
     #[error("{0} is in use: bind to another port, or to 0")]
     AddressInUse(SocketAddr),
     /// The address to [bind](ClientBuilder::bind) is none of this machine's.
@@ -262,7 +272,8 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
-    /// What a socket that could not be bound to `local` looks like: MsQuic reports it as the connection's end.
+    /// Recognises a socket that could not be bound to `local`: MsQuic reports it as the
+    /// connection's end.
     fn from_handshake(error: ConnectionError, local: Option<SocketAddr>) -> Self {
         match (&error, local) {
             (ConnectionError::TransportClosed { status, .. }, Some(local)) => match *status {

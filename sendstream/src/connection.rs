@@ -32,11 +32,13 @@ use crate::{
     },
 };
 
-/// A QUIC connection, from [`Client::connect`](crate::Client::connect) or [`Incoming::accept`](crate::Incoming::accept).
+/// A QUIC connection, from [`Client::connect`](crate::Client::connect) or
+/// [`Incoming::accept`](crate::Incoming::accept).
 ///
-/// Clones are handles of the same connection. When the last is dropped and every stream is over (finished and
-/// acknowledged, read to its end, reset, stopped, or dropped) the connection closes with code 0. Until then streams of the
-/// peer's that nobody has accepted are refused: reset and stopped with
+/// Clones are handles of the same connection. The connection closes with code 0 when the last
+/// handle is dropped and every stream is over: finished and acknowledged, read to its end, reset,
+/// stopped, or dropped. After the last handle is dropped, streams that the peer opened and nobody
+/// accepted are refused: they are reset and stopped with
 /// [`drop_error_code`](crate::TransportConfig::drop_error_code).
 #[derive(Debug, Clone)]
 pub struct Connection(Holder);
@@ -46,8 +48,9 @@ impl Connection {
         Self(user.into())
     }
 
-    /// Opens a stream on which only this side sends (`StreamOpen`). Nothing goes on the wire before the first
-    /// [`send`](SendStream::send), [`start`](SendStream::start) or [`finish`](SendStream::finish).
+    /// Opens a stream on which only this side sends (`StreamOpen`). Nothing goes on the wire before
+    /// the first [`send`](SendStream::send), [`start`](SendStream::start) or
+    /// [`finish`](SendStream::finish).
     ///
     /// # Errors
     ///
@@ -56,8 +59,8 @@ impl Connection {
         self.open(Dir::Uni).map(SendStream::new)
     }
 
-    /// Opens a stream on which both sides send (`StreamOpen`). Nothing goes on the wire, and the peer does not know of the
-    /// stream, before this side sends something.
+    /// Opens a stream on which both sides send (`StreamOpen`). Nothing goes on the wire, and the
+    /// peer does not know of the stream, before this side sends something.
     ///
     /// # Errors
     ///
@@ -69,8 +72,8 @@ impl Connection {
 
     /// The next unidirectional stream that the peer started.
     ///
-    /// Any number of tasks may wait at once. Streams that came before the connection ended are still given out; then
-    /// the error comes.
+    /// Any number of tasks may wait at once. Streams that came before the connection ended are
+    /// still returned, and then the error.
     ///
     /// # Errors
     ///
@@ -83,7 +86,8 @@ impl Connection {
         self.accept(Dir::Uni).await.map(RecvStream::new)
     }
 
-    /// The next bidirectional stream that the peer started. Otherwise like [`accept_uni`](Self::accept_uni).
+    /// The next bidirectional stream that the peer started. Otherwise like
+    /// [`accept_uni`](Self::accept_uni).
     ///
     /// # Errors
     ///
@@ -97,20 +101,21 @@ impl Connection {
         Ok((SendStream::new(instance.clone()), RecvStream::new(instance)))
     }
 
-    /// Submits a datagram now (`DatagramSend`; RFC 9221): one message, delivered whole or not at all, in no order with
-    /// anything else, and never sent again. The future resolves with its fate.
+    /// Submits a datagram now (`DatagramSend`; RFC 9221): one message, delivered whole or not at
+    /// all, in no order with anything else, and never sent again. The future resolves with its
+    /// fate.
     ///
-    /// `datagram` is anything owned that becomes a [`Payload`] without a copy, 0 to
-    /// [`max_datagram_size`](Self::max_datagram_size) bytes; MsQuic reads it where it lies until it is sent. Datagrams go
-    /// before the data of streams, and obey congestion control: those that must wait are queued without a limit, so
-    /// memory is the caller's to bound, with [`SendDatagram::progress`].
+    /// `datagram` is any owned value that becomes a [`Payload`] without a copy. It has 0 to
+    /// [`max_datagram_size`](Self::max_datagram_size) bytes, and MsQuic reads them in place.
+    /// Datagrams go out before the data of streams and obey congestion control. The queue of
+    /// waiting datagrams has no limit: bound it with [`SendDatagram::progress`].
     ///
-    /// When the connection ends, what still waits is not sent.
+    /// When the connection ends, datagrams that still wait are not sent.
     ///
     /// # Errors
     ///
-    /// The future's [`SendDatagramError`](crate::SendDatagramError). [`SendDatagram::refusal`] tells without waiting
-    /// whether the datagram was taken.
+    /// The future's [`SendDatagramError`](crate::SendDatagramError). [`SendDatagram::refusal`]
+    /// tells without waiting whether the datagram was taken.
     ///
     /// # Cancel safety
     ///
@@ -119,21 +124,25 @@ impl Connection {
         SendDatagram::submit(User::new(Arc::clone(&self.0)), datagram.into())
     }
 
-    /// How many bytes a datagram may have now (`QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED`): what a packet on this path,
-    /// and the peer's `max_datagram_frame_size` (RFC 9221 §3), leave for its payload. It changes with what is learnt of
-    /// the path, mostly upwards.
+    /// The most bytes that a datagram may have now
+    /// (`QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED`). The path's packet size and the peer's
+    /// `max_datagram_frame_size` (RFC 9221 §3) limit it. It changes as MsQuic learns about the
+    /// path, and mostly grows.
     ///
-    /// `None` while none can be sent: the peer does not take datagrams, or the connection has ended.
+    /// `None` while none can be sent: the peer does not take datagrams, or the connection has
+    /// ended.
     pub fn max_datagram_size(&self) -> Option<usize> {
         self.inner().datagrams().max_size()
     }
 
-    /// The next datagram of the peer's, in the order of arrival (`QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED`).
+    /// The next datagram of the peer's, in the order of arrival
+    /// (`QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED`).
     ///
-    /// Datagrams wait in a buffer of [`datagram_receive_buffer`](crate::TransportConfig::datagram_receive_buffer) bytes;
-    /// when it is full, the oldest is dropped for the newest and [counted](Self::dropped_datagrams). Any number of tasks
-    /// may wait at once. Datagrams that came before the connection ended are still given out; then the error comes.
-    /// Where datagrams are not received, it waits for that error.
+    /// Datagrams wait in a buffer of
+    /// [`datagram_receive_buffer`](crate::TransportConfig::datagram_receive_buffer) bytes; when it
+    /// is full, the oldest is dropped and [counted](Self::dropped_datagrams). Any number of tasks
+    /// may wait at once. Datagrams that came before the connection ended are still returned, and
+    /// then the error. A side that receives no datagrams waits for that error.
     ///
     /// # Errors
     ///
@@ -146,24 +155,28 @@ impl Connection {
         wait_for(ReadDatagram(self.inner())).await
     }
 
-    /// How many datagrams of the peer's arrived and were dropped, because nobody read them before newer ones needed
-    /// their place in the [`datagram_receive_buffer`](crate::TransportConfig::datagram_receive_buffer).
+    /// How many datagrams of the peer's arrived and were dropped, because nobody read them before
+    /// newer ones needed their place in the
+    /// [`datagram_receive_buffer`](crate::TransportConfig::datagram_receive_buffer).
     pub fn dropped_datagrams(&self) -> u64 {
         self.inner().datagrams().dropped()
     }
 
-    /// Closes the connection now, with `code` for the peer's application (`ConnectionShutdown`; CONNECTION_CLOSE of RFC
-    /// 9000 §10.2). Everything pending on this side ends with [`ConnectionError::LocallyClosed`]; data that the peer has
-    /// not acknowledged may not reach it. Does nothing if the connection has ended already.
+    /// Closes the connection now, with `code` for the peer's application (`ConnectionShutdown`;
+    /// CONNECTION_CLOSE of RFC 9000 §10.2). Everything pending on this side ends with
+    /// [`ConnectionError::LocallyClosed`]; data that the peer has not acknowledged may not reach
+    /// it. Does nothing if the connection has ended already.
     ///
-    /// `reason` is for a human who looks for the cause on the other side (`QUIC_PARAM_CONN_CLOSE_REASON_PHRASE`; RFC 9000
-    /// §19.19), where it is part of [`ConnectionError::ApplicationClosed`]. It may be empty. At most 511 bytes of it are sent,
-    /// up to the end of the last whole character, and nothing from a NUL on. An installed libmsquic without Sendstream's edits
-    /// sends none of it.
+    /// `reason` is for a human who looks for the cause on the other side
+    /// (`QUIC_PARAM_CONN_CLOSE_REASON_PHRASE`; RFC 9000 §19.19), where it is part of
+    /// [`ConnectionError::ApplicationClosed`]. It may be empty. At most 511 bytes of it are sent,
+    /// up to the end of the last whole character, and nothing from a NUL on. An installed libmsquic
+    /// without Sendstream's edits sends none of it.
     ///
-    /// The end is recorded at once, and nothing is waited for. Where there is a reason, the background thread tells MsQuic,
-    /// also when the connection is dropped in the meantime; before the process exits, wait for
-    /// [`Client::wait_idle`](crate::Client::wait_idle) or [`Server::shutdown`](crate::Server::shutdown).
+    /// The end is recorded at once, and nothing is waited for. Where there is a reason, the
+    /// background thread tells MsQuic, also when the connection is dropped in the meantime; before
+    /// the process exits, wait for [`Client::wait_idle`](crate::Client::wait_idle) or
+    /// [`Server::shutdown`](crate::Server::shutdown).
     ///
     /// # Errors
     ///
@@ -174,11 +187,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Gives up this handle and resolves when the connection has ended, with the cause: with code 0 from this side once
-    /// every stream is over and every other handle was dropped, unless something ends it before.
+    /// Gives up this handle and resolves with the cause when the connection has ended. This side
+    /// closes it with code 0 once every stream is over and every other handle is dropped, unless
+    /// something ends it before.
     ///
-    /// So a finished stream is acknowledged to its last byte first. A stream that the application still holds, and has
-    /// neither finished nor read to its end, is waited for.
+    /// So the peer acknowledges each finished stream to its last byte first. The connection waits
+    /// for a stream that the application holds and has neither finished nor read to its end.
     ///
     /// # Cancel safety
     ///
@@ -205,9 +219,9 @@ impl Connection {
 
     /// The peer's address, as of now or of the connection's end; `None` if MsQuic did not tell.
     ///
-    /// A client moves when its network changes, or when it [rebinds](Self::rebind); then a server has its new address as
-    /// soon as a packet has come from there, before the client is known to be reachable there (RFC 9000 §9.3).
-    /// [`path_changed`](Self::path_changed) waits for that.
+    /// A client moves when its network changes, or when it [rebinds](Self::rebind). A server
+    /// reports the new address with the first packet from there, before it knows that the client is
+    /// reachable there (RFC 9000 §9.3). [`path_changed`](Self::path_changed) waits for that.
     pub fn remote_addr(&self) -> Option<SocketAddr> {
         self.inner().lock().path().remote()
     }
@@ -218,8 +232,8 @@ impl Connection {
     }
 
     /// Resolves when an address has changed since this was called: the peer's
-    /// (`QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED`) or this side's. To miss none, call it, look at the addresses, and only
-    /// then wait.
+    /// (`QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED`) or this side's. To miss no change, call this,
+    /// then look at the addresses, then await.
     ///
     /// # Errors
     ///
@@ -234,13 +248,15 @@ impl Connection {
         wait_for(PathChanged { inner, seen })
     }
 
-    /// Moves this client's connection to another local address now (`QUIC_PARAM_CONN_ACTIVATE_PATH`; RFC 9000 §9.2), such as
-    /// that of another network interface, and resolves with the address that it got. The unspecified address (`0.0.0.0`,
-    /// `::`) leaves the choice to the system's routes, and port 0 that of the port.
+    /// Moves this client's connection to another local address now
+    /// (`QUIC_PARAM_CONN_ACTIVATE_PATH`; RFC 9000 §9.2), such as another interface's, and resolves
+    /// with the new address. With the unspecified address (`0.0.0.0`, `::`) the system's routes
+    /// choose the address. With port 0 the system chooses the port.
     ///
-    /// Streams and datagrams go on. From here on everything is sent from the new address; what was on its way to the old one
-    /// is lost and sent again. Nobody has tried the new path before: if it does not lead to the server, the connection ends
-    /// as timed out, unless it is moved once more. What was learnt of congestion starts over.
+    /// Streams and datagrams continue. From now on everything goes out from the new address.
+    /// Packets on their way to the old address are lost, and their data is sent again. Nobody has
+    /// tried the new path: if it does not reach the server, the connection times out unless it
+    /// moves once more. Congestion control starts over.
     ///
     /// # Errors
     ///
@@ -263,30 +279,32 @@ impl Connection {
         self.connected(|connected| Some(connected.alpn.clone())).unwrap_or_default()
     }
 
-    /// The certificates of the peer: of a server always, of a client where the server asks for them
-    /// ([`ClientAuth`](crate::ClientAuth)) and the client has some. They were believed before there was a connection. In a
-    /// [resumed](Self::session_resumed) session they are those of the full handshake before.
+    /// The peer's certificates. A server always has some. A client has some if the server asked for
+    /// them ([`ClientAuth`](crate::ClientAuth)) and the client has any. This side believed them
+    /// before the connection existed. A [resumed](Self::session_resumed) session has the
+    /// certificates of the earlier full handshake.
     pub fn peer_identity(&self) -> Option<PeerIdentity> {
         self.inner().peer_identity()
     }
 
-    /// What the TLS handshake settled, taken when it was done (`QUIC_PARAM_TLS_HANDSHAKE_INFO`); `None` if MsQuic did not
-    /// tell.
+    /// What the TLS handshake settled, taken when it was done (`QUIC_PARAM_TLS_HANDSHAKE_INFO`);
+    /// `None` if MsQuic did not tell.
     pub fn handshake_info(&self) -> Option<HandshakeInfo> {
         self.connected(|connected| connected.handshake.clone())
     }
 
-    /// Whether the handshake resumed an earlier session (RFC 8446 §2.2), so that no certificate was shown in it.
-    /// [`peer_identity`](Self::peer_identity) is then what the server showed in the full handshake that the session goes
-    /// back to, which the client's [`Trust`](crate::Trust) has judged again.
+    /// Whether the handshake resumed an earlier session (RFC 8446 §2.2), so that no certificate was
+    /// shown in it. [`peer_identity`](Self::peer_identity) is then what the server showed in the
+    /// full handshake that the session goes back to, which the client's [`Trust`](crate::Trust) has
+    /// judged again.
     pub fn session_resumed(&self) -> bool {
         self.connected(|connected| Some(connected.resumed)).unwrap_or_default()
     }
 
-    /// On a client, resolves once a session ticket of this connection's is in the
-    /// [cache](crate::ClientBuilder::session_cache): a later connection can resume then. A server sends its one ticket
-    /// when the handshake is done, so it takes about a round trip. Without a cache, or where the server does not resume,
-    /// it waits for the end of the connection.
+    /// On a client, resolves once the [cache](crate::ClientBuilder::session_cache) has a session
+    /// ticket of this connection, so that a later connection can resume. A server sends its only
+    /// ticket when the handshake is done, about a round trip later. Without a cache, or if the
+    /// server does not resume, this waits for the end of the connection.
     ///
     /// # Errors
     ///
@@ -302,8 +320,9 @@ impl Connection {
     /// The connection's numbers as of now, also after it ended (`QUIC_PARAM_CONN_STATISTICS_V2`,
     /// `QUIC_PARAM_CONN_NETWORK_STATISTICS`).
     ///
-    /// MsQuic answers on the connection's worker and blocks whoever asks until then, so Sendstream's background thread
-    /// asks, at once, and the future waits. That thread has one question at a time: ask once in a while, not per packet.
+    /// MsQuic answers on the connection's worker, and blocks the thread that asks. So Sendstream's
+    /// background thread asks at once, and the future waits for it. That thread asks one question
+    /// at a time: call this now and then, not for each packet.
     ///
     /// # Errors
     ///
@@ -317,21 +336,24 @@ impl Connection {
         background::ask(move || Ok(ConnectionStats::new(&instance.parameter()?, &instance.parameter()?)))
     }
 
-    /// The smoothed round-trip time as of now (`smoothed_rtt` of RFC 9002 §5.3), in whole microseconds. Before the first
-    /// round trip it is [`initial_rtt`](crate::TransportConfig::initial_rtt), and after the end of the connection it stays
-    /// what it was last.
+    /// The smoothed round-trip time as of now (`smoothed_rtt` of RFC 9002 §5.3), in whole
+    /// microseconds. Before the first round trip it is
+    /// [`initial_rtt`](crate::TransportConfig::initial_rtt), and after the end of the connection it
+    /// stays what it was last.
     ///
-    /// It waits for nothing: MsQuic's worker leaves it where every thread can read it (the edit `smoothed-rtt-in-place`). With
-    /// an installed libmsquic it is what events of the connection brought last: when the handshake was done, and whenever
-    /// MsQuic had another advice for how much to have in flight. [`stats`](Self::stats) has the other times.
+    /// It waits for nothing: MsQuic's worker leaves it where every thread can read it (the edit
+    /// `smoothed-rtt-in-place`). With an installed libmsquic it is what events of the connection
+    /// brought last: when the handshake was done, and whenever MsQuic had another advice for how
+    /// much to have in flight. [`stats`](Self::stats) has the other times.
     pub fn rtt(&self) -> Duration {
         self.0.rtt()
     }
 
     /// Runs `future` on the connection's own worker thread, right behind the events that wake it.
     ///
-    /// There MsQuic takes calls without a hand-over from thread to thread, so that plain `async` code answers at the speed
-    /// of a callback. It suits short work in answer to what arrives; whatever takes long belongs on an executor.
+    /// There MsQuic runs calls in place, and hands nothing to another thread. So plain `async` code
+    /// answers at the speed of a callback. Use it for short answers to events, and an executor for
+    /// long work.
     ///
     /// ```
     /// # use sendstream::Connection;
@@ -350,14 +372,18 @@ impl Connection {
     ///
     /// # Rules
     ///
-    /// - **Do not block**, nor compute for long: the worker serves this connection's packets, and those of others.
-    /// - The first poll and each one after a wake from another thread come as soon as the worker gets to it, without any
-    ///   event of the connection's. MsQuic may move a connection from one worker to another between polls, hence `Send`.
+    /// - **Do not block**, nor compute for long: the worker serves this connection's packets, and
+    ///   those of others.
+    /// - The first poll, and each poll after a wake from another thread, needs no event of the
+    ///   connection: the worker comes to it soon. MsQuic may move a connection to another worker
+    ///   between polls, hence `Send`.
     /// - After 256 polls in a row the worker goes on with its packets and then comes back.
     /// - A panic ends the task alone; its [`WorkerTask`] tells.
-    /// - When the connection is over, whoever waits for something of it is woken and polled a last time. Tasks that are not
-    ///   done then are canceled: their futures are dropped, and the `WorkerTask`s tell.
-    /// - There is no runtime around it: what needs tokio's reactor or timer must be given its `Handle` to enter.
+    /// - When the connection is over, whoever waits for something of it is woken and polled a last
+    ///   time. Tasks that are not done then are canceled: their futures are dropped, and the
+    ///   `WorkerTask`s tell.
+    /// - There is no runtime around it. A future that needs tokio's reactor or timer must enter a
+    ///   `Handle` first.
     /// - As on every executor, a task that holds a handle of its connection keeps it open.
     ///
     /// # Cancel safety

@@ -18,26 +18,31 @@ use crate::{
     },
 };
 
-/// A datagram on its way, from [`Connection::send_datagram`](crate::Connection::send_datagram); as a future, its fate.
+/// A datagram on its way, from [`Connection::send_datagram`](crate::Connection::send_datagram); as
+/// a future, its fate.
 ///
 /// The future resolves when the fate is final: [`Acknowledged`](DatagramFate::Acknowledged),
-/// [`Lost`](DatagramFate::Lost) or [`Canceled`](DatagramFate::Canceled). A datagram is never sent twice.
+/// [`Lost`](DatagramFate::Lost) or [`Canceled`](DatagramFate::Canceled). A datagram is never sent
+/// twice.
 ///
-/// MsQuic calls a datagram lost for good only after it has looked out for a late acknowledgement for two probe timeouts
-/// (RFC 9002 §6.2), and only when a later packet is acknowledged after that; on a silent connection it may take until
-/// the connection ends. Who wants to act on the first suspicion looks at [`progress`](Self::progress). When the
-/// acknowledgement comes after all, the fate is `Acknowledged`, and [`was_suspected`](Self::was_suspected) stays true.
+/// MsQuic first waits two probe timeouts (RFC 9002 §6.2) for a late acknowledgement. It calls the
+/// datagram lost for good when a later packet is acknowledged after that. On a silent connection
+/// that may take until the connection ends. To act on the first suspicion, use
+/// [`progress`](Self::progress). If the acknowledgement comes after all, the fate is
+/// `Acknowledged`, and [`was_suspected`](Self::was_suspected) stays true.
 ///
-/// It counts as a handle of the connection, as a clone would: the connection stays open while it is held.
+/// It counts as a handle of the connection, as a clone would: the connection stays open while it is
+/// held.
 ///
 /// # Errors
 ///
-/// [`SendDatagramError`]: the datagram was not taken ([`refusal`](Self::refusal) says so without waiting), or the
-/// connection ended before the fate was final.
+/// [`SendDatagramError`]: the datagram was not taken ([`refusal`](Self::refusal) says so without
+/// waiting), or the connection ended before the fate was final.
 ///
 /// # Cancel safety
 ///
-/// Dropping it, polled or not, changes nothing for the datagram, unless it is the last handle of the connection.
+/// Dropping it, polled or not, changes nothing for the datagram, unless it is the last handle of
+/// the connection.
 #[must_use = "await it to learn the datagram's fate, or drop it on purpose: it is on its way"]
 pub struct SendDatagram {
     connection: User,
@@ -58,8 +63,8 @@ impl SendDatagram {
         self.submitted.as_ref().err()
     }
 
-    /// What is known of the datagram now, also after the connection ended: how far it had come. `None` while it waits to
-    /// be sent, and when it was not taken.
+    /// The datagram's last known step, also after the connection ended. `None` while it waits to be
+    /// sent, and if it was not taken.
     pub fn fate(&self) -> Option<DatagramFate> {
         self.known().0
     }
@@ -69,12 +74,12 @@ impl SendDatagram {
         self.known().1
     }
 
-    /// Resolves with the next step that it has not returned yet: [`Sent`](DatagramFate::Sent), perhaps
-    /// [`Suspected`](DatagramFate::Suspected), then a final fate, which it returns again when asked again. A step that
-    /// was overtaken is left out.
+    /// Resolves with the next step that it has not returned yet: [`Sent`](DatagramFate::Sent),
+    /// perhaps [`Suspected`](DatagramFate::Suspected), then a final fate. It returns the final fate
+    /// again on each later call. It skips a step that a later one has overtaken.
     ///
-    /// Waiting for the first step before the next datagram is sent keeps at most one queued: a datagram that congestion
-    /// control (RFC 9002 §7) holds back waits in MsQuic.
+    /// Waiting for the first step before the next datagram is sent keeps at most one queued: a
+    /// datagram that congestion control (RFC 9002 §7) holds back waits in MsQuic.
     ///
     /// # Errors
     ///
@@ -130,8 +135,9 @@ impl Drop for SendDatagram {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SendDatagramError {
-    /// It is larger than the path, or the peer, takes now. Nothing was sent. The caller's doing: look at
-    /// [`Connection::max_datagram_size`](crate::Connection::max_datagram_size), or send it on a stream.
+    /// It is larger than the path, or the peer, takes now. Nothing was sent. The caller's doing:
+    /// look at [`Connection::max_datagram_size`](crate::Connection::max_datagram_size), or send it
+    /// on a stream.
     #[error("the datagram is too large: at most {max} bytes can be sent now")]
     TooLarge {
         /// The largest payload that can be sent now, in bytes.

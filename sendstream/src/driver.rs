@@ -1,4 +1,5 @@
-//! Between MsQuic and the public API: owners of handles, event handlers, wakes, turns. The unsafe code that is not in `native`.
+//! Drives MsQuic for the public API: owners of handles, receivers of events, wakes, turns. It has
+//! all unsafe code that is not in `native`.
 
 pub(crate) mod callback;
 pub(crate) mod connection;

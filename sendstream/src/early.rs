@@ -10,23 +10,27 @@ use crate::{
     types::{code::CodeOutOfRange, error::ConnectionError},
 };
 
-/// A connection whose handshake may still be going on, from [`Client::connect_0rtt`](crate::Client::connect_0rtt) or
+/// A connection whose handshake may still be going on, from
+/// [`Client::connect_0rtt`](crate::Client::connect_0rtt) or
 /// [`Incoming::accept_0rtt`](crate::Incoming::accept_0rtt).
 ///
-/// It offers what is allowed that early; [`connected`](Self::connected) turns it into a [`Connection`]. In particular it
-/// has no datagrams, and no stream goes out early that was not opened for it.
+/// It offers only the operations that are allowed this early. It has no datagrams, and only streams
+/// that were opened for early data go out early. [`connected`](Self::connected) turns it into a
+/// [`Connection`].
 ///
 /// Dropping it is like dropping the connection's last handle: it closes when every stream is over.
 ///
 /// # 0-RTT data can be replayed
 ///
-/// What a client sends on these streams before the server has answered can be recorded and sent to the server again by
-/// anybody on the path, any number of times within some seconds (RFC 9001 §9.2, RFC 8446 §8). Send only what may be
-/// acted upon twice, such as a request that changes nothing; if in doubt, `connected().await` first. Nor does early data
-/// have forward secrecy: who obtains the server's [`TicketKey`](crate::TicketKey) later can decrypt it.
+/// Anybody on the path can record the data that a client sends before the server has answered, and
+/// send it to the server again, any number of times within some seconds (RFC 9001 §9.2, RFC 8446
+/// §8). Send only data that the server may act upon twice, such as a request that changes nothing.
+/// If in doubt, await `connected()` first. Early data has no forward secrecy either: a later owner
+/// of the server's [`TicketKey`](crate::TicketKey) can decrypt it.
 ///
-/// On the server's side, what comes from the client before `connected` resolves may be such a copy. Answers are
-/// encrypted for the client that owns the session; a replayer cannot read them.
+/// On a server, data that arrives before `connected` resolves may be such a copy. Answers are
+/// encrypted for the client that owns the session, so an attacker who replays the data cannot read
+/// them.
 #[derive(Debug)]
 pub struct EarlyConnection {
     connection: Connection,
@@ -40,16 +44,18 @@ impl EarlyConnection {
         Self { connection: Connection::new(user), deadline: deadline.outlive(), offered }
     }
 
-    /// Opens a stream on which only this side sends, and whose data may go out before the handshake is done
-    /// (`QUIC_SEND_FLAG_ALLOW_0_RTT`). Nothing goes on the wire before the first [`send`](SendStream::send).
+    /// Opens a stream on which only this side sends, and whose data may go out before the handshake
+    /// is done (`QUIC_SEND_FLAG_ALLOW_0_RTT`). Nothing goes on the wire before the first
+    /// [`send`](SendStream::send).
     ///
-    /// On a client, data goes into 0-RTT packets as long as the handshake goes on and the server's limits of the earlier
-    /// connection allow. If the server refuses it, MsQuic sends it again when the handshake is done, and the server's
-    /// application sees it once. A [`send`](SendStream::send) resolves when the server has acknowledged it, either way. On a
+    /// On a client, data goes into 0-RTT packets as long as the handshake goes on and the server's
+    /// limits of the earlier connection allow. If the server refuses it, MsQuic sends it again when
+    /// the handshake is done, and the server's application sees it once. A
+    /// [`send`](SendStream::send) resolves when the server has acknowledged it, either way. On a
     /// server, data goes out behind the server's part of the handshake.
     ///
-    /// A server that refuses early data and has lowered its limits since then may find what is sent again too much; the
-    /// connection then ends ([`ConnectionError::TransportClosed`]).
+    /// A server may refuse early data and have lowered its limits in the meantime. If the repeated
+    /// data exceeds the new limits, the connection ends ([`ConnectionError::TransportClosed`]).
     ///
     /// # Errors
     ///
@@ -68,8 +74,8 @@ impl EarlyConnection {
         Ok((SendStream::new(instance.clone()), RecvStream::new(instance)))
     }
 
-    /// [`Connection::accept_uni`]: on a server, streams that the client opened early come before the handshake is done.
-    /// [`RecvStream::is_early`] tells them from others.
+    /// [`Connection::accept_uni`]: on a server, streams that the client opened early come before
+    /// the handshake is done. [`RecvStream::is_early`] tells them from others.
     ///
     /// # Errors
     ///
@@ -100,8 +106,9 @@ impl EarlyConnection {
         self.offered
     }
 
-    /// Resolves when the handshake is done: on a client, whether the server took its early data; on a server, whether a
-    /// stream began with some. False if the handshake failed.
+    /// Resolves when the handshake is done. On a client it says whether the server took the early
+    /// data. On a server it says whether a stream began with early data. It is false if the
+    /// handshake failed.
     ///
     /// # Cancel safety
     ///
@@ -128,8 +135,8 @@ impl EarlyConnection {
         Ok(connection)
     }
 
-    /// [`Connection::close`]. Before the handshake is done the peer gets neither `code` nor `reason`, but
-    /// [`ConnectionError::Refused`] (RFC 9000 §10.2.3).
+    /// [`Connection::close`]. Before the handshake is done the peer gets neither `code` nor
+    /// `reason`, but [`ConnectionError::Refused`] (RFC 9000 §10.2.3).
     ///
     /// # Errors
     ///

@@ -11,8 +11,9 @@ use crate::{
     },
 };
 
-/// The settings that [`ServerBuilder`](crate::ServerBuilder) and [`ClientBuilder`](crate::ClientBuilder) have in common.
-/// Their setters are in [`endpoint_setters`].
+/// The settings that [`ServerBuilder`](crate::ServerBuilder) and
+/// [`ClientBuilder`](crate::ClientBuilder) have in common. Their setters are in
+/// [`endpoint_setters`].
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EndpointSettings {
     pub(crate) registration: Option<Registration>,
@@ -36,8 +37,9 @@ impl EndpointSettings {
     }
 }
 
-/// The common setters, for a builder that has its [`EndpointSettings`] in `endpoint`. What the order of the protocols means,
-/// and when the lines of a key log are there, is for each side to say.
+/// The common setters, for a builder that has its [`EndpointSettings`] in `endpoint`. What the
+/// order of the protocols means, and when the lines of a key log are there, is for each side to
+/// say.
 macro_rules! endpoint_setters {
     (alpn: $(#[$alpn:meta])* key_log: $(#[$key_log:meta])*) => {
         $(#[$alpn])*
@@ -52,13 +54,16 @@ macro_rules! endpoint_setters {
             self
         }
 
-        /// The cipher suites that it may use; all of [`CipherSuite`](crate::CipherSuite)'s unless said otherwise. At least one.
+        /// The cipher suites that it may use, at least one. The default is every
+        /// [`CipherSuite`](crate::CipherSuite).
         ///
-        /// It is a set: what stands first in it is not liked best. Of the suites that both sides have, the server takes the one
-        /// that it likes best itself; [`CipherSuite`](crate::CipherSuite) has the order. Where they have none in common the
-        /// handshake fails, with TLS alert 40 (`AllowedCipherSuites` of `QUIC_CREDENTIAL_CONFIG`, RFC 8446 §4.1.1).
+        /// It is a set, and its order means nothing. Of the suites that both sides have, the server
+        /// takes the first in the order of [`CipherSuite`](crate::CipherSuite). If they have none
+        /// in common, the handshake fails with TLS alert 40 (`AllowedCipherSuites` of
+        /// `QUIC_CREDENTIAL_CONFIG`, RFC 8446 §4.1.1).
         ///
-        /// AES-128 comes last in that order. A side that wants it gives it alone: every peer has it (RFC 8446 §9.1).
+        /// AES-128 comes last in that order. A side that wants it gives it alone: every peer has it
+        /// (RFC 8446 §9.1).
         ///
         /// A session is resumed only under a suite with the same hash (RFC 8446 §4.2.11).
         pub fn cipher_suites(mut self, suites: impl IntoIterator<Item = $crate::types::stats::CipherSuite>) -> Self {
@@ -66,25 +71,27 @@ macro_rules! endpoint_setters {
             self
         }
 
-        /// The worker threads that it runs on; the process's own unless said otherwise.
+        /// The worker threads that it runs on. The default is the process's own.
         pub fn registration(mut self, registration: &Registration) -> Self {
             self.endpoint.registration = Some(registration.clone());
             self
         }
 
-        /// Appends the TLS secrets of every connection to the file at `path`, in the NSS key log format that Wireshark
-        /// reads (`QUIC_PARAM_CONN_TLS_SECRETS`). The file is made if it is not there, readable by its owner only.
+        /// Appends the TLS secrets of every connection to the file at `path`, in the NSS key log
+        /// format that Wireshark reads (`QUIC_PARAM_CONN_TLS_SECRETS`). A missing file is created,
+        /// and only its owner can read it.
         ///
-        /// Whoever reads the file can read the connections. The lines are written on MsQuic's thread, so let the file
-        /// be on a disk that answers.
+        /// A reader of the file can decrypt the connections. MsQuic's thread writes the lines, so
+        /// put the file on a disk that answers quickly.
         $(#[$key_log])*
         pub fn key_log(mut self, path: impl Into<std::path::PathBuf>) -> Self {
             self.endpoint.key_log = Some(path.into());
             self
         }
 
-        /// [`key_log`](Self::key_log) to the file that the environment variable `SSLKEYLOGFILE` names now; without the
-        /// variable, or when it is empty, nothing changes. Unless this is called the variable is ignored.
+        /// [`key_log`](Self::key_log) to the file that the environment variable `SSLKEYLOGFILE`
+        /// names now; without the variable, or when it is empty, nothing changes. Unless this is
+        /// called the variable is ignored.
         pub fn key_log_from_env(self) -> Self {
             match $crate::native::key_log::path_from_env() {
                 Some(path) => self.key_log(path),

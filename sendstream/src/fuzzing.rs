@@ -13,7 +13,8 @@ use crate::{
     },
 };
 
-/// What a peer's certificates go through: `leaf` in DER, `chain` in PKCS#7, as PEER_CERTIFICATE_RECEIVED has them.
+/// What a peer's certificates go through: `leaf` in DER, `chain` in PKCS#7, as
+/// PEER_CERTIFICATE_RECEIVED has them.
 pub fn peer(trust: &Trust, server_name: &str, leaf: &[u8], chain: &[u8]) {
     let identity = PeerIdentity::from_event(leaf, chain);
     assert_eq!(identity.is_none(), leaf.is_empty());
@@ -34,7 +35,8 @@ pub fn is_taken(transport: &TransportConfig) -> bool {
     transport.to_settings().is_ok()
 }
 
-/// MsQuic's events and the user's calls on one stream, in the order that the numbers choose, against a model.
+/// MsQuic's events and the user's calls on one stream, in the order that the numbers choose,
+/// against a model.
 pub fn events(choices: impl IntoIterator<Item = (u16, u16)>) {
     random_orders::walk(choices);
 }

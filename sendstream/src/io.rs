@@ -1,4 +1,5 @@
-//! The streams as the ecosystem's traits. Nothing is decided here: each method is one of the streams' own.
+//! The traits of the ecosystem for streams. This file decides nothing: each method calls one of the
+//! streams' own.
 //!
 //! | trait | feature | on |
 //! | --- | --- | --- |
@@ -21,9 +22,9 @@ use crate::{
     send_stream::{SendStream, WriteError},
 };
 
-/// Items are accepted as [`SendStream::write_chunk`] accepts them. `poll_flush` is ready at once: everything accepted has
-/// been handed over to the transport, which needs no push. `poll_close` is [`SendStream::poll_finish`]: ready once the peer
-/// acknowledged FIN.
+/// Items are accepted as [`SendStream::write_chunk`] accepts them. `poll_flush` is ready at once,
+/// because everything accepted is with the transport already. `poll_close` is
+/// [`SendStream::poll_finish`]: ready once the peer acknowledged FIN.
 impl futures_sink::Sink<Bytes> for SendStream {
     type Error = WriteError;
 
@@ -44,7 +45,8 @@ impl futures_sink::Sink<Bytes> for SendStream {
     }
 }
 
-/// Items are what [`RecvStream::read_chunk`] gives, without a copy. After an error the stream has ended.
+/// Items are what [`RecvStream::read_chunk`] gives, without a copy. After an error the stream has
+/// ended.
 impl futures_core::Stream for RecvStream {
     type Item = Result<Bytes, ReadError>;
 
@@ -56,9 +58,10 @@ impl futures_core::Stream for RecvStream {
 /// Implements the writing and reading traits of one ecosystem, which differ in names only.
 macro_rules! async_io {
     ($feature:literal, $io:ident, $close:ident) => {
-        /// Written bytes are copied and accepted as [`SendStream::write_chunk`] accepts them, at most 64 KiB at a time.
-        /// Flushing is ready at once: what was accepted has been handed over to the transport, which needs no push, and is
-        /// not acknowledged yet. Shutting down is [`SendStream::poll_finish`]: ready once the peer acknowledged FIN.
+        /// Written bytes are copied and accepted as [`SendStream::write_chunk`] accepts them, at
+        /// most 64 KiB at a time. Flushing is ready at once. Accepted bytes are with the transport
+        /// already, which needs no push. They are not acknowledged yet. Shutting down is
+        /// [`SendStream::poll_finish`]: ready once the peer acknowledged FIN.
         #[cfg(feature = $feature)]
         impl $io::AsyncWrite for SendStream {
             fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {

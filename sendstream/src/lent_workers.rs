@@ -1,7 +1,8 @@
 //! MsQuic's workers on a tokio runtime.
 //!
-//! A task for each worker takes turns at it. What a turn brings wakes tasks of the same runtime, which run next on the same thread;
-//! what they send wakes the worker's task in its turn. Nothing is handed to another thread, unless the runtime does that.
+//! A task for each worker takes turns at it. A turn's events wake tasks of the same runtime, which
+//! run next on the same thread. Their sends wake the worker's task again. Only the runtime hands
+//! work to another thread.
 
 use std::{
     future::poll_fn,
@@ -32,8 +33,9 @@ use crate::{
 
 /// MsQuic's workers while a tokio runtime runs them, see [`lend_workers`].
 ///
-/// Dropped, it has the workers go back to their own threads, as they also do when the runtime shuts down. Connections notice
-/// nothing of either. They can be lent again once the runtime has let go of its part: see [`give_back`](Self::give_back).
+/// Dropping it returns the workers to their own threads. So does the end of the runtime.
+/// Connections go on in either case. The workers can be lent again once the runtime has let go of
+/// them: see [`give_back`](Self::give_back).
 #[derive(Debug)]
 #[must_use = "the workers go back to their own threads when this is dropped"]
 pub struct LentWorkers {
@@ -46,13 +48,16 @@ pub struct LentWorkers {
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum LendError {
-    /// A runtime has them, or has not yet let go of them. Await [`LentWorkers::give_back`] there first.
+    /// A runtime has them, or has not yet let go of them. Await [`LentWorkers::give_back`] there
+    /// first.
     #[error("a runtime of this process has MsQuic's workers; give them back there first")]
     AlreadyLent,
-    /// The linked MsQuic has no workers to lend: it is an installed one, or was built without the edit `workers-can-be-lent`.
+    /// The linked MsQuic cannot lend workers: it lacks the edit `workers-can-be-lent`, as an
+    /// installed one does.
     #[error("the linked MsQuic cannot lend its workers; build the one that comes along, with all edits")]
     CannotLend,
-    /// The runtime cannot watch a worker's events: it has no file descriptors left, or is shutting down.
+    /// The runtime cannot watch a worker's events: it has no file descriptors left, or is shutting
+    /// down.
     #[error("the runtime cannot watch the events of MsQuic's workers")]
     Runtime(#[source] io::Error),
     /// The library does not start.
@@ -60,20 +65,24 @@ pub enum LendError {
     Native(#[from] NativeError),
 }
 
-/// Has `runtime` run MsQuic's workers, all of the process, until the returned value is dropped or the runtime shuts down.
+/// Lets `runtime` run all MsQuic workers of the process, until the returned value is dropped or the
+/// runtime shuts down.
 ///
-/// On threads of its own, MsQuic hands what it brings to a task on another thread, and what the task sends comes back to it the
-/// same way; each time a thread has to wake. Lent to the runtime, workers and tasks share its threads: an answer to a message takes
-/// two thirds of the time, and half of the processor's (`docs/performance.md`). What moves much data over few connections is as
-/// fast as before or slower, since one thread then does what two shared.
+/// MsQuic's own threads hand each event to a task on another thread, and the task's answer comes
+/// back the same way. Each time a thread has to wake. Lent workers share the runtime's threads with
+/// its tasks: an answer to a message takes two thirds of the time, and half of the processor's
+/// (`docs/performance.md`). Bulk data over few connections is as fast as before or slower, because
+/// one thread then does the work of two.
 ///
-/// Everything that runs on MsQuic's threads (see the [crate's documentation](crate#what-runs-on-msquics-threads)) runs on the
-/// runtime's then. Tasks of any executor may go on to use connections. Workers do not poll, whatever
-/// [`set_polling_idle_timeout`](crate::process::set_polling_idle_timeout) says. Of an [`ExecutionProfile::MaxThroughput`] only the receiving
-/// of packets is lent.
+/// Everything that runs on MsQuic's threads (see the [crate's
+/// documentation](crate#what-runs-on-msquics-threads)) runs on the runtime's then. Tasks of any
+/// executor may go on to use connections. Workers do not poll, whatever
+/// [`set_polling_idle_timeout`](crate::process::set_polling_idle_timeout) says. Of an
+/// [`ExecutionProfile::MaxThroughput`] only the receiving of packets is lent.
 ///
-/// A runtime whose threads are all busy or blocked keeps no connection from being served: where a worker has work and got no turn
-/// for 10 milliseconds, or up to 160 after a time without any, its own thread does the work.
+/// Connections are served even if all threads of the runtime are busy or blocked. A worker with
+/// work may get no turn for 10 milliseconds, or for up to 160 after a quiet time. Then its own
+/// thread does the work.
 ///
 /// ```
 /// use sendstream::lend_workers;
@@ -95,7 +104,7 @@ pub enum LendError {
 ///
 /// # Panics
 ///
-/// Where the runtime was built without its I/O or its time driver, as everything of tokio's does that needs them.
+/// If the runtime was built without its I/O driver or its time driver.
 pub fn lend_workers(runtime: &Handle) -> Result<LentWorkers, LendError> {
     // Opening it has MsQuic start its workers.
     Registration::shared()?;
@@ -117,7 +126,8 @@ pub fn lend_workers(runtime: &Handle) -> Result<LentWorkers, LendError> {
 }
 
 impl LentWorkers {
-    /// Has the workers go back to their own threads, and resolves when the runtime has let go of them: then they may be lent again.
+    /// Returns the workers to their own threads. Resolves when the runtime has let go of them, so
+    /// that they may be lent again.
     ///
     /// # Cancel safety
     ///
@@ -169,8 +179,8 @@ struct Borrowed {
     _loan: Arc<Loan>,
 }
 
-/// When the next turn is due. tokio's alarms are for milliseconds, and moving one is dear; so one that comes too early is left, for
-/// an idle turn.
+/// When the next turn is due. tokio's alarms count milliseconds, and moving one is expensive. So an
+/// alarm that is too early stays, and causes an idle turn.
 struct Alarm {
     sleep: Pin<Box<Sleep>>,
     is_set: bool,

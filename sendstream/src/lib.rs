@@ -33,26 +33,30 @@
 //!
 //! # Features
 //!
-//! - `tokio`: `tokio::io::AsyncWrite` for [`SendStream`], `tokio::io::AsyncRead` for [`RecvStream`].
-//! - `tokio-workers`: that, and `lend_workers`, which has a tokio runtime run MsQuic's workers: an answer takes two thirds of the time.
+//! - `tokio`: `tokio::io::AsyncWrite` for [`SendStream`], `tokio::io::AsyncRead` for
+//!   [`RecvStream`].
+//! - `tokio-workers`: that, and `lend_workers`, with which a tokio runtime runs MsQuic's workers.
 //! - `futures-io`: the same traits of `futures`.
 //! - `metrics`: the module of this name, with the crate's numbers for exporters.
 //!
 //! All are off by default, and none brings a runtime: nothing here needs a particular executor.
-//! MsQuic has its own threads, and every future is woken from them, unless they lent their work to a runtime.
+//! MsQuic has its own threads and wakes every future from them, unless a runtime runs its workers.
+//!
+//! [`cancel_safety`] lists every future: what resolves it, and what a drop does to it.
 //!
 //! # What runs on MsQuic's threads
 //!
 //! Wakers, the destructors of what owned sent bytes, [verifiers](Trust::verify_with), [worker
-//! tasks](Connection::spawn_on_worker) and the log's subscriber. A worker thread serves many connections, so none of these may
-//! block; least of all for a task, which may be one that the same packets woke: it runs when the worker is done with all of
-//! them, and whoever waited for it there would never end.
+//! tasks](Connection::spawn_on_worker) and the log's subscriber. A worker thread serves many
+//! connections, so none of these may block; least of all for a task, which may be one that the same
+//! packets woke: it runs when the worker is done with all of them, and whoever waited for it there
+//! would never end.
 //!
 //! # Logs
 //!
-//! Through [`tracing`](https://docs.rs/tracing), mostly from MsQuic's threads. Each connection is a span, and each stream a
-//! span within its connection's; both are roots of their own and not part of the span of whoever opened them, which they
-//! outlive. Targets begin with `sendstream`.
+//! Through [`tracing`](https://docs.rs/tracing), mostly from MsQuic's threads. Each connection is a
+//! span, and each stream is a span within its connection's. A connection's span is a root: it
+//! outlives the span that was current at the call. Targets begin with `sendstream`.
 //!
 //! | span | level | fields |
 //! | --- | --- | --- |
@@ -77,8 +81,8 @@
 //! | trace | `send`, `send complete`, `received`, `ideal send buffer` | `stream` | `bytes`, `fin`, `canceled` |
 //! | trace | `datagram submitted`, `datagram`: what became of it; `datagram received` | `connection` | `id`, `bytes`, `change` |
 //!
-//! What is switched off costs a comparison: nothing is formatted and nothing allocated for it. Events are logged after they
-//! have woken whoever waits for them.
+//! A level that is switched off costs a comparison: nothing is formatted and nothing is allocated.
+//! An event is logged after its waiters are woken.
 
 pub mod cancel_safety;
 mod client;

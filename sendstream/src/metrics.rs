@@ -1,8 +1,9 @@
-//! The crate's numbers for the exporters of the [`metrics`](https://docs.rs/metrics) facade: Prometheus, StatsD, ...
+//! The crate's numbers for the exporters of the [`metrics`](https://docs.rs/metrics) facade:
+//! Prometheus, StatsD, ...
 //!
-//! They are MsQuic's own counts, which it keeps in any case. Nothing is counted twice, nothing on the way of data, and no thread
-//! polls: the application calls [`record`] where it exports, before each scrape or every few seconds, and
-//! [`record_connection`] for the connections that it wants to see one by one.
+//! MsQuic counts them in any case. This module adds no counter and no thread. The application calls
+//! [`record`] before each scrape or every few seconds, and [`record_connection`] for single
+//! connections.
 //!
 //! ```
 //! use sendstream::metrics;
@@ -33,17 +34,18 @@ use crate::{
     },
 };
 
-/// Gives the exporter that is installed the description and the unit of every metric. Once, after the exporter was
-/// installed.
+/// Gives the exporter that is installed the description and the unit of every metric. Once, after
+/// the exporter was installed.
 pub fn describe() {
     describe_process();
     describe_connection();
 }
 
-/// Makes the functions for the metrics of the process from one list, which names every field of [`Counters`] once.
+/// Makes the functions for the metrics of the process from one list, which names every field of
+/// [`Counters`] once.
 macro_rules! process_metrics {
     ($($kind:ident $name:literal $unit:ident $field:ident $text:literal;)*) => {
-        /// Records what [`counters`] tells of the whole process. It waits for nobody.
+        /// Records the process's [`counters`]. It does not wait.
         ///
         /// | metric | kind | meaning |
         /// | --- | --- | --- |
@@ -67,12 +69,12 @@ macro_rules! process_metrics {
 /// Makes the functions for the metrics of one connection from one list.
 macro_rules! connection_metrics {
     ($stats:ident: $($kind:ident $name:literal $unit:ident ($value:expr) $text:literal;)*) => {
-        /// Records the numbers of one connection, from [`Connection::stats`](crate::Connection::stats), with `labels` that tell
-        /// it from others.
+        /// Records the numbers of one connection, from
+        /// [`Connection::stats`](crate::Connection::stats), with `labels` that tell it from others.
         ///
-        /// The labels are the application's to choose, because each set of them is a time series of its own: a name of the peer
-        /// rather than its address and port, or none where there is one connection. Most exporters keep a series after
-        /// its connection's end unless they are told to drop idle ones.
+        /// The application chooses the labels, because each set of labels is a time series. Use a
+        /// name of the peer rather than its address and port, or no label for a single connection.
+        /// Most exporters keep a series after its connection's end unless they drop idle ones.
         ///
         /// | metric | kind | meaning |
         /// | --- | --- | --- |

@@ -1,6 +1,7 @@
-//! The plain wrappers over MsQuic: its API table, registrations, configurations, addresses, and what closes handles.
+//! Plain wrappers over MsQuic: the API table, registrations, configurations, parameters, addresses,
+//! and the background thread.
 //!
-//! Nothing here knows about streams or connections as protocols; `driver` does.
+//! Nothing here knows the protocol of a stream or a connection. `driver` does.
 
 pub(crate) mod address;
 pub(crate) mod api;

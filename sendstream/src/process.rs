@@ -1,8 +1,8 @@
 //! Settings and counts of the whole process.
 //!
-//! MsQuic has one of each for the process, so the library has, too: a setting holds for every client
-//! and server of the process, whoever made it, and the counts add all of them up. A library that uses
-//! this one leaves the setters to the program.
+//! MsQuic has one of each for the process, so the library has, too: a setting holds for every
+//! client and server of the process, whoever made it, and the counts add all of them up. A library
+//! that uses this one leaves the setters to the program.
 //!
 //! | function | what | when |
 //! | --- | --- | --- |
@@ -25,23 +25,24 @@ use crate::{
     types::config::ConfigError,
 };
 
-/// Whether the servers of this process have clients prove their address before they do any work for them (RFC 9000 §8.1.2).
-/// A Retry packet costs such a client one round trip more; [`HandshakeStats::stateless_retry`](crate::HandshakeStats) says
-/// whether it was sent one.
+/// Whether a client must prove its address before this process's servers work for it (RFC 9000
+/// §8.1.2). The server sends it a Retry packet, which costs one more round trip.
+/// [`HandshakeStats::stateless_retry`](crate::HandshakeStats) tells a client about it.
 #[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub enum RetryPolicy {
     /// Every client.
     Always,
-    /// Clients that come while the handshakes under way take more than this share of the machine's memory: above 0, below 1.
-    /// MsQuic counts in steps of 1/65535, rounded up here, and begins with 65 of them, about 0.001.
+    /// Clients that come while the handshakes in progress take more than this share of the
+    /// machine's memory: above 0, below 1. MsQuic counts in steps of 1/65535, rounded up here, and
+    /// begins with 65 of them, about 0.001.
     UnderLoad(f64),
     /// No client, short of handshakes that take all of the memory.
     Never,
 }
 
-/// Says when clients must prove their address first (`QUIC_PARAM_GLOBAL_RETRY_MEMORY_PERCENT`). It holds for all servers of
-/// this process, from the next packet on, and may be changed at any time.
+/// Says when clients must prove their address first (`QUIC_PARAM_GLOBAL_RETRY_MEMORY_PERCENT`). It
+/// holds for all servers of this process, from the next packet on, and may be changed at any time.
 ///
 /// ```standalone_crate
 /// use sendstream::process::{self, RetryPolicy};
@@ -52,7 +53,8 @@ pub enum RetryPolicy {
 ///
 /// # Errors
 ///
-/// [`ConfigError::OutOfRange`]: the share is not between 0 and 1. [`ConfigError::Native`]: the library does not start.
+/// [`ConfigError::OutOfRange`]: the share is not between 0 and 1. [`ConfigError::Native`]: the
+/// library does not start.
 pub fn set_retry_policy(policy: RetryPolicy) -> Result<(), ConfigError> {
     let fraction = policy.fraction()?;
     Api::get()?;
@@ -75,8 +77,9 @@ impl RetryPolicy {
     }
 }
 
-/// Says what a load balancer can read from connection ids (`QUIC_PARAM_GLOBAL_GLOBAL_SETTINGS`). It holds for all servers of
-/// this process. Call it before the first server is bound and before any client connects.
+/// Says what a load balancer can read from connection ids (`QUIC_PARAM_GLOBAL_GLOBAL_SETTINGS`). It
+/// holds for all servers of this process. Call it before the first server is bound and before any
+/// client connects.
 ///
 /// ```standalone_crate
 /// use sendstream::process::{self, LoadBalancing};
@@ -87,8 +90,8 @@ impl RetryPolicy {
 ///
 /// # Errors
 ///
-/// [`ConfigError::InUse`]: a server is bound or a client has connected, so connection ids have their form; nothing was
-/// changed. [`ConfigError::Native`]: the library does not start.
+/// [`ConfigError::InUse`]: a server is bound or a client has connected, so connection ids have
+/// their form; nothing was changed. [`ConfigError::Native`]: the library does not start.
 pub fn set_load_balancing(balancing: LoadBalancing) -> Result<(), ConfigError> {
     Api::get()?;
     if library::is_in_use()? {
@@ -97,18 +100,19 @@ pub fn set_load_balancing(balancing: LoadBalancing) -> Result<(), ConfigError> {
     Ok(library::set_load_balancing(balancing)?)
 }
 
-/// Says how long MsQuic's worker threads look for more work before they sleep, 50 microseconds at first and at most a second
-/// (`QUIC_PARAM_GLOBAL_EXECUTION_CONFIG`, `PollingIdleTimeoutUs`, which counts in whole microseconds). It holds for all workers
-/// of this process but those of [`MaxThroughput`](crate::ExecutionProfile::MaxThroughput) and those that are lent, and may be
+/// Says how long MsQuic's worker threads look for more work before they sleep, 50 microseconds at
+/// first and at most a second (`QUIC_PARAM_GLOBAL_EXECUTION_CONFIG`, `PollingIdleTimeoutUs`, which
+/// counts in whole microseconds). It holds for all workers of this process but those of
+/// [`MaxThroughput`](crate::ExecutionProfile::MaxThroughput) and those that are lent, and may be
 /// changed at any time.
 ///
-/// A thread that sleeps takes some 30 microseconds to wake on an idle processor, and each answer to a message waits for two or
-/// more of them. So a worker looks again, for that long, while the pauses between its pieces of work are shorter than that on
-/// average; a longer one counts at most four times as much. What it costs is processor time in pauses that turn out to
-/// be longer. A process without traffic, or with a little every now and then, sleeps as ever. Other threads that wait for the
-/// worker's processor get it.
+/// A thread that sleeps takes some 30 microseconds to wake on an idle processor, and each answer to
+/// a message waits for two such wakes or more. So a worker polls for this long while its pauses are
+/// shorter than this on average. A longer pause counts at most four times as much. Polling costs
+/// processor time in pauses that turn out to be longer. A process without traffic, or with a little
+/// now and then, sleeps as before. Other threads that wait for the worker's processor get it.
 ///
-/// [`Duration::ZERO`] has every worker sleep as soon as it has nothing to do.
+/// With [`Duration::ZERO`] a worker sleeps as soon as it has nothing to do.
 ///
 /// ```standalone_crate
 /// use std::time::Duration;
@@ -119,8 +123,8 @@ pub fn set_load_balancing(balancing: LoadBalancing) -> Result<(), ConfigError> {
 ///
 /// # Errors
 ///
-/// [`ConfigError::OutOfRange`]: more than a second. [`ConfigError::CannotPoll`]: the linked MsQuic lacks what this takes.
-/// [`ConfigError::Native`]: the library does not start.
+/// [`ConfigError::OutOfRange`]: more than a second. [`ConfigError::CannotPoll`]: the linked MsQuic
+/// lacks what this takes. [`ConfigError::Native`]: the library does not start.
 pub fn set_polling_idle_timeout(timeout: Duration) -> Result<(), ConfigError> {
     if timeout > Duration::from_secs(1) {
         return Err(ConfigError::OutOfRange {

@@ -25,8 +25,10 @@ pub use crate::driver::stream::chunk::RecvChunk;
 
 /// The receiving half of a stream.
 ///
-/// What is not read is not acknowledged to the peer's flow control: a reader that stops makes the writer stop, with at most
-/// [`stream_receive_window`](crate::TransportConfig::stream_receive_window) bytes waiting in between.
+/// Flow control gives the peer no more room for data that nobody reads. So a reader that stops
+/// makes the writer stop, with at most
+/// [`stream_receive_window`](crate::TransportConfig::stream_receive_window) bytes waiting in
+/// between.
 ///
 /// ```
 /// # use sendstream::Connection;
@@ -42,7 +44,7 @@ pub use crate::driver::stream::chunk::RecvChunk;
 ///
 /// # Dropping it
 ///
-/// Before the end was read, the peer is asked to stop (STOP_SENDING) with the connection's
+/// If the end was not read yet, the drop asks the peer to stop (STOP_SENDING) with the connection's
 /// [`drop_error_code`](crate::TransportConfig::drop_error_code). Chunks that were read stay valid.
 pub struct RecvStream {
     instance: Arc<StreamInstance>,
@@ -53,9 +55,11 @@ impl RecvStream {
         Self { instance }
     }
 
-    /// Whether the peer began the stream with early data, in a 0-RTT packet (`QUIC_STREAM_OPEN_FLAG_0_RTT`; RFC 9001 §4.6).
-    /// Once the handshake is done the data is known to be the client's own, sent now. Before that, on a connection from
-    /// [`Incoming::accept_0rtt`](crate::Incoming::accept_0rtt), it may be a copy of what it sent at another time.
+    /// Whether the peer began the stream with early data, in a 0-RTT packet
+    /// (`QUIC_STREAM_OPEN_FLAG_0_RTT`; RFC 9001 §4.6). Once the handshake is done, the data is
+    /// certainly the client's own, sent now. Before that, on a connection from
+    /// [`Incoming::accept_0rtt`](crate::Incoming::accept_0rtt), it may be a copy of data that the
+    /// client sent at another time.
     ///
     /// Always false on a client.
     pub fn is_early(&self) -> bool {
@@ -67,16 +71,17 @@ impl RecvStream {
         &self.instance
     }
 
-    /// The next piece of the stream, in MsQuic's own memory but for [short ones](RecvChunk); `None` at the end, when the peer
-    /// finished and everything was read.
+    /// The next piece of the stream, in MsQuic's own memory but for [short ones](RecvChunk); `None`
+    /// at the end, when the peer finished and everything was read.
     ///
-    /// Several chunks may be held at once and dropped in any order; what they hold counts as not read, so a reader that
-    /// holds a whole [`stream_receive_window`](crate::TransportConfig::stream_receive_window) gets nothing more.
+    /// You may hold several chunks at once and drop them in any order. Their bytes count as not
+    /// read, so a reader that holds a whole
+    /// [`stream_receive_window`](crate::TransportConfig::stream_receive_window) gets nothing more.
     ///
     /// # Errors
     ///
-    /// [`ReadError`]. After a lost connection, what had arrived before is still given out first, and a stream whose end
-    /// had arrived ends with `None`.
+    /// [`ReadError`]. After a lost connection, data that had arrived is returned first. A stream
+    /// whose end had arrived ends with `None`.
     ///
     /// # Cancel safety
     ///
@@ -94,8 +99,8 @@ impl RecvStream {
         self.instance.poll_read(usize::MAX, cx).map_err(ReadError::from)
     }
 
-    /// Copies what has arrived into `buf`, at least one byte; returns how many, or `None` at the end of the stream. An
-    /// empty `buf` gives `Some(0)`.
+    /// Copies what has arrived into `buf`, at least one byte; returns how many, or `None` at the
+    /// end of the stream. An empty `buf` gives `Some(0)`.
     ///
     /// # Errors
     ///
@@ -135,7 +140,8 @@ impl RecvStream {
     ///
     /// # Errors
     ///
-    /// [`ReadExactError::FinishedEarly`] if the stream ends before `buf` is full, or what ended reading.
+    /// [`ReadExactError::FinishedEarly`] if the stream ends before `buf` is full, or what ended
+    /// reading.
     ///
     /// # Cancel safety
     ///
@@ -155,8 +161,8 @@ impl RecvStream {
     ///
     /// # Errors
     ///
-    /// [`ReadToEndError::TooLong`] if the peer sends more than `limit`; the stream is then stopped with the connection's
-    /// `drop_error_code`. Otherwise what ended reading.
+    /// [`ReadToEndError::TooLong`] if the peer sends more than `limit`; the stream is then stopped
+    /// with the connection's `drop_error_code`. Otherwise what ended reading.
     ///
     /// # Cancel safety
     ///
@@ -173,8 +179,9 @@ impl RecvStream {
         Ok(all)
     }
 
-    /// Asks the peer to stop sending, with `code` (`StreamShutdown` with ABORT_RECEIVE; STOP_SENDING of RFC 9000 §19.5).
-    /// What has arrived and was not read is discarded. Does nothing once the end was read or the peer reset the stream.
+    /// Asks the peer to stop sending, with `code` (`StreamShutdown` with ABORT_RECEIVE;
+    /// STOP_SENDING of RFC 9000 §19.5). What has arrived and was not read is discarded. Does
+    /// nothing once the end was read or the peer reset the stream.
     ///
     /// # Errors
     ///
@@ -185,10 +192,11 @@ impl RecvStream {
         Ok(())
     }
 
-    /// Resolves with the code when the peer resets the stream (RESET_STREAM of RFC 9000 §19.4), or with `None` once the
-    /// stream ended otherwise: finished by the peer, or stopped by this side.
+    /// Resolves with the code when the peer resets the stream (RESET_STREAM of RFC 9000 §19.4), or
+    /// with `None` once the stream ended otherwise: finished by the peer, or stopped by this side.
     ///
-    /// It borrows nothing that reading needs, so both can be waited for at once; any number of tasks may.
+    /// It borrows nothing that reading needs, so you can wait for both at once. Any number of tasks
+    /// may wait.
     ///
     /// # Errors
     ///
@@ -201,7 +209,8 @@ impl RecvStream {
         wait_for(ReceivedReset(self.instance.clone()))
     }
 
-    /// The stream's id (RFC 9000 §2.1), once it has one: from the beginning on a stream of the peer's.
+    /// The stream's id (RFC 9000 §2.1), once it has one: from the beginning on a stream of the
+    /// peer's.
     pub fn id(&self) -> Option<u64> {
         self.instance.id()
     }
@@ -247,7 +256,8 @@ pub enum ReadError {
     /// The connection ended before the stream did.
     #[error("the connection is lost: {0}")]
     ConnectionLost(#[source] ConnectionError),
-    /// The stream never started, and never will: its sending half was reset first, or could not start.
+    /// The stream never started, and never will: its sending half was reset first, or could not
+    /// start.
     #[error("the stream never started")]
     NotStarted,
     /// MsQuic ended the stream.

@@ -32,10 +32,10 @@ use crate::{
 
 /// The sending half of a stream: hand it owned bytes, and learn what happened to every one of them.
 ///
-/// There are two ways to send. [`send`](Self::send) submits at once and resolves when the peer's transport has
-/// *acknowledged* the bytes. [`write_chunk`](Self::write_chunk) and its kin resolve when the bytes are *accepted*: in order
-/// behind everything before them, within the stream's in-flight window. The second is where backpressure is; both may be
-/// mixed.
+/// There are two ways to send. [`send`](Self::send) submits at once and resolves when the peer's
+/// transport has *acknowledged* the bytes. [`write_chunk`](Self::write_chunk) and its kin resolve
+/// when the bytes are *accepted*: in order behind everything before them, within the stream's
+/// in-flight window. The second way has backpressure. You may mix both.
 ///
 /// ```
 /// # use sendstream::{Client, Connection, Identity, SendStream, Server, Trust};
@@ -50,15 +50,17 @@ use crate::{
 ///
 /// # Dropping it
 ///
-/// An unfinished stream is reset with the connection's [`drop_error_code`](crate::TransportConfig::drop_error_code), so that
-/// a truncated stream never looks complete. A finished one goes on delivering its data and FIN in the background until the
-/// peer has acknowledged them, also if every `Connection` value is dropped.
+/// An unfinished stream is reset with the connection's
+/// [`drop_error_code`](crate::TransportConfig::drop_error_code), so that a truncated stream never
+/// looks complete. A finished stream delivers its data and FIN in the background until the peer has
+/// acknowledged them, even if every `Connection` value is dropped.
 pub struct SendStream {
     instance: Arc<StreamInstance>,
 }
 
 impl SendStream {
-    /// How many borrowed bytes become one chunk: enough for some forty packets, and little beside the window.
+    /// How many borrowed bytes become one chunk: enough for some forty packets, and little beside
+    /// the window.
     pub(crate) const COPIED_CHUNK: usize = 64 * 1024;
 
     pub(crate) fn new(instance: Arc<StreamInstance>) -> Self {
@@ -74,12 +76,12 @@ impl SendStream {
         connection.open_uni()
     }
 
-    // ---- Starting -----------------------------------------------------------------------------------------------
+    // ---- Starting -------------------------------------------------------------------------------
 
     /// Starts the stream (`StreamStart`) and resolves once the peer's stream limit admits it.
     ///
-    /// Optional: the first send starts the stream in the same native operation. Nothing goes on the wire for the start
-    /// alone, so the peer learns of the stream with the first data.
+    /// Optional: the first send starts the stream in the same native operation. Nothing goes on the
+    /// wire for the start alone, so the peer learns of the stream with the first data.
     ///
     /// # Errors
     ///
@@ -92,12 +94,14 @@ impl SendStream {
         poll_fn(|cx| self.poll_start(cx)).await
     }
 
-    /// [`start`](Self::start), but fails with [`StartError::LimitReached`] rather than wait for the peer's stream limit
-    /// (`QUIC_STREAM_START_FLAG_FAIL_BLOCKED`). The stream is of no use then; open another later.
+    /// [`start`](Self::start), but fails with [`StartError::LimitReached`] rather than wait for the
+    /// peer's stream limit (`QUIC_STREAM_START_FLAG_FAIL_BLOCKED`). The stream is of no use then;
+    /// open another later.
     ///
     /// # Errors
     ///
-    /// [`StartError`]: the limit, or as `start`. A stream that something else has started already is only waited for.
+    /// [`StartError`]: the limit, or as `start`. A stream that something else has started already
+    /// is only waited for.
     ///
     /// # Cancel safety
     ///
@@ -107,7 +111,8 @@ impl SendStream {
         Ok(poll_fn(|cx| self.instance.poll_started(cx)).await?)
     }
 
-    /// Starts the stream if nothing has yet; ready once the peer's stream limit admits it. See [`start`](Self::start).
+    /// Starts the stream if nothing has yet; ready once the peer's stream limit admits it. See
+    /// [`start`](Self::start).
     ///
     /// # Errors
     ///
@@ -117,53 +122,58 @@ impl SendStream {
         self.instance.poll_started(cx).map_err(StartError::from)
     }
 
-    // ---- Sending ------------------------------------------------------------------------------------------------
+    // ---- Sending --------------------------------------------------------------------------------
 
-    /// Submits `buf` now, behind everything submitted before (`StreamSend`); resolves once the peer's transport has
-    /// acknowledged all of it.
+    /// Submits `buf` now, behind everything submitted before (`StreamSend`); resolves once the
+    /// peer's transport has acknowledged all of it.
     ///
-    /// `buf` is anything owned that becomes a [`Payload`] without a copy: MsQuic reads it where it lies. The first send
-    /// starts the stream in the same native operation. There is no limit to what may be submitted this way, so memory is
-    /// the caller's to bound; [`write_chunk`](Self::write_chunk) waits instead. An empty `buf` sends nothing, starts nothing,
-    /// and resolves at once.
+    /// `buf` is any owned value that becomes a [`Payload`] without a copy: MsQuic reads it in
+    /// place. The first send starts the stream in the same native operation. Nothing limits the
+    /// amount submitted this way, so the caller must bound memory;
+    /// [`write_chunk`](Self::write_chunk) waits instead. An empty `buf` sends nothing, starts
+    /// nothing, and resolves at once.
     ///
-    /// One send at a time, each awaited, costs a round trip plus the peer's acknowledgement delay (some 25 ms): keep
-    /// several in flight, by dropping their futures or by `write_chunk`.
+    /// One send at a time, each awaited, costs a round trip plus the peer's acknowledgement delay
+    /// (some 25 ms): keep several in flight, by dropping their futures or by `write_chunk`.
     ///
     /// # Errors
     ///
-    /// The future's [`WriteError`] names what kept the bytes from being acknowledged. Whether the peer has some of them is
-    /// not known then.
+    /// The future's [`WriteError`] names the cause. The peer may have some of the bytes.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future, polled or not, changes nothing for the bytes: they stay in order and are still delivered.
+    /// Dropping the future, polled or not, changes nothing for the bytes: they stay in order and
+    /// are still delivered.
     #[must_use = "await it to learn that the bytes were acknowledged, or drop it on purpose: they are on their way"]
     pub fn send(&mut self, buf: impl Into<Payload>) -> SendData<'_> {
         let submitted = self.instance.send(buf.into(), Fin::No).map_err(WriteError::from);
         SendData { stream: self, submitted, fin: Fin::No }
     }
 
-    /// Waits for room in the in-flight window, then submits `chunk` without a copy. Resolves once it is accepted.
+    /// Waits for room in the in-flight window, then submits `chunk` without a copy. Resolves once
+    /// it is accepted.
     ///
     /// The window is MsQuic's ideal send buffer for the path unless
-    /// [`send_window`](crate::TransportConfig::send_window) or [`set_send_window`](Self::set_send_window) fixes it. A chunk
-    /// is accepted whole whenever fewer bytes than the window are in flight, so at most one chunk goes beyond it.
+    /// [`send_window`](crate::TransportConfig::send_window) or
+    /// [`set_send_window`](Self::set_send_window) fixes it. A chunk is accepted whole when fewer
+    /// bytes than the window are in flight. So at most one chunk exceeds the window.
     ///
     /// # Errors
     ///
-    /// [`WriteError`]: why nothing more is accepted. Then this chunk was not, and what was accepted before may be lost.
+    /// [`WriteError`]: why the stream accepts nothing more. This chunk was not accepted, and bytes
+    /// that were accepted before may be lost.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future before it is ready means the chunk was not accepted; nothing of it is sent.
+    /// Dropping the future before it is ready means the chunk was not accepted; nothing of it is
+    /// sent.
     pub async fn write_chunk(&mut self, chunk: Bytes) -> Result<(), WriteError> {
         poll_fn(|cx| self.poll_writable(cx)).await?;
         self.submit(chunk)
     }
 
-    /// [`write_chunk`](Self::write_chunk) for several chunks at once, accepted together as one native operation. The
-    /// chunks that were accepted, all or none, are left empty.
+    /// [`write_chunk`](Self::write_chunk) for several chunks at once, accepted together as one
+    /// native operation. The chunks that were accepted, all or none, are left empty.
     ///
     /// # Errors
     ///
@@ -178,7 +188,8 @@ impl SendStream {
         self.submit(taken)
     }
 
-    /// Ready once the in-flight window has room, so that [`write_chunk`](Self::write_chunk) would not wait.
+    /// Ready once the in-flight window has room, so that [`write_chunk`](Self::write_chunk) would
+    /// not wait.
     ///
     /// # Errors
     ///
@@ -193,10 +204,11 @@ impl SendStream {
         Ok(())
     }
 
-    /// Copies all of `data` into the stream, in chunks of up to 64 KiB, waiting for room in the in-flight window before
-    /// each. Resolves once everything is accepted.
+    /// Copies all of `data` into the stream, in chunks of up to 64 KiB, waiting for room in the
+    /// in-flight window before each. Resolves once everything is accepted.
     ///
-    /// The copy is the price of borrowing: hand over owned bytes with [`write_chunk`](Self::write_chunk) to be spared it.
+    /// Borrowed bytes must be copied. Pass owned bytes to [`write_chunk`](Self::write_chunk) to
+    /// avoid the copy.
     ///
     /// # Errors
     ///
@@ -204,7 +216,8 @@ impl SendStream {
     ///
     /// # Cancel safety
     ///
-    /// Not cancel safe: a beginning of `data` of unknown length was accepted when the future is dropped.
+    /// Not cancel safe: a beginning of `data` of unknown length was accepted when the future is
+    /// dropped.
     pub async fn write_all(&mut self, data: &[u8]) -> Result<(), WriteError> {
         for chunk in data.chunks(Self::COPIED_CHUNK) {
             self.write_chunk(Bytes::copy_from_slice(chunk)).await?;
@@ -216,7 +229,7 @@ impl SendStream {
     ///
     /// # Errors
     ///
-    /// [`WriteError`]: what kept something of it from being acknowledged.
+    /// [`WriteError`]: why some of it was not acknowledged.
     ///
     /// # Cancel safety
     ///
@@ -226,9 +239,10 @@ impl SendStream {
         Ok(poll_fn(|cx| self.instance.poll_send_data(submitted, cx)).await?)
     }
 
-    // ---- Ending -------------------------------------------------------------------------------------------------
+    // ---- Ending ---------------------------------------------------------------------------------
 
-    /// Queues FIN behind everything submitted (`StreamSend` with `QUIC_SEND_FLAG_FIN`). Nothing can be sent after it.
+    /// Queues FIN behind everything submitted (`StreamSend` with `QUIC_SEND_FLAG_FIN`). Nothing can
+    /// be sent after it.
     ///
     /// `Ok` means queued; [`finished`](Self::finished) tells of the acknowledgement.
     ///
@@ -241,32 +255,35 @@ impl SendStream {
 
     /// Sends `buf` and ends the stream: a whole message in one call, acknowledged to the FIN.
     ///
-    /// `buf` and FIN are submitted now, in one native operation (`StreamSend` with `QUIC_SEND_FLAG_FIN`). On a fresh stream
-    /// the same operation starts it. The future resolves once the peer's transport has acknowledged every byte of the stream
-    /// and FIN: `Ok` means what [`finished`](Self::finished) means. An empty `buf` is a bare [`finish`](Self::finish).
+    /// `buf` and FIN are submitted now, in one native operation (`StreamSend` with
+    /// `QUIC_SEND_FLAG_FIN`). On a fresh stream the same operation starts it. The future resolves
+    /// once the peer's transport has acknowledged every byte of the stream and FIN: `Ok` means what
+    /// [`finished`](Self::finished) means. An empty `buf` is a bare [`finish`](Self::finish).
     ///
     /// # Errors
     ///
-    /// The future's [`WriteError`] names what kept FIN from being acknowledged. Whether the peer has all of the stream is not
-    /// known then.
+    /// The future's [`WriteError`] names what kept FIN from being acknowledged. Whether the peer
+    /// has all of the stream is not known then.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future, polled or not, changes nothing for the bytes, nor for FIN: the call submitted them.
+    /// Dropping the future, polled or not, changes nothing for the bytes, nor for FIN: the call
+    /// submitted them.
     #[must_use = "await it to learn that the message was acknowledged, or drop it on purpose: it is on its way"]
     pub fn finish_with(&mut self, buf: impl Into<Payload>) -> SendData<'_> {
         let submitted = self.instance.send(buf.into(), Fin::Yes).map_err(WriteError::from);
         SendData { stream: self, submitted, fin: Fin::Yes }
     }
 
-    /// Queues FIN if nothing has yet, and resolves once the peer has acknowledged it, and with it every byte.
+    /// Queues FIN if nothing has yet, and resolves once the peer has acknowledged it, and with it
+    /// every byte.
     ///
-    /// `Ok` comes from `QUIC_STREAM_EVENT_SEND_SHUTDOWN_COMPLETE` with its `Graceful` flag and from nothing else; never on
-    /// a lost connection.
+    /// `Ok` comes from `QUIC_STREAM_EVENT_SEND_SHUTDOWN_COMPLETE` with its `Graceful` flag and from
+    /// nothing else; never on a lost connection.
     ///
     /// # Errors
     ///
-    /// [`WriteError`]: what kept FIN from being acknowledged. Whether the peer has it is not known then.
+    /// [`WriteError`]: why FIN was not acknowledged. The peer may have it all the same.
     ///
     /// # Cancel safety
     ///
@@ -275,7 +292,8 @@ impl SendStream {
         poll_fn(|cx| self.poll_finish(cx)).await
     }
 
-    /// Queues FIN if nothing has yet; ready with `Ok` only once the peer acknowledged it. See [`finished`](Self::finished).
+    /// Queues FIN if nothing has yet; ready with `Ok` only once the peer acknowledged it. See
+    /// [`finished`](Self::finished).
     ///
     /// # Errors
     ///
@@ -284,24 +302,27 @@ impl SendStream {
         self.instance.poll_finish_write(cx).map_err(WriteError::from)
     }
 
-    /// Resets the stream with `code` (`StreamShutdown` with ABORT_SEND; RESET_STREAM of RFC 9000 §19.4): bytes that the
-    /// peer has not acknowledged may never arrive. Everything pending on this side ends at once.
+    /// Resets the stream with `code` (`StreamShutdown` with ABORT_SEND; RESET_STREAM of RFC 9000
+    /// §19.4): bytes that the peer has not acknowledged may never arrive. Everything pending on
+    /// this side ends at once.
     ///
-    /// Legal in every state that is not final, also before the start and after [`finish`](Self::finish). A stream that never
-    /// started leaves no trace on the wire. Aborting again does nothing.
+    /// Legal in every state that is not final, also before the start and after
+    /// [`finish`](Self::finish). A stream that never started leaves no trace on the wire. Aborting
+    /// again does nothing.
     ///
     /// # Errors
     ///
-    /// What ended the stream already: [`WriteError::Finished`] once FIN was acknowledged, [`WriteError::Stopped`],
-    /// [`WriteError::ConnectionLost`]; [`WriteError::CodeOutOfRange`] if `code` has more than 62 bits.
+    /// What ended the stream already: [`WriteError::Finished`] once FIN was acknowledged,
+    /// [`WriteError::Stopped`], [`WriteError::ConnectionLost`]; [`WriteError::CodeOutOfRange`] if
+    /// `code` has more than 62 bits.
     #[doc(alias = "reset")]
     pub fn abort(&mut self, code: u64) -> Result<(), WriteError> {
         check_code(code)?;
         Ok(self.instance.abort(code)?)
     }
 
-    /// [`abort`](Self::abort), if nothing has yet; ready once the peer has acknowledged the reset, or the connection is
-    /// gone.
+    /// [`abort`](Self::abort), if nothing has yet; ready once the peer has acknowledged the reset,
+    /// or the connection is gone.
     ///
     /// # Errors
     ///
@@ -311,10 +332,11 @@ impl SendStream {
         self.instance.poll_abort(cx, code).map_err(WriteError::from)
     }
 
-    /// Resolves with the code of the peer's STOP_SENDING (RFC 9000 §19.5), or with `None` once the stream ended on this
-    /// side's terms: FIN acknowledged, or reset.
+    /// Resolves with the code of the peer's STOP_SENDING (RFC 9000 §19.5), or with `None` once the
+    /// stream ended on this side's terms: FIN acknowledged, or reset.
     ///
-    /// It borrows nothing that sending needs, so both can be waited for at once; any number of tasks may.
+    /// It borrows nothing that sending needs, so you can wait for both at once. Any number of tasks
+    /// may wait.
     ///
     /// # Errors
     ///
@@ -327,23 +349,25 @@ impl SendStream {
         wait_for(Stopped(self.instance.clone()))
     }
 
-    // ---- Questions and settings ---------------------------------------------------------------------------------
+    // ---- Questions and settings -----------------------------------------------------------------
 
     /// The stream's id (RFC 9000 §2.1), once it has started.
     pub fn id(&self) -> Option<u64> {
         self.instance.id()
     }
 
-    /// A number for logs that names this stream among all that are held, also before it has an [`id`](Self::id).
+    /// A number for logs that names this stream among all that are held, also before it has an
+    /// [`id`](Self::id).
     pub fn debug_id(&self) -> usize {
         self.instance.debug_id()
     }
 
-    /// What has kept this stream's data from going out, as of now or of the stream's end (`QUIC_PARAM_STREAM_STATISTICS`);
-    /// `None` before it has started.
+    /// How long each cause has held this stream's data back, as of now or of the stream's end
+    /// (`QUIC_PARAM_STREAM_STATISTICS`). `None` before the stream has started.
     ///
-    /// MsQuic answers on the connection's worker and blocks whoever asks until then, so Sendstream's background thread
-    /// asks, at once, and the future waits. That thread has one question at a time: ask once in a while, not per send.
+    /// MsQuic answers on the connection's worker, and blocks the thread that asks. So Sendstream's
+    /// background thread asks at once, and the future waits for it. That thread asks one question
+    /// at a time: call this now and then, not for each send.
     ///
     /// # Errors
     ///
@@ -361,9 +385,9 @@ impl SendStream {
         })
     }
 
-    /// Sets how urgent this stream is among those of its connection: what is ready on a stream of a higher priority is sent
-    /// first (`QUIC_PARAM_STREAM_PRIORITY`). 0 is the lowest and 0x7fff what a stream begins with. It takes effect soon
-    /// after, not at once.
+    /// Sets this stream's priority among the streams of its connection
+    /// (`QUIC_PARAM_STREAM_PRIORITY`). Data of a higher priority goes first. 0 is the lowest, and a
+    /// stream begins with 0x7fff. The change takes effect soon, not at once.
     pub fn set_priority(&mut self, priority: u16) {
         self.instance.set_priority(priority);
     }
@@ -373,7 +397,8 @@ impl SendStream {
         self.instance.priority()
     }
 
-    /// Fixes the in-flight window of this stream at `bytes`, at least 1, in place of MsQuic's advice.
+    /// Fixes the in-flight window of this stream at `bytes`, at least 1, in place of MsQuic's
+    /// advice.
     pub fn set_send_window(&mut self, bytes: u64) {
         self.instance.set_window(bytes.max(1));
     }
@@ -401,8 +426,9 @@ impl Drop for SendStream {
     }
 }
 
-/// The wait of [`SendStream::send`] for the acknowledgement of its bytes, or of [`SendStream::finish_with`] for that of FIN. The
-/// bytes are on their way whether it is polled or not.
+/// The wait of [`SendStream::send`] for the acknowledgement of its bytes, or of
+/// [`SendStream::finish_with`] for that of FIN. The bytes are on their way whether it is polled or
+/// not.
 #[derive(Debug)]
 pub struct SendData<'a> {
     stream: &'a mut SendStream,
@@ -440,7 +466,7 @@ impl KeyedWait for Stopped {
     }
 }
 
-/// Why bytes, or FIN, were not acknowledged or not taken.
+/// Why bytes or FIN were not accepted, or not acknowledged.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WriteError {

@@ -28,7 +28,8 @@ use crate::{
 
 /// Listens for connections, on one address or several.
 ///
-/// Dropping it stops listening and lets go of connections that nobody has accepted; accepted ones go on.
+/// Dropping it stops listening and refuses connections that nobody has accepted. Accepted
+/// connections go on.
 ///
 /// ```
 /// use sendstream::{Identity, Server};
@@ -62,18 +63,20 @@ impl Server {
         }
     }
 
-    /// Listens on `address` as well (`ListenerStart`), and gives it with the port that the system chose if that was 0.
-    /// Connections come from [`accept`](Self::accept) whichever address they were made to;
+    /// Listens on `address` as well (`ListenerStart`), and returns it with the port that the system
+    /// chose if the port was 0. [`accept`](Self::accept) returns the connections of every address;
     /// [`Incoming::local_addr`] tells.
     ///
     /// # Errors
     ///
-    /// [`BindError`]: the address cannot be used, or the server has stopped listening. The server goes on with those it has.
+    /// [`BindError`]: the address cannot be used, or the server has stopped listening. The server
+    /// goes on with those it has.
     pub fn listen_also(&self, address: SocketAddr) -> Result<SocketAddr, BindError> {
         let listener = ListenerInstance::start(&self.alpn, address, self.queue.clone(), &self.live)
             .map_err(|error| BindError::from_start(error, address))?;
         self.listeners().push(listener.clone());
-        // Looked at only now, so that whoever stops the server meanwhile either finds this one or is found.
+        // Looked at only now, so that whoever stops the server meanwhile either finds this one or
+        // is found.
         if self.queue.is_closed() {
             listener.stop();
             self.listeners().retain(|other| !Arc::ptr_eq(other, &listener));
@@ -100,12 +103,14 @@ impl Server {
         self.listeners().iter().map(|listener| listener.local_addr()).collect()
     }
 
-    /// The next connection that a client wants: `None` once the server has stopped listening and none waits any more.
+    /// The next connection that a client wants: `None` once the server has stopped listening and
+    /// none waits any more.
     ///
-    /// Any number of tasks may wait at once. While nobody takes them, up to
-    /// [`accept_backlog`](TransportConfig::accept_backlog) connections wait, each as long as
-    /// [`handshake_timeout`](TransportConfig::handshake_timeout); [`stats`](Self::stats) counts those that are refused and
-    /// those whose time is over. A client waits as long as its own handshake timeout.
+    /// Any number of tasks may wait at once. Up to
+    /// [`accept_backlog`](TransportConfig::accept_backlog) connections wait to be accepted, each
+    /// for at most [`handshake_timeout`](TransportConfig::handshake_timeout).
+    /// [`stats`](Self::stats) counts the refused and the expired ones. A client waits for its own
+    /// handshake timeout.
     ///
     /// # Cancel safety
     ///
@@ -115,34 +120,37 @@ impl Server {
         Some(Incoming::new(new, self.config()))
     }
 
-    /// Shows `identity` to connections from now on, such as a certificate that was renewed: to those that
-    /// [`accept`](Self::accept) has yet to give. Earlier ones keep the identity that they have, and go on
-    /// (`ConfigurationOpen`, `ConfigurationLoadCredential`).
+    /// Shows `identity`, such as a renewed certificate, to every connection that
+    /// [`accept`](Self::accept) returns from now on. Earlier connections keep their identity, and
+    /// go on (`ConfigurationOpen`, `ConfigurationLoadCredential`).
     ///
     /// # Errors
     ///
-    /// [`ConfigError`]: OpenSSL takes no such identity, or MsQuic is out of memory. The server goes on with the old one.
+    /// [`ConfigError`]: OpenSSL takes no such identity, or MsQuic is out of memory. The server goes
+    /// on with the old one.
     pub fn set_identity(&self, identity: Identity) -> Result<(), ConfigError> {
         self.change(|config| config.with_identity(&identity))
     }
 
-    /// Encrypts session tickets with the first of `keys` from now on, and takes those that were encrypted with any of them:
-    /// 1 to 16 keys. To rotate keys, put the new one first and drop one that is older than the two hours that a ticket
-    /// is good for. Where several servers share their keys, first give the new one to all of them in the second place.
+    /// Encrypts session tickets with the first of `keys` from now on, and accepts tickets of any of
+    /// them: 1 to 16 keys. To rotate keys, put the new key first, and drop an old key two hours
+    /// after another took its place: a ticket is valid for that long. If several servers share
+    /// their keys, first give the new key to all of them in second place.
     ///
-    /// Connections that [`accept`](Self::accept) has given already keep their keys (`ConfigurationOpen`,
-    /// `QUIC_PARAM_CONFIGURATION_TICKET_KEYS`).
+    /// Connections that [`accept`](Self::accept) has given already keep their keys
+    /// (`ConfigurationOpen`, `QUIC_PARAM_CONFIGURATION_TICKET_KEYS`).
     ///
     /// # Errors
     ///
-    /// [`ConfigError::ResumptionOff`], [`ConfigError::TicketKeyCount`], or MsQuic is out of memory. The server goes on
-    /// with the old ones.
+    /// [`ConfigError::ResumptionOff`], [`ConfigError::TicketKeyCount`], or MsQuic is out of memory.
+    /// The server goes on with the old ones.
     pub fn set_ticket_keys(&self, keys: impl IntoIterator<Item = TicketKey>) -> Result<(), ConfigError> {
         let keys: Vec<_> = keys.into_iter().collect();
         self.change(|config| config.with_ticket_keys(keys.iter().cloned()))
     }
 
-    /// Takes what `change` makes of the configuration unless somebody has taken another meanwhile: then once more, with that.
+    /// Takes what `change` makes of the configuration unless somebody has taken another meanwhile:
+    /// then once more, with that.
     fn change(&self, change: impl Fn(&ServerConfig) -> Result<ServerConfig, ConfigError>) -> Result<(), ConfigError> {
         loop {
             let before = self.config();
@@ -173,8 +181,9 @@ impl Server {
         self.queue.counts().into()
     }
 
-    /// Stops listening, on every address (`ListenerStop`): clients that come are refused or get no answer. Connections that
-    /// wait may still be accepted, after which [`accept`](Self::accept) gives `None`; accepted ones go on. It does not wait.
+    /// Stops listening on every address (`ListenerStop`), and does not wait. New clients are
+    /// refused or get no answer. [`accept`](Self::accept) still returns the connections that wait,
+    /// and then `None`. Accepted connections go on.
     pub fn stop_listening(&self) {
         self.queue.close();
         let listeners = self.listeners().clone();
@@ -183,15 +192,16 @@ impl Server {
         }
     }
 
-    /// Stops listening, refuses those that wait, and resolves when no native handle of the server is left: not a
-    /// listener's, and not one of a connection it accepted.
+    /// Stops listening, refuses the connections that wait, and resolves when no native handle of
+    /// the server is left: no listener, and no connection that it accepted.
     ///
-    /// It closes no accepted connection: close or drop them, or wait for their peers. [`accept`](Self::accept) gives
-    /// `None` from now on.
+    /// It closes no accepted connection: close or drop them, or wait for their peers.
+    /// [`accept`](Self::accept) gives `None` from now on.
     ///
     /// # Cancel safety
     ///
-    /// Once polled it has stopped listening; dropping the future only ends the wait, and it may be called again.
+    /// Once polled it has stopped listening; dropping the future only ends the wait, and it may be
+    /// called again.
     pub async fn shutdown(&self) {
         self.stop_listening();
         self.queue.refuse_waiting();
@@ -224,11 +234,13 @@ pub struct ServerBuilder {
 impl ServerBuilder {
     endpoint_setters! {
         alpn:
-        /// The application protocols that it speaks, the most wanted first (RFC 7301). Required: at least one, each of 1 to
-        /// 255 bytes. A client that offers none of them is refused with TLS alert 120.
+        /// The application protocols that it speaks, the most wanted first (RFC 7301). Required: at
+        /// least one, each of 1 to 255 bytes. A client that offers none of them is refused with TLS
+        /// alert 120.
         key_log:
-        /// A connection's lines are there when [`Incoming::accept`] resolves; one whose handshake fails leaves
-        /// none. It is the listening server's to log: for [`build`](Self::build) it has no effect.
+        /// A connection's lines are there when [`Incoming::accept`] resolves; one whose handshake
+        /// fails leaves none. Only a listening server logs: this has no effect on
+        /// [`build`](Self::build).
     }
 
     /// The certificate and key that it shows to clients. Required.
@@ -244,16 +256,17 @@ impl ServerBuilder {
         self
     }
 
-    /// Whether clients can resume a session instead of going through a full handshake, and send 0-RTT data; neither unless
-    /// said otherwise. A client gets a ticket once its handshake is done. **0-RTT data can be replayed**: see
-    /// [`Resumption`]. Not for a server that asks its clients for certificates ([`ConfigError::ResumptionOfClients`]).
+    /// Whether clients can resume a session in place of a full handshake, and whether they can send
+    /// 0-RTT data. Both are off by default. A client gets a ticket once its handshake is done.
+    /// **0-RTT data can be replayed**: see [`Resumption`]. Not for a server that asks its clients
+    /// for certificates ([`ConfigError::ResumptionOfClients`]).
     pub fn resumption(mut self, resumption: Resumption) -> Self {
         self.resumption = resumption;
         self
     }
 
-    /// The keys of its session tickets, as [`Server::set_ticket_keys`] takes them; a key of its own unless said otherwise,
-    /// with which its tickets end when it does.
+    /// The keys of its session tickets, as [`Server::set_ticket_keys`] takes them. By default the
+    /// server makes a key of its own, so its tickets end with it.
     pub fn ticket_keys(mut self, keys: impl IntoIterator<Item = TicketKey>) -> Self {
         self.ticket_keys = Some(keys.into_iter().collect());
         self
@@ -293,7 +306,8 @@ impl ServerBuilder {
     ///
     /// # Errors
     ///
-    /// [`BindError`]: what the builder was given, or the address, cannot be used. Nothing is left behind.
+    /// [`BindError`]: what the builder was given, or the address, cannot be used. Nothing is left
+    /// behind.
     pub fn bind(self, address: SocketAddr) -> Result<Server, BindError> {
         let key_log = self.endpoint.open_key_log()?;
         let config = self.build()?;

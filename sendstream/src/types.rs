@@ -1,4 +1,5 @@
-//! What users hand in and are handed: settings, identities, errors, numbers. Values only: no handle, no thread, no task.
+//! The values of the public API: settings, identities, errors, numbers. No handle, no thread, no
+//! task.
 
 pub(crate) mod code;
 pub(crate) mod config;

@@ -1,5 +1,5 @@
-//! Servers before the handshake: what is known of a client, what a connection is accepted with, who waits for how long, and
-//! where a server listens.
+//! Servers before the handshake: what is known of a client, what a connection is accepted with, who
+//! waits for how long, and where a server listens.
 
 mod support;
 
@@ -170,7 +170,8 @@ fn a_client_does_not_wait_for_ever_for_a_server_that_never_accepts() {
         let endpoints = Endpoints::with(timeout(Duration::from_secs(2)), timeout(2 * HANG));
         let error = failure(endpoints.client.connect(endpoints.address, "localhost").await);
         assert_eq!(error, ConnectionError::TimedOut);
-        // The server hears of it: before it gives the connection out, during the handshake, or right after.
+        // The server hears of it: before it gives the connection out, during the handshake, or
+        // right after.
         match poll_immediate(endpoints.server.accept()).await {
             Some(incoming) => match incoming.unwrap().accept().await {
                 Ok(connection) => drop(connection.closed().await),

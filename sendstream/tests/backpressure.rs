@@ -1,5 +1,5 @@
-//! A writer against a reader that does not read keeps to its window. Alone in its file, because it looks at the process's
-//! memory.
+//! A writer against a reader that does not read keeps to its window. Alone in its file, because it
+//! looks at the process's memory.
 
 mod support;
 
@@ -45,7 +45,8 @@ fn a_gibibyte_against_a_reader_that_does_not_read_stays_in_the_window() {
                 let mut accepted = std::pin::pin!(send.write_chunk(chunk(&template, number)));
                 std::future::poll_fn(|cx| {
                     let poll = accepted.as_mut().poll(cx);
-                    // The first write that has to wait: window and flow control are, or soon will be, full.
+                    // The first write that has to wait: window and flow control are, or soon will
+                    // be, full.
                     if poll.is_pending()
                         && let Some(full) = full.take()
                     {
@@ -61,8 +62,8 @@ fn a_gibibyte_against_a_reader_that_does_not_read_stays_in_the_window() {
         let reading = async {
             let mut recv = pair.server.accept_uni().await.unwrap();
             stuck.await.unwrap();
-            // Other streams of the connection go on, and by the time that a hundred messages have been acknowledged one
-            // after the other the stuck stream has sent what it may.
+            // Other streams of the connection go on, and by the time that a hundred messages have
+            // been acknowledged one after the other the stuck stream has sent what it may.
             for number in 0..100u32 {
                 let mut other = pair.client.open_uni().unwrap();
                 drop(other.finish_with(number.to_le_bytes().to_vec()));

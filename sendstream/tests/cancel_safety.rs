@@ -1,4 +1,5 @@
-//! Each await point is polled n times, dropped, and the stream goes on: the receiver's bytes follow the documented rule.
+//! Each await point is polled n times, dropped, and the stream goes on: the receiver's bytes follow
+//! the documented rule.
 
 mod support;
 
@@ -11,7 +12,8 @@ use support::{Pair, pattern, run};
 const ROUNDS: usize = 21;
 const CHUNK: usize = 10_000;
 
-/// Polls `times` times, giving the other threads room in between, and drops the future. True if it was ready.
+/// Polls `times` times, giving the other threads room in between, and drops the future. True if it
+/// was ready.
 fn poll_and_drop<T>(times: usize, future: impl Future<Output = T>) -> Option<T> {
     let mut future = pin!(future);
     let mut cx = Context::from_waker(Waker::noop());
@@ -29,8 +31,8 @@ fn narrow() -> TransportConfig {
     TransportConfig::default().send_window(2 * CHUNK as u32).stream_receive_window(16 << 10)
 }
 
-/// Runs `write` on a stream of `client`'s with each number of polls, and gives what arrived and what was expected: `write`
-/// returns the bytes that its rule says are in the stream.
+/// Runs `write` on a stream of `client`'s with each number of polls, and gives what arrived and
+/// what was expected: `write` returns the bytes that its rule says are in the stream.
 async fn written(pair: &Pair, write: impl AsyncFn(&mut SendStream, usize, Vec<u8>) -> Vec<u8>) -> (Vec<u8>, Vec<u8>) {
     let mut stream = pair.client.open_uni().unwrap();
     let writing = async {

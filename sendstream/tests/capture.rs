@@ -1,5 +1,5 @@
-//! What a key log is for: Wireshark's `tshark` decrypts a capture with it. Skipped, loudly, where `tshark` is missing or may
-//! not capture.
+//! What a key log is for: Wireshark's `tshark` decrypts a capture with it. Skipped, loudly, where
+//! `tshark` is missing or may not capture.
 
 mod support;
 
@@ -51,8 +51,8 @@ impl Capture {
         None
     }
 
-    /// Sends something that is no QUIC until the capture shows it, and so what came before; `false` if the capture has
-    /// ended. It is how to know that it has begun, too.
+    /// Sends something that is no QUIC until the capture shows it, and so what came before; `false`
+    /// if the capture has ended. It is how to know that it has begun, too.
     fn has_seen_everything(&self) -> bool {
         let from = format!(" {} ", self.stranger.local_addr().unwrap().port());
         loop {

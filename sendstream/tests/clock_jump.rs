@@ -1,9 +1,11 @@
-//! The clock of a whole process jumps forward in the middle of transfers, as it may for a virtual machine that is put aside
-//! and taken up again: everything arrives or is an error, nothing hangs, and the next connection is as good as any.
+//! The clock of a whole process jumps forward in the middle of transfers, as it may for a virtual
+//! machine that is put aside and taken up again: everything arrives or is an error, nothing hangs,
+//! and the next connection is as good as any.
 //!
-//! This process has a clock of its own: `clock_gettime` below takes the place of libc's in this executable, for MsQuic, which
-//! is linked into it, as for Rust. The kernel does not jump along: who waits for an absolute time of its clock, as Rust's waits
-//! with a timeout do, waits longer by all the jumps before. None of MsQuic's waits does.
+//! This process has a clock of its own: `clock_gettime` below takes the place of libc's in this
+//! executable, for MsQuic, which is linked into it, as for Rust. The kernel does not jump along:
+//! who waits for an absolute time of its clock, as Rust's waits with a timeout do, waits longer by
+//! all the jumps before. None of MsQuic's waits does.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -66,7 +68,8 @@ fn jumps_of_one_to_three_hundred_seconds_cost_time_or_the_connection_and_no_data
             }
         }
         figure(format_args!("jumps of {jumps} s in all: {outcomes:?}"));
-        // Whether it was seen at all: by Rust here, and by MsQuic where an error above says that it timed out.
+        // Whether it was seen at all: by Rust here, and by MsQuic where an error above says that it
+        // timed out.
         assert!(steady.elapsed() >= Duration::from_secs(jumps));
         assert!(wall.elapsed().unwrap() >= Duration::from_secs(jumps));
     });
@@ -98,7 +101,8 @@ fn alert() -> TransportConfig {
         .disconnect_timeout(Duration::from_secs(5))
 }
 
-/// What became of a transfer when the clock jumped in the middle; and the next connection is as good as any.
+/// What became of a transfer when the clock jumped in the middle; and the next connection is as
+/// good as any.
 async fn transfer(settings: TransportConfig, seconds: u64) -> String {
     let endpoints = Endpoints::with(settings.clone(), settings);
     let (client, server) = again(&endpoints).await;
@@ -112,8 +116,8 @@ async fn transfer(settings: TransportConfig, seconds: u64) -> String {
     told(outcome)
 }
 
-/// A connection. To MsQuic's server a jump is work that has waited for that long: it refuses connections while they wait for
-/// more than ten seconds on average, and does not for long.
+/// A connection. To MsQuic's server a jump is work that has waited for that long: it refuses
+/// connections while they wait for more than ten seconds on average, and does not for long.
 async fn again(endpoints: &Endpoints) -> (Connection, Connection) {
     loop {
         let by_load = counters().unwrap().connections_rejected_by_load;
@@ -124,8 +128,8 @@ async fn again(endpoints: &Endpoints) -> (Connection, Connection) {
     }
 }
 
-/// A large stream and small ones beside it. Each error is one of the connection's, which both sides have in the end. Panics
-/// where the sender believes what the receiver has not got.
+/// A large stream and small ones beside it. Each error is one of the connection's, which both sides
+/// have in the end. Panics where the sender believes what the receiver has not got.
 async fn carry(
     client: &Connection,
     server: &Connection,

@@ -17,7 +17,8 @@ fn defaults() -> TransportConfig {
     TransportConfig::default()
 }
 
-/// Sends `length` bytes from the client to the server and has them read; the client's numbers after that.
+/// Sends `length` bytes from the client to the server and has them read; the client's numbers after
+/// that.
 async fn transfer(pair: &Pair, length: usize) -> ConnectionStats {
     let data = pattern(length);
     let mut send = pair.client.open_uni().unwrap();

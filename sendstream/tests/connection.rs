@@ -201,7 +201,8 @@ fn a_refused_connection_says_so() {
 fn more_connections_than_the_backlog_are_refused_and_counted() {
     run(async {
         let server = TransportConfig::default().accept_backlog(1);
-        // The clients send their first packet once: sent again, it would be one more connection to refuse.
+        // The clients send their first packet once: sent again, it would be one more connection to
+        // refuse.
         let client = TransportConfig::default().initial_rtt(Duration::from_secs(600));
         let endpoints = Endpoints::with(client, server);
         let mut first = Box::pin(endpoints.client.connect(endpoints.address, "localhost"));
@@ -385,13 +386,15 @@ fn an_aborted_stream_that_the_peer_never_admitted_does_not_hold_the_connection()
 
 #[test]
 fn servers_on_port_0_never_share_a_port() {
-    // Each server has a socket for each processor, and the limit that shells begin with is 1024 files.
+    // Each server has a socket for each processor, and the limit that shells begin with is 1024
+    // files.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).unwrap();
     run(async {
         let identity = support::identity();
         let serve = || support::server(&identity).bind(any_port()).unwrap();
-        // Where the system chose among all ports, shared ones too, some of these would meet: 4 pairs on average.
+        // Where the system chose among all ports, shared ones too, some of these would meet: 4
+        // pairs on average.
         let servers: Vec<_> = (0..500).map(|_| serve()).collect();
         let ports: std::collections::HashSet<_> = servers.iter().map(|server| server.local_addr().unwrap()).collect();
         assert_eq!(ports.len(), servers.len());

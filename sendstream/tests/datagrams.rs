@@ -196,7 +196,8 @@ fn dropped_futures_change_nothing_and_every_owner_is_dropped_once() {
             }
             drop(sending);
         }
-        // In no order with one another (RFC 9221 §5): a server that reads two sockets may take the later packet first.
+        // In no order with one another (RFC 9221 §5): a server that reads two sockets may take the
+        // later packet first.
         let mut arrived = Vec::new();
         for _ in 0..100 {
             arrived.push(pair.server.read_datagram().await.unwrap());
@@ -225,8 +226,8 @@ fn both_sides_know_what_they_can_send_as_soon_as_they_are_connected() {
 fn a_close_ends_what_is_pending_with_its_cause() {
     run(async {
         let endpoints = Endpoints::new();
-        // Nothing that the client sends arrives any more, so nothing is acknowledged that would tell what is lost, and
-        // congestion control holds most of the datagrams back.
+        // Nothing that the client sends arrives any more, so nothing is acknowledged that would
+        // tell what is lost, and congestion control holds most of the datagrams back.
         let relay = Relay::start(endpoints.address, Faults::none());
         let (connection, server) = endpoints.connect_through(relay.address()).await;
         relay.lose_from(0);

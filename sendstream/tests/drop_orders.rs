@@ -12,8 +12,8 @@ use futures::FutureExt;
 use sendstream::{Registration, SendStream};
 use support::{Endpoints, Pair, any_port, connect, run};
 
-/// One of everything, alive: registration handle, endpoints, both ends of a connection, both halves of a busy stream, a
-/// chunk that was read, and a stream that never started.
+/// One of everything, alive: registration handle, endpoints, both ends of a connection, both halves
+/// of a busy stream, a chunk that was read, and a stream that never started.
 async fn everything(registration: &Registration) -> Vec<Box<dyn Any + Send>> {
     let identity = support::identity();
     let server = support::server(&identity).registration(registration).bind(any_port()).unwrap();
@@ -55,7 +55,8 @@ fn orders(length: usize) -> Vec<Vec<usize>> {
 
 #[test]
 fn any_order_of_drops_leaves_no_native_handle() {
-    // 5,040 orders; every 37th (a prime, so that each thing is dropped in each place) keeps the test short.
+    // 5,040 orders; every 37th (a prime, so that each thing is dropped in each place) keeps the
+    // test short.
     for order in orders(7).into_iter().step_by(37) {
         run(async move {
             let registration = Registration::new().unwrap();

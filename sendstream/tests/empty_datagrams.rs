@@ -1,5 +1,5 @@
-//! Anybody may send empty UDP datagrams to a listener, and whoever knows a connection's addresses to its client. Alone in its
-//! file, because it looks at the process's memory.
+//! Anybody may send empty UDP datagrams to a listener, and whoever knows a connection's addresses
+//! to its client. Alone in its file, because it looks at the process's memory.
 
 mod support;
 
@@ -24,8 +24,8 @@ fn a_hundred_thousand_empty_datagrams_leave_a_listeners_memory_flat() {
         let endpoints = Endpoints::new();
         let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
         stranger.connect(endpoints.address).unwrap();
-        // A served connection after every thousand shows that the listener has read most of them: few are lost to a full
-        // socket.
+        // A served connection after every thousand shows that the listener has read most of them:
+        // few are lost to a full socket.
         let flood = async |datagrams: usize| {
             for number in 1..=datagrams {
                 stranger.send(datagram(number)).unwrap();

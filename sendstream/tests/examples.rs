@@ -1,4 +1,5 @@
-//! Runs the examples as a reader would. Each checks what it shows, and says so with its exit status.
+//! Runs the examples as a reader would. Each checks what it shows, and says so with its exit
+//! status.
 
 mod support;
 

@@ -1,7 +1,8 @@
-//! A process that ends in the middle of everything ends with its own status: it neither crashes nor hangs.
+//! A process that ends in the middle of everything ends with its own status: it neither crashes nor
+//! hangs.
 //!
-//! This binary is both sides: with `ROLE` in its environment it is such a process, otherwise it runs the tests, each of
-//! which starts many, because a race at exit shows in some of them only.
+//! This binary is both sides: with `ROLE` in its environment it is such a process, otherwise it
+//! runs the tests, each of which starts many, because a race at exit shows in some of them only.
 
 mod support;
 
@@ -71,7 +72,8 @@ fn exits_with(role: &str, expected: u8) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Runs this binary as `role`, with a bound on how long it may take; how it ended, and what it said.
+/// Runs this binary as `role`, with a bound on how long it may take; how it ended, and what it
+/// said.
 fn process(role: &str) -> Result<(ExitStatus, String), Failed> {
     let mut child = Command::new(std::env::current_exe()?)
         .env(ROLE, role)
@@ -97,13 +99,14 @@ fn process(role: &str) -> Result<(ExitStatus, String), Failed> {
     }
 }
 
-// ---- What is alive ---------------------------------------------------------------------------------------------------
+// ---- What is alive ------------------------------------------------------------------------------
 
 /// Live handles of every kind, and work of every kind under way.
 async fn everything() -> Vec<Box<dyn Any + Send>> {
     let datagrams = TransportConfig::default().datagram_receive_buffer(1 << 16);
     let Pair { client, server, endpoints } = Pair::with(datagrams.clone(), datagrams).await;
-    // A stream with more in flight than its reader takes, one that is busy, one that is finished, two that never started.
+    // A stream with more in flight than its reader takes, one that is busy, one that is finished,
+    // two that never started.
     let mut stuck = client.open_uni().unwrap();
     drop(stuck.send(vec![1; 8 << 20]));
     let mut receiving = server.accept_uni().await.unwrap();
@@ -147,7 +150,7 @@ fn connecting(trust: Trust, address: std::net::SocketAddr) -> impl Any + Send {
     connect
 }
 
-// ---- The roles -------------------------------------------------------------------------------------------------------
+// ---- The roles ----------------------------------------------------------------------------------
 
 fn exits_amid_a_transfer() -> ExitCode {
     run(async {

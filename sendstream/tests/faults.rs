@@ -1,8 +1,8 @@
-//! Transfers over bad networks: what arrives is what was sent, or there is an error that says so. Never a stream that ends
-//! early and looks complete.
+//! Transfers over bad networks: what arrives is what was sent, or there is an error that says so.
+//! Never a stream that ends early and looks complete.
 //!
-//! Each carries 64 MiB and 1,000 small streams where that takes a few seconds, and less where it takes longer;
-//! `SENDSTREAM_SOAK=1` carries all of it over every one.
+//! Each carries 64 MiB and 1,000 small streams where that takes a few seconds, and less where it
+//! takes longer; `SENDSTREAM_SOAK=1` carries all of it over every one.
 
 mod support;
 
@@ -45,22 +45,26 @@ const BOUND: Duration = Duration::from_secs(7200);
 mod transfers {
     use super::*;
 
-    // Each probe that is lost doubles the pause before the next one (RFC 9002 §6.2.1), and whole flights of a small window are
-    // lost at once: with some dice most of the time passes in pauses, and with a few the connection is given up.
+    // Each probe that is lost doubles the pause before the next one (RFC 9002 §6.2.1), and whole
+    // flights of a small window are lost at once: with some dice most of the time passes in pauses,
+    // and with a few the connection is given up.
 
     #[test]
     fn bursts_that_lose_thirty_percent() {
-        // CUBIC takes every loss for a full queue, so that a few packets go out at a time: some 30 KiB/s.
+        // CUBIC takes every loss for a full queue, so that a few packets go out at a time: some 30
+        // KiB/s.
         in_bursts(CongestionControl::Cubic, Load { bytes: 128 << 10, streams: 100 });
     }
 
     #[test]
     fn bursts_that_lose_thirty_percent_with_bbr() {
-        // Mostly this takes a second or less. Where BBR loses its estimate, it goes on with four packets at a time.
+        // Mostly this takes a second or less. Where BBR loses its estimate, it goes on with four
+        // packets at a time.
         in_bursts(CongestionControl::Bbr, Load { bytes: 8 << 20, ..FULL });
     }
 
-    /// All of the load in the long form, which may take longer than anybody waits: who sends gives up then.
+    /// All of the load in the long form, which may take longer than anybody waits: who sends gives
+    /// up then.
     fn in_bursts(congestion_control: CongestionControl, short: Load) {
         const PATIENCE: Duration = Duration::from_secs(180);
         const SILENCE: Duration = Duration::from_secs(60);
@@ -134,18 +138,21 @@ mod transfers {
     #[test]
     fn another_port_every_twenty_milliseconds_arrives_or_is_an_error() {
         let settings = patient().disconnect_timeout(Duration::from_secs(5)).idle_timeout(Duration::from_secs(10));
-        // MsQuic has places for four paths, and connection ids for as many; at times it runs out of them and gives up.
+        // MsQuic has places for four paths, and connection ids for as many; at times it runs out of
+        // them and gives up.
         arrives_or_is_an_error(Faults::none().rebind(1000, 30), settings, FULL, BOUND);
     }
 }
 
-/// The edit `tolerance-within-the-window`: each of some hundred windows waited for the peer's acknowledgement delay.
+/// The edit `tolerance-within-the-window`: each of some hundred windows waited for the peer's
+/// acknowledgement delay.
 #[test]
 fn a_window_that_losses_have_shrunk_does_not_wait_for_the_acknowledgement_delay() {
     run_within(Duration::from_secs(180), async {
         let settings = patient().max_ack_delay(Duration::from_secs(5));
         let endpoints = Endpoints::with(settings.clone(), settings);
-        // The first loss comes late enough for the sender to have asked for few acknowledgements, of a large window.
+        // The first loss comes late enough for the sender to have asked for few acknowledgements,
+        // of a large window.
         let relay = Relay::start(endpoints.address, Faults::none().lose_every(400).only(Direction::ToServer));
         let (client, server) = endpoints.connect_through(relay.address()).await;
         let load = Load { bytes: 8 << 20, streams: 0 };
@@ -286,7 +293,8 @@ impl Link {
         Some(link)
     }
 
-    /// The address of an end, 1 here and 2 there, with its prefix's length. Each process has a network of its own.
+    /// The address of an end, 1 here and 2 there, with its prefix's length. Each process has a
+    /// network of its own.
     fn address(end: u32) -> String {
         let network = std::process::id();
         format!("10.213.{}.{}/30", network >> 6 & 255, (network & 63) * 4 + end)
@@ -334,7 +342,8 @@ fn arrives(faults: Faults, congestion_control: CongestionControl, short: Load) {
     });
 }
 
-/// Carries the load over a network that may be too bad for it. After `patience` its sender closes the connection.
+/// Carries the load over a network that may be too bad for it. After `patience` its sender closes
+/// the connection.
 fn arrives_or_is_an_error(faults: Faults, settings: TransportConfig, load: Load, patience: Duration) {
     run_within(BOUND, async move {
         match carry(faults, settings, load, patience).await {
@@ -411,11 +420,13 @@ fn patient() -> TransportConfig {
         .handshake_timeout(Duration::from_secs(300))
         .idle_timeout(Duration::from_secs(600))
         .disconnect_timeout(Duration::from_secs(600))
-        // What is lost of the handshake is sent again after three times that, then twice as long, and so on.
+        // What is lost of the handshake is sent again after three times that, then twice as long,
+        // and so on.
         .initial_rtt(Duration::from_millis(20))
 }
 
-/// Sends stream 0, of `load.bytes`, and the small ones beside it. `Ok` once each is acknowledged with its FIN.
+/// Sends stream 0, of `load.bytes`, and the small ones beside it. `Ok` once each is acknowledged
+/// with its FIN.
 async fn send_all(connection: &Connection, load: Load) -> Result<(), WriteError> {
     let large = async {
         let mut send = connection.open_uni().unwrap();

@@ -1,8 +1,9 @@
-//! What a peer may not say (RFC 9000, RFC 9221) ends its own connection and nobody else's, or is passed over.
+//! What a peer may not say (RFC 9000, RFC 9221) ends its own connection and nobody else's, or is
+//! passed over.
 //!
-//! The peer is aioquic with its checks and limits taken off (`peers/forbidden_peer.py`): it sends any bytes as the frames of
-//! a packet. [`kinds`] is the table of what it sends, with what RFC 9000 asks for and what MsQuic does. Skipped, loudly,
-//! where aioquic is missing.
+//! The peer is aioquic with its checks and limits taken off (`peers/forbidden_peer.py`): it sends
+//! any bytes as the frames of a packet. [`kinds`] is the table of what it sends, with what RFC 9000
+//! asks for and what MsQuic does. Skipped, loudly, where aioquic is missing.
 
 mod support;
 
@@ -77,13 +78,15 @@ fn a_server_that_says_what_it_may_not_ends_its_own_connection_at_most() {
     });
 }
 
-/// It may do so while this side judges its certificate, and say more with it (RFC 9000 §19.20, RFC 9001 §4.1.2).
+/// It may do so while this side judges its certificate, and say more with it (RFC 9000 §19.20, RFC
+/// 9001 §4.1.2).
 #[test]
 fn a_server_that_confirms_the_handshake_before_it_is_believed_ends_its_own_connection_at_most() {
     let Some(python) = python() else { return };
     run(async move {
         const HANDSHAKE_DONE: u8 = 0x1e;
-        // The beginning of a session ticket, and something far behind, for which the buffer must grow.
+        // The beginning of a session ticket, and something far behind, for which the buffer must
+        // grow.
         let ticket = crypto(0, &[4, 0, 0, 100]);
         let far = crypto(8000, b"x");
         let target = Target::new(false).await;
@@ -223,7 +226,7 @@ impl Tally {
     }
 }
 
-// ---- The table ----------------------------------------------------------------------------------------------------
+// ---- The table ----------------------------------------------------------------------------------
 
 /// Whose part the peer plays.
 #[derive(Clone, Copy, PartialEq)]
@@ -348,7 +351,8 @@ fn kinds(role: Role) -> Vec<Kind> {
         Role::Client => (0, 1),
         Role::Server => (1, 0),
     };
-    // Streams by who opens them. Of ours there are the first of each kind, and only those; of the peer's there are none.
+    // Streams by who opens them. Of ours there are the first of each kind, and only those; of the
+    // peer's there are none.
     let its_bi = |n: u64| 4 * n + its;
     let its_uni = |n: u64| 4 * n + 2 + its;
     let our_bi = |n: u64| 4 * n + ours;
@@ -423,7 +427,8 @@ fn kinds(role: Role) -> Vec<Kind> {
             FINAL_SIZE,
             [stream(its_uni(0), 0, b"0123456789", false), numbers(&[0x04, its_uni(0), 1, 5])].concat(),
         ),
-        // A reset ends a stream in any case, with an error; MsQuic does not look at what was said before.
+        // A reset ends a stream in any case, with an error; MsQuic does not look at what was said
+        // before.
         kind(
             "a reset with another final size than the end",
             FINAL_SIZE,
@@ -450,8 +455,8 @@ fn kinds(role: Role) -> Vec<Kind> {
         // Streams that only the peer sends on (§19.5, §19.10).
         kind("STOP_SENDING where only the peer sends", STREAM_STATE, numbers(&[0x05, its_uni(0), 1])),
         kind("MAX_STREAM_DATA where only the peer sends", STREAM_STATE, numbers(&[0x11, its_uni(0), 9])),
-        // Streams that are ours to open (§19.4, §19.5, §19.8, §19.10). MsQuic has another name for it, and within what the peer
-        // lets us open not the same as beyond.
+        // Streams that are ours to open (§19.4, §19.5, §19.8, §19.10). MsQuic has another name for
+        // it, and within what the peer lets us open not the same as beyond.
         kind("data on a stream that we have not opened", STREAM_STATE, stream(our_bi(1), 0, b"x", false))
             .but(Answer::Closes(PROTOCOL_VIOLATION)),
         kind("the reset of a stream that we have not opened", STREAM_STATE, numbers(&[0x04, our_bi(1), 1, 0]))
@@ -471,8 +476,9 @@ fn kinds(role: Role) -> Vec<Kind> {
             .but(Answer::GoesOn),
         kind("STREAMS_BLOCKED beyond 2^60, unidirectional", FRAME_ENCODING, numbers(&[0x17, (1 << 60) + 1]))
             .but(Answer::GoesOn),
-        // CRYPTO (§7.5, which allows to pass it over after the handshake; RFC 9001 §6). Servers do, and clients that want no session
-        // tickets, as this one: TLS is put away. Such a client sees what the first message is.
+        // CRYPTO (§7.5, which allows to pass it over after the handshake; RFC 9001 §6). Servers do,
+        // and clients that want no session tickets, as this one: TLS is put away. Such a client
+        // sees what the first message is.
         kind("CRYPTO beyond what is kept", CRYPTO_BUFFER_EXCEEDED, crypto(1 << 20, b"x")).but(Answer::GoesOn),
         kind("CRYPTO that ends beyond 2^62 - 1", CRYPTO_BUFFER_EXCEEDED, crypto(MOST, b"xy")).but(Answer::GoesOn),
         kind("a KeyUpdate of TLS", UNEXPECTED_MESSAGE, crypto(0, &[24, 0, 0, 1, 0])).but_from_client(Answer::GoesOn),
@@ -503,7 +509,8 @@ fn kinds(role: Role) -> Vec<Kind> {
         .but(Answer::Closes(PROTOCOL_VIOLATION)),
         kind("the end of an id that was never given", PROTOCOL_VIOLATION, numbers(&[0x19, 1 << 40]))
             .but(Answer::GoesOn),
-        // What only one of the two may say (§19.7, §19.20). MsQuic makes no use of tokens, and does not look at them.
+        // What only one of the two may say (§19.7, §19.20). MsQuic makes no use of tokens, and does
+        // not look at them.
         kind("NEW_TOKEN from a client", PROTOCOL_VIOLATION, [&numbers(&[0x07, 5])[..], b"token"].concat())
             .of_clients()
             .but_from_client(Answer::GoesOn),
@@ -597,7 +604,8 @@ fn kinds(role: Role) -> Vec<Kind> {
     kinds
 }
 
-/// `values` as variable-length integers (§16), each as short as can be: most frames are that and nothing else.
+/// `values` as variable-length integers (§16), each as short as can be: most frames are that and
+/// nothing else.
 fn numbers(values: &[u64]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for &value in values {
@@ -627,7 +635,7 @@ fn new_connection_id(sequence: u64, retire_prior_to: u64, length: u8) -> Vec<u8>
     [&numbers(&[0x18, sequence, retire_prior_to])[..], &[length], &id, &[0xa5; 16]].concat()
 }
 
-// ---- Numbers ------------------------------------------------------------------------------------------------------
+// ---- Numbers ------------------------------------------------------------------------------------
 
 // The codes of RFC 9000 §20.1.
 const FLOW_CONTROL: u64 = 0x3;

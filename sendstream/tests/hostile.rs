@@ -1,4 +1,5 @@
-//! Peers and strangers who mean harm: what they can make a server hold is bounded, and honest peers go on.
+//! Peers and strangers who mean harm: what they can make a server hold is bounded, and honest peers
+//! go on.
 
 mod support;
 
@@ -27,7 +28,7 @@ use support::{
     run, soak,
 };
 
-// ---- Strangers ----------------------------------------------------------------------------------------------------
+// ---- Strangers ----------------------------------------------------------------------------------
 
 #[test]
 fn garbage_is_not_answered_with_more_than_it_brought() {
@@ -42,7 +43,8 @@ fn garbage_is_not_answered_with_more_than_it_brought() {
         let (mut tried, mut sent, mut answers, mut answered) = (0, 0, 0, 0);
         for round in 0..200 {
             for packet in nonsense(&initial, &mut random) {
-                // What is longer than a UDP datagram the system itself refuses, and nothing else here.
+                // What is longer than a UDP datagram the system itself refuses, and nothing else
+                // here.
                 if stranger.send(&packet).is_ok() {
                     tried += 1;
                     sent += packet.len();
@@ -109,8 +111,8 @@ fn forged_resets_and_version_negotiations_do_not_end_a_connection() {
         let random = Mutex::new(Rng::with_seed(soak::seed()));
         let faults = Faults::none().inject(move |direction, number, packet| {
             let mut random = random.lock().unwrap();
-            // On the first packet of the client: versions that it may not believe (RFC 9000 §6.2), and a Retry whose
-            // integrity tag is wrong (RFC 9001 §5.8).
+            // On the first packet of the client: versions that it may not believe (RFC 9000 §6.2),
+            // and a Retry whose integrity tag is wrong (RFC 9001 §5.8).
             if direction == Direction::ToServer && number == 0 {
                 let (destination, source) = ids(packet);
                 let strange = [random.u8(..); 8];
@@ -124,7 +126,8 @@ fn forged_resets_and_version_negotiations_do_not_end_a_connection() {
             if number % 10 != 9 || packet.len() < 20 {
                 return Vec::new();
             }
-            // Later: resets with the right connection id in front and a token that is guessed, for either side.
+            // Later: resets with the right connection id in front and a token that is guessed, for
+            // either side.
             let mut reset = packet[..random.usize(9..20)].to_vec();
             reset.extend((0..random.usize(16..40)).map(|_| random.u8(..)));
             reset[0] = 0x40 | random.u8(..64);
@@ -144,7 +147,8 @@ fn forged_resets_and_version_negotiations_do_not_end_a_connection() {
     });
 }
 
-/// Whoever sees a connection's packets, and adds some of its own, cannot end it with this (RFC 9000 §6.2).
+/// Whoever sees a connection's packets, and adds some of its own, cannot end it with this (RFC 9000
+/// §6.2).
 #[test]
 fn a_forged_version_negotiation_after_the_server_has_answered_is_passed_over() {
     let _alone = alone();
@@ -196,7 +200,7 @@ fn a_forged_version_negotiation_before_the_server_answers_is_an_error_of_that_na
     });
 }
 
-// ---- Handshakes ---------------------------------------------------------------------------------------------------
+// ---- Handshakes ---------------------------------------------------------------------------------
 
 #[test]
 fn a_thousand_clients_at_a_backlog_of_ten_are_refused_but_for_ten() {
@@ -266,7 +270,7 @@ fn handshakes_that_never_go_on_time_out_while_honest_peers_are_served() {
     });
 }
 
-// ---- Streams ------------------------------------------------------------------------------------------------------
+// ---- Streams ------------------------------------------------------------------------------------
 
 #[test]
 fn streams_that_nobody_accepts_stop_at_the_limit() {
@@ -336,7 +340,8 @@ fn a_peer_that_asks_on_many_streams_and_reads_nothing_costs_its_windows() {
         let windows = STREAMS * WINDOW as usize;
         figure(format_args!("{STREAMS} streams with windows of {} KiB: {} KiB more", windows >> 10, grown >> 10));
         assert!(writing.iter().all(|writing| !writing.is_finished()));
-        // Beside the windows, what quinn holds for its application that does not read: 1.25 MB for each stream at most.
+        // Beside the windows, what quinn holds for its application that does not read: 1.25 MB for
+        // each stream at most.
         assert_within(grown, windows + STREAMS * (1_250_000 + (64 << 10)) + (32 << 20));
         theirs.close(9u32.into(), b"");
         for writing in writing {
@@ -362,7 +367,8 @@ fn a_peer_that_sends_and_resets_for_ever_leaves_nothing_behind() {
                 let mut send = theirs.open_uni().await.unwrap();
                 let before = theirs.stats().frame_tx.stream;
                 send.write_all(&[1; 1000]).await.unwrap();
-                // On every other stream the data goes first; on the others quinn sends the reset alone.
+                // On every other stream the data goes first; on the others quinn sends the reset
+                // alone.
                 while round % 2 == 0 && theirs.stats().frame_tx.stream == before {
                     tokio::task::yield_now().await;
                 }
@@ -413,7 +419,7 @@ fn a_peer_that_sends_and_resets_for_ever_leaves_nothing_behind() {
     });
 }
 
-// ---- Honest peers -------------------------------------------------------------------------------------------------
+// ---- Honest peers -------------------------------------------------------------------------------
 
 /// The tests of this file look at numbers of the whole process: one at a time.
 fn alone() -> MutexGuard<'static, ()> {
@@ -421,8 +427,8 @@ fn alone() -> MutexGuard<'static, ()> {
     ONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A connection as it should be, with something there and back; nobody else connects meanwhile. MsQuic refuses connections
-/// while its workers are far behind: then it comes again.
+/// A connection as it should be, with something there and back; nobody else connects meanwhile.
+/// MsQuic refuses connections while its workers are far behind: then it comes again.
 async fn honest(endpoints: &Endpoints) {
     let by_load = counters().unwrap().connections_rejected_by_load;
     let (client, server) = loop {
@@ -434,8 +440,8 @@ async fn honest(endpoints: &Endpoints) {
     exchange(&client, &server, 10_000).await;
 }
 
-/// Waits until MsQuic itself counts no connection and no stream. It frees them on its worker after their close, and has no
-/// event for that.
+/// Waits until MsQuic itself counts no connection and no stream. It frees them on its worker after
+/// their close, and has no event for that.
 async fn nothing_is_left() {
     let begin = Instant::now();
     loop {
@@ -483,7 +489,7 @@ async fn honest_at(target: &Target) {
     exchange(&client.unwrap(), &server, 10_000).await;
 }
 
-// ---- Packets ------------------------------------------------------------------------------------------------------
+// ---- Packets ------------------------------------------------------------------------------------
 
 /// A version that nobody speaks.
 const UNKNOWN: u32 = 0xdead_beef;

@@ -1,4 +1,5 @@
-//! Connecting to a host by its name: what it stands for, and what happens where it stands for nothing.
+//! Connecting to a host by its name: what it stands for, and what happens where it stands for
+//! nothing.
 
 mod support;
 

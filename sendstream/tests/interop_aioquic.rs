@@ -1,4 +1,5 @@
-//! Our two ends against aioquic's, in a process of its own. Skipped, loudly, where aioquic is missing.
+//! Our two ends against aioquic's, in a process of its own. Skipped, loudly, where aioquic is
+//! missing.
 
 mod support;
 
@@ -128,8 +129,8 @@ fn aioquic_follows_when_we_update_the_keys() {
     run(async move {
         let certified = Certified::new();
         let (_peer, address) = Peer::serve(&python, SCRIPT, &certified);
-        // By itself, and not together with the peer: aioquic begins an update also while another is not yet confirmed, which
-        // RFC 9001 §6.1 forbids.
+        // By itself, and not together with the peer: aioquic begins an update also while another is
+        // not yet confirmed, which RFC 9001 §6.1 forbids.
         let transport = patient().key_update_after(300_000);
         let client = support::client(&certified.identity).transport(transport).build().unwrap();
         let connection = client.connect(address, "localhost").await.unwrap();
@@ -142,7 +143,8 @@ fn aioquic_follows_when_we_update_the_keys() {
     });
 }
 
-/// Whether the session was resumed, on which both sides agree; and that the connection carries data.
+/// Whether the session was resumed, on which both sides agree; and that the connection carries
+/// data.
 async fn resumed(connection: &Connection) -> bool {
     let data = pattern(100_000);
     assert!(ask(connection, "echo", &data).await == data);

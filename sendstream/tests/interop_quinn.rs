@@ -224,7 +224,8 @@ fn a_quinn_client_may_move_to_another_port() {
         let validated = sendstream::process::counters().unwrap().paths_validated;
         endpoint.rebind(std::net::UdpSocket::bind("127.0.0.1:0").unwrap()).unwrap();
         both_ways(&theirs, &ours, b"from the second port").await;
-        // More than the three times of what came that an address is good for until the client has proved that it is there.
+        // More than the three times of what came that an address is good for until the client has
+        // proved that it is there.
         both_ways(&theirs, &ours, &pattern(10_000)).await;
         // The server goes on with the new path as soon as the client has proved that it is there.
         while sendstream::process::counters().unwrap().paths_validated == validated {

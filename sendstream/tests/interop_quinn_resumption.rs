@@ -15,7 +15,8 @@ fn quinn_client(identity: &Identity) -> quinn::Endpoint {
     foreign::client_with(identity, |tls| tls.enable_early_data = true)
 }
 
-/// A quinn server, and one that follows it and knows nothing of its sessions; and the hash of their certificate.
+/// A quinn server, and one that follows it and knows nothing of its sessions; and the hash of their
+/// certificate.
 fn quinn_servers() -> ([quinn::Endpoint; 2], CertificateHash) {
     let own = foreign::certified();
     let endpoint = || {
@@ -64,7 +65,8 @@ async fn quinn_asks_us(endpoint: &quinn::Endpoint, server: &Server) -> bool {
                 let (theirs, ours) = futures::join!(connecting, async { accept(server).await.unwrap() });
                 let theirs = theirs.unwrap();
                 assert!(!ours.session_resumed());
-                // The ticket is on its way before this stream, so mostly it is there when the stream is.
+                // The ticket is on its way before this stream, so mostly it is there when the
+                // stream is.
                 let mut stream = ours.open_uni().unwrap();
                 drop(stream.finish_with("hello"));
                 theirs.accept_uni().await.unwrap().read_to_end(16).await.unwrap();

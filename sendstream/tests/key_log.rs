@@ -1,4 +1,5 @@
-//! The key log: what it says against what a foreign peer knows, and that it is written on request only.
+//! The key log: what it says against what a foreign peer knows, and that it is written on request
+//! only.
 
 mod support;
 
@@ -35,7 +36,8 @@ impl rustls::KeyLog for Lines {
     }
 }
 
-/// Connects to a quinn server with the client that `build` describes, and returns what the server knows.
+/// Connects to a quinn server with the client that `build` describes, and returns what the server
+/// knows.
 fn connect_to_quinn(build: impl FnOnce(ClientBuilder) -> ClientBuilder + Send + 'static) -> BTreeSet<String> {
     on_tokio(async move {
         let own = foreign::certified();

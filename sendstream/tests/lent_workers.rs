@@ -1,4 +1,5 @@
-//! `lend_workers`: MsQuic's workers on a tokio runtime. They are the process's, so one test at a time has them.
+//! `lend_workers`: MsQuic's workers on a tokio runtime. They are the process's, so one test at a
+//! time has them.
 #![cfg(feature = "tokio-workers")]
 
 mod support;

@@ -1,7 +1,8 @@
 //! Several servers behind a load balancer that reads connection ids.
 //!
-//! Four network namespaces, a process in each: a client with two addresses, a balancer, and two servers. The balancer is of
-//! this test's own and knows nothing of QUIC but where a packet's connection id lies. It needs root and `ip`.
+//! Four network namespaces, a process in each: a client with two addresses, a balancer, and two
+//! servers. The balancer is of this test's own and knows nothing of QUIC but where a packet's
+//! connection id lies. It needs root and `ip`.
 
 mod support;
 
@@ -128,7 +129,8 @@ fn serve(id: [u8; 4]) {
     });
 }
 
-/// Forwards packets by their connection ids. It remembers no client: only where answers go, for each socket to a server.
+/// Forwards packets by their connection ids. It remembers no client: only where answers go, for
+/// each socket to a server.
 fn balance() {
     let front = Arc::new(UdpSocket::bind((FRONT, PORT)).unwrap());
     println!("\nready");
@@ -158,8 +160,9 @@ fn balance() {
     }
 }
 
-/// The server that a packet is for: by the server's number in the connection id; packets whose connection id a client has
-/// made up, which only long headers have, go where that id says all the same.
+/// The server that a packet is for: by the server's number in the connection id; packets whose
+/// connection id a client has made up, which only long headers have, go where that id says all the
+/// same.
 fn route(packet: &[u8]) -> Option<usize> {
     /// MsQuic's connection ids with a server's number in them.
     const LENGTH: usize = 14;
@@ -194,7 +197,8 @@ impl Network {
             [("client", "10.77.1", &["2", "3"][..]), ("server0", "10.77.2", &["2"]), ("server1", "10.77.3", &["2"])];
         for (name, net, hosts) in links {
             let (inner, outer) = (network.name(name), network.name("balancer"));
-            // The ends are made where they belong: interface names in the machine's own namespace may be taken.
+            // The ends are made where they belong: interface names in the machine's own namespace
+            // may be taken.
             network.ip_in(
                 name,
                 &["link", "add", "up0", "type", "veth", "peer", "name", &format!("to-{name}"), "netns", &outer],

@@ -1,4 +1,5 @@
-//! In a control group of 64 MiB, which ends a process that takes more: a large file passes, and a server stands floods.
+//! In a control group of 64 MiB, which ends a process that takes more: a large file passes, and a
+//! server stands floods.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -81,7 +82,8 @@ async fn copies(source: impl AsRef<Path>, target: impl AsRef<Path>) {
         while let Some(chunk) = recv.read_chunk().await.unwrap() {
             target.write_all(&chunk).unwrap();
             unsaved += chunk.len();
-            // What is not on the disk yet counts as well, and control groups of version 1 do not make its writer wait: they end it.
+            // What is not on the disk yet counts as well, and control groups of version 1 do not
+            // make its writer wait: they end it.
             if unsaved > LIMIT / 16 {
                 target.sync_data().unwrap();
                 unsaved = 0;
@@ -115,8 +117,9 @@ fn peer_process() {
 
 #[test]
 fn a_server_under_floods_stays_within_its_memory() {
-    // A datagram that waits for its turn holds a receive block of 70 KB, however small it is, and a process that gets little
-    // of the processor has some of each client's waiting: 500 clients at once can need 60 MiB.
+    // A datagram that waits for its turn holds a receive block of 70 KB, however small it is, and a
+    // process that gets little of the processor has some of each client's waiting: 500 clients at
+    // once can need 60 MiB.
     const CLIENTS: usize = 150;
     const STREAMS: usize = 2000;
     let Some(group) = group() else { return };
@@ -156,7 +159,8 @@ fn a_server_under_floods_stays_within_its_memory() {
     });
 }
 
-/// Empty datagrams, noise, and noise that looks like the first packet of a handshake; the honest one goes on meanwhile.
+/// Empty datagrams, noise, and noise that looks like the first packet of a handshake; the honest
+/// one goes on meanwhile.
 async fn garbage(target: SocketAddr, honest: &Connection) -> usize {
     const DATAGRAMS: usize = 60_000;
     let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -168,7 +172,8 @@ async fn garbage(target: SocketAddr, honest: &Connection) -> usize {
         match number % 3 {
             0 => packet.clear(),
             1 => {}
-            // A long header of version 1 with an id of 8 bytes, padded as it should be; its protection is not right.
+            // A long header of version 1 with an id of 8 bytes, padded as it should be; its
+            // protection is not right.
             _ => {
                 packet = noise[..1200].to_vec();
                 packet[..6].copy_from_slice(&[0xc3, 0, 0, 0, 1, 8]);

@@ -1,4 +1,5 @@
-//! What the edits to MsQuic's sources are for, from outside: each of these ends badly without the edits it is about.
+//! What the edits to MsQuic's sources are for, from outside: each of these ends badly without the
+//! edits it is about.
 //!
 //! The headers in `sendstream-sys/patches` say what each edit prevents.
 
@@ -14,14 +15,16 @@ use std::{
 use sendstream::{ConnectError, ConnectionError, Identity, TransportConfig, Trust};
 use support::{Endpoints, Pair, TIMEOUT, any_port, figure, forwarder::Forwarder, run};
 
-/// The edits `removed-path` and `one-worker-change-at-a-time`: whoever forwards a client's packets may give each another port to come from.
+/// The edits `removed-path` and `one-worker-change-at-a-time`: whoever forwards a client's packets
+/// may give each another port to come from.
 #[test]
 fn a_client_whose_packets_come_from_many_ports_does_no_harm() {
     run(async {
         let endpoints = Endpoints::new();
         let forwarder = Forwarder::start(endpoints.address, |_| None);
         let (client, server) = endpoints.connect_through(forwarder.address()).await;
-        // The server follows a client to another port once the handshake is confirmed, which what follows is the effect of.
+        // The server follows a client to another port once the handshake is confirmed, which what
+        // follows is the effect of.
         client.open_uni().unwrap().finish_with("hello").await.unwrap();
 
         forwarder.scatter();
@@ -89,7 +92,8 @@ fn a_certificate_of_any_size_ends_in_a_connection_or_an_error() {
             let server = support::server(&identity).bind(any_port()).unwrap();
             let client = support::client(&identity).build().unwrap();
             let accepting = async { server.accept().await.expect("the server runs").accept().await };
-            // Both are kept until both have ended: a connection that is dropped is closed, which the other side would tell.
+            // Both are kept until both have ended: a connection that is dropped is closed, which
+            // the other side would tell.
             let (connected, accepted) =
                 futures::join!(client.connect(server.local_addr().unwrap(), "localhost"), accepting);
             let outcome = (connected.as_ref().err(), accepted.as_ref().err());
@@ -117,7 +121,8 @@ fn a_stream_that_waits_for_its_reader_does_not_fill_the_network() {
         thread::sleep(Duration::from_secs(1));
         let said = pair.client.stats().await.unwrap().sent.packets - before;
         figure(format_args!("{said} packets in a second in which nothing is read"));
-        // It was 10,000 and more, on a busy machine. One for each acknowledgement, which comes after its delay, is 40.
+        // It was 10,000 and more, on a busy machine. One for each acknowledgement, which comes
+        // after its delay, is 40.
         assert!(said < 1000, "{said}");
         assert_eq!(recv.read_to_end(3 << 20).await.unwrap().len(), 3 << 20);
         send.finished().await.unwrap();
@@ -200,7 +205,8 @@ fn of_many_connections_each_times_out_in_its_own_time() {
     });
 }
 
-/// Has every thread that there is, MsQuic's workers among them, run on one processor after the other.
+/// Has every thread that there is, MsQuic's workers among them, run on one processor after the
+/// other.
 #[cfg(target_os = "linux")]
 struct Wandering {
     end: mpsc::Sender<()>,

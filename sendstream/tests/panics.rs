@@ -1,6 +1,6 @@
-//! What the application hands in may panic wherever Sendstream runs it: wakers, verifiers, owners of buffers, the log's
-//! subscriber. The process lives on, and what was hit ends with an error. Run it under AddressSanitizer with
-//! `make test-asan`.
+//! What the application hands in may panic wherever Sendstream runs it: wakers, verifiers, owners
+//! of buffers, the log's subscriber. The process lives on, and what was hit ends with an error. Run
+//! it under AddressSanitizer with `make test-asan`.
 
 mod support;
 
@@ -56,7 +56,7 @@ fn datagrams() -> TransportConfig {
     TransportConfig::default().datagram_receive_buffer(1 << 16)
 }
 
-// ---- Wakers ----------------------------------------------------------------------------------------------------------
+// ---- Wakers -------------------------------------------------------------------------------------
 
 #[test]
 fn wakers_that_all_panic_end_their_connection_and_its_peer_is_told() {
@@ -130,7 +130,8 @@ fn a_panicking_waker_does_not_keep_a_server_listening() {
         {
             let mut accept = Box::pin(server.accept());
             assert!(poll_with(&waker, accept.as_mut()).is_pending());
-            // It panics inside, on this thread, which is of no concern to whoever shuts the server down.
+            // It panics inside, on this thread, which is of no concern to whoever shuts the server
+            // down.
             server.shutdown().await;
             woken.recv_timeout(HANG).unwrap();
         }
@@ -179,7 +180,8 @@ fn a_panicking_waker_of_a_handshake_ends_it_with_an_error() {
         assert!(poll_with(&waker, connect.as_mut()).is_pending());
         let accepted = accept(&endpoints.server).await;
         woken.recv_timeout(HANG).unwrap();
-        // The client's end was connected and is closed again; which of the two its future sees is a matter of timing.
+        // The client's end was connected and is closed again; which of the two its future sees is a
+        // matter of timing.
         let connected = connect.await;
         if let Ok(connection) = &connected {
             connection.closed().await;
@@ -279,7 +281,7 @@ fn a_thread_that_panics_amid_a_transfer_drops_what_it_holds_though_wakers_panic(
     });
 }
 
-// ---- Buffers ---------------------------------------------------------------------------------------------------------
+// ---- Buffers ------------------------------------------------------------------------------------
 
 #[test]
 fn an_owner_that_panics_when_its_bytes_are_acknowledged_fails_its_stream_only() {
@@ -421,9 +423,10 @@ fn an_owner_whose_bytes_cannot_be_had_panics_where_it_is_asked() {
     });
 }
 
-// ---- Verifiers -------------------------------------------------------------------------------------------------------
+// ---- Verifiers ----------------------------------------------------------------------------------
 
-/// Connects to a server that is believed if `trust` believes it, with a registration of its own, of which nothing is left.
+/// Connects to a server that is believed if `trust` believes it, with a registration of its own, of
+/// which nothing is left.
 async fn connect_with(trust: impl FnOnce(Trust) -> Trust) -> Result<(), ConnectError> {
     let registration = Registration::new().unwrap();
     let identity = support::identity();
@@ -529,7 +532,7 @@ fn a_verifier_that_panics_when_it_is_given_up_by_a_server_harms_nobody() {
     }
 }
 
-// ---- Local tasks -----------------------------------------------------------------------------------------------------
+// ---- Local tasks --------------------------------------------------------------------------------
 
 #[test]
 fn local_tasks_that_panic_in_every_way_harm_nobody() {
@@ -537,7 +540,8 @@ fn local_tasks_that_panic_in_every_way_harm_nobody() {
         let pair = Pair::new().await;
         let dropped = Arc::new(AtomicUsize::new(0));
         let bomb = || PanicOnDrop(dropped.clone());
-        // When the connection ends, when it is aborted, when it is polled with something to drop, when its result is dropped.
+        // When the connection ends, when it is aborted, when it is polled with something to drop,
+        // when its result is dropped.
         let held = bomb();
         drop(pair.client.spawn_on_worker(async move {
             let _held = held;
@@ -570,7 +574,7 @@ fn local_tasks_that_panic_in_every_way_harm_nobody() {
     });
 }
 
-// ---- The log ---------------------------------------------------------------------------------------------------------
+// ---- The log ------------------------------------------------------------------------------------
 
 const ROLE: &str = "SENDSTREAM_TEST_PANICS";
 
@@ -593,7 +597,8 @@ impl tracing::Subscriber for Panicking {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
-/// What a child process runs; in the test run itself it does nothing. The subscriber is the whole process's.
+/// What a child process runs; in the test run itself it does nothing. The subscriber is the whole
+/// process's.
 #[test]
 fn process_with_a_panicking_log() {
     if std::env::var_os(ROLE).is_none_or(|role| role != "errors") {
@@ -625,8 +630,9 @@ fn process_with_a_panicking_log() {
     });
 }
 
-/// A subscriber that panics where MsQuic asserts that a connection or a stream was taken, and where waiters must still be
-/// woken: at refusals of connections, at spans of streams, and at the ends of connections.
+/// A subscriber that panics where MsQuic asserts that a connection or a stream was taken, and where
+/// waiters must still be woken: at refusals of connections, at spans of streams, and at the ends of
+/// connections.
 struct PanickingInCallbacks;
 
 impl tracing::Subscriber for PanickingInCallbacks {
@@ -668,7 +674,8 @@ fn process_with_a_log_that_panics_in_callbacks() {
         let server = support::server(&identity).bind(any_port()).unwrap();
         let (near, far) = support::connect(&client, &server).await;
         support::tell(&near, &far, "no span needed").await;
-        // Whoever closes gets the log's panic; the peer is told all the same, and its waiters are woken.
+        // Whoever closes gets the log's panic; the peer is told all the same, and its waiters are
+        // woken.
         catch_unwind(AssertUnwindSafe(|| near.close(7, ""))).unwrap_err();
         far.closed().await;
         drop((near, far));
@@ -688,7 +695,7 @@ fn a_log_that_panics_takes_no_process_along() {
     }
 }
 
-// ---- The key log -----------------------------------------------------------------------------------------------------
+// ---- The key log --------------------------------------------------------------------------------
 
 #[cfg(target_os = "linux")]
 #[test]

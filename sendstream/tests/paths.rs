@@ -9,7 +9,8 @@ use ring::digest::{self, SHA256};
 use sendstream::{Client, ConnectError, Connection, ConnectionError, RebindError, TransportConfig, Trust};
 use support::{Endpoints, Pair, accept, any_port, assert_closed_locally, connect, pattern, run};
 
-/// Sends something and waits until the server has acknowledged it: by then its handshake is confirmed.
+/// Sends something and waits until the server has acknowledged it: by then its handshake is
+/// confirmed.
 async fn settle(client: &Connection) {
     let mut stream = client.open_uni().unwrap();
     stream.finish_with("x").await.unwrap();

@@ -1,6 +1,6 @@
-//! Threads that use one connection's parts against each other, and owners of buffers that act when MsQuic gives them back.
-//! Whatever the order, nothing is used after its end and nothing is left. Run it under AddressSanitizer with
-//! `make test-asan`.
+//! Threads that use one connection's parts against each other, and owners of buffers that act when
+//! MsQuic gives them back. Whatever the order, nothing is used after its end and nothing is left.
+//! Run it under AddressSanitizer with `make test-asan`.
 
 mod support;
 
@@ -33,7 +33,7 @@ fn at_once(jobs: Vec<Box<dyn FnOnce() + Send>>) {
     }
 }
 
-// ---- Threads ---------------------------------------------------------------------------------------------------------
+// ---- Threads ------------------------------------------------------------------------------------
 
 #[test]
 fn one_half_may_be_given_up_while_the_other_starts_the_stream() {
@@ -158,7 +158,7 @@ fn chunks_stay_what_they_are_while_their_stream_goes() {
     }
 }
 
-// ---- Futures that are forgotten --------------------------------------------------------------------------------------
+// ---- Futures that are forgotten -----------------------------------------------------------------
 
 #[test]
 fn a_future_that_is_forgotten_changes_nothing_for_what_it_stood_for() {
@@ -183,7 +183,7 @@ fn a_future_that_is_forgotten_changes_nothing_for_what_it_stood_for() {
     }
 }
 
-// ---- Owners that act -------------------------------------------------------------------------------------------------
+// ---- Owners that act ----------------------------------------------------------------------------
 
 type Action = Box<dyn FnOnce() + Send>;
 
@@ -210,8 +210,8 @@ fn acting(length: usize, action: impl FnOnce() + Send + 'static) -> (Bytes, mpsc
     (Bytes::from_owner(Owner { bytes: vec![7; length], action: Mutex::new(Some(Box::new(action))), done }), acted)
 }
 
-/// Sends bytes whose owner does `act` with their own stream and its connection when they are acknowledged, or, with
-/// `closed`, when they are given back because the connection ends.
+/// Sends bytes whose owner does `act` with their own stream and its connection when they are
+/// acknowledged, or, with `closed`, when they are given back because the connection ends.
 fn on_release(rounds: u32, closed: bool, act: fn(Option<SendStream>, Option<Connection>)) {
     for _ in 0..rounds {
         run(async move {

@@ -160,11 +160,12 @@ fn short_streams_whose_end_comes_later_stop_their_sender_as_well() {
     run(short_streams_that_nobody_reads(true));
 }
 
-/// A client sends many more short messages than the server may hold unread, each on a stream of its own, whose end comes with it
-/// or later.
+/// A client sends many more short messages than the server may hold unread, each on a stream of its
+/// own, whose end comes with it or later.
 async fn short_streams_that_nobody_reads(end_comes_later: bool) {
     const LIMIT: u16 = 16;
-    // A stream that came as one piece is copied and over at once, and the peer may open another: so many of them.
+    // A stream that came as one piece is copied and over at once, and the peer may open another: so
+    // many of them.
     const COPIED: usize = 128;
     const ALL: usize = 400;
     let settings = TransportConfig::default().max_concurrent_uni_streams(LIMIT);
@@ -213,7 +214,8 @@ async fn short_streams_that_nobody_reads(end_comes_later: bool) {
     let mut numbers = 0;
     while numbers < ALL {
         for mut recv in accepted.drain(..) {
-            // The client's unidirectional streams are 2, 6, 10 and so on, and may come in any order.
+            // The client's unidirectional streams are 2, 6, 10 and so on, and may come in any
+            // order.
             let number = recv.id().unwrap() as usize / 4;
             assert_eq!(recv.read_to_end(1000).await.unwrap(), message(number));
             numbers += 1;

@@ -1,5 +1,5 @@
-//! Wakers that act inside the wake, on MsQuic's own thread: they drop the last handle, send, abort, close. Run it under
-//! AddressSanitizer with `make test-asan`.
+//! Wakers that act inside the wake, on MsQuic's own thread: they drop the last handle, send, abort,
+//! close. Run it under AddressSanitizer with `make test-asan`.
 
 mod support;
 
@@ -60,7 +60,8 @@ async fn read_to_end(mut recv: RecvStream) -> usize {
     read
 }
 
-/// Leaves an acknowledgement pending on a stream with a waker that does `act` to the stream when it comes.
+/// Leaves an acknowledgement pending on a stream with a waker that does `act` to the stream when it
+/// comes.
 async fn on_acknowledgement(act: impl FnOnce(&mut Option<SendStream>, &Connection) + Send + 'static) {
     let pair = Pair::new().await;
     let (mut send, recv) = busy(&pair).await;
@@ -73,7 +74,8 @@ async fn on_acknowledgement(act: impl FnOnce(&mut Option<SendStream>, &Connectio
             act(&mut stream, &connection);
         }
     });
-    // The stream can be parked for the waker only when no future borrows it: the state keeps the waker.
+    // The stream can be parked for the waker only when no future borrows it: the state keeps the
+    // waker.
     assert!(poll_with(&waker, std::pin::pin!(send.acked())).is_pending());
     *shared.lock().unwrap() = Some(send);
     let read = std::thread::spawn(move || futures::executor::block_on(read_to_end(recv)));
@@ -141,8 +143,8 @@ fn a_waker_may_drop_the_last_handle_of_everything() {
                 move || drop(registered.lock().unwrap().take())
             });
             let mut send = client.open_uni().unwrap();
-            // A short message may be acknowledged before or after the waker is there. More than the peer's window is not
-            // while nobody reads.
+            // A short message may be acknowledged before or after the waker is there. More than the
+            // peer's window is not while nobody reads.
             let short = round % 2 == 0;
             drop(send.send(vec![7; if short { 1 } else { 4 << 20 }]));
             assert!(poll_with(&waker, std::pin::pin!(send.acked())).is_pending() || short);
@@ -153,7 +155,8 @@ fn a_waker_may_drop_the_last_handle_of_everything() {
             });
             let _ = poll_with(&waker, closed.as_mut());
             *registered.lock().unwrap() = Some((send, client, endpoints, closed));
-            // If the acknowledgement came before it was parked, the end of the connection finds it there.
+            // If the acknowledgement came before it was parked, the end of the connection finds it
+            // there.
             server.close(9, "").unwrap();
             ran_on_msquics_thread(&ran);
             drop(server);
@@ -228,7 +231,8 @@ fn a_waker_that_owns_the_stream_may_be_replaced() {
         let owner = Waker::from(Arc::new(Owner(Mutex::new(Some(recv)))));
         assert!(poll_with(&owner, reset.as_mut()).is_pending());
         drop(owner);
-        // The state holds the last reference to the owner now. Replacing it drops the stream, which looks at the state.
+        // The state holds the last reference to the owner now. Replacing it drops the stream, which
+        // looks at the state.
         assert!(poll_with(Waker::noop(), reset.as_mut()).is_ready() || poll_with(Waker::noop(), reset).is_ready());
         drop(send);
         pair.end().await;

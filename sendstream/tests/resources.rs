@@ -1,5 +1,6 @@
-//! A process that runs out of something gets an error that says so, ends with its own status, and goes on once there is some
-//! again. Each test limits a process of its own: this executable, run for the one test that has the name it is started with.
+//! A process that runs out of something gets an error that says so, ends with its own status, and
+//! goes on once there is some again. Each test limits a process of its own: this executable, run
+//! for the one test that has the name it is started with.
 
 mod support;
 
@@ -31,7 +32,8 @@ fn parent(test: &str, prepare: impl FnOnce(&mut Command)) -> Option<Output> {
     Some(output)
 }
 
-/// Prints what a process of [`parent`] printed, its figures also where the output of tests that pass is not shown.
+/// Prints what a process of [`parent`] printed, its figures also where the output of tests that
+/// pass is not shown.
 fn pass_on(output: &[u8]) {
     for line in String::from_utf8_lossy(output).lines() {
         if line.starts_with("FIGURE ") {
@@ -119,7 +121,8 @@ fn without_a_thread_for_the_background_everything_works_in_place() {
         return as_nobody(test);
     }
     run(async {
-        // MsQuic has its threads by now, and Sendstream's own starts with the first call that blocks.
+        // MsQuic has its threads by now, and Sendstream's own starts with the first call that
+        // blocks.
         let endpoints = Endpoints::new();
         let before = holdings().threads;
         limit(Resource::Nproc, 1);
@@ -133,7 +136,8 @@ fn without_a_thread_for_the_background_everything_works_in_place() {
     });
 }
 
-/// Runs `test` in a process of a user who has no other one, as the limit on threads is the user's and does not bind root.
+/// Runs `test` in a process of a user who has no other one, as the limit on threads is the user's
+/// and does not bind root.
 fn as_nobody(test: &str) {
     const UID: u32 = 61_537;
     let folder = tempfile::tempdir().unwrap();
@@ -172,7 +176,8 @@ fn a_gibibyte_passes_through_a_process_with_little_memory() {
         let endpoints = Endpoints::new();
         let (client, server) = endpoints.connect().await;
         exchange(&client, &server, 100_000).await;
-        // What is allocated past the limit fails, and a failed allocation of Rust's ends the process.
+        // What is allocated past the limit fails, and a failed allocation of Rust's ends the
+        // process.
         limit(Resource::As, (support::memory::address_space() + MORE) as u64);
         let sending = async {
             let chunk = Bytes::from(pattern(1 << 20));
@@ -237,14 +242,16 @@ fn allocations_that_fail_in_msquic_are_errors() {
     });
 }
 
-/// Has every `cycle`-th allocation of MsQuic fail, or none for 0 (`QUIC_PARAM_GLOBAL_ALLOC_FAIL_CYCLE`).
+/// Has every `cycle`-th allocation of MsQuic fail, or none for 0
+/// (`QUIC_PARAM_GLOBAL_ALLOC_FAIL_CYCLE`).
 fn fail_every(cycle: u32) {
     use sendstream_sys as sys;
     const ALLOC_FAIL_CYCLE: u32 = 0x8100_0002;
     static TABLE: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
     let table = *TABLE.get_or_init(|| {
         let mut table = std::ptr::null();
-        // SAFETY: `table` has room for the pointer. The library opened MsQuic before, and is not doing so now.
+        // SAFETY: `table` has room for the pointer. The library opened MsQuic before, and is not
+        // doing so now.
         let status = unsafe { sys::MsQuicOpenVersion(sys::QUIC_API_VERSION_2, &mut table) };
         assert_eq!(status, 0);
         table as usize

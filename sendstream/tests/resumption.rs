@@ -1,4 +1,5 @@
-//! Sessions are resumed where both sides want it, with the right ticket and the right trust; and only there.
+//! Sessions are resumed where both sides want it, with the right ticket and the right trust; and
+//! only there.
 
 mod support;
 
@@ -38,7 +39,8 @@ fn key() -> SessionKey {
     SessionKey::new("localhost", ["test"])
 }
 
-/// Connects, carries a message, and says whether the session was resumed, on which both sides agree.
+/// Connects, carries a message, and says whether the session was resumed, on which both sides
+/// agree.
 async fn resumes(client: &Client, server: &Server) -> bool {
     let (connected, accepted) = connect(client, server).await;
     tell(&connected, &accepted, "hello").await;

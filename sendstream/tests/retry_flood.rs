@@ -1,4 +1,5 @@
-//! A flood of clients that must prove their addresses first. One test, as the policy is the whole process's.
+//! A flood of clients that must prove their addresses first. One test, as the policy is the whole
+//! process's.
 
 mod support;
 
@@ -15,7 +16,8 @@ use support::{Endpoints, accept, figure, run};
 fn a_thousand_clients_that_prove_their_addresses_are_refused_but_for_a_backlog_of_ten() {
     run(async {
         set_retry_policy(RetryPolicy::Always).unwrap();
-        // Many packets are lost where a thousand come at once. However slow that is, nobody gives up.
+        // Many packets are lost where a thousand come at once. However slow that is, nobody gives
+        // up.
         let patient = TransportConfig::default()
             .handshake_timeout(Duration::from_secs(300))
             .disconnect_timeout(Duration::from_secs(300));

@@ -38,7 +38,8 @@ fn a_hundred_thousand_select_rounds_do_not_grow_memory() {
         for _ in 0..30_000 {
             round().await;
         }
-        // What is acknowledged on other streams shows that the one that nobody reads has filled its window.
+        // What is acknowledged on other streams shows that the one that nobody reads has filled its
+        // window.
         for _ in 0..20 {
             pair.client.open_uni().unwrap().finish_with("a turn").await.unwrap();
         }

@@ -1,5 +1,5 @@
-//! Signals that come to MsQuic's threads: the edit `signals-do-not-stop-timers`. In a process of its own, since every thread of
-//! it gets them.
+//! Signals that come to MsQuic's threads: the edit `signals-do-not-stop-timers`. In a process of
+//! its own, since every thread of it gets them.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -22,8 +22,8 @@ fn a_connection_times_out_while_every_thread_gets_signals_all_the_time() {
     extern "C" fn count(_: libc::c_int) {
         CAME.fetch_add(1, Ordering::Relaxed);
     }
-    // SAFETY: all-zero is a valid `sigaction`, and the handler that is put into it only adds to an atomic, which every signal's
-    // may.
+    // SAFETY: all-zero is a valid `sigaction`, and the handler that is put into it only adds to an
+    // atomic, which every signal's may.
     let installed = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = count as extern "C" fn(libc::c_int) as libc::sighandler_t;
@@ -35,9 +35,9 @@ fn a_connection_times_out_while_every_thread_gets_signals_all_the_time() {
     run_within(Duration::from_secs(30), async {
         let settings = TransportConfig::default().idle_timeout(Duration::from_secs(3));
         let pair = Pair::with(settings.clone(), settings).await;
-        // The last acknowledgements of the handshake go out after their delay, 25 ms, which a pause of a busy machine is soon as
-        // long as. What then waits has all of the idle timeout before it. There is no event for that, and nothing depends on
-        // it where the edit is made.
+        // The last acknowledgements of the handshake go out after their delay, 25 ms, which a pause
+        // of a busy machine is soon as long as. What then waits has all of the idle timeout before
+        // it. There is no event for that, and nothing depends on it where the edit is made.
         thread::sleep(Duration::from_millis(300));
         let threads = fs::read_dir("/proc/self/task").unwrap();
         let storm: Vec<_> =
@@ -54,7 +54,8 @@ fn a_connection_times_out_while_every_thread_gets_signals_all_the_time() {
     });
 }
 
-/// Has the kernel send SIGUSR1 to a thread every few milliseconds. However busy the machine is, no pause is long.
+/// Has the kernel send SIGUSR1 to a thread every few milliseconds. However busy the machine is, no
+/// pause is long.
 struct Signals(libc::timer_t);
 
 // SAFETY: a timer's name is the whole process's.

@@ -1,7 +1,8 @@
-//! Connections and streams that come and go leave nothing behind: not memory, not descriptors, not threads, not native
-//! handles. Alone in its file, because it looks at the process's numbers.
+//! Connections and streams that come and go leave nothing behind: not memory, not descriptors, not
+//! threads, not native handles. Alone in its file, because it looks at the process's numbers.
 //!
-//! 1,000 connections with 100 streams each, which takes ten seconds; `SENDSTREAM_SOAK_SECONDS` goes on that long.
+//! 1,000 connections with 100 streams each, which takes ten seconds; `SENDSTREAM_SOAK_SECONDS` goes
+//! on that long.
 
 mod support;
 
@@ -27,7 +28,8 @@ fn connections_and_streams_that_come_and_go_leave_nothing() {
     run_within(wanted + Duration::from_secs(600), async move {
         let begin = Instant::now();
         let endpoints = Endpoints::new();
-        // What is kept for the next time, in MsQuic and in the allocator, is there after a tenth of it.
+        // What is kept for the next time, in MsQuic and in the allocator, is there after a tenth of
+        // it.
         come_and_go(&endpoints, CONNECTIONS / 10).await;
         let before = settled(None).await;
         let mut connections = 0;
@@ -102,8 +104,9 @@ async fn answer(connection: &Connection) {
     }
 }
 
-/// What the process holds once MsQuic itself counts no connection and no stream, and, where `before` is given, holds no more
-/// descriptors and threads than that. MsQuic gives them back on its workers after a close, and has no event for that.
+/// What the process holds once MsQuic itself counts no connection and no stream, and, where
+/// `before` is given, holds no more descriptors and threads than that. MsQuic gives them back on
+/// its workers after a close, and has no event for that.
 async fn settled(before: Option<Holdings>) -> Holdings {
     let begin = Instant::now();
     loop {

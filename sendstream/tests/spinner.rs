@@ -1,8 +1,9 @@
-//! Random calls of the whole API, sensible and not, from several threads on several connections, for as long as wanted:
-//! nothing hangs, no assertion fails, and nothing is left.
+//! Random calls of the whole API, sensible and not, from several threads on several connections,
+//! for as long as wanted: nothing hangs, no assertion fails, and nothing is left.
 //!
-//! 20 seconds by default, `SENDSTREAM_SPIN_SECONDS` for longer. Each thread throws its own dice, from the seed and its number; what
-//! the threads do to each other is up to the machine. Alone in its file, because it looks at the process's numbers.
+//! 20 seconds by default, `SENDSTREAM_SPIN_SECONDS` for longer. Each thread throws its own dice,
+//! from the seed and its number; what the threads do to each other is up to the machine. Alone in
+//! its file, because it looks at the process's numbers.
 
 mod support;
 
@@ -143,7 +144,8 @@ impl Spinner<'_> {
         }
     }
 
-    /// Polls a future a few times, lets others run in between, and drops it where it is not ready by then.
+    /// Polls a future a few times, lets others run in between, and drops it where it is not ready
+    /// by then.
     fn brief<F: Future>(&mut self, call: &'static str, future: F) -> Option<F::Output> {
         self.progress.at(call);
         let mut future = std::pin::pin!(future);
@@ -194,7 +196,8 @@ impl Spinner<'_> {
         }
     }
 
-    /// [`brief`](Self::brief) for what takes a few round trips, so that it comes about now and then.
+    /// [`brief`](Self::brief) for what takes a few round trips, so that it comes about now and
+    /// then.
     fn patient<F: Future>(&mut self, call: &'static str, future: F) -> Option<F::Output> {
         self.progress.at(call);
         let mut future = std::pin::pin!(future);
@@ -466,8 +469,8 @@ impl Progress {
     }
 }
 
-/// Ends the process, and says what each thread was in, once none of them has made a call for [`HANG`]. One that hangs alone
-/// is noticed at the end of the round, when the others wait for it.
+/// Ends the process, and says what each thread was in, once none of them has made a call for
+/// [`HANG`]. One that hangs alone is noticed at the end of the round, when the others wait for it.
 fn watch(progress: Arc<Progress>, seed: u64) {
     thread::spawn(move || {
         let mut last = (progress.calls(), Instant::now());

@@ -1,5 +1,6 @@
-//! Processes that stand still (SIGSTOP) for longer than connections live unheard: the clock goes on, as it does for a virtual
-//! machine that is put aside. Whoever goes on again has what was sent, or an error; and both can begin anew.
+//! Processes that stand still (SIGSTOP) for longer than connections live unheard: the clock goes
+//! on, as it does for a virtual machine that is put aside. Whoever goes on again has what was sent,
+//! or an error; and both can begin anew.
 //!
 //! Each side is a process of its own, this executable run for `server_process` or `client_process`.
 #![cfg(unix)]
@@ -91,7 +92,8 @@ impl Sides {
         sides.agree_on(sent, received);
     }
 
-    /// `Ok` at the sender is `Ok` at the receiver, of the same bytes; and the next connection is as good as any.
+    /// `Ok` at the sender is `Ok` at the receiver, of the same bytes; and the next connection is as
+    /// good as any.
     fn agree_on(mut self, sent: String, received: String) {
         figure(format_args!("sent: {sent}; received: {received}"));
         let is_whole = |outcome: &str| outcome.starts_with("whole");
@@ -144,7 +146,7 @@ impl Drop for Side {
     }
 }
 
-// ---- The processes ---------------------------------------------------------------------------------------------------
+// ---- The processes ------------------------------------------------------------------------------
 
 fn is_process(name: &str) -> bool {
     std::env::var(ROLE).is_ok_and(|role| role == name)

@@ -1,4 +1,5 @@
-//! Every operation that is left pending ends once, in bounded time, with the cause: whatever the cause is.
+//! Every operation that is left pending ends once, in bounded time, with the cause: whatever the
+//! cause is.
 
 mod support;
 
@@ -44,7 +45,8 @@ async fn flooded(connection: &Connection) -> SendStream {
     stream
 }
 
-/// Every operation on the sending half of a stream that can be left pending, each on a stream of its own.
+/// Every operation on the sending half of a stream that can be left pending, each on a stream of
+/// its own.
 async fn sending(connection: &Connection) -> (Pending, Vec<Arc<futures::lock::Mutex<SendStream>>>) {
     let mut pending: Pending = Vec::new();
     let mut streams = Vec::new();
@@ -232,8 +234,8 @@ fn the_peers_stop_ends_every_send() {
 fn a_local_abort_ends_every_send() {
     run(async {
         let (_endpoints, client, _server, _received, _kept) = pair().await;
-        // An operation borrows its stream, so what aborts it is what the borrow leaves: the operation is dropped, and the
-        // next look at the stream has the answer at once.
+        // An operation borrows its stream, so what aborts it is what the borrow leaves: the
+        // operation is dropped, and the next look at the stream has the answer at once.
         for name in ["send", "acked", "write_chunk", "finished"] {
             let mut stream = flooded(&client).await;
             let stopped = stream.stopped();

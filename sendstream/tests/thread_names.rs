@@ -1,4 +1,5 @@
-//! The names of the process's threads. In one test, as the first connection of a process starts most of them.
+//! The names of the process's threads. In one test, as the first connection of a process starts
+//! most of them.
 #![cfg(target_os = "linux")]
 
 mod support;
@@ -8,7 +9,8 @@ use std::{collections::BTreeSet, fs, thread};
 use sendstream::{ExecutionProfile, Registration, native_info};
 use support::{any_port, connect, run, skip};
 
-/// What the test's own threads are called, and what MsQuic's would be called without names of their own.
+/// What the test's own threads are called, and what MsQuic's would be called without names of their
+/// own.
 const TELLING: &str = "a-telling-name";
 
 #[test]

@@ -107,8 +107,9 @@ impl Meeting {
     async fn refused_by_server(self) -> (CertificateRefusal, u8) {
         let Err(ConnectionError::CertificateRefused(refusal)) = self.accepted else { panic!("{:?}", self.accepted) };
         let error = match self.connected {
-            // A client is done with the handshake before it is judged. What it sends goes nowhere: the server has no connection
-            // that could give it to anybody, and does not acknowledge it.
+            // A client is done with the handshake before it is judged. What it sends goes nowhere:
+            // the server has no connection that could give it to anybody, and does not acknowledge
+            // it.
             Ok(connection) => {
                 if let Ok(mut stream) = connection.open_uni() {
                     drop(stream.finish_with("for nobody"));
@@ -187,7 +188,8 @@ async fn early(server: &Server, client: &Client, accepting: &mut (impl Future + 
     }
 }
 
-/// MsQuic's workers serve connections in turn: when these are done, what had arrived before them has been dealt with.
+/// MsQuic's workers serve connections in turn: when these are done, what had arrived before them
+/// has been dealt with.
 async fn others_come_and_go() {
     let endpoints = Endpoints::new();
     for _ in 0..20 {

@@ -103,7 +103,8 @@ impl Captured {
         captured
     }
 
-    /// The first event that `wanted` says yes to, once there is one: what is woken may run before the event is logged.
+    /// The first event that `wanted` says yes to, once there is one: what is woken may run before
+    /// the event is logged.
     fn first(&self, what: &str, wanted: impl Fn(&Logged) -> bool) -> Logged {
         let events = self.events.lock().unwrap();
         let (events, waited) = self

@@ -1,4 +1,5 @@
-//! What logging costs where it is switched off. A process of its own, because a process has one global subscriber.
+//! What logging costs where it is switched off. A process of its own, because a process has one
+//! global subscriber.
 
 mod support;
 

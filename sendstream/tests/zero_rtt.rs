@@ -43,8 +43,9 @@ impl Endpoints {
         connected.session_ticket().await.unwrap();
     }
 
-    /// As long as the relay's gate is closed, which it is now, the client cannot finish its handshake, and so neither can
-    /// the server: whatever the client sends until then it sends early, however slow this test is.
+    /// As long as the relay's gate is closed, which it is now, the client cannot finish its
+    /// handshake, and so neither can the server: whatever the client sends until then it sends
+    /// early, however slow this test is.
     async fn connect_early(&self) -> EarlyConnection {
         connect_early(&self.client, &self.relay).await
     }

@@ -211,7 +211,7 @@ impl<H: Held> ConnectionInnerExclusive<H> {
         self.started && !self.shutdown_complete
     }
 
-    // ---- The start ----------------------------------------------------------------------------------------------
+    // ---- The start ------------------------------------------------------------------------------
 
     /// `ConnectionStart` is about to be called. Until it has returned nobody shuts the connection
     /// down: a shutdown that overtook the start would make the start fail, and still bring events.
@@ -243,7 +243,7 @@ impl<H: Held> ConnectionInnerExclusive<H> {
         self.on_closed(cause, End::Other)
     }
 
-    // ---- What the user does -------------------------------------------------------------------------------------
+    // ---- What the user does ---------------------------------------------------------------------
 
     /// This side closes the connection with `code`. MsQuic is told now, unless it is not started
     /// yet: then [`Self::on_start_accepted`] says so.
@@ -286,7 +286,7 @@ impl<H: Held> ConnectionInnerExclusive<H> {
         cause
     }
 
-    // ---- What the user waits for --------------------------------------------------------------------------------
+    // ---- What the user waits for ----------------------------------------------------------------
 
     /// Ready once the handshake is done, or failed: for whoever makes the connection.
     pub fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), H::Cause>> {
@@ -401,7 +401,7 @@ impl<H: Held> ConnectionInnerExclusive<H> {
         }
     }
 
-    // ---- What MsQuic says ---------------------------------------------------------------------------------------
+    // ---- What MsQuic says -----------------------------------------------------------------------
 
     /// RESUMED: early data may come.
     pub fn on_resumed(&mut self) -> Wakeups {
@@ -513,7 +513,7 @@ impl<H: Held> ConnectionInnerExclusive<H> {
         self.on_closed(H::closed_here(0), End::Closed(0))
     }
 
-    // ---- Helpers ------------------------------------------------------------------------------------------------
+    // ---- Helpers --------------------------------------------------------------------------------
 
     /// The connection ended, or is ending, because of `cause`. The first cause is kept.
     fn on_closed(&mut self, cause: H::Cause, end: End) -> Ending<H> {

@@ -1,6 +1,8 @@
-//! Why something of a stream failed, in the words of the state machines. The public errors of `sendstream` are made of these.
+//! Why something of a stream failed, in the words of the state machines. The public errors of
+//! `sendstream` are made of these.
 //!
-//! `C` is what ended the connection. What the machines decide on is a variant of its own; a [`Status`] is only passed on.
+//! `C` is what ended the connection. What the machines decide on is a variant of its own; a
+//! [`Status`] is only passed on.
 
 /// What ended the send half, when it did not end with a finish. Also why a stream did not start.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,8 +1,9 @@
-//! How many short pieces may be copied before anybody reads them.
+//! Limits the short pieces that are copied before anybody reads them.
 //!
-//! What is copied is given back to MsQuic at once, so that the peer may send more, or another stream if that was all of this one.
-//! So it is counted, for all streams of a connection together; what comes when as many wait as may is lent, and counts against the
-//! peer's limits until it is read.
+//! MsQuic has the memory of a copied piece back at once. So the peer may send more, or open another
+//! stream if the piece was all of this one. A connection therefore counts the copied pieces of all
+//! its streams. At the limit further pieces are lent, and count against the peer's limits until
+//! they are read.
 
 use std::sync::{
     Arc,

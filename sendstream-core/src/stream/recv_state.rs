@@ -1,8 +1,10 @@
-//! The receive half's state machine: the memory that MsQuic lent, what of it was handed out, and how the half ended.
+//! The receive half's state machine: the memory that MsQuic lent, the pieces that were handed out,
+//! and how the half ended.
 //!
-//! MsQuic lends contiguous pieces of the stream, in order (multi-receive mode, so more may come while some are out), and
-//! wants them back in order too: "the first n bytes of what you have". [`StreamRecv`] keeps the pieces that nobody has
-//! read yet and, for those that were handed out, which have come back. Pure, like `state.rs`.
+//! MsQuic lends contiguous pieces of the stream, in order (multi-receive mode, so more may come
+//! while some are out), and wants them back in order too: "the first n bytes of what you have".
+//! [`StreamRecv`] keeps the pieces that nobody has read yet and, for those that were handed out,
+//! which have come back. Pure, like `state.rs`.
 
 use std::{
     collections::VecDeque,
@@ -26,7 +28,8 @@ pub struct StreamRecv<C, P> {
     state: StreamRecvState<C>,
     /// Received and not handed out, in stream order.
     unread: Queue<P>,
-    /// Received before all that is in `unread`, copied, and not handed out. MsQuic has its memory back.
+    /// Received before all that is in `unread`, copied, and not handed out. MsQuic has its memory
+    /// back.
     copied: Option<Copied>,
     /// Handed out, in stream order; the front is number `handed_base`.
     handed: Queue<Handed>,
@@ -139,7 +142,7 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
         }
     }
 
-    // ---- What the user does -------------------------------------------------------------------------------------
+    // ---- What the user does ---------------------------------------------------------------------
 
     /// Hands out up to `limit` bytes from the front: `None` at the end of the stream.
     pub fn poll_take(&mut self, limit: usize, cx: &mut Context<'_>) -> Poll<Result<Option<Taken<P>>, RecvEnd<C>>> {
@@ -181,7 +184,8 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
         Some(Taken::Lent { lent, number })
     }
 
-    /// A piece came back. Returns how many bytes MsQuic may now have back: those before the first piece still out.
+    /// A piece came back. Returns how many bytes MsQuic may now have back: those before the first
+    /// piece still out.
     #[must_use]
     pub fn give_back(&mut self, number: u64) -> u64 {
         let index = (number - self.handed_base) as usize;
@@ -199,12 +203,13 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
         !self.unread.is_empty() || !self.handed.is_empty()
     }
 
-    /// Stops reading with `code`. The first result is true when the peer must be told, or MsQuic be given back what was not
-    /// read.
+    /// Stops reading with `code`. The first result is true when the peer must be told, or MsQuic be
+    /// given back what was not read.
     pub fn begin_stop(&mut self, code: u64) -> (bool, Wakeups) {
         let (stops, must_tell) = match self.state {
             StreamRecvState::Open => (true, true),
-            // Everything that was received and FIN itself: MsQuic waits for what it lent to be read or given up.
+            // Everything that was received and FIN itself: MsQuic waits for what it lent to be read
+            // or given up.
             StreamRecvState::Finished => (!self.unread.is_empty() || self.copied.is_some(), !self.unread.is_empty()),
             _ => (false, false),
         };
@@ -230,7 +235,8 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
         self.reset_waiters.remove(key)
     }
 
-    /// Ready with the peer's reset code, with `None` once the stream ended otherwise, or with what ended the connection.
+    /// Ready with the peer's reset code, with `None` once the stream ended otherwise, or with what
+    /// ended the connection.
     pub fn poll_received_reset(
         &mut self,
         key: WaiterKey,
@@ -247,7 +253,7 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
         }
     }
 
-    // ---- What MsQuic says ---------------------------------------------------------------------------------------
+    // ---- What MsQuic says -----------------------------------------------------------------------
 
     /// Whether what RECEIVE brings is still wanted.
     pub fn is_open(&self) -> bool {
@@ -337,7 +343,8 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
     }
 }
 
-/// A queue that needs no allocation while it holds at most one: all that a stream of one message ever has.
+/// A queue that needs no allocation while it holds at most one: all that a stream of one message
+/// ever has.
 #[derive(Debug)]
 struct Queue<T> {
     /// The front; where there is none, `rest` is empty.

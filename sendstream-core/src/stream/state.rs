@@ -1,8 +1,9 @@
-//! The send half's state machine: what has been said to MsQuic, what MsQuic has said back, and who waits for it.
+//! The send half's state machine: the calls made to MsQuic, the events received, and the tasks that
+//! wait.
 //!
-//! Pure: no lock, no native call, no clock. Each method is one transition or one question; a transition that lets
-//! somebody go on returns the [`Wakeups`], which the caller wakes after it dropped the lock. No field is assigned
-//! outside this file.
+//! Pure: no lock, no native call, no clock. Each method is one transition or one question; a
+//! transition that lets somebody go on returns the [`Wakeups`], which the caller wakes after it
+//! dropped the lock. No field is assigned outside this file.
 
 use std::{
     task::{Context, Poll, Waker},
@@ -19,18 +20,20 @@ use crate::{
     wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups},
 };
 
-/// The in-flight window before MsQuic has said what is ideal: its own first value (`QUIC_DEFAULT_IDEAL_SEND_BUFFER_SIZE`).
+/// The in-flight window before MsQuic has said what is ideal: its own first value
+/// (`QUIC_DEFAULT_IDEAL_SEND_BUFFER_SIZE`).
 pub const DEFAULT_WINDOW: u64 = 128 * 1024;
 
-/// What of the window must be free before a writer that waits for room is woken: an eighth. Much more, and a window that
-/// just covers the path would run dry.
+/// A waiting writer is woken when this share of the window is free: an eighth. With a much larger
+/// share, a window that just covers the path would run dry.
 const WINDOW_PARTS: u64 = 8;
 
-/// How much in flight is of use on a path with this smallest round-trip time, whatever MsQuic finds ideal: its advice
-/// follows what was in flight before, and so grows for as long as the peer takes it. More than a path can hold only waits,
-/// outside of the processor's caches.
+/// The most bytes in flight that are of use on a path with this smallest round-trip time. MsQuic's
+/// advice follows the bytes that were in flight before, so it grows as long as the peer takes them.
+/// Bytes beyond the path's capacity only wait, outside of the processor's caches.
 ///
-/// It is what 10 Gbit/s, more than one connection moves, put on the path, and 1 MiB for writers that are late.
+/// It is what 10 Gbit/s, more than one connection moves, put on the path, and 1 MiB for writers
+/// that are late.
 #[inline]
 pub fn useful_window(ideal: u64, min_rtt: Option<Duration>) -> u64 {
     const BYTES_PER_MICROSECOND: u64 = 1250;
@@ -42,33 +45,41 @@ pub fn useful_window(ideal: u64, min_rtt: Option<Duration>) -> u64 {
 
 /// Everything about a stream that changes, behind `StreamInner`'s lock.
 ///
-/// `C` is what ended the connection, and `P` a piece of memory that the transport lends. "User" below is a call on
-/// `SendStream` or `RecvStream`; the `handle_event_*` functions are named without their prefix.
+/// `C` is what ended the connection, and `P` a piece of memory that the transport lends. "User"
+/// below is a call on `SendStream` or `RecvStream`; the `handle_event_*` functions are named
+/// without their prefix.
 #[derive(Debug)]
 pub struct StreamInnerExclusive<C, P> {
-    /// Written by: user (`begin_start`, `begin_send`), `start_complete`, `peer_accepted`, `shutdown_complete`.
+    /// Written by: user (`begin_start`, `begin_send`), `start_complete`, `peer_accepted`,
+    /// `shutdown_complete`.
     state: StreamState,
-    /// How the start went, once known. Written by: `start_complete`, `peer_accepted`, a start refused on the spot.
+    /// How the start went, once known. Written by: `start_complete`, `peer_accepted`, a start
+    /// refused on the spot.
     start_status: Option<Result<(), SendFailure<C>>>,
-    /// Written by: user (`begin_send` with FIN, `begin_reset`), `send_complete`, `peer_receive_aborted`,
-    /// `send_shutdown_complete`, `shutdown_complete`, a send refused on the spot.
+    /// Written by: user (`begin_send` with FIN, `begin_reset`), `send_complete`,
+    /// `peer_receive_aborted`, `send_shutdown_complete`, `shutdown_complete`, a send refused on the
+    /// spot.
     send_state: StreamSendState<C>,
     /// Bytes that MsQuic holds: submitted and not completed. Written by: user, `send_complete`.
     in_flight: u64,
-    /// Submissions may be accepted while `in_flight` is below this. Written by: `ideal_send_buffer_size`, user.
+    /// Submissions may be accepted while `in_flight` is below this. Written by:
+    /// `ideal_send_buffer_size`, user.
     window: u64,
     /// Whether the user fixed the window, so that MsQuic's advice is not followed.
     window_is_fixed: bool,
-    /// Whether MsQuic copies what is sent, so that SEND_COMPLETE acknowledges nothing. Set before the first operation.
+    /// Whether MsQuic copies what is sent, so that SEND_COMPLETE acknowledges nothing. Set before
+    /// the first operation.
     buffered: bool,
-    /// Operations acknowledged, in order: the first that is not is number `sending_seq_no`. Written by: `send_complete`;
-    /// `send_shutdown_complete` where `buffered`.
+    /// Operations acknowledged, in order: the first that is not is number `sending_seq_no`. Written
+    /// by: `send_complete`; `send_shutdown_complete` where `buffered`.
     sending_seq_no: u64,
-    /// What whoever is in `send_waiter` waits for `sending_seq_no` to reach. Written by: user (`poll_acked`).
+    /// What whoever is in `send_waiter` waits for `sending_seq_no` to reach. Written by: user
+    /// (`poll_acked`).
     awaited_seq_no: u64,
     /// Operations submitted: the next gets this number. Written by: user (`begin_send`).
     next_seq_no: u64,
-    /// Whether MsQuic has said that the send half is done with on the wire. Written by: `send_shutdown_complete`.
+    /// Whether MsQuic has said that the send half is done with on the wire. Written by:
+    /// `send_shutdown_complete`.
     send_shutdown_complete: bool,
     /// The task in `poll_start`.
     start_waiter: Waiter,
@@ -84,7 +95,8 @@ pub struct StreamInnerExclusive<C, P> {
     recv: StreamRecv<C, P>,
     /// Wakers that were replaced, to be dropped outside of the lock.
     retired: Vec<Waker>,
-    /// Whether the connection has been asked to tell its end, which no event tells a stream that never started.
+    /// Whether the connection has been asked to tell its end, which no event tells a stream that
+    /// never started.
     asked_connection: bool,
 }
 
@@ -93,7 +105,8 @@ pub struct StreamInnerExclusive<C, P> {
 pub enum StreamState {
     /// Open on this side only; nothing was said to MsQuic but "open". No event can come.
     Open,
-    /// The start is in MsQuic's hands. From here to `ShutdownComplete` MsQuic holds a reference to the instance.
+    /// The start is in MsQuic's hands. From here to `ShutdownComplete` MsQuic holds a reference to
+    /// the instance.
     Starting,
     /// Started, it has an id, and the peer's stream limit does not admit it yet.
     Blocked,
@@ -114,7 +127,8 @@ pub enum StreamSendState<C> {
     Open,
     /// FIN is submitted.
     FinQueued,
-    /// Something failed (a send was canceled or refused) and the event that says why is still to come.
+    /// Something failed (a send was canceled or refused) and the event that says why is still to
+    /// come.
     Failing,
     /// The peer acknowledged FIN, and with it every byte.
     FinAcked,
@@ -220,12 +234,14 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         self.state
     }
 
-    /// Whether MsQuic knows of the stream beyond its being open, so that shutting it down makes sense.
+    /// Whether MsQuic knows of the stream beyond its being open, so that shutting it down makes
+    /// sense.
     pub fn is_live(&self) -> bool {
         matches!(self.state, StreamState::Starting | StreamState::Blocked | StreamState::Started)
     }
 
-    /// True once, for a stream that has not started: somebody waits on it, and only the connection can say that it ended.
+    /// True once, for a stream that has not started: somebody waits on it, and only the connection
+    /// can say that it ended.
     #[must_use]
     pub fn must_ask_connection(&mut self) -> bool {
         self.state == StreamState::Open && !std::mem::replace(&mut self.asked_connection, true)
@@ -251,7 +267,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         self.next_seq_no
     }
 
-    // ---- What the user does -------------------------------------------------------------------------------------
+    // ---- What the user does ---------------------------------------------------------------------
 
     /// Open -> Starting. `Ok(true)` when MsQuic must now be told to start.
     pub fn begin_start(&mut self) -> Result<bool, SendEnd<C>> {
@@ -265,8 +281,8 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         Ok(true)
     }
 
-    /// Admits `bytes` more, and FIN if it is set: from here on they count as submitted, and the caller hands them to
-    /// MsQuic at once. The first operation starts the stream.
+    /// Admits `bytes` more, and FIN if it is set: from here on they count as submitted, and the
+    /// caller hands them to MsQuic at once. The first operation starts the stream.
     #[inline]
     pub fn begin_send(&mut self, bytes: u64, fin: Fin) -> Result<Submission, Denied<C>> {
         self.check_sending()?;
@@ -278,7 +294,8 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
             self.send_state = StreamSendState::FinQueued;
         }
         let seq_no = self.next_seq_no;
-        // A bare FIN has no buffer, hence no SEND_COMPLETE that could count it: its acknowledgement is `graceful`.
+        // A bare FIN has no buffer, hence no SEND_COMPLETE that could count it: its acknowledgement
+        // is `graceful`.
         if bytes > 0 {
             self.next_seq_no += 1;
             self.in_flight += bytes;
@@ -327,7 +344,8 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         (Refusal::AwaitEvent, wakeups)
     }
 
-    /// Resets the send half with `code`; everything pending ends at once. `Ok` says whether MsQuic must be told.
+    /// Resets the send half with `code`; everything pending ends at once. `Ok` says whether MsQuic
+    /// must be told.
     pub fn begin_reset(&mut self, code: u64) -> Result<(bool, Wakeups), SendClosed<C>> {
         match self.send_state {
             StreamSendState::Open | StreamSendState::FinQueued | StreamSendState::Failing => {}
@@ -356,7 +374,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         self.wake_window_waiter()
     }
 
-    // ---- What the user waits for --------------------------------------------------------------------------------
+    // ---- What the user waits for ----------------------------------------------------------------
 
     /// Ready once the peer's stream limit admitted the stream, or the start failed.
     pub fn poll_started(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendEnd<C>>> {
@@ -394,7 +412,8 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         Poll::Pending
     }
 
-    /// Ready with `Ok` once the peer acknowledged FIN; never `Ok` otherwise. The caller has queued FIN.
+    /// Ready with `Ok` once the peer acknowledged FIN; never `Ok` otherwise. The caller has queued
+    /// FIN.
     pub fn poll_finished(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendEnd<C>>> {
         if matches!(self.send_state, StreamSendState::FinAcked) {
             return Poll::Ready(Ok(()));
@@ -406,7 +425,8 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         Poll::Pending
     }
 
-    /// Ready once the reset by [`Self::begin_reset`] is done with on the wire: acknowledged, or the connection is gone.
+    /// Ready once the reset by [`Self::begin_reset`] is done with on the wire: acknowledged, or the
+    /// connection is gone.
     pub fn poll_aborted(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.send_shutdown_complete || !self.is_live() {
             return Poll::Ready(());
@@ -421,8 +441,8 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         self.stopped_waiters.remove(key)
     }
 
-    /// Ready with the peer's STOP_SENDING code, with `None` once the stream ended on this side's terms, or with what
-    /// ended the connection.
+    /// Ready with the peer's STOP_SENDING code, with `None` once the stream ended on this side's
+    /// terms, or with what ended the connection.
     pub fn poll_stopped(&mut self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Result<Option<u64>, C>> {
         match &self.send_state {
             StreamSendState::Stopped(code) => return Poll::Ready(Ok(Some(*code))),
@@ -439,9 +459,10 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         Poll::Pending
     }
 
-    // ---- What MsQuic says ---------------------------------------------------------------------------------------
+    // ---- What MsQuic says -----------------------------------------------------------------------
 
-    /// START_COMPLETE. With a bad `status` the stream never started, and perhaps no further event comes.
+    /// START_COMPLETE. With a bad `status` the stream never started, and perhaps no further event
+    /// comes.
     pub fn on_start_complete(&mut self, status: Result<(), StartFailed>, peer_accepted: bool) -> Wakeups {
         let failure = match status {
             Ok(()) if peer_accepted => return self.on_peer_accepted(),
@@ -468,7 +489,8 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         wakeups
     }
 
-    /// PEER_ACCEPTED, or a START_COMPLETE that says the same: the peer's stream limit admits the stream.
+    /// PEER_ACCEPTED, or a START_COMPLETE that says the same: the peer's stream limit admits the
+    /// stream.
     pub fn on_peer_accepted(&mut self) -> Wakeups {
         let mut wakeups = Wakeups::none();
         if matches!(self.state, StreamState::Starting | StreamState::Blocked) {
@@ -481,12 +503,13 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         wakeups
     }
 
-    /// SEND_COMPLETE of an operation of `bytes`. Not `canceled` means acknowledged; where MsQuic buffers it means copied,
-    /// which makes room and says nothing of the peer.
+    /// SEND_COMPLETE of an operation of `bytes`. Not `canceled` means acknowledged; where MsQuic
+    /// buffers it means copied, which makes room and says nothing of the peer.
     pub fn on_send_complete(&mut self, bytes: u64, canceled: bool) -> Wakeups {
         self.in_flight = self.in_flight.saturating_sub(bytes);
         if canceled {
-            // The cause is known already (reset here, stopped by the peer) or comes with SHUTDOWN_COMPLETE.
+            // The cause is known already (reset here, stopped by the peer) or comes with
+            // SHUTDOWN_COMPLETE.
             if matches!(self.send_state, StreamSendState::Open | StreamSendState::FinQueued) {
                 self.send_state = StreamSendState::Failing;
             }
@@ -495,14 +518,16 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         if self.buffered {
             return self.wake_window_waiter();
         }
-        // MsQuic completes what the peer acknowledged in the order of submission, so a count says which.
+        // MsQuic completes what the peer acknowledged in the order of submission, so a count says
+        // which.
         self.sending_seq_no += 1;
         // A start folded into a send gives no PEER_ACCEPTED; data that arrived proves as much.
         let mut wakeups = self.on_peer_accepted();
         if self.sending_seq_no >= self.awaited_seq_no {
             self.send_waiter.take_into(&mut wakeups);
         }
-        // A writer that had to wait gets room for a while, lest every acknowledgement wakes it for one chunk.
+        // A writer that had to wait gets room for a while, lest every acknowledgement wakes it for
+        // one chunk.
         if self.window.saturating_sub(self.in_flight) >= (self.window / WINDOW_PARTS).max(1) {
             self.window_waiter.take_into(&mut wakeups);
         }
@@ -518,13 +543,15 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         self.wake_senders()
     }
 
-    /// SEND_SHUTDOWN_COMPLETE. `graceful` is the peer's acknowledgement of FIN; the only thing that makes a finish `Ok`.
+    /// SEND_SHUTDOWN_COMPLETE. `graceful` is the peer's acknowledgement of FIN; the only thing that
+    /// makes a finish `Ok`.
     pub fn on_send_shutdown_complete(&mut self, graceful: bool) -> Wakeups {
         self.send_shutdown_complete = true;
         match self.send_state {
             StreamSendState::FinQueued if graceful => {
                 self.send_state = StreamSendState::FinAcked;
-                // FIN is acknowledged last, so this is everything; where MsQuic buffers nothing else says so.
+                // FIN is acknowledged last, so this is everything; where MsQuic buffers nothing
+                // else says so.
                 self.sending_seq_no = self.next_seq_no;
                 let mut wakeups = self.on_peer_accepted();
                 wakeups.merge(self.wake_senders());
@@ -542,14 +569,16 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         }
     }
 
-    /// SHUTDOWN_COMPLETE, the last event. `lost` is what ended the connection, when that is what ended the stream.
+    /// SHUTDOWN_COMPLETE, the last event. `lost` is what ended the connection, when that is what
+    /// ended the stream.
     pub fn on_shutdown_complete(&mut self, lost: Option<C>) -> Wakeups {
         self.state = StreamState::ShutdownComplete;
         self.send_shutdown_complete = true;
         self.on_lost(lost)
     }
 
-    /// The connection is gone, and with it whatever had not ended yet. Also the end of a stream that never started.
+    /// The connection is gone, and with it whatever had not ended yet. Also the end of a stream
+    /// that never started.
     pub fn on_lost(&mut self, lost: Option<C>) -> Wakeups {
         let failure = match lost.clone() {
             Some(cause) => SendFailure::ConnectionLost(cause),
@@ -573,7 +602,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         self.wake_window_waiter()
     }
 
-    // ---- Helpers ------------------------------------------------------------------------------------------------
+    // ---- Helpers --------------------------------------------------------------------------------
 
     /// What ended the send half, when it did not end with a finish.
     pub fn send_end(&self) -> Option<SendEnd<C>> {
@@ -595,7 +624,8 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         if matches!(self.send_state, StreamSendState::Open) { Ok(()) } else { Err(self.denied()) }
     }
 
-    /// Why nothing may be sent, once the half is not open any more. Apart from the question, which is asked for every send.
+    /// Why nothing may be sent, once the half is not open any more. Apart from the question, which
+    /// is asked for every send.
     #[cold]
     fn denied(&self) -> Denied<C> {
         let end = match &self.send_state {

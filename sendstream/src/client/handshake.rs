@@ -2,9 +2,10 @@
 //!
 //! 1. [`Client::begin`] checks what it was given, opens a connection and sets its [`Deadline`].
 //! 2. Where the client keeps sessions, it looks for a ticket and has the connection begin with it.
-//! 3. `ConnectionStart` puts the first packet on the wire: in place, where nothing of it waits for the worker.
-//! 4. MsQuic brings PEER_CERTIFICATE_RECEIVED, where [`Trust`](crate::Trust) judges, and then CONNECTED; or it brings what
-//!    ended the attempt. Both settle [`Client::connected`].
+//! 3. `ConnectionStart` puts the first packet on the wire: in place, where nothing of it waits for
+//!    the worker.
+//! 4. MsQuic brings PEER_CERTIFICATE_RECEIVED, where [`Trust`](crate::Trust) judges, and then
+//!    CONNECTED; or it brings what ended the attempt. Both settle [`Client::connected`].
 
 use std::{ffi::CString, future::poll_fn, net::SocketAddr, pin::pin, task::Poll, time::Instant};
 

@@ -4,7 +4,8 @@
 //! 2. The addresses are sorted as RFC 8305 §4 says: in the resolver's order, families interleaved.
 //! 3. They are tried as §5 says: one after the other, without giving up those before.
 //!
-//! Everything belongs to the future, so dropping it gives all of it up; but for the resolver, which nothing can interrupt.
+//! Everything belongs to the future, so dropping it gives all of it up; but for the resolver, which
+//! nothing can interrupt.
 
 use std::{
     collections::VecDeque,
@@ -31,16 +32,17 @@ use crate::{
 type Attempt<'a> = Pin<Box<dyn Future<Output = Result<Connection, ConnectError>> + Send + 'a>>;
 
 impl Client {
-    /// Connects to `port` of `host`, a DNS name or an IP address (an IPv6 one with brackets or without), which is also the
-    /// server name of [`connect`](Self::connect).
+    /// Connects to `port` of `host`, a DNS name or an IP address (an IPv6 one with brackets or
+    /// without), which is also the server name of [`connect`](Self::connect).
     ///
-    /// The system's resolver looks the name up (`getaddrinfo`), on a thread that lives as long as that takes. The addresses
-    /// are tried in its order, but IPv6 and IPv4 by turns, each 250 ms after the one before or as soon as one has failed
-    /// ("Happy Eyeballs", RFC 8305). The first that connects wins, and the others are given up; a server that hears of two
-    /// attempts may see one of them connect and close at once with code 0.
+    /// The system's resolver looks the name up (`getaddrinfo`), on a thread that lives as long as
+    /// that takes. The addresses are tried in its order, but IPv6 and IPv4 by turns, each 250 ms
+    /// after the one before or as soon as one has failed ("Happy Eyeballs", RFC 8305). The first
+    /// that connects wins, and the others are given up; a server that hears of two attempts may see
+    /// one of them connect and close at once with code 0.
     ///
-    /// A client that [binds](crate::ClientBuilder::bind) an address tries those of the same family, and one that binds a
-    /// port tries one address at a time, as a port serves one connection.
+    /// A client that [binds](crate::ClientBuilder::bind) an address tries those of the same family,
+    /// and one that binds a port tries one address at a time, as a port serves one connection.
     ///
     /// ```no_run
     /// # async fn example(client: sendstream::Client) -> Result<(), sendstream::ConnectError> {
@@ -54,11 +56,12 @@ impl Client {
     ///
     /// - [`ConnectError::InvalidServerName`]: no name looks like that; nothing was looked up.
     /// - [`ConnectError::Unresolved`]: the resolver knows no address, or could not be asked.
-    /// - Any other [`ConnectError`], once every address has failed: the one that tells most. What a server answered tells
-    ///   more than that nobody did, and the last failure more than those before.
+    /// - Any other [`ConnectError`], once every address has failed: the one that tells most. What a
+    ///   server answered tells more than that nobody did, and the last failure more than those
+    ///   before.
     ///
-    /// [`handshake_timeout`](crate::TransportConfig::handshake_timeout) counts for each address; how long the resolver takes
-    /// is the system's to say.
+    /// [`handshake_timeout`](crate::TransportConfig::handshake_timeout) counts for each address;
+    /// how long the resolver takes is the system's to say.
     ///
     /// # Cancel safety
     ///
@@ -83,7 +86,8 @@ impl Client {
         poll_fn(|cx| race.poll(cx)).await
     }
 
-    /// Those of `addresses`, of which there is one at least, that the client can send to from where it binds.
+    /// Those of `addresses`, of which there is one at least, that the client can send to from where
+    /// it binds.
     fn reachable(&self, addresses: Vec<SocketAddr>) -> Result<VecDeque<SocketAddr>, ConnectError> {
         let Some(local) = self.bind else { return Ok(addresses.into()) };
         let reachable: VecDeque<_> =
@@ -156,8 +160,8 @@ impl Race<'_> {
     }
 }
 
-/// What to look up, and what the server is to be called: without brackets, without the zone of an IPv6 address, and without
-/// the dot that ends an absolute name (RFC 6066 §3).
+/// What to look up, and what the server is to be called: without brackets, without the zone of an
+/// IPv6 address, and without the dot that ends an absolute name (RFC 6066 §3).
 fn names(host: &str) -> (&str, &str) {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).filter(|host| host.contains(':'));
     let host = bare.unwrap_or(host);
@@ -184,7 +188,8 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError>
     Ok(addresses)
 }
 
-/// `addresses`, each once, so that the families take turns as long as both have some (RFC 8305 §4). The first stays first.
+/// `addresses`, each once, so that the families take turns as long as both have some (RFC 8305 §4).
+/// The first stays first.
 fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let Some(first) = addresses.first().copied() else { return addresses };
     let (mut these, mut others): (VecDeque<_>, VecDeque<_>) =
@@ -200,7 +205,8 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     sorted
 }
 
-/// Which of two failures says more of why there is no connection: the later one, unless only the earlier is an answer.
+/// Which of two failures says more of why there is no connection: the later one, unless only the
+/// earlier is an answer.
 fn more_telling(before: Option<ConnectError>, latest: ConnectError) -> ConnectError {
     let tells = |error: &ConnectError| match error {
         ConnectError::Connection(ConnectionError::Unreachable) => 0,
@@ -218,7 +224,8 @@ fn more_telling(before: Option<ConnectError>, latest: ConnectError) -> ConnectEr
 /// What the thread of a lookup is called.
 const RESOLVER: &str = "sendstream-dns";
 
-/// How much sooner than the next address the one before is tried: the "Connection Attempt Delay" of RFC 8305 §5.
+/// How much sooner than the next address the one before is tried: the "Connection Attempt Delay" of
+/// RFC 8305 §5.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

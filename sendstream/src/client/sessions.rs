@@ -36,14 +36,14 @@ impl Sessions {
         SessionKey::new(server_name, self.alpn.protocols().iter().cloned())
     }
 
-    /// Whether early data may go out: where another protocol than the earlier connection's could be agreed on, MsQuic would
-    /// send what was refused again under that one.
+    /// Whether early data may go out: where another protocol than the earlier connection's could be
+    /// agreed on, MsQuic would send what was refused again under that one.
     pub(crate) fn may_be_early(&self) -> bool {
         self.alpn.protocols().len() == 1
     }
 
-    /// The newest ticket for `server_name` that is still good, and whose server `trust` believes now. Others are logged in
-    /// `span`.
+    /// The newest ticket for `server_name` that is still good, and whose server `trust` believes
+    /// now. Others are logged in `span`.
     pub(crate) async fn find(&self, server_name: &str, trust: &Trust, span: &Span) -> Option<Ticket> {
         let key = self.key(server_name);
         for _ in 0..MOST_TRIED {

@@ -1,11 +1,12 @@
-//! The envelope of MsQuic's callbacks: what all of them have in common.
+//! The envelope around every callback of MsQuic's.
 //!
-//! MsQuic calls back with a context. The context is a reference to a [`Receiver`], which MsQuic was lent. [`deliver`]
+//! MsQuic passes a context to its callbacks. The context is a reference to a [`Receiver`], lent to
+//! MsQuic. [`deliver`]
 //!
 //! 1. begins the [turn](Turn) of the connection that the event belongs to;
 //! 2. runs the receiver's handler, and stops a panic of foreign code there;
-//! 3. [blames](wakes::blame) the receiver for the wakes that its event left to the batch;
-//! 4. does what the handler asks for, see [`Next`], and with the last event gives the reference up;
+//! 3. [blames](wakes::blame) the receiver if a wake panics that its event left to the batch;
+//! 4. carries out the handler's answer ([`Next`]), and gives the reference up with the last event;
 //! 5. ends the turn; for a connection's own last event it does so before it gives the reference up.
 
 use std::{ffi::c_void, mem::ManuallyDrop, sync::Arc};
@@ -37,14 +38,15 @@ pub(crate) trait Receiver: Send + Sync + Sized {
     /// `event` is one of this object's, valid and exclusive as MsQuic passes it to the callback.
     unsafe fn receive(self: &Arc<Self>, event: &mut Self::Event) -> Next;
 
-    /// Foreign code (a waker, the owner of a buffer, a verifier) panicked inside of `event`. The object fails, and the
-    /// process lives on.
+    /// Foreign code (a waker, the owner of a buffer, a verifier) panicked inside of `event`. The
+    /// object fails, and the process lives on.
     fn after_panic(self: &Arc<Self>, event: &Self::Event) -> Next;
 
-    /// What fails if one of the wakers panics that its events wake.
+    /// The object that fails if a waker of its events panics.
     fn blame(self: &Arc<Self>) -> Blame;
 
-    /// Asks MsQuic to end it at once, because its handler asked for that. The last event may come inside.
+    /// Asks MsQuic to end it at once, because its handler asked for that. The last event may come
+    /// inside.
     fn shut_down_at_once(self: Arc<Self>);
 
     /// Gives up MsQuic's reference, inside of the last event.
@@ -67,8 +69,9 @@ pub(crate) enum Next {
 ///
 /// # Safety
 ///
-/// `context` is an `R` from an `Arc`. MsQuic was lent one of its references, and this is a callback of that object: `event` is
-/// valid and exclusive until it returns, and no event comes after the one that the handler answers with [`Next::Release`].
+/// `context` is an `R` from an `Arc`. MsQuic was lent one of its references, and this is a callback
+/// of that object: `event` is valid and exclusive until it returns, and no event comes after the
+/// one that the handler answers with [`Next::Release`].
 pub(crate) unsafe fn deliver<R: Receiver>(context: *mut c_void, event: *mut R::Event) -> sys::QUIC_STATUS {
     // SAFETY: as the caller promises, MsQuic holds a reference; this borrows it without taking it.
     let receiver = ManuallyDrop::new(unsafe { Arc::from_raw(context.cast::<R>().cast_const()) });
@@ -91,15 +94,16 @@ pub(crate) unsafe fn deliver<R: Receiver>(context: *mut c_void, event: *mut R::E
         }
         return status;
     }
-    // A connection has its last turn before it is released: a reference that is held for the turn would keep it from closing
-    // its handle in place.
+    // A connection has its last turn before it is released: a reference that is held for the turn
+    // would keep it from closing its handle in place.
     if R::IS_CONNECTION
         && let (Some(turn), Some(connection)) = (turn.take(), receiver.connection())
     {
         let rest = turn.rest(connection);
         turn.end(rest);
     }
-    // The receiver may go now. Its connection is asked for the rest of the turn, if there can be any.
+    // The receiver may go now. Its connection is asked for the rest of the turn, if there can be
+    // any.
     let connection = receiver.connection().filter(|_| turn.as_ref().is_some_and(Turn::attends)).cloned();
     if next == Next::ShutDown {
         // A reference of its own: the last event may come inside, and take MsQuic's.

@@ -1,14 +1,16 @@
-//! Tasks that run on the connection's own worker: [`Connection::spawn_on_worker`](crate::Connection::spawn_on_worker).
+//! Tasks that run on the connection's own worker:
+//! [`Connection::spawn_on_worker`](crate::Connection::spawn_on_worker).
 //!
-//! MsQuic calls back on the worker, and a callback's wakes make tasks ready. Whoever enters a callback begins a [`Turn`],
-//! which ends after the event was handled, with no lock held, by polling what is ready. There MsQuic takes the calls that a
-//! task makes without a hand-over to another thread. Events that MsQuic delivers inside such a call belong to the turn
-//! that is under way. On a connection that has never had a task, a turn polls nothing.
+//! MsQuic calls back on the worker, and the wakes of a callback make tasks ready. A callback begins
+//! a [`Turn`]. The turn ends after the event was handled: with no lock held, it polls the ready
+//! tasks. There MsQuic runs the tasks' calls in place. Events that MsQuic delivers inside such a
+//! call belong to the same turn. On a connection that never had a task, a turn polls nothing.
 //!
-//! A wake from elsewhere finds no turn. Neither does a wake inside of the callback in which the first task of all was spawned.
-//! Such a wake [nudges](Attended::nudge) the worker, which begins a turn.
+//! A wake from another thread finds no turn. Nor does a wake inside the callback that spawned the
+//! first task. Such a wake [nudges](Attended::nudge) the worker, which begins a turn.
 //!
-//! The future of a task is foreign code: it is polled and dropped without a lock, and its panic is its own.
+//! The future of a task is foreign code: it is polled and dropped without a lock, and its panic is
+//! its own.
 
 use std::{
     cell::Cell,
@@ -41,7 +43,8 @@ pub(crate) trait Attended: Send + Sync + 'static {
     /// Its tasks.
     fn worker_tasks(&self) -> &WorkerTasks;
 
-    /// Has the worker begin a turn soon. A connection that is ending has its last turn anyway, so there it does nothing.
+    /// Has the worker begin a turn soon. A connection that is ending has its last turn anyway, so
+    /// there it does nothing.
     fn nudge(self: Arc<Self>);
 
     /// Closes the connection, because foreign code panicked where it was called for the connection.
@@ -52,12 +55,14 @@ pub(crate) trait Attended: Send + Sync + 'static {
 #[derive(Default)]
 pub(crate) struct WorkerTasks {
     queue: Mutex<Queue>,
-    /// Whether there has ever been one: without, a callback has no turn to take. Written under the lock.
+    /// Whether there has ever been one: without, a callback has no turn to take. Written under the
+    /// lock.
     in_use: AtomicBool,
     /// Whether `Queue::ready` has any. Written under the lock, and read without it once per event.
     any_ready: AtomicBool,
-    /// Whether a turn is under way, which will look at `any_ready` after it took this back. Written by the worker only, so
-    /// that it is exact there; elsewhere it may be late, which costs a nudge that need not have been.
+    /// Whether a turn is in progress. The turn clears this and then looks at `any_ready`. Only the
+    /// worker writes it, so the worker sees it exactly. Another thread may see it late, which costs
+    /// a needless nudge.
     attended: AtomicBool,
 }
 
@@ -94,7 +99,8 @@ impl WorkerTasks {
         }
         queue.ready.push_back(task);
         self.any_ready.store(true, Ordering::SeqCst);
-        // Either this sees that the turn is over, or the turn, which says so before it looks again, sees the task.
+        // Either this sees that the turn is over, or the turn, which says so before it looks again,
+        // sees the task.
         !self.attended.load(Ordering::SeqCst) && !std::mem::replace(&mut queue.nudged, true)
     }
 
@@ -118,8 +124,8 @@ impl WorkerTasks {
         left
     }
 
-    /// Polls what is ready, and ends the turn. Whether more is ready than one turn may poll, for which the worker must be
-    /// nudged.
+    /// Polls what is ready, and ends the turn. Whether more is ready than one turn may poll, for
+    /// which the worker must be nudged.
     #[must_use]
     fn run_ready(&self) -> bool {
         let mut polls = 0;
@@ -130,7 +136,8 @@ impl WorkerTasks {
                     return !std::mem::replace(&mut self.lock().nudged, true);
                 }
                 polls += 1;
-                // What its future does is contained closer to it; what is left is whoever waits for the task.
+                // What its future does is contained closer to it; what is left is whoever waits for
+                // the task.
                 contain("a worker task", || self.pop().map(Runnable::run));
             }
             if self.leave() {
@@ -139,9 +146,11 @@ impl WorkerTasks {
         }
     }
 
-    /// The connection is over: polls every task a last time, and drops the future of each that is not done then.
+    /// The connection is over: polls every task a last time, and drops the future of each that is
+    /// not done then.
     pub(crate) fn close(&self) {
-        // Whoever ended the connection from another thread may not have come to wake those that wait for its end.
+        // Whoever ended the connection from another thread may not have come to wake those that
+        // wait for its end.
         let tasks: Vec<Waker> = self.lock().active.iter().map(|(_, waker)| waker.clone()).collect();
         self.attended.store(true, Ordering::SeqCst);
         for waker in &tasks {
@@ -206,7 +215,8 @@ pub(crate) fn spawn<A: Attended, T: Send + 'static>(
     WorkerTask::new(task)
 }
 
-/// `future`, its panic caught, and its entry among the active tasks removed when it is over or dropped.
+/// `future`, its panic caught, and its entry among the active tasks removed when it is over or
+/// dropped.
 async fn guarded<A: Attended, F: Future>(
     mut future: Contained<Pin<Box<F>>>,
     over: Over<A>,
@@ -249,7 +259,8 @@ impl<A: Attended> Drop for Over<A> {
 pub(crate) struct Turn {
     /// Whose callback this one is inside of.
     outer: *const (),
-    /// Whether the tasks are for this callback to poll, and not for one of the same connection's that it is inside of.
+    /// Whether the tasks are for this callback to poll, and not for one of the same connection's
+    /// that it is inside of.
     attends: bool,
 }
 
@@ -268,7 +279,8 @@ impl Turn {
     pub(crate) fn begin<A: Attended>(connection: &Arc<A>) -> Self {
         let tasks = connection.worker_tasks();
         let outer = CURRENT.replace(address(connection));
-        // The first task of all may have been spawned inside of the callback that this one is inside of.
+        // The first task of all may have been spawned inside of the callback that this one is
+        // inside of.
         let attends = tasks.in_use.load(Ordering::Relaxed)
             && outer != address(connection)
             && !tasks.attended.load(Ordering::Relaxed);
@@ -279,7 +291,8 @@ impl Turn {
         Self { outer, attends: attends && !later }
     }
 
-    /// Goes on, at the end of a batch of events, with the turn that one of its callbacks began, if `attends`.
+    /// Continues, at the end of a batch of events, the turn that one of its callbacks began, if
+    /// `attends`.
     pub(crate) fn resume(connection: &Arc<dyn Attended>, attends: bool) -> Self {
         Self { outer: CURRENT.replace(address(connection)), attends }
     }

@@ -1,12 +1,15 @@
 //! Waking. A batch holds the wakes of packets that arrived together.
 //!
-//! MsQuic processes everything that a connection has received in one go. It calls back for each result: a stream, data, an
-//! acknowledgement. A task that is woken by the first result would run on another processor while the worker is still busy with
-//! the rest. It would get in the worker's way, and the next result would wake it again. So the batch keeps the wakes until the
-//! worker is done, and then makes them one after the other. A task that three events wake runs once, and finds all three.
+//! MsQuic processes everything that a connection has received in one go. It calls back for each
+//! result: a stream, data, an acknowledgement. A task that is woken by the first result would run
+//! on another processor while the worker is still busy with the rest. It would get in the worker's
+//! way, and the next result would wake it again. So the batch keeps the wakes until the worker is
+//! done, and then makes them one after the other. A task that three events wake runs once, and
+//! finds all three.
 //!
-//! MsQuic announces the beginning and the end (the edit `receives-are-announced`). Without that edit, and for events that no
-//! packet caused, wakes happen at once. The turn that polls a connection's worker tasks ends with the batch.
+//! MsQuic announces the beginning and the end (the edit `receives-are-announced`). Without that
+//! edit, and for events that no packet caused, wakes happen at once. The turn that polls a
+//! connection's worker tasks ends with the batch.
 
 use std::{cell::RefCell, ptr, sync::Arc, task::Waker};
 
@@ -17,7 +20,7 @@ use crate::{
     native::api::bracket_receives,
 };
 
-/// What the events of one batch leave to do.
+/// The work that the events of one batch leave.
 struct Batch {
     under_way: bool,
     /// Who is to be woken, and what fails if that panics.
@@ -65,8 +68,8 @@ fn with<T>(body: impl FnOnce(&mut Batch) -> T) -> Option<T> {
 
 /// Waking, in the driver.
 pub(crate) trait Wake {
-    /// Wakes everybody, each task once: now, or at the end of the batch of events that is under way on this thread. No lock
-    /// may be held.
+    /// Wakes everybody, each task once: now, or at the end of the batch of events that is under way
+    /// on this thread. No lock may be held.
     ///
     /// # Panics
     ///
@@ -96,12 +99,14 @@ pub(crate) fn kept() -> usize {
     with(|batch| batch.wakers.len()).unwrap_or(0)
 }
 
-/// Says what fails with the wakes that were kept since [`kept`] was `before`; it is the connection otherwise.
+/// Says what fails with the wakes that were kept since [`kept`] was `before`; it is the connection
+/// otherwise.
 pub(crate) fn blame(before: usize, what: Blame) {
     with(|batch| batch.wakers[before..].iter_mut().for_each(|(_, blame)| *blame = what.clone()));
 }
 
-/// A callback of `connection`'s begins, whose end is to poll the connection's tasks if `attends`. Whether the batch sees to that.
+/// A callback of `connection`'s begins. If `attends`, its end must poll the connection's tasks.
+/// Returns whether the batch does that.
 pub(crate) fn take_turn<A: Attended>(connection: &Arc<A>, attends: bool) -> bool {
     with(|batch| {
         let of = batch.connection.get_or_insert_with(|| connection.clone());
@@ -112,7 +117,8 @@ pub(crate) fn take_turn<A: Attended>(connection: &Arc<A>, attends: bool) -> bool
     .unwrap_or(false)
 }
 
-/// Has batches begin and end from now on. Whoever brings MsQuic its first connection calls this before.
+/// Has batches begin and end from now on. Whoever brings MsQuic its first connection calls this
+/// before.
 pub(crate) fn keep_batches() {
     bracket_receives(|begins| bracket(begins.into()));
 }

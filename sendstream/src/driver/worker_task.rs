@@ -39,8 +39,8 @@ impl<T> WorkerTask<T> {
         Self(None)
     }
 
-    /// Cancels the task: its future is dropped on the worker, now or when the poll that is under way returns. Does nothing
-    /// if it is over.
+    /// Cancels the task: its future is dropped on the worker, now or when the poll that is under
+    /// way returns. Does nothing if it is over.
     pub fn abort(mut self) {
         drop(self.0.take());
     }

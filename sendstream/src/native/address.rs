@@ -41,7 +41,8 @@ impl Address {
             return None;
         }
         let mut storage = SockAddrStorage::zeroed();
-        // SAFETY: a `QUIC_ADDR` has this many bytes, as the caller promises, and the storage is larger.
+        // SAFETY: a `QUIC_ADDR` has this many bytes, as the caller promises, and the storage is
+        // larger.
         unsafe { ptr::copy_nonoverlapping(address.cast::<u8>(), (&raw mut storage).cast::<u8>(), Self::SIZE) };
         // SAFETY: the storage holds a whole address, of a family that `as_socket` looks at first.
         let address = unsafe { SockAddr::new(storage, Self::SIZE as libc::socklen_t) };
@@ -58,15 +59,17 @@ pub(crate) unsafe fn address_parameter(handle: sys::HQUIC, parameter: u32) -> Op
     let mut storage = [0u64; Address::SIZE.div_ceil(size_of::<u64>())];
     let mut length = Address::SIZE as u32;
     let place = storage.as_mut_ptr().cast::<c_void>();
-    // SAFETY: the handle is open, as the caller promises, and `place` has the bytes that an address has.
+    // SAFETY: the handle is open, as the caller promises, and `place` has the bytes that an address
+    // has.
     let status = unsafe { call!(GetParam(handle, parameter, &mut length, place)) };
     NativeError::check(status).ok()?;
     // SAFETY: MsQuic wrote a whole `QUIC_ADDR` there.
     unsafe { Address::read(place.cast_const().cast()) }
 }
 
-/// Lets a client's connection go on over the path between these two addresses (`QUIC_PARAM_CONN_ACTIVATE_PATH`), over a
-/// socket of its own. It waits until the connection's worker gets to it.
+/// Lets a client's connection go on over the path between these two addresses
+/// (`QUIC_PARAM_CONN_ACTIVATE_PATH`), over a socket of its own. It waits until the connection's
+/// worker gets to it.
 ///
 /// # Safety
 ///
@@ -78,8 +81,8 @@ pub(crate) unsafe fn activate_path(
 ) -> Result<(), NativeError> {
     let (local, remote) = (Address::from(local), Address::from(remote));
     let path = PathParameter { local: local.as_ptr(), remote: remote.as_ptr() };
-    // SAFETY: the handle is open, as the caller promises. `path` and its addresses outlive the call, which waits for the
-    // worker and keeps none of them.
+    // SAFETY: the handle is open, as the caller promises. `path` and its addresses outlive the
+    // call, which waits for the worker and keeps none of them.
     let status = unsafe {
         call!(SetParam(connection, PARAM_CONN_ACTIVATE_PATH, size_of_val(&path) as u32, (&raw const path).cast()))
     };

@@ -1,7 +1,8 @@
 //! The MsQuic API table: opened once per process, never closed.
 //!
-//! MsQuic's worker threads and every handle live as long as the table is open. Closing it would have to wait for all of
-//! them, at a moment (process exit) when nobody can say which still run; the operating system does that better.
+//! MsQuic's worker threads and every handle live as long as the table is open. To close it at
+//! process exit would mean to wait for all of them, and nobody can say which still run. The
+//! operating system does that better.
 
 use std::{
     ptr,
@@ -21,8 +22,8 @@ pub(crate) struct Api {
 impl Api {
     /// The process's table, opened by the first caller.
     ///
-    /// Every caller but the first gets it without a lock; a failure is kept, because MsQuic's own start-up is not
-    /// meant to be tried twice.
+    /// Every caller but the first gets it without a lock; a failure is kept, because MsQuic's own
+    /// start-up is not meant to be tried twice.
     pub(crate) fn get() -> Result<&'static Self, NativeError> {
         static API: OnceLock<Result<Api, NativeError>> = OnceLock::new();
         API.get_or_init(Self::open).as_ref().map_err(|error| *error)
@@ -38,11 +39,12 @@ impl Api {
             tracing::warn!("OpenSSL will clean up at exit: a process that exits amid traffic may crash");
         }
         let mut table: *const std::ffi::c_void = ptr::null();
-        // SAFETY: `table` is a valid place for one pointer, which is all that MsQuicOpenVersion writes.
+        // SAFETY: `table` is a valid place for one pointer, which is all that MsQuicOpenVersion
+        // writes.
         let status = unsafe { sys::MsQuicOpenVersion(sys::QUIC_API_VERSION_2, &mut table) };
         NativeError::check(status)?;
-        // SAFETY: on success MsQuic stored a pointer to its table, which stays valid until MsQuicClose, and nothing
-        // here ever calls that.
+        // SAFETY: on success MsQuic stored a pointer to its table, which stays valid until
+        // MsQuicClose, and nothing here ever calls that.
         let table = unsafe { &*table.cast::<sys::QUIC_API_TABLE>() };
         let api = Self { table };
         if let Err(status) = api.set_patience(MAX_WORKER_QUEUE_DELAY) {
@@ -64,8 +66,8 @@ impl Api {
         Ok(api)
     }
 
-    /// Sets how late MsQuic's workers may be, on average, before servers refuse connections and drop their first packets
-    /// (`MaxWorkerQueueDelayUs`). It is a setting of the whole process.
+    /// Sets how late MsQuic's workers may be, on average, before servers refuse connections and
+    /// drop their first packets (`MaxWorkerQueueDelayUs`). It is a setting of the whole process.
     fn set_patience(&self, delay: Duration) -> Result<(), NativeError> {
         let mut settings = unset_settings();
         settings.MaxWorkerQueueDelayUs = delay.as_micros() as u32;
@@ -78,7 +80,8 @@ impl Api {
     fn set<T>(&self, parameter: u32, value: &T) -> Result<(), NativeError> {
         let set_param = self.table.SetParam.expect("MsQuic's API table has SetParam");
         let length = size_of::<T>() as u32;
-        // SAFETY: a null handle means the library, and MsQuic reads at most `length` bytes, which are those of `value`.
+        // SAFETY: a null handle means the library, and MsQuic reads at most `length` bytes, which
+        // are those of `value`.
         NativeError::check(unsafe { set_param(ptr::null_mut(), parameter, length, ptr::from_ref(value).cast()) })
     }
 
@@ -88,7 +91,8 @@ impl Api {
         let mut length = size_of_val(&version) as u32;
         let get = self.table.GetParam.expect("MsQuic's API table has GetParam");
         let parameter = sys::QUIC_PARAM_GLOBAL_LIBRARY_VERSION;
-        // SAFETY: no handle is needed for a global parameter, and at most `length` bytes are written to `version`.
+        // SAFETY: no handle is needed for a global parameter, and at most `length` bytes are
+        // written to `version`.
         let status = unsafe { get(ptr::null_mut(), parameter, &mut length, version.as_mut_ptr().cast()) };
         if NativeError::check(status).is_ok() && sys::lacks_fixes(version) {
             let version = version.map(|number| number.to_string()).join(".");
@@ -100,15 +104,15 @@ impl Api {
     }
 }
 
-/// Has `hook` called with `true` before MsQuic works at what a connection has received, and with `false`
-/// after it. Only the first hook counts; without one nothing is called.
+/// Has `hook` called with `true` before MsQuic works at what a connection has received, and with
+/// `false` after it. Only the first hook counts; without one nothing is called.
 pub(crate) fn bracket_receives(hook: fn(bool)) {
     let _ = RECEIVE_HOOK.set(hook);
 }
 
 static RECEIVE_HOOK: OnceLock<fn(bool)> = OnceLock::new();
 
-/// What MsQuic calls before and after it works at what a connection has received, see
+/// MsQuic calls this before and after it processes the packets that a connection has received, see
 /// [`QUIC_PARAM_GLOBAL_RECEIVE_BRACKET`](sys::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET).
 extern "C" fn receive_bracket(begins: u8) {
     if let Some(hook) = RECEIVE_HOOK.get() {
@@ -116,15 +120,18 @@ extern "C" fn receive_bracket(begins: u8) {
     }
 }
 
-/// What the linked MsQuic does because of an edit of ours.
+/// The abilities that the linked MsQuic has through edits.
 pub(crate) struct Abilities {
-    /// Workers poll only while that pays. Without it polling is left alone: every worker would poll after all that it does.
+    /// Workers poll only while that pays. Without it polling is left alone: every worker would poll
+    /// after all that it does.
     pub(crate) polls_while_busy: bool,
     /// It says when it begins and ends work at what was received together.
     pub(crate) announces_receives: bool,
-    /// `ConnectionStart`, with the parameters that it needs, waits for no worker, unless a session ticket came before it.
+    /// `ConnectionStart`, with the parameters that it needs, waits for no worker, unless a session
+    /// ticket came before it.
     pub(crate) starts_in_place: bool,
-    /// A client's connection can [do without TLS](sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE) after the handshake.
+    /// A client's connection can [do without TLS](sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE)
+    /// after the handshake.
     pub(crate) gives_up_tls: bool,
     /// Every thread can read a connection's [round-trip time](sys::QUIC_PARAM_CONN_SMOOTHED_RTT).
     pub(crate) publishes_rtt: bool,
@@ -149,7 +156,8 @@ pub(crate) fn abilities() -> &'static Abilities {
     &ABILITIES
 }
 
-/// What has MsQuic's workers poll for `timeout` before they sleep, and leaves everything else as it is.
+/// What has MsQuic's workers poll for `timeout` before they sleep, and leaves everything else as it
+/// is.
 pub(crate) fn execution_config(timeout: Duration) -> sys::QUIC_GLOBAL_EXECUTION_CONFIG {
     sys::QUIC_GLOBAL_EXECUTION_CONFIG {
         Flags: sys::QUIC_GLOBAL_EXECUTION_CONFIG_FLAGS_QUIC_GLOBAL_EXECUTION_CONFIG_FLAG_NONE,
@@ -162,14 +170,16 @@ pub(crate) fn execution_config(timeout: Duration) -> sys::QUIC_GLOBAL_EXECUTION_
 /// What a thread takes to wake on an idle processor, and as much again.
 const POLLING_IDLE_TIMEOUT: Duration = Duration::from_micros(50);
 
-/// MsQuic's own value is 250 ms, which one stop of two seconds makes of an idle worker: on a busy or virtual machine, and
-/// after a laptop's sleep, servers would refuse whoever comes next. As long as a client waits by default its connection is
-/// worth taking, and how many are taken is for `accept_backlog` to say.
+/// MsQuic's own value is 250 ms. A single stop of two seconds makes an idle worker that late. So on
+/// a busy or virtual machine, or after a laptop's sleep, servers would refuse the next clients. A
+/// connection is worth taking as long as a client waits by default. `accept_backlog` limits how
+/// many are taken.
 const MAX_WORKER_QUEUE_DELAY: Duration = Duration::from_secs(10);
 
 /// Calls a function of the API table: `call!(StreamSend(handle, ...))`.
 ///
-/// The entries are nullable in the C ABI and never null in version 2; an absent one is a defect of the linked library.
+/// The entries are nullable in the C ABI and never null in version 2; an absent one is a defect of
+/// the linked library.
 macro_rules! call {
     ($name:ident($($argument:expr),* $(,)?)) => {
         $crate::native::api::Api::opened()
@@ -188,7 +198,8 @@ mod tests {
         let _ = Api::get().unwrap();
         let mut settings = unset_settings();
         let mut length = size_of_val(&settings) as u32;
-        // SAFETY: a null handle means the library, and MsQuic writes at most `length` bytes of the parameter's layout.
+        // SAFETY: a null handle means the library, and MsQuic writes at most `length` bytes of the
+        // parameter's layout.
         let status = unsafe {
             call!(GetParam(ptr::null_mut(), sys::QUIC_PARAM_GLOBAL_SETTINGS, &mut length, (&raw mut settings).cast()))
         };

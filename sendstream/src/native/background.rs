@@ -1,9 +1,10 @@
-//! One thread for the native calls that block.
+//! The background thread, which makes the native calls that block.
 //!
-//! `ConnectionClose`, `RegistrationClose`, `ListenerStop` and most parameter calls wait until a worker has processed
-//! them. An executor's thread must not wait, and a callback of another object must not either (it may be the very worker
-//! that is waited for). Such calls go to this thread, in order; it starts with the first of them. It keeps the crate's few
-//! deadlines as well (`deadline.rs`), and is late for them while a call blocks.
+//! `ConnectionClose`, `RegistrationClose`, `ListenerStop` and most parameter calls wait until a
+//! worker has processed them. An executor's thread must not wait. A callback of another object must
+//! not wait either, because it may run on the worker that it would wait for. Such calls go to this
+//! thread, in order. The thread starts with the first of them. It also keeps the crate's few
+//! deadlines (`deadline.rs`), and is late for them while a call blocks.
 
 use std::{
     future::Future,
@@ -29,7 +30,8 @@ pub(super) type Job = Box<dyn FnOnce() + Send>;
 
 /// Runs `job` on the background thread, after those given before.
 ///
-/// Should the thread not start (the system is out of threads), the job runs here: late is worse than slow.
+/// Should the thread not start (the system is out of threads), the job runs here: late is worse
+/// than slow.
 pub(crate) fn run(job: impl FnOnce() + Send + 'static) {
     static JOBS: OnceLock<Option<Sender<Job>>> = OnceLock::new();
     let jobs = JOBS.get_or_init(start);
@@ -60,8 +62,8 @@ fn next(jobs: &Receiver<Job>) -> Option<Job> {
     }
 }
 
-/// Runs `question` on the background thread; the future resolves with what it returns. The question is asked whether or
-/// not the future is polled.
+/// Runs `question` on the background thread; the future resolves with what it returns. The question
+/// is asked whether or not the future is polled.
 pub(crate) fn ask<T: Send + 'static>(question: impl FnOnce() -> Result<T, NativeError> + Send + 'static) -> Answer<T> {
     let slot = Arc::new(Slot(Mutex::new(SlotState::Asked(None))));
     let reply = Reply(slot.clone());
@@ -69,7 +71,8 @@ pub(crate) fn ask<T: Send + 'static>(question: impl FnOnce() -> Result<T, Native
     Answer(slot)
 }
 
-/// Runs `question` on a thread of its own that is called `name`, for what may block for long. Otherwise like [`ask`].
+/// Runs `question` on a thread of its own that is called `name`, for what may block for long.
+/// Otherwise like [`ask`].
 ///
 /// # Errors
 ///
@@ -165,7 +168,8 @@ fn start() -> Option<Sender<Job>> {
     let (sender, jobs) = mpsc::channel::<Job>();
     let thread = thread::Builder::new().name("sendstream".into()).spawn(move || {
         while let Some(job) = next(&jobs) {
-            // A panic in a job (foreign code in a waker) must not end the thread that everybody's closes run on.
+            // A panic in a job (foreign code in a waker) must not end the thread that everybody's
+            // closes run on.
             contain("a background job", job);
         }
     });

@@ -1,4 +1,5 @@
-//! A configuration: the ALPN list, transport settings and TLS credential that connections are started with.
+//! A configuration: the ALPN list, transport settings and TLS credential that connections are
+//! started with.
 
 use std::{mem, ptr};
 
@@ -13,7 +14,8 @@ use crate::types::{
     tls::{ClientAuth, Identity, IdentityError, Trust},
 };
 
-/// An open configuration with its credential loaded, ready for `ConnectionStart` or `ConnectionSetConfiguration`.
+/// An open configuration with its credential loaded, ready for `ConnectionStart` or
+/// `ConnectionSetConfiguration`.
 ///
 /// Connections hold references of their own, so it may be dropped before them.
 #[derive(Debug)]
@@ -32,12 +34,13 @@ impl Configuration {
     /// Opens a configuration below `registration` and loads its credential (`ConfigurationOpen`,
     /// `ConfigurationLoadCredential`).
     ///
-    /// It may read the system's root certificates from disk, the first time that [`Trust::system`] needs them.
+    /// It may read the system's root certificates from disk, the first time that [`Trust::system`]
+    /// needs them.
     ///
     /// # Errors
     ///
-    /// [`ConfigError`]: a setting out of its range, an identity that OpenSSL refuses, system roots that cannot be read,
-    /// or MsQuic's status when the library cannot start.
+    /// [`ConfigError`]: a setting out of its range, an identity that OpenSSL refuses, system roots
+    /// that cannot be read, or MsQuic's status when the library cannot start.
     pub(crate) fn open(
         registration: &Registration,
         alpn: &Alpn,
@@ -51,8 +54,8 @@ impl Configuration {
         credential.trust().map_or(Ok(()), Trust::load)?;
         let mut handle: sys::HQUIC = ptr::null_mut();
         let status = alpn.with_buffers(|buffers| {
-            // SAFETY: the buffers, their bytes and `settings` outlive the call, which copies them, and the lengths are
-            // theirs; `handle` has room for the one pointer that is written.
+            // SAFETY: the buffers, their bytes and `settings` outlive the call, which copies them,
+            // and the lengths are theirs; `handle` has room for the one pointer that is written.
             unsafe {
                 call!(ConfigurationOpen(
                     registration.handle(),
@@ -69,7 +72,8 @@ impl Configuration {
         let configuration = Self { handle, _registration: registration.clone() };
         configuration.load_credential(&credential, suites)?;
         if let Some(keys) = credential.ticket_keys() {
-            // SAFETY: the handle was opened above, has its credential, and nobody else knows it yet.
+            // SAFETY: the handle was opened above, has its credential, and nobody else knows it
+            // yet.
             unsafe { ticket::set_keys(handle, keys)? };
         }
         Ok(configuration)
@@ -106,8 +110,8 @@ impl Configuration {
             AllowedCipherSuites: suites.unwrap_or_default(),
             CaCertificateFile: ptr::null(),
         };
-        // SAFETY: `config`, `pkcs12` and the identity's bytes outlive the call, which is synchronous without
-        // QUIC_CREDENTIAL_FLAG_LOAD_ASYNCHRONOUS and keeps none of them.
+        // SAFETY: `config`, `pkcs12` and the identity's bytes outlive the call, which is
+        // synchronous without QUIC_CREDENTIAL_FLAG_LOAD_ASYNCHRONOUS and keeps none of them.
         let status = unsafe { call!(ConfigurationLoadCredential(self.handle, &config)) };
         NativeError::check(status).map_err(|status| match identity {
             // With an identity, all that OpenSSL can object to is that identity.
@@ -119,8 +123,8 @@ impl Configuration {
 
 impl Drop for Configuration {
     fn drop(&mut self) {
-        // SAFETY: the handle came from ConfigurationOpen and is closed only here. The call gives up one reference and
-        // does not wait for those of connections.
+        // SAFETY: the handle came from ConfigurationOpen and is closed only here. The call gives up
+        // one reference and does not wait for those of connections.
         unsafe { call!(ConfigurationClose(self.handle)) };
     }
 }
@@ -162,7 +166,8 @@ pub(crate) enum Credential<'a> {
         /// The keys of its tickets, if it does; at most [`MAX_TICKET_KEYS`].
         ticket_keys: &'a [TicketKey],
     },
-    /// A client: what makes it accept a server, and the certificate it shows to a server that asks for one.
+    /// A client: what makes it accept a server, and the certificate it shows to a server that asks
+    /// for one.
     Client {
         /// What the handler of PEER_CERTIFICATE_RECEIVED asks, with [`Trust::verify_server`].
         trust: &'a Trust,
@@ -208,9 +213,10 @@ impl<'a> Credential<'a> {
 
     /// The flags of `QUIC_CREDENTIAL_CONFIG`.
     ///
-    /// MsQuic is told not to validate, because [`Trust`] does all of it; the module documentation of `tls.rs` says why. The
-    /// certificate event must then be handled, or every peer would be believed. REQUIRE_CLIENT_AUTHENTICATION makes OpenSSL
-    /// ask; without MsQuic's validation it lets clients without a certificate pass, and the handler refuses them.
+    /// MsQuic is told not to validate, because [`Trust`] does all of it; the module documentation
+    /// of `tls.rs` says why. The certificate event must then be handled, or every peer would be
+    /// believed. REQUIRE_CLIENT_AUTHENTICATION makes OpenSSL ask; without MsQuic's validation it
+    /// lets clients without a certificate pass, and the handler refuses them.
     fn flags(&self) -> sys::QUIC_CREDENTIAL_FLAGS {
         const ASK_US: sys::QUIC_CREDENTIAL_FLAGS =
             sys::QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_NO_CERTIFICATE_VALIDATION
@@ -228,7 +234,8 @@ impl<'a> Credential<'a> {
     }
 }
 
-/// The application protocols one side speaks, most wanted first (RFC 7301): at least one, each of 1 to 255 bytes.
+/// The application protocols one side speaks, most wanted first (RFC 7301): at least one, each of 1
+/// to 255 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Alpn(Vec<Vec<u8>>);
 
@@ -258,9 +265,11 @@ impl Alpn {
         &self.0
     }
 
-    /// Lends the list to `use_buffers` in the shape that `ConfigurationOpen` and `ListenerStart` take.
+    /// Lends the list to `use_buffers` in the shape that `ConfigurationOpen` and `ListenerStart`
+    /// take.
     ///
-    /// The buffers are only for reading and only valid during the call; both functions copy what they need.
+    /// The buffers are only for reading and only valid during the call; both functions copy what
+    /// they need.
     pub(crate) fn with_buffers<R>(&self, use_buffers: impl FnOnce(&[sys::QUIC_BUFFER]) -> R) -> R {
         let buffers: Vec<sys::QUIC_BUFFER> = self
             .0

@@ -13,8 +13,8 @@ use std::{
 
 use super::background::{self, Answer, Job};
 
-/// Runs `job` on the background thread at `deadline` or soon after, unless the result is dropped before. Never without that
-/// thread.
+/// Runs `job` on the background thread at `deadline` or soon after, unless the result is dropped
+/// before. Never without that thread.
 pub(crate) fn at(deadline: Instant, job: impl FnOnce() + Send + 'static) -> Timer {
     static SERIAL: AtomicU64 = AtomicU64::new(0);
     let key = (deadline, SERIAL.fetch_add(1, Ordering::Relaxed));
@@ -103,8 +103,9 @@ type DeadlineKey = (Instant, u64);
 /// What is to be done at its time.
 struct Deadlines {
     jobs: BTreeMap<DeadlineKey, Job>,
-    /// When the background thread looks here by itself, if ever. It is not woken for anything later than that, nor told of a
-    /// deadline that is dropped: connections that come and go one after the other would wake it each time.
+    /// When the background thread looks here by itself, if ever. It is not woken for anything later
+    /// than that, nor told of a deadline that is dropped: connections that come and go one after
+    /// the other would wake it each time.
     looks_at: Option<Instant>,
 }
 

@@ -6,7 +6,8 @@ use sendstream_sys as sys;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Handle(sys::HQUIC);
 
-// SAFETY: MsQuic's API functions may be called with one handle from any thread, also at the same time.
+// SAFETY: MsQuic's API functions may be called with one handle from any thread, also at the same
+// time.
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}

@@ -12,8 +12,8 @@ use crate::{
     },
 };
 
-/// Asks the loaded native libraries what they are (`QUIC_PARAM_GLOBAL_LIBRARY_VERSION`, `..._GIT_HASH`,
-/// `OpenSSL_version`).
+/// Asks the loaded native libraries what they are (`QUIC_PARAM_GLOBAL_LIBRARY_VERSION`,
+/// `..._GIT_HASH`, `OpenSSL_version`).
 ///
 /// # Errors
 ///

@@ -33,8 +33,8 @@ impl KeyLog {
         }
     }
 
-    /// Appends what there is of one connection's secrets, in one write: other connections and processes may append to the
-    /// same file.
+    /// Appends what there is of one connection's secrets, in one write: other connections and
+    /// processes may append to the same file.
     pub(crate) fn append(&self, secrets: &sys::QUIC_TLS_SECRETS) {
         if let Err(error) = (&*self.0).write_all(lines(secrets).as_bytes()) {
             tracing::warn!(%error, "the key log cannot be written");

@@ -1,4 +1,4 @@
-//! MsQuic's workers, which their own threads lend to whoever takes turns at them in a loop of its own.
+//! MsQuic's workers, lent by their own threads to a loop that takes turns at them.
 
 use std::{
     io,
@@ -25,7 +25,8 @@ unsafe impl Send for Worker {}
 // SAFETY: as above.
 unsafe impl Sync for Worker {}
 
-/// When a worker needs its next turn. It may need one before: when its descriptor is readable, or when it is woken.
+/// When a worker needs its next turn. It may need one before: when its descriptor is readable, or
+/// when it is woken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NextTurn {
     /// As soon as others had theirs.
@@ -56,37 +57,43 @@ impl Worker {
         self.index
     }
 
-    /// Lends it. `wake` is called with its number, by any thread, when it needs a turn; it returns 0 where the descriptor is to
-    /// tell instead.
+    /// Lends it. `wake` is called with its number, by any thread, when it needs a turn; it returns
+    /// 0 where the descriptor is to tell instead.
     pub(crate) fn lend(&self, wake: extern "C" fn(u32) -> u8) {
         self.set_lent(Some(wake));
     }
 
-    /// Gives it back to its own thread. A turn that is under way ends as ever; later ones do nothing.
+    /// Gives it back to its own thread. A turn that is under way ends as ever; later ones do
+    /// nothing.
     pub(crate) fn give_back(&self) {
         self.set_lent(None);
     }
 
     fn set_lent(&self, wake: Option<extern "C" fn(u32) -> u8>) {
         let set_lent = self.lending.SetLent.expect("MsQuic says how a worker is lent");
-        // SAFETY: the pool is never closed, as the API table is not, and it has a worker of this number.
+        // SAFETY: the pool is never closed, as the API table is not, and it has a worker of this
+        // number.
         unsafe { set_lent(self.lending.WorkerPool, self.index, wake) };
     }
 
-    /// Has the runtime that the caller is in watch its descriptor, which is readable when events wait for a turn.
+    /// Has the runtime that the caller is in watch its descriptor, which is readable when events
+    /// wait for a turn.
     pub(crate) fn watch(&self) -> io::Result<AsyncFd<Events>> {
         let get_descriptor = self.lending.GetDescriptor.expect("MsQuic says what a worker's descriptor is");
-        // SAFETY: the pool is never closed, as the API table is not, and it has a worker of this number.
+        // SAFETY: the pool is never closed, as the API table is not, and it has a worker of this
+        // number.
         let descriptor = unsafe { get_descriptor(self.lending.WorkerPool, self.index) };
-        // SAFETY: the descriptor stays open for as long as the pool is there, and `Events` always names this one.
+        // SAFETY: the descriptor stays open for as long as the pool is there, and `Events` always
+        // names this one.
         Ok(unsafe { AsyncFd::register_with_interest(Events(descriptor), Interest::READABLE) }?)
     }
 
-    /// Does what there is to do, if it is lent and nobody else is at it: callbacks happen in here. `has_events` is whether its
-    /// descriptor may be readable.
+    /// Does what there is to do, if it is lent and nobody else is at it: callbacks happen in here.
+    /// `has_events` is whether its descriptor may be readable.
     pub(crate) fn take_turn(&self, has_events: bool) -> NextTurn {
         let take_turn = self.lending.TakeTurn.expect("MsQuic says how a turn is taken");
-        // SAFETY: the pool is never closed, as the API table is not, and it has a worker of this number.
+        // SAFETY: the pool is never closed, as the API table is not, and it has a worker of this
+        // number.
         match unsafe { take_turn(self.lending.WorkerPool, self.index, has_events.into()) } {
             0 => NextTurn::Soon,
             u32::MAX => NextTurn::WhenAsked,

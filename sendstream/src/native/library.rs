@@ -12,8 +12,9 @@ use crate::{
 /// Reads a parameter of the library as a whole into `place`; returns how many bytes it has.
 pub(crate) fn get<T: Copy, const N: usize>(parameter: u32, place: &mut [T; N]) -> Result<usize, NativeError> {
     let mut length = size_of_val(place) as u32;
-    // SAFETY: no handle is needed for a global parameter, and `place` has `length` bytes; the callers pass plain
-    // integers, of which every bit pattern is valid, or the struct that the parameter is.
+    // SAFETY: no handle is needed for a global parameter, and `place` has `length` bytes; the
+    // callers pass plain integers, of which every bit pattern is valid, or the struct that the
+    // parameter is.
     let status = unsafe { call!(GetParam(std::ptr::null_mut(), parameter, &mut length, place.as_mut_ptr().cast())) };
     NativeError::check(status)?;
     Ok(length as usize)
@@ -58,7 +59,8 @@ pub(crate) fn set_polling_idle_timeout(timeout: Duration) -> Result<(), NativeEr
 /// Sets a parameter of the library as a whole, which was started.
 fn set<T: Copy>(parameter: u32, value: &T) -> Result<(), NativeError> {
     let length = size_of::<T>() as u32;
-    // SAFETY: no handle is needed for a global parameter, and MsQuic copies what it needs of the `length` bytes.
+    // SAFETY: no handle is needed for a global parameter, and MsQuic copies what it needs of the
+    // `length` bytes.
     let status = unsafe { call!(SetParam(std::ptr::null_mut(), parameter, length, std::ptr::from_ref(value).cast())) };
     NativeError::check(status)
 }

@@ -34,7 +34,8 @@ impl Retire for Count {
     }
 }
 
-/// The native handles of one server, or of one client: counted for themselves and in their registration.
+/// The native handles of one server, or of one client: counted for themselves and in their
+/// registration.
 #[derive(Debug, Clone)]
 pub(crate) struct LiveHandles(Arc<Group>);
 
@@ -44,7 +45,8 @@ struct Group {
     registration: Registration,
 }
 
-/// Counts as one handle until dropped, which its owner does after the handle was closed. Keeps the registration open.
+/// Counts as one handle until dropped, which its owner does after the handle was closed. Keeps the
+/// registration open.
 #[derive(Debug)]
 pub(crate) struct LiveGuard(LiveHandles);
 

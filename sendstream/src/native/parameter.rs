@@ -1,4 +1,4 @@
-//! Parameters of connections and streams that are C structs: asking for one.
+//! Asks for parameters of connections and streams that are C structures.
 
 use std::mem;
 
@@ -10,7 +10,8 @@ use crate::{native::api::call, types::error::NativeError};
 ///
 /// # Safety
 ///
-/// The parameter [`ID`](Self::ID) has this layout, and every bit pattern of it, zeros too, is a value.
+/// The parameter [`ID`](Self::ID) has this layout, and every bit pattern of it, zeros too, is a
+/// value.
 pub(crate) unsafe trait Parameter: Sized {
     /// MsQuic's number for it.
     const ID: u32;
@@ -59,13 +60,14 @@ pub(crate) struct NetworkStatistics {
     pub(crate) bandwidth: u64,
 }
 
-/// A connection's smoothed round-trip time, in microseconds. Asking for it waits for nobody, where MsQuic has the edit
-/// `smoothed-rtt-in-place`; elsewhere it is refused, on the worker.
+/// A connection's smoothed round-trip time, in microseconds. Asking for it waits for nobody, where
+/// MsQuic has the edit `smoothed-rtt-in-place`; elsewhere it is refused, on the worker.
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SmoothedRtt(pub(crate) u32);
 
-/// Asks for a parameter (`GetParam`). It waits until the connection's worker gets to it, unless called on that worker.
+/// Asks for a parameter (`GetParam`). It waits until the connection's worker gets to it, unless
+/// called on that worker.
 ///
 /// # Safety
 ///
@@ -74,7 +76,8 @@ pub(crate) unsafe fn get<P: Parameter>(handle: sys::HQUIC) -> Result<P, NativeEr
     // SAFETY: zeros are a value, as `Parameter` promises.
     let mut value = unsafe { mem::zeroed::<P>() };
     let mut length = size_of::<P>() as u32;
-    // SAFETY: the handle is open, as the caller promises, and `value` has `length` bytes of the parameter's layout.
+    // SAFETY: the handle is open, as the caller promises, and `value` has `length` bytes of the
+    // parameter's layout.
     let status = unsafe { call!(GetParam(handle, P::ID, &mut length, (&raw mut value).cast())) };
     NativeError::check(status)?;
     Ok(value)

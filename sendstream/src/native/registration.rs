@@ -16,10 +16,11 @@ use super::{
 };
 use crate::types::error::NativeError;
 
-/// MsQuic's worker threads, and what runs on them: the parent of servers, clients and their connections.
+/// MsQuic's worker threads, and what runs on them: the parent of servers, clients and their
+/// connections.
 ///
-/// Most programs never name one: servers and clients share the process's own. One of your own separates their work from the
-/// rest and tells when all of it is gone:
+/// Most programs never name one: servers and clients share the process's own. One of your own
+/// separates their work from the rest and tells when all of it is gone:
 ///
 /// ```
 /// use sendstream::{Client, Registration, Trust};
@@ -33,7 +34,8 @@ use crate::types::error::NativeError;
 /// # }).unwrap();
 /// ```
 ///
-/// Clones are handles of the same registration. It closes, in the background, when nothing uses it any more.
+/// Clones are handles of the same registration. It closes, in the background, when nothing uses it
+/// any more.
 #[derive(Clone)]
 pub struct Registration {
     inner: Arc<RegistrationInner>,
@@ -49,16 +51,18 @@ struct RegistrationInner {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum ExecutionProfile {
-    /// One worker for each processor, on the threads that also receive packets: nothing is handed from thread to thread.
+    /// One worker for each processor, on the threads that also receive packets: nothing is handed
+    /// from thread to thread.
     #[default]
     LowLatency,
-    /// One worker thread for each processor beside those that receive packets, so that one connection's work is shared by
-    /// two processors.
+    /// One worker thread for each processor beside those that receive packets, so that one
+    /// connection's work is shared by two processors.
     MaxThroughput,
     /// One worker for everything, for work that may wait: it leaves the other processors alone.
     Scavenger,
-    /// For a few connections that must not be kept waiting. MsQuic 2.6 runs it as [`LowLatency`](Self::LowLatency): the
-    /// priority that it means to give is for threads that only [`MaxThroughput`](Self::MaxThroughput) has.
+    /// For a few connections that must not be kept waiting. MsQuic 2.6 runs it as
+    /// [`LowLatency`](Self::LowLatency): the priority that it means to give is for threads that
+    /// only [`MaxThroughput`](Self::MaxThroughput) has.
     RealTime,
 }
 
@@ -75,8 +79,8 @@ impl ExecutionProfile {
 }
 
 impl Registration {
-    /// Opens a registration (`RegistrationOpen`) with MsQuic's default profile, [`ExecutionProfile::LowLatency`], which is
-    /// also that of the process's own.
+    /// Opens a registration (`RegistrationOpen`) with MsQuic's default profile,
+    /// [`ExecutionProfile::LowLatency`], which is also that of the process's own.
     ///
     /// # Errors
     ///
@@ -95,8 +99,8 @@ impl Registration {
         let config =
             sys::QUIC_REGISTRATION_CONFIG { AppName: c"sendstream".as_ptr(), ExecutionProfile: profile.native() };
         let mut handle: sys::HQUIC = ptr::null_mut();
-        // SAFETY: `config` and its name outlive the call, which copies both; `handle` has room for the one pointer that
-        // is written.
+        // SAFETY: `config` and its name outlive the call, which copies both; `handle` has room for
+        // the one pointer that is written.
         let status = unsafe { call!(RegistrationOpen(&config, &mut handle)) };
         NativeError::check(status)?;
         let inner = RegistrationInner { handle: Handle::new(handle), profile, count: HandleCount::default() };
@@ -108,16 +112,19 @@ impl Registration {
         self.inner.profile
     }
 
-    /// The process's registration, opened by the first caller and never closed: at process exit nobody can say which
-    /// handles still live, and closing would wait for them. A failure is kept: every later caller gets the same one.
+    /// The process's registration, opened by the first caller and never closed: at process exit
+    /// nobody can say which handles still live, and closing would wait for them. A failure is kept:
+    /// every later caller gets the same one.
     pub(crate) fn shared() -> Result<Self, NativeError> {
         static SHARED: OnceLock<Result<Registration, NativeError>> = OnceLock::new();
         SHARED.get_or_init(Self::new).clone()
     }
 
-    /// Resolves when no native handle of a listener or a connection is left, and so none of a stream.
+    /// Resolves when no native handle of a listener or a connection is left, and so none of a
+    /// stream.
     ///
-    /// It closes nothing: shut servers down, and close or drop connections and their streams, or wait for their peers.
+    /// It closes nothing: shut servers down, and close or drop connections and their streams, or
+    /// wait for their peers.
     ///
     /// # Cancel safety
     ///
@@ -146,8 +153,8 @@ impl fmt::Debug for Registration {
 impl Drop for RegistrationInner {
     fn drop(&mut self) {
         let handle = self.handle;
-        // Every handle below holds the registration, so none is left, but MsQuic may still be busy with their ends.
-        // SAFETY: the only close of this handle, which nothing uses any more.
+        // Every handle below holds the registration, so none is left, but MsQuic may still be busy
+        // with their ends. SAFETY: the only close of this handle, which nothing uses any more.
         background::run(move || unsafe { call!(RegistrationClose(handle.raw())) });
     }
 }

@@ -1,12 +1,12 @@
-//! The TLS secrets that MsQuic hands out for a key log, at an address that stays.
+//! Memory at a fixed address in which MsQuic stores TLS secrets for a key log.
 
 use std::{fmt, mem, ptr::NonNull};
 
 use sendstream_sys as sys;
 use zeroize::Zeroize;
 
-/// A `QUIC_TLS_SECRETS` lent to MsQuic, which writes to it until the handshake is done. Wiped when dropped, which must not
-/// be before the connection's handle is closed.
+/// A `QUIC_TLS_SECRETS` lent to MsQuic, which writes to it until the handshake is done. Wiped when
+/// dropped, which must not be before the connection's handle is closed.
 pub(crate) struct TlsSecrets(NonNull<sys::QUIC_TLS_SECRETS>);
 
 // SAFETY: the memory is owned, and nothing of it is tied to a thread.
@@ -31,7 +31,8 @@ impl TlsSecrets {
     ///
     /// # Safety
     ///
-    /// MsQuic does not write for as long as the result is used: this is a callback on the connection's worker.
+    /// MsQuic does not write for as long as the result is used: this is a callback on the
+    /// connection's worker.
     pub(crate) unsafe fn get(&self) -> &sys::QUIC_TLS_SECRETS {
         // SAFETY: the memory is owned by `self`, and nobody writes, as the caller promises.
         unsafe { self.0.as_ref() }

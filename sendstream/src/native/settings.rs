@@ -6,9 +6,9 @@ use sendstream_sys as sys;
 
 use crate::types::config::{ConfigError, CongestionControl, MAX_BYTES_PER_KEY, StreamScheduling, TransportConfig};
 
-/// A `QUIC_SETTINGS` with each of these set and the bit in `IsSet` that makes MsQuic look at it, and how many they are. The
-/// C struct keeps numbers in fields, older switches in bits of its own and newer ones in `Flags`; a number has its
-/// field's name and that of the setter of its bit.
+/// A `QUIC_SETTINGS` with each of these set and the bit in `IsSet` that makes MsQuic look at it,
+/// and how many they are. The C struct keeps numbers in fields, older switches in bits of its own
+/// and newer ones in `Flags`; a number has its field's name and that of the setter of its bit.
 macro_rules! settings {
     (
         numbers { $($number:ident / $number_is_set:ident : $number_value:expr,)* }
@@ -37,8 +37,8 @@ macro_rules! settings {
 impl TransportConfig {
     /// Checks every field and gives MsQuic's form of those that are MsQuic's.
     ///
-    /// One setting is not the user's: a stream may have several receives outstanding, so that chunks can be read while the
-    /// application still holds earlier ones.
+    /// One setting is not the user's: a stream may have several receives outstanding, so that
+    /// chunks can be read while the application still holds earlier ones.
     ///
     /// # Errors
     ///
@@ -143,7 +143,8 @@ impl CongestionControl {
 }
 
 impl StreamScheduling {
-    /// MsQuic's name for it: a parameter of the connection, which the setting's struct has no place for.
+    /// MsQuic's name for it: a parameter of the connection, which the setting's struct has no place
+    /// for.
     pub(crate) fn native(self) -> sys::QUIC_STREAM_SCHEDULING_SCHEME {
         match self {
             Self::Fifo => sys::QUIC_STREAM_SCHEDULING_SCHEME_QUIC_STREAM_SCHEDULING_SCHEME_FIFO,
@@ -204,15 +205,17 @@ const MIN_WINDOW: u32 = 4096;
 /// The last whole minute before `MS_TO_US` overflows in 32 bits.
 const MAX_SHORT_MS: u32 = 71 * 60_000;
 
-/// CUBIC multiplies the window in bytes by 17 in 32 bits; with 1500 bytes for each packet this leaves it room to grow by
-/// two thirds.
+/// CUBIC multiplies the window in bytes by 17 in 32 bits; with 1500 bytes for each packet this
+/// leaves it room to grow by two thirds.
 const MAX_INITIAL_WINDOW_PACKETS: u32 = 100_000;
 
-/// What RFC 9000 §18.2 lets a peer be told is 2^14 - 1 ms, and MsQuic adds its timer's resolution, less than 256 ms. It
-/// takes 0 as well, but then announces less than its own `min_ack_delay`, and no peer of its kind accepts that.
+/// What RFC 9000 §18.2 lets a peer be told is 2^14 - 1 ms, and MsQuic adds its timer's resolution,
+/// less than 256 ms. It takes 0 as well, but then announces less than its own `min_ack_delay`, and
+/// no peer of its kind accepts that.
 const MAX_ACK_DELAY_MS: u32 = 16_000;
 
-/// MsQuic's QUIC_DPLPMTUD_MIN_MTU: the 1200 bytes of RFC 9000 §14.1, and the headers of IPv6 and UDP.
+/// MsQuic's QUIC_DPLPMTUD_MIN_MTU: the 1200 bytes of RFC 9000 §14.1, and the headers of IPv6 and
+/// UDP.
 const MIN_MTU: u16 = 1248;
 
 /// MsQuic's CXPLAT_MAX_MTU.

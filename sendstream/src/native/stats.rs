@@ -1,4 +1,5 @@
-//! MsQuic's numbers as values: of a connection, of a stream, of the process; and what the TLS handshake settled.
+//! MsQuic's numbers as values: of a connection, of a stream, of the process; and what the TLS
+//! handshake settled.
 
 use std::time::Duration;
 
@@ -15,8 +16,8 @@ use crate::{
     },
 };
 
-/// What MsQuic has counted in this process so far. It adds the processors' counters up where it is called, and waits for
-/// nobody.
+/// What MsQuic has counted in this process so far. It adds the processors' counters up where it is
+/// called, and waits for nobody.
 ///
 /// # Errors
 ///
@@ -130,7 +131,8 @@ impl SendStreamStats {
 }
 
 impl HandshakeInfo {
-    /// `None` for a cipher suite without a name here, which MsQuic reports as an error before it comes to that.
+    /// `None` for a cipher suite without a name here, which MsQuic reports as an error before it
+    /// comes to that.
     pub(crate) fn new(info: &sys::QUIC_HANDSHAKE_INFO) -> Option<Self> {
         let cipher_suite = match info.CipherSuite {
             sys::QUIC_CIPHER_SUITE_QUIC_CIPHER_SUITE_TLS_AES_128_GCM_SHA256 => CipherSuite::Aes128GcmSha256,
@@ -152,7 +154,8 @@ fn microseconds(value: u64) -> Duration {
     Duration::from_micros(value)
 }
 
-/// How long after `start` the event at `time` was, both in microseconds; 0 says that it is still to come.
+/// How long after `start` the event at `time` was, both in microseconds; 0 says that it is still to
+/// come.
 fn since(start: u64, time: u64) -> Option<Duration> {
     (time != 0).then(|| microseconds(time.saturating_sub(start)))
 }

@@ -2,7 +2,8 @@
 
 use sendstream_sys as sys;
 
-/// "It is taken, and a call will say when it is done with": `QUIC_STATUS_PENDING` of `msquic_posix.h`.
+/// "It is taken, and a call will say when it is done with": `QUIC_STATUS_PENDING` of
+/// `msquic_posix.h`.
 pub(crate) const PENDING: sys::QUIC_STATUS = (-2i32).cast_unsigned();
 
 /// INTERNAL_ERROR, a transport error code (RFC 9000 §20.1).

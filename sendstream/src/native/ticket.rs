@@ -1,4 +1,4 @@
-//! Session tickets at MsQuic: the keys they are encrypted with, sending one, showing one.
+//! MsQuic's calls for session tickets: set their keys, send one, show one.
 
 use sendstream_sys as sys;
 use zeroize::Zeroize;
@@ -9,15 +9,16 @@ use crate::{
 };
 
 /// Has the server's configuration encrypt tickets with the first key, and decrypt them with any
-/// (`QUIC_PARAM_CONFIGURATION_TICKET_KEYS`). Before the configuration is used: MsQuic's workers read the keys without a lock.
+/// (`QUIC_PARAM_CONFIGURATION_TICKET_KEYS`). Before the configuration is used: MsQuic's workers
+/// read the keys without a lock.
 ///
 /// # Safety
 ///
 /// `configuration` is open, has its credential, and no connection has it yet.
 pub(crate) unsafe fn set_keys(configuration: sys::HQUIC, keys: &[TicketKey]) -> Result<(), NativeError> {
     let mut native: Vec<_> = keys.iter().map(native_key).collect();
-    // SAFETY: the configuration is open, as the caller promises; the keys outlive the call, which copies them, and the
-    // length is theirs.
+    // SAFETY: the configuration is open, as the caller promises; the keys outlive the call, which
+    // copies them, and the length is theirs.
     let status = unsafe {
         call!(SetParam(
             configuration,
@@ -37,8 +38,8 @@ fn native_key(key: &TicketKey) -> sys::QUIC_TICKET_KEY_CONFIG {
     native
 }
 
-/// Sends the client a ticket, the only one of this connection, whose TLS state goes then (`ConnectionSendResumptionTicket`,
-/// which only queues).
+/// Sends the client a ticket, the only one of this connection, whose TLS state goes then
+/// (`ConnectionSendResumptionTicket`, which only queues).
 ///
 /// # Safety
 ///
@@ -50,15 +51,17 @@ pub(crate) unsafe fn send(connection: sys::HQUIC) -> Result<(), NativeError> {
     NativeError::check(status)
 }
 
-/// Has the client's connection begin with `ticket` (`QUIC_PARAM_CONN_RESUMPTION_TICKET`). It blocks, and may bring an event of
-/// the connection. When it fails the connection is of no use: part of the ticket may have been taken.
+/// Has the client's connection begin with `ticket` (`QUIC_PARAM_CONN_RESUMPTION_TICKET`). It
+/// blocks, and may bring an event of the connection. When it fails the connection is of no use:
+/// part of the ticket may have been taken.
 ///
 /// # Safety
 ///
 /// `connection` is open, a client's, and was not started.
 pub(crate) unsafe fn show(connection: sys::HQUIC, ticket: &[u8]) -> Result<(), NativeError> {
     let length = u32::try_from(ticket.len()).map_err(|_| NativeError::INVALID_PARAMETER)?;
-    // SAFETY: the connection is open, as the caller promises; the ticket outlives the call, which copies it.
+    // SAFETY: the connection is open, as the caller promises; the ticket outlives the call, which
+    // copies it.
     let status =
         unsafe { call!(SetParam(connection, sys::QUIC_PARAM_CONN_RESUMPTION_TICKET, length, ticket.as_ptr().cast())) };
     NativeError::check(status)

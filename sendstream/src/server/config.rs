@@ -1,4 +1,4 @@
-//! [`ServerConfig`]: what a connection is accepted with.
+//! [`ServerConfig`]: the settings of a connection that a server accepts.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,8 +16,8 @@ use crate::{
     },
 };
 
-/// What a server shows, asks for and allows on a connection: identity, client certificates, resumption, protocols and transport
-/// settings, checked and loaded.
+/// The settings of a server's connections, checked and loaded: identity, client certificates,
+/// resumption, protocols and transport settings.
 ///
 /// [`ServerBuilder::build`](crate::ServerBuilder::build) makes it, a clone costs a counter, and
 /// [`Incoming::accept_with`](crate::Incoming::accept_with) uses it for one connection.
@@ -67,8 +67,8 @@ impl ServerConfig {
         Ok(Self(Arc::new(Checked { configuration, recipe })))
     }
 
-    /// The same with another identity, such as a certificate that was renewed or is for another name
-    /// (`ConfigurationOpen`, `ConfigurationLoadCredential`).
+    /// The same with another identity, such as a certificate that was renewed or is for another
+    /// name (`ConfigurationOpen`, `ConfigurationLoadCredential`).
     ///
     /// # Errors
     ///
@@ -77,8 +77,9 @@ impl ServerConfig {
         Self::open(Recipe { identity: identity.clone(), ..self.0.recipe.clone() })
     }
 
-    /// The same with other ticket keys, as [`Server::set_ticket_keys`](crate::Server::set_ticket_keys) takes them
-    /// (`ConfigurationOpen`, `QUIC_PARAM_CONFIGURATION_TICKET_KEYS`).
+    /// The same with other ticket keys, as
+    /// [`Server::set_ticket_keys`](crate::Server::set_ticket_keys) takes them (`ConfigurationOpen`,
+    /// `QUIC_PARAM_CONFIGURATION_TICKET_KEYS`).
     ///
     /// # Errors
     ///

@@ -17,9 +17,9 @@ use crate::{
 
 /// A connection that a client wants and nobody has accepted yet.
 ///
-/// It may be kept while the application makes up its mind, but not longer than the server's
-/// [`handshake_timeout`](crate::TransportConfig::handshake_timeout), counted from the client's first packet: then the
-/// connection ends as timed out. Dropping it refuses the connection.
+/// The application may hold it while it decides, for at most the server's
+/// [`handshake_timeout`](crate::TransportConfig::handshake_timeout) from the client's first packet.
+/// Then the connection times out. Dropping it refuses the connection.
 ///
 /// ```no_run
 /// # async fn serve(server: sendstream::Server, special: sendstream::ServerConfig) {
@@ -43,8 +43,8 @@ impl Incoming {
         Self { new, config }
     }
 
-    /// The client's address. It may not be the client's at all before the handshake is done: a first packet's source is
-    /// easily forged.
+    /// The client's address. Before the handshake is done it may be forged, because a first
+    /// packet's source is easily forged.
     pub fn remote_addr(&self) -> SocketAddr {
         self.new.remote_addr
     }
@@ -59,20 +59,20 @@ impl Incoming {
         &self.new.server_name
     }
 
-    /// The application protocols that the client offers, the most wanted first (RFC 7301 §3.1). One of them at least is
-    /// among the server's.
+    /// The application protocols that the client offers, the most wanted first (RFC 7301 §3.1). One
+    /// of them at least is among the server's.
     pub fn alpn(&self) -> impl Iterator<Item = &[u8]> {
         self.new.alpn.iter().map(Vec::as_slice)
     }
 
-    /// Goes through the handshake with what the server was built with (`ConnectionSetConfiguration`), and gives the
-    /// connection.
+    /// Completes the handshake with the server's own configuration (`ConnectionSetConfiguration`),
+    /// and returns the connection.
     ///
     /// # Errors
     ///
-    /// The [`ConnectionError`] that ended the handshake: the client gave up, it or the application took too long
-    /// ([`ConnectionError::TimedOut`]), TLS found no agreement, or the client's certificate was refused
-    /// ([`ConnectionError::CertificateRefused`]).
+    /// The [`ConnectionError`] that ended the handshake: the client gave up, it or the application
+    /// took too long ([`ConnectionError::TimedOut`]), TLS found no agreement, or the client's
+    /// certificate was refused ([`ConnectionError::CertificateRefused`]).
     ///
     /// # Cancel safety
     ///
@@ -82,12 +82,12 @@ impl Incoming {
         new.accept(&config).await
     }
 
-    /// [`accept`](Self::accept) with another identity, other client certificates, protocols or transport settings than the
-    /// server's own.
+    /// [`accept`](Self::accept) with another identity, other client certificates, protocols or
+    /// transport settings than the server's own.
     ///
-    /// Which clients come this far is up to the server's own protocols. Of the protocols in `config`, the first that the
-    /// client offers is spoken. The whole handshake must be done within the `handshake_timeout` of `config`, counted from
-    /// the client's first packet.
+    /// The server's own protocols decide which clients come this far. The connection then speaks
+    /// the first protocol of `config` that the client offers. The whole handshake must be done
+    /// within the `handshake_timeout` of `config`, counted from the client's first packet.
     ///
     /// # Errors
     ///
@@ -101,11 +101,13 @@ impl Incoming {
         self.new.accept(config).await
     }
 
-    /// As [`accept`](Self::accept), but resolves as soon as the client's early data can be read, before the handshake is
-    /// done (`QUIC_CONNECTION_EVENT_RESUMED`): if the client resumes a session. Otherwise when the handshake is done.
+    /// As [`accept`](Self::accept), but if the client resumes a session, resolves before the
+    /// handshake is done, as soon as early data can be read (`QUIC_CONNECTION_EVENT_RESUMED`).
+    /// Otherwise it resolves when the handshake is done.
     ///
-    /// **Early data can be replayed**: see [`Resumption`](crate::Resumption). Where it may be acted upon once only, use `accept`: when the
-    /// handshake is done, so that `accept` resolves, the client is there, and what it sent early was sent by it now.
+    /// **Early data can be replayed**: see [`Resumption`](crate::Resumption). Use `accept` for data
+    /// that may be acted upon only once. When `accept` resolves, the handshake is done: the client
+    /// is there, and it sent its early data now.
     ///
     /// # Errors
     ///
@@ -119,8 +121,9 @@ impl Incoming {
         new.accept_0rtt(&config).await
     }
 
-    /// [`accept_0rtt`](Self::accept_0rtt) with another `config` than the server's, as [`accept_with`](Self::accept_with). Its
-    /// [resumption](crate::ServerBuilder::resumption) and ticket keys count.
+    /// [`accept_0rtt`](Self::accept_0rtt) with another `config` than the server's, as
+    /// [`accept_with`](Self::accept_with). Its [resumption](crate::ServerBuilder::resumption) and
+    /// ticket keys count.
     ///
     /// # Errors
     ///
@@ -135,8 +138,9 @@ impl Incoming {
 
     /// Refuses the connection; the client sees [`ConnectionError::Refused`].
     ///
-    /// There is no code to give: an application's codes may not be shown before the handshake is done (RFC 9000 §10.2.3),
-    /// and MsQuic puts APPLICATION_ERROR in their place. Accept a connection and [close](Connection::close) it to say more.
+    /// It takes no code: application codes stay off the wire before the handshake is done (RFC 9000
+    /// §10.2.3), and MsQuic sends APPLICATION_ERROR in their place. To send a code, accept the
+    /// connection and [close](Connection::close) it.
     pub fn refuse(self) {
         drop(self);
     }
@@ -168,15 +172,17 @@ impl NewConnection {
     }
 }
 
-/// How a server's connections fare before they are accepted; see [`Server::stats`](crate::Server::stats).
+/// How a server's connections fare before they are accepted; see
+/// [`Server::stats`](crate::Server::stats).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub struct ServerStats {
-    /// How many connections wait for [`Server::accept`](crate::Server::accept) now. Those whose client has gone count until
-    /// the queue comes to them, or is full.
+    /// How many connections wait for [`Server::accept`](crate::Server::accept) now. A connection
+    /// whose client has gone counts until the queue comes to it, or is full.
     pub waiting: usize,
-    /// How many connections were refused because [`accept_backlog`](crate::TransportConfig::accept_backlog) others were
-    /// waiting, or because the server had stopped listening.
+    /// How many connections were refused because
+    /// [`accept_backlog`](crate::TransportConfig::accept_backlog) others were waiting, or because
+    /// the server had stopped listening.
     pub refused: u64,
     /// How many connections ended while they were waiting: nobody accepted them within the
     /// [`handshake_timeout`](crate::TransportConfig::handshake_timeout), or their client gave up.

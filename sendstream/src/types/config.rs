@@ -23,16 +23,17 @@ use crate::types::{
 /// ```
 ///
 /// The documentation of a setter names the range and then, after a semicolon, the default. A value
-/// outside of the range is refused when the client or server is built ([`ConfigError::OutOfRange`]);
-/// nothing is clamped. Durations count in whole milliseconds, a fraction is rounded up.
+/// outside of the range is refused when the client or server is built
+/// ([`ConfigError::OutOfRange`]); nothing is clamped. Durations count in whole milliseconds, a
+/// fraction is rounded up.
 ///
 /// # Memory
 ///
 /// A peer can make this side hold at most
-/// [`connection_flow_control_window`](Self::connection_flow_control_window) bytes of stream data per
-/// connection that the application has not read yet, over all its streams, up to 128 pieces of at
-/// most 2 KiB beyond them, and [`datagram_receive_buffer`](Self::datagram_receive_buffer) bytes of
-/// datagrams.
+/// [`connection_flow_control_window`](Self::connection_flow_control_window) bytes of stream data
+/// per connection that the application has not read yet, over all its streams, up to 128 pieces of
+/// at most 2 KiB beyond them, and [`datagram_receive_buffer`](Self::datagram_receive_buffer) bytes
+/// of datagrams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "give it to a builder's `transport`"]
 pub struct TransportConfig {
@@ -86,9 +87,8 @@ impl TransportConfig {
     }
 
     /// How often to send a PING on a silent connection, so that neither side's idle timeout
-    /// strikes; `None` for not at all. Give less than half of the idle timeout, so that one lost
-    /// packet does no harm. 1 ms to 71 minutes, past which MsQuic's arithmetic would overflow;
-    /// `None`.
+    /// strikes; `None` for not at all. Give less than half of the idle timeout, and one lost packet
+    /// does no harm. 1 ms to 71 minutes, past which MsQuic's arithmetic would overflow; `None`.
     pub fn keep_alive(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.keep_alive = interval.into();
         self
@@ -161,17 +161,17 @@ impl TransportConfig {
         self
     }
 
-    /// How many bytes of one stream may be accepted and not yet acknowledged before writes wait;
-    /// `None` follows what MsQuic finds ideal for the path
-    /// (`QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE`): 128 KiB at first, and at most 1 MiB more than
-    /// 10 Gbit/s fill the path's smallest round trip with. 1 to `u32::MAX`; `None`.
+    /// The bytes of one stream that may be accepted and not yet acknowledged before writes wait.
+    /// `None` follows MsQuic's advice for the path (`QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE`):
+    /// 128 KiB at first, and at most 10 Gbit/s times the path's smallest round trip, plus 1 MiB. 1
+    /// to `u32::MAX`; `None`.
     pub fn send_window(mut self, bytes: impl Into<Option<u32>>) -> Self {
         self.send_window = bytes.into();
         self
     }
 
-    /// Whether MsQuic copies what is sent, and so takes more than
-    /// [`send_window`](Self::send_window) before the peer has acknowledged any. Off.
+    /// Whether MsQuic copies sent bytes, and so takes more than [`send_window`](Self::send_window)
+    /// before the peer has acknowledged any. Off.
     ///
     /// Off, nothing is copied, and MsQuic tells of each operation when the peer has acknowledged
     /// it. On, it tells when it has copied the bytes: writes go on then, and a buffer is free. That
@@ -188,10 +188,10 @@ impl TransportConfig {
     /// [`read_datagram`](crate::Connection::read_datagram); `None` for taking none, which the peer
     /// is told. Any size; 1 MiB.
     ///
-    /// Each datagram counts 96 bytes more than it has, which is what keeping it costs. When there
-    /// is no room the oldest are dropped, and [counted](crate::Connection::dropped_datagrams); the
-    /// newest is always kept, so that 0 keeps just that. Sending datagrams is up to the peer's
-    /// setting alone.
+    /// Each datagram counts 96 bytes more than its payload, for the memory that keeps it. A full
+    /// buffer drops the oldest datagrams and [counts](crate::Connection::dropped_datagrams) them.
+    /// It always keeps the newest, so 0 keeps only that one. The peer's setting alone decides
+    /// whether this side can send datagrams.
     pub fn datagram_receive_buffer(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.datagram_receive_buffer = bytes.into();
         self
@@ -263,15 +263,15 @@ impl TransportConfig {
         self
     }
 
-    /// Whether clients may move to another address in the middle of a connection (RFC 9000 §9):
-    /// what a server announces. A client's own setting has no effect. On.
+    /// Whether clients may move to another address in the middle of a connection (RFC 9000 §9). A
+    /// server announces it. A client's own setting has no effect. On.
     pub fn migration(mut self, on: bool) -> Self {
         self.migration = on;
         self
     }
 
-    /// Whether to grease the QUIC bit where the peer does too (RFC 9287). Off: some middleboxes
-    /// tell QUIC by that bit.
+    /// Whether to grease the QUIC bit if the peer does too (RFC 9287). Off: some middleboxes
+    /// recognise QUIC by that bit.
     pub fn grease_quic_bit(mut self, on: bool) -> Self {
         self.grease_quic_bit = on;
         self
@@ -310,19 +310,22 @@ impl TransportConfig {
     }
 }
 
-/// How a connection finds out how much data to keep in flight (`QUIC_CONGESTION_CONTROL_ALGORITHM`).
+/// How a connection finds out how much data to keep in flight
+/// (`QUIC_CONGESTION_CONTROL_ALGORITHM`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum CongestionControl {
     /// CUBIC (RFC 9438): grows until packets are lost.
     #[default]
     Cubic,
-    /// BBR, version 1: measures bandwidth and round-trip time, and minds loss little. In MsQuic a preview feature.
+    /// BBR, version 1: measures bandwidth and round-trip time, and minds loss little. In MsQuic a
+    /// preview feature.
     Bbr,
 }
 
-/// Which of several streams of the same priority sends first (`QUIC_STREAM_SCHEDULING_SCHEME`). Whatever is chosen, a
-/// stream of a higher [priority](crate::SendStream::set_priority) goes before one of a lower.
+/// Which of several streams of the same priority sends first (`QUIC_STREAM_SCHEDULING_SCHEME`).
+/// Whatever is chosen, a stream of a higher [priority](crate::SendStream::set_priority) goes before
+/// one of a lower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StreamScheduling {
@@ -335,19 +338,21 @@ pub enum StreamScheduling {
 
 /// What a load balancer can read from the connection ids that this process's servers choose.
 ///
-/// A connection id then has 14 bytes: a random one, the four of the server, and nine of MsQuic's. A client
-/// uses it in every packet but its very first ones, for which it makes up a connection id itself: those a balancer spreads as
-/// it likes, as long as one connection id goes to one server. So a client that moves to another address stays with its
-/// server.
+/// A connection id then has 14 bytes: a random one, the server's four, and MsQuic's nine. A client
+/// uses it in every packet except its very first ones, for which it makes up an id. The balancer
+/// may send such an id to any server, but always to the same one. So a client that moves to another
+/// address stays with its server. `docs/load-balancing.md` says more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum LoadBalancing {
     /// Nothing.
     #[default]
     Off,
-    /// These bytes, a number that the balancer knows the server by: one for each server behind it.
+    /// These bytes: a number by which the balancer knows the server. Each server behind it has its
+    /// own.
     ServerId([u8; 4]),
-    /// The address that the client's first packet came to: all of an IPv4 address, the last four bytes of an IPv6 one.
+    /// The address that the client's first packet came to: all of an IPv4 address, the last four
+    /// bytes of an IPv6 one.
     ServerAddress,
 }
 
@@ -387,8 +392,9 @@ impl Default for TransportConfig {
     }
 }
 
-/// Why a client or server could not be configured. The caller's doing, but for [`ConfigError::Trust`] with the system's
-/// roots and [`ConfigError::Native`], which are the system's.
+/// Why a client or server could not be configured. The caller caused it, except for
+/// [`ConfigError::Native`], and [`ConfigError::Trust`] with the system's roots: the system caused
+/// those.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConfigError {
@@ -430,8 +436,8 @@ pub enum ConfigError {
     /// The roots of trust are of no use.
     #[error(transparent)]
     Trust(#[from] TrustError),
-    /// A server is to resume sessions and asks its clients for certificates. A resumed session shows none, and the client's
-    /// could not be judged again.
+    /// A server is to resume sessions and asks its clients for certificates. A resumed session
+    /// shows none, and the client's could not be judged again.
     #[error(
         "a server that asks clients for certificates cannot resume sessions; leave out `.resumption(..)`, or `.client_auth(..)`"
     )]
@@ -457,10 +463,12 @@ pub enum ConfigError {
         /// What the system said.
         source: Arc<io::Error>,
     },
-    /// What is to be set must be set before the process's first server is bound and before a client connects.
+    /// What is to be set must be set before the process's first server is bound and before a client
+    /// connects.
     #[error("too late: set it before the first server is bound and before any client connects")]
     InUse,
-    /// The linked MsQuic is an installed one, or was built without speed edits, and would poll whether it pays or not.
+    /// The linked MsQuic is an installed one, or was built without speed edits, and would poll
+    /// whether it pays or not.
     #[error("this MsQuic cannot poll only while it is busy; use the one that is built along, with its speed edits")]
     CannotPoll,
     /// MsQuic could not start or refused the settings.

@@ -1,7 +1,8 @@
-//! Errors shared by all of the crate: what ended a connection or a task on it, and MsQuic's own status codes.
+//! Errors shared by all of the crate: what ended a connection or a task on it, and MsQuic's own
+//! status codes.
 //!
-//! Each operation has its own enum beside it (`WriteError` in `send_stream.rs`, `ReadError` in `recv_stream.rs`, ...);
-//! the ones here are the causes that those carry.
+//! Each operation has its own enum beside it (`WriteError` in `send_stream.rs`, `ReadError` in
+//! `recv_stream.rs`, ...); the ones here are the causes that those carry.
 
 use std::{any::Any, fmt, io, sync::Arc};
 
@@ -11,12 +12,13 @@ use crate::types::tls::error::CertificateRefusal;
 
 /// What ended a connection. One cause per connection: the first that was recorded.
 ///
-/// Every stream, every pending future and [`Connection::closed`](crate::Connection::closed) of one connection report the
-/// same cause.
+/// Every stream, every pending future and [`Connection::closed`](crate::Connection::closed) of one
+/// connection report the same cause.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectionError {
-    /// The peer's application closed the connection (CONNECTION_CLOSE of type 0x1d, RFC 9000 §19.19).
+    /// The peer's application closed the connection (CONNECTION_CLOSE of type 0x1d, RFC 9000
+    /// §19.19).
     #[error("closed by the peer's application with code {code}{}", ReasonSuffix(.reason))]
     #[non_exhaustive]
     ApplicationClosed {
@@ -34,8 +36,9 @@ pub enum ConnectionError {
         /// The reason phrase that was sent to the peer; empty where there was none.
         reason: Arc<str>,
     },
-    /// A transport closed the connection (CONNECTION_CLOSE of type 0x1c): the peer's, or MsQuic on this side, because
-    /// the other broke the protocol or the system failed. MsQuic does not tell which of the two it was.
+    /// A transport closed the connection (CONNECTION_CLOSE of type 0x1c): the peer's, or MsQuic on
+    /// this side, because the other broke the protocol or the system failed. MsQuic does not tell
+    /// which of the two it was.
     #[error("closed by the transport with code {code:#x} ({status})")]
     #[non_exhaustive]
     TransportClosed {
@@ -44,26 +47,28 @@ pub enum ConnectionError {
         /// MsQuic's name for it.
         status: NativeError,
     },
-    /// The peer did not answer in time: the idle, handshake or disconnect timeout ran out. Before the handshake is done
-    /// also: the server's application did not accept in time, which ends the connection on either side.
+    /// The peer did not answer in time: the idle, handshake or disconnect timeout ran out. Before
+    /// the handshake is done also: the server's application did not accept in time, which ends the
+    /// connection on either side.
     #[error("timed out")]
     TimedOut,
-    /// The peer's application or transport refused the connection before the handshake was done. The transport of a server
-    /// does so when nobody accepts those that wait already, or when its machine is busy for many seconds.
+    /// The peer's application or transport refused the connection before the handshake was done. A
+    /// server's transport refuses it when the backlog is full, or when its machine is busy for many
+    /// seconds.
     #[error("refused by the peer")]
     Refused,
-    /// This side does not believe the peer's certificate: [`Trust`](crate::Trust) says why. The peer gets
-    /// [`ConnectionError::Tls`] with [`CertificateRefusal::alert`].
+    /// This side does not believe the peer's certificate: [`Trust`](crate::Trust) says why. The
+    /// peer gets [`ConnectionError::Tls`] with [`CertificateRefusal::alert`].
     #[error("the peer is not believed: {0}")]
     CertificateRefused(#[source] CertificateRefusal),
-    /// The TLS handshake failed: the peer found fault with this side's certificate or wants one, the two have nothing in
-    /// common, or the peer broke the protocol. Where this side refused the peer's certificate, it is
-    /// [`ConnectionError::CertificateRefused`].
+    /// The TLS handshake failed: the peer found fault with this side's certificate or wants one,
+    /// the two have nothing in common, or the peer broke the protocol. If this side refused the
+    /// peer's certificate, the error is [`ConnectionError::CertificateRefused`].
     #[error("TLS failed with alert {alert} ({status})")]
     #[non_exhaustive]
     Tls {
-        /// The TLS alert of RFC 8446 §6: 42 bad certificate, 48 unknown CA, 116 certificate required, 120 no common
-        /// ALPN, ...
+        /// The TLS alert of RFC 8446 §6: 42 bad certificate, 48 unknown CA, 116 certificate
+        /// required, 120 no common ALPN, ...
         alert: u8,
         /// MsQuic's name for it.
         status: NativeError,
@@ -92,8 +97,9 @@ impl ConnectionError {
     pub(crate) fn from_transport(code: u64, status: NativeError) -> Self {
         // RFC 9000 §20.1: 0x0100-0x01ff are CRYPTO_ERRORs, with the TLS alert in the low byte.
         const CRYPTO_ERRORS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
-        // What a refusal looks like on the wire: CONNECTION_REFUSED from a transport; from an application, whose own code
-        // may not be shown before the handshake is done, APPLICATION_ERROR, for which MsQuic sends 0xb.
+        // What a refusal looks like on the wire: CONNECTION_REFUSED from a transport; from an
+        // application, whose own code may not be shown before the handshake is done,
+        // APPLICATION_ERROR, for which MsQuic sends 0xb.
         const REFUSALS: [u64; 3] = [0x2, 0xb, 0xc];
         match status {
             NativeError::CONNECTION_TIMEOUT | NativeError::CONNECTION_IDLE => Self::TimedOut,
@@ -130,8 +136,8 @@ impl From<ConnectionError> for io::Error {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WorkerTaskError {
-    /// The connection was over while the task still waited for something else, or before it was spawned; or somebody
-    /// called [`WorkerTask::abort`](crate::WorkerTask::abort).
+    /// The connection was over while the task still waited for something else, or before it was
+    /// spawned; or somebody called [`WorkerTask::abort`](crate::WorkerTask::abort).
     #[error("the task was canceled with its connection")]
     Canceled,
     /// Its future panicked, with this message. The connection goes on.
@@ -150,7 +156,7 @@ impl WorkerTaskError {
     }
 }
 
-/// A status that MsQuic returned: its own vocabulary for what the system or the library could not do.
+/// A status that MsQuic returned: its own code for a failure of the system or the library.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct NativeError(u32);
 
@@ -191,7 +197,8 @@ impl NativeError {
         Self(status)
     }
 
-    /// `Ok` for the statuses that MsQuic calls a success: 0, and the negative `PENDING` and `CONTINUE`.
+    /// `Ok` for the statuses that MsQuic calls a success: 0, and the negative `PENDING` and
+    /// `CONTINUE`.
     pub(crate) fn check(status: u32) -> Result<(), Self> {
         if status.cast_signed() <= 0 { Ok(()) } else { Err(Self(status)) }
     }

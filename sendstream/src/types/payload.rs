@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
-/// Owned bytes on their way into a stream, without a copy: whatever the value owned is what MsQuic reads from.
+/// Owned bytes on their way into a stream, without a copy: whatever the value owned is what MsQuic
+/// reads from.
 ///
-/// Made from `Vec<u8>`, [`Bytes`], `BytesMut`, `Box<[u8]>`, `Arc<[u8]>`, `String`, `&'static [u8]`, `&'static str`, and from
-/// a `Vec` of `Bytes` or of `Vec<u8>`, which is sent as one piece of the stream. For memory of another kind (a mapped file,
-/// a slab) see [`Bytes::from_owner`].
+/// Made from `Vec<u8>`, [`Bytes`], `BytesMut`, `Box<[u8]>`, `Arc<[u8]>`, `String`, `&'static [u8]`,
+/// `&'static str`, and from a `Vec` of `Bytes` or of `Vec<u8>`, which is sent as one piece of the
+/// stream. For memory of another kind (a mapped file, a slab) see [`Bytes::from_owner`].
 ///
-/// Once the bytes are acknowledged, what owned them is dropped on MsQuic's worker thread, and its destructor must not
-/// [wait there](crate#what-runs-on-msquics-threads).
+/// Once the bytes are acknowledged, what owned them is dropped on MsQuic's worker thread, and its
+/// destructor must not [wait there](crate#what-runs-on-msquics-threads).
 #[derive(Debug)]
 pub struct Payload {
     parts: Parts,
@@ -51,7 +52,8 @@ impl Payload {
         Self { parts, len: len as u64 }
     }
 
-    /// Cuts it into pieces that one native operation can carry: at most `limit` bytes each. Mostly it is one.
+    /// Cuts it into pieces that one native operation can carry: at most `limit` bytes each. Mostly
+    /// it is one.
     pub(crate) fn into_operations(self, limit: u64) -> impl Iterator<Item = Self> {
         let whole = self.len <= limit;
         let (one, many) = if whole { (Some(self), None) } else { (None, Some(self.split(limit))) };
@@ -102,7 +104,8 @@ impl Payload {
     }
 }
 
-/// The memory of a [`Payload`], which does not move while the payload lives, wherever that is moved.
+/// The memory of a [`Payload`], which does not move while the payload lives, wherever that is
+/// moved.
 #[derive(Debug)]
 pub(crate) enum Pieces<'a> {
     One(&'a [u8]),

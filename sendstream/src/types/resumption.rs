@@ -1,22 +1,27 @@
-//! Resumption and 0-RTT: what a server allows, the keys of its tickets, and where a client keeps them.
+//! Resumption and 0-RTT: what a server allows, the keys of its tickets, and where a client keeps
+//! them.
 //!
 //! # What a ticket is
 //!
-//! After the handshake a server that resumes sends its client a ticket (RFC 8446 §4.6.1): the session's secret, encrypted
-//! with a key that only servers have. A client that shows it later is recognised by it: both sides leave out the
-//! certificate and its signature, and where the server allows 0-RTT the client's first packets may carry data already.
+//! After the handshake a server that resumes sends its client a ticket (RFC 8446 §4.6.1): the
+//! session's secret, encrypted with a key that only servers have. A client shows it later, and the
+//! server recognises the session: both sides leave out the certificate and its signature. If the
+//! server allows 0-RTT, the client's first packets may already carry data.
 //!
 //! # What a ticket is worth
 //!
-//! A resumed session shows no certificate, so there is nothing for [`Trust`](crate::Trust) to judge in its handshake.
-//! Sendstream therefore keeps the certificates together with the ticket ([`ticket`]) and judges **them** once more, with the
-//! client's own `Trust` and at the moment of use: pins, authorities, name, dates, and a verifier of
-//! [`Trust::verify_with`](crate::Trust::verify_with), which is asked again. A ticket whose server would not be believed now
-//! is not shown, and the handshake is a full one. A ticket is only kept once its handshake is done, so its server was
-//! believed then, and holds the key of the certificates that lie beside it.
+//! A resumed session shows no certificate, so there is nothing for [`Trust`](crate::Trust) to judge
+//! in its handshake. Sendstream therefore keeps the certificates together with the ticket
+//! ([`ticket`]) and judges **them** once more, with the client's own `Trust` and at the moment of
+//! use: pins, authorities, name, dates, and a verifier of
+//! [`Trust::verify_with`](crate::Trust::verify_with), which is asked again. A ticket whose server
+//! would not be believed now is not shown, and the handshake is a full one. A ticket is only kept
+//! once its handshake is done, so its server was believed then, and holds the key of the
+//! certificates that lie beside it.
 //!
-//! A server that asks its clients for certificates cannot resume: the client's chain is not in the ticket, so it could not
-//! be judged again ([`ConfigError::ResumptionOfClients`](crate::ConfigError::ResumptionOfClients)).
+//! A server that asks its clients for certificates cannot resume: the client's chain is not in the
+//! ticket, so it could not be judged again
+//! ([`ConfigError::ResumptionOfClients`](crate::ConfigError::ResumptionOfClients)).
 
 pub(crate) mod ticket;
 
@@ -39,19 +44,21 @@ use crate::types::config::ConfigError;
 ///
 /// # 0-RTT data can be replayed
 ///
-/// Whoever records a client's first packets can send them again, also to another server with the same
-/// [`TicketKey`], and each server takes them for the client's (RFC 9001 §9.2, RFC 8446 §8). MsQuic has no memory of the
-/// tickets it has seen; all it does is to refuse early data of a ticket whose age is off by more than ten seconds. Nor has
-/// early data forward secrecy against a server's ticket key. So a server must act on early data only where acting twice
-/// does no harm, as with a read; an application protocol has to say what that is (RFC 9001 §5.6). An application that
-/// takes 0-RTT sees on each stream whether it began early: [`RecvStream::is_early`](crate::RecvStream::is_early).
+/// An attacker can record a client's first packets and send them again, also to another server with
+/// the same [`TicketKey`]. Each server takes them for the client's (RFC 9001 §9.2, RFC 8446 §8).
+/// MsQuic does not remember the tickets that it has seen. It only refuses early data of a ticket
+/// whose age is off by more than ten seconds. Early data has no forward secrecy against a server's
+/// ticket key either. So a server must act on early data only if acting twice does no harm, as with
+/// a read. The application protocol must define those cases (RFC 9001 §5.6). Each stream tells
+/// whether it began early: [`RecvStream::is_early`](crate::RecvStream::is_early).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Resumption {
     /// Every handshake is a full one, and no ticket is sent.
     #[default]
     Off,
-    /// Sessions are resumed, by clients that [keep tickets](crate::ClientBuilder::session_cache). Early data is refused.
+    /// Sessions are resumed, by clients that [keep tickets](crate::ClientBuilder::session_cache).
+    /// Early data is refused.
     Resume,
     /// As `Resume`, and a client may send early data, which can be replayed: see above.
     ResumeAndZeroRtt,
@@ -59,11 +66,13 @@ pub enum Resumption {
 
 /// A secret that session tickets are encrypted with (`QUIC_TICKET_KEY_CONFIG`).
 ///
-/// Servers with the same key accept one another's tickets. Whoever knows it can read the early data of every session
-/// that was resumed with one of its tickets, and pose as such a server to such a client: it is as secret as the private
-/// key of a certificate, and should be replaced far more often ([`Server::set_ticket_keys`](crate::Server::set_ticket_keys)).
+/// Servers with the same key accept one another's tickets. An attacker who knows it can read the
+/// early data of every session that was resumed with one of its tickets, and can pose as the server
+/// to such a client. Keep it as secret as a certificate's private key, and replace it far more
+/// often ([`Server::set_ticket_keys`](crate::Server::set_ticket_keys)).
 ///
-/// Clones share one copy; its memory is zeroed when the last of them goes, and `Debug` prints nothing of it.
+/// Clones share one copy; its memory is zeroed when the last of them goes, and `Debug` prints
+/// nothing of it.
 #[derive(Clone)]
 pub struct TicketKey(Arc<Zeroizing<[u8; 32]>>);
 
@@ -79,9 +88,9 @@ impl TicketKey {
         Ok(Self(Arc::new(secret)))
     }
 
-    /// The key that these 32 bytes stand for. They must be random and secret, and the same on every server that is to
-    /// accept the tickets. The name that a ticket calls its key by, and the key proper, are derived from them (HKDF,
-    /// RFC 5869).
+    /// The key that these 32 bytes stand for. They must be random and secret, and the same on every
+    /// server that is to accept the tickets. The name that a ticket calls its key by, and the key
+    /// proper, are derived from them (HKDF, RFC 5869).
     pub fn from_secret(secret: [u8; 32]) -> Self {
         Self(Arc::new(Zeroizing::new(secret)))
     }
@@ -115,11 +124,11 @@ fn expand(secret: &hkdf::Prk, label: &'static [u8], place: &mut [u8]) {
         .expect("HKDF gives up to 255 times 32 bytes, in the length that it was asked for");
 }
 
-/// What tickets of a server are kept under: the name that it was asked for, and the application protocols that were
-/// offered to it.
+/// The key under which a client keeps a server's tickets: the name that the client asked for, and
+/// the application protocols that it offered.
 ///
-/// The address is not in it: several servers may stand behind one name, and one that cannot read another's ticket goes
-/// through a full handshake.
+/// The address is not in it: several servers may stand behind one name, and one that cannot read
+/// another's ticket goes through a full handshake.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct SessionKey {
     server_name: String,
@@ -127,8 +136,8 @@ pub struct SessionKey {
 }
 
 impl SessionKey {
-    /// The key for [`Client::connect`](crate::Client::connect) with `server_name`, by a client with these
-    /// [protocols](crate::ClientBuilder::alpn) in this order.
+    /// The key for [`Client::connect`](crate::Client::connect) with `server_name`, by a client with
+    /// these [protocols](crate::ClientBuilder::alpn) in this order.
     pub fn new(server_name: impl Into<String>, alpn: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
         Self { server_name: server_name.into(), alpn: alpn.into_iter().map(Into::into).collect() }
     }
@@ -143,8 +152,8 @@ impl SessionKey {
         &self.alpn
     }
 
-    /// The key as 64 hexadecimal digits, for caches that are files or tables: the SHA-256 hash of all that is in it. It does
-    /// not hide the server's name from somebody who guesses it.
+    /// The key as 64 hexadecimal digits, for caches that are files or tables: the SHA-256 hash of
+    /// all that is in it. It does not hide the server's name from somebody who guesses it.
     pub fn to_hex(&self) -> String {
         let mut hash = digest::Context::new(&digest::SHA256);
         for part in std::iter::once(self.server_name.as_bytes()).chain(self.alpn.iter().map(Vec::as_slice)) {
@@ -155,28 +164,29 @@ impl SessionKey {
     }
 }
 
-/// Where a client keeps the tickets of its servers: [`ClientBuilder::session_cache`](crate::ClientBuilder::session_cache).
-/// [`MemorySessionCache`] is one; a program that wants to resume in its next run writes its own, with a file for each key.
+/// Where a client keeps the tickets of its servers:
+/// [`ClientBuilder::session_cache`](crate::ClientBuilder::session_cache). [`MemorySessionCache`] is
+/// one; a program that wants to resume in its next run writes its own, with a file for each key.
 ///
-/// Tickets are bytes that mean something to Sendstream only. They hold the session's secret: whoever reads one can pose as
-/// this client and read its early data, and whoever **writes** one can pose as the server. So a cache must be as private
-/// as a private key is. Bytes that are damaged, cut off, too old or another server's do no harm: they are recognised as
-/// such, and the handshake is a full one.
+/// Tickets are bytes that only Sendstream understands. They hold the session's secret. An attacker
+/// who reads one can pose as this client and read its early data. An attacker who **writes** one
+/// can pose as the server. So keep a cache as private as a private key. Damaged, shortened, old or
+/// foreign bytes do no harm: Sendstream recognises them and makes a full handshake.
 ///
-/// Both methods are called on Sendstream's background thread, which makes the native calls of every connection: they may
-/// read or write a small local file, and must not wait for anything else, in particular not for Sendstream. A panic loses
-/// the ticket.
+/// Both methods are called on Sendstream's background thread, which makes the native calls of every
+/// connection: they may read or write a small local file, and must not wait for anything else, in
+/// particular not for Sendstream. A panic loses the ticket.
 pub trait SessionCache: Send + Sync {
     /// Keeps `ticket`, which just came from the server.
     fn put(&self, key: &SessionKey, ticket: Vec<u8>);
 
-    /// Gives a ticket away and forgets it, the newest first. A ticket is for one connection: an observer who saw it twice
-    /// would know that both are of one client (RFC 8446 §C.4).
+    /// Returns the newest ticket and forgets it. A ticket is for one connection: an observer who
+    /// sees it twice knows that both connections come from one client (RFC 8446 §C.4).
     fn take(&self, key: &SessionKey) -> Option<Vec<u8>>;
 }
 
-/// Keeps tickets in memory, the newest of the servers that were used last, for as long as the process lives. Their memory is
-/// zeroed when they are forgotten.
+/// Keeps tickets in memory, the newest of the servers that were used last, for as long as the
+/// process lives. Their memory is zeroed when they are forgotten.
 pub struct MemorySessionCache {
     capacity: usize,
     servers: Mutex<Servers>,
@@ -243,8 +253,8 @@ impl fmt::Debug for MemorySessionCache {
     }
 }
 
-/// How many tickets of one server [`MemorySessionCache`] keeps: each is for one connection, and a client may make several
-/// at once.
+/// How many tickets of one server [`MemorySessionCache`] keeps: each is for one connection, and a
+/// client may make several at once.
 const TICKETS_OF_A_SERVER: usize = 8;
 
 #[cfg(test)]

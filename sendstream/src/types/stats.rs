@@ -3,7 +3,8 @@
 use std::{fmt, time::Duration};
 
 /// A connection's numbers at one moment, from [`Connection::stats`](crate::Connection::stats)
-/// (`QUIC_PARAM_CONN_STATISTICS_V2`, `QUIC_PARAM_CONN_NETWORK_STATISTICS`). Counts begin with the connection.
+/// (`QUIC_PARAM_CONN_STATISTICS_V2`, `QUIC_PARAM_CONN_NETWORK_STATISTICS`). Counts begin with the
+/// connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ConnectionStats {
@@ -46,7 +47,8 @@ pub struct SentStats {
     pub packets: u64,
     /// Those of them that have to be acknowledged.
     pub ack_eliciting_packets: u64,
-    /// Packets that were taken for lost. Those that were are these without `spuriously_lost_packets`.
+    /// Packets that were taken for lost. Those that were are these without
+    /// `spuriously_lost_packets`.
     pub suspected_lost_packets: u64,
     /// Packets that were taken for lost, and acknowledged afterwards.
     pub spuriously_lost_packets: u64,
@@ -84,13 +86,15 @@ pub struct ReceivedStats {
     pub ack_frames: u64,
 }
 
-/// How a handshake went. Times count from the moment that the connection was started, or its first packet came.
+/// How a handshake went. Times count from the moment that the connection was started, or its first
+/// packet came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandshakeStats {
     /// When the last of the peer's Initial packets was processed; `None` if that is still to come.
     pub initial_done: Option<Duration>,
-    /// When the last of the peer's Handshake packets was processed; `None` if that is still to come.
+    /// When the last of the peer's Handshake packets was processed; `None` if that is still to
+    /// come.
     pub handshake_done: Option<Duration>,
     /// How many bytes of TLS the client began with.
     pub client_flight_1_bytes: u32,
@@ -131,8 +135,10 @@ pub struct SendStreamStats {
     pub blocked_by_application: Duration,
 }
 
-/// What the TLS handshake settled, from [`Connection::handshake_info`](crate::Connection::handshake_info)
-/// (`QUIC_PARAM_TLS_HANDSHAKE_INFO`). The group of the key exchange is not in it: MsQuic does not tell it on OpenSSL.
+/// What the TLS handshake settled, from
+/// [`Connection::handshake_info`](crate::Connection::handshake_info)
+/// (`QUIC_PARAM_TLS_HANDSHAKE_INFO`). The group of the key exchange is not in it: MsQuic does not
+/// tell it on OpenSSL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandshakeInfo {
@@ -154,9 +160,11 @@ pub enum TlsVersion {
 
 /// A cipher suite of TLS 1.3 (RFC 8446 §B.4).
 ///
-/// Both sides like AES-256 best, then ChaCha20, then AES-128, as MsQuic has it. AES-128 costs the least where the processor has
-/// instructions for AES, ChaCha20 where it has none. [`ClientBuilder::cipher_suites`](crate::ClientBuilder::cipher_suites) and
-/// [`ServerBuilder::cipher_suites`](crate::ServerBuilder::cipher_suites) keep a side to some of them.
+/// Both sides prefer AES-256, then ChaCha20, then AES-128, in MsQuic's order. AES-128 costs the
+/// least on a processor with instructions for AES, and ChaCha20 on one without.
+/// [`ClientBuilder::cipher_suites`](crate::ClientBuilder::cipher_suites) and
+/// [`ServerBuilder::cipher_suites`](crate::ServerBuilder::cipher_suites) keep a side to some of
+/// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum CipherSuite {
@@ -189,8 +197,8 @@ impl fmt::Display for TlsVersion {
 }
 
 /// What MsQuic counts over the whole process, from [`counters`](crate::process::counters)
-/// (`QUIC_PARAM_GLOBAL_PERF_COUNTERS`). Those named `active`, `connected` or `queued` go up and down;
-/// the others only up.
+/// (`QUIC_PARAM_GLOBAL_PERF_COUNTERS`). Numbers named `active`, `connected` or `queued` go up and
+/// down. The others only grow.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counters {

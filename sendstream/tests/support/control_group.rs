@@ -9,7 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A group below the one that this process is in. Dropping it takes it away, once its processes have ended.
+/// A group below the one that this process is in. Dropping it takes it away, once its processes
+/// have ended.
 pub(crate) struct MemoryGroup {
     folder: PathBuf,
     version: Version,
@@ -22,7 +23,8 @@ enum Version {
 }
 
 impl MemoryGroup {
-    /// Its processes together get `limit` bytes, and nothing is swapped out. The error says why there can be none.
+    /// Its processes together get `limit` bytes, and nothing is swapped out. The error says why
+    /// there can be none.
     pub(crate) fn new(limit: usize) -> Result<Self, String> {
         let (parent, version) = parent()?;
         let folder = parent.join(format!("sendstream-{}-{}", std::process::id(), fastrand::u32(..)));
@@ -46,11 +48,13 @@ impl MemoryGroup {
             rustix::io::write(&members, b"0")?;
             Ok(())
         };
-        // SAFETY: between fork and exec it makes one system call, on a descriptor that it owns, and allocates nothing.
+        // SAFETY: between fork and exec it makes one system call, on a descriptor that it owns, and
+        // allocates nothing.
         unsafe { command.pre_exec(enter) };
     }
 
-    /// The most that was in use at once, files in the kernel's cache among it; `None` where the kernel does not say.
+    /// The most that was in use at once, files in the kernel's cache among it; `None` where the
+    /// kernel does not say.
     pub(crate) fn peak(&self) -> Option<usize> {
         let file = match self.version {
             Version::One => "memory.max_usage_in_bytes",
@@ -92,7 +96,8 @@ fn parent() -> Result<(PathBuf, Version), String> {
     Err("no control group here limits memory".to_owned())
 }
 
-/// Whether groups below `group`, of version 2, can limit memory. With processes of its own only the root can have such.
+/// Whether groups below `group`, of version 2, can limit memory. With processes of its own only the
+/// root can have such.
 fn hands_on(group: &Path) -> bool {
     let file = group.join("cgroup.subtree_control");
     let limits = || read(&file).is_ok_and(|controllers| controllers.split_whitespace().any(|name| name == "memory"));

@@ -34,7 +34,8 @@ impl Forwarder {
     /// The packets of one burst.
     const BURST: usize = 16;
 
-    /// `forge` sees each packet of the client, and may answer it in the server's place, before it is passed on.
+    /// `forge` sees each packet of the client, and may answer it in the server's place, before it
+    /// is passed on.
     pub(crate) fn start(server: SocketAddr, mut forge: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> Self {
         let front = Arc::new(socket());
         let backs: Vec<_> = (0..Self::PORTS).map(|_| Arc::new(socket())).collect();
@@ -82,7 +83,8 @@ impl Forwarder {
         self.scatter.store(true, Ordering::Relaxed);
     }
 
-    /// From now on passes nothing of the present client's on, and gives its port to whoever comes next.
+    /// From now on passes nothing of the present client's on, and gives its port to whoever comes
+    /// next.
     pub(crate) fn change_clients(&self) {
         let mut clients = self.clients.lock().unwrap();
         let present = clients.present.take();
@@ -118,8 +120,8 @@ fn socket() -> UdpSocket {
     socket
 }
 
-/// Gives what `socket` receives to `to` until `stop`, and `None` while it receives nothing. What cannot be sent is lost, as
-/// on any network.
+/// Gives what `socket` receives to `to` until `stop`, and `None` while it receives nothing. What
+/// cannot be sent is lost, as on any network.
 fn pass(
     socket: Arc<UdpSocket>,
     stop: Arc<AtomicBool>,

@@ -1,10 +1,10 @@
 //! What this process uses, as the kernel counts it.
 
-/// Resident memory in bytes, without the files that are mapped: how much of those the kernel keeps is its own affair, and a
-/// page of code that it took away comes back when it is run again.
+/// Resident memory in bytes, without the files that are mapped: how much of those the kernel keeps
+/// is its own affair, and a page of code that it took away comes back when it is run again.
 ///
-/// The pages are counted now. `/proc/self/status` has a number that the kernel keeps, which lags by up to 128 KiB and more for
-/// each processor.
+/// The pages are counted now. `/proc/self/status` has a number that the kernel keeps, which lags by
+/// up to 128 KiB and more for each processor.
 pub(crate) fn resident() -> usize {
     let maps = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
     let line = maps.lines().find(|line| line.starts_with("Anonymous:")).unwrap();
@@ -12,8 +12,8 @@ pub(crate) fn resident() -> usize {
     kib * 1024
 }
 
-/// Holds a test to a bound on the memory that it needs, in bytes. AddressSanitizer keeps what was freed for a while, on purpose,
-/// so that under it (`make test-asan`) nothing is judged.
+/// Holds a test to a bound on the memory that it needs, in bytes. AddressSanitizer keeps what was
+/// freed for a while, on purpose, so that under it (`make test-asan`) nothing is judged.
 pub(crate) fn assert_within(grown: usize, allowed: usize) {
     let is_judged = std::env::var("SENDSTREAM_MSQUIC_SANITIZE").is_err();
     assert!(grown < allowed || !is_judged, "resident memory grew by {grown} bytes, and {allowed} were allowed");

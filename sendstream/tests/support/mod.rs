@@ -27,12 +27,13 @@ use sendstream::{
     Client, ClientBuilder, Connection, ConnectionError, Identity, Server, ServerBuilder, TransportConfig, Trust,
 };
 
-/// No wait in these tests lasts that long unless something hangs, however slow the machine is: it is no test of speed.
+/// No wait in these tests lasts that long unless something hangs, however slow the machine is: it
+/// is no test of speed.
 pub(crate) const HANG: Duration = Duration::from_secs(600);
 
-/// The timeout of a test that waits for a timeout. What must be done before it strikes has that much time, so that only a
-/// machine that stops for longer breaks the test's premise; the default timeout of a handshake, which every test is subject
-/// to, gives it no more.
+/// The timeout of a test that waits for a timeout. What must be done before it strikes has that
+/// much time, so that only a machine that stops for longer breaks the test's premise; the default
+/// timeout of a handshake, which every test is subject to, gives it no more.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Runs `future` to its end; panics instead of hanging.
@@ -59,14 +60,15 @@ pub(crate) fn run_within<T: Send + 'static>(bound: Duration, future: impl Future
     }
 }
 
-/// Says why a test that needs something foreign does nothing, also where the output of tests that pass is not shown.
+/// Says why a test that needs something foreign does nothing, also where the output of tests that
+/// pass is not shown.
 pub(crate) fn skip(reason: &str) {
     let test = thread::current().name().unwrap_or_default().to_owned();
     let _ = writeln!(std::io::stderr(), "SKIPPED {test}: {reason}");
 }
 
-/// Prints what a test held, survived or tried, one line each, also where the output of tests that pass is not shown:
-/// `FIGURE <file>::<test>: <what>`.
+/// Prints what a test held, survived or tried, one line each, also where the output of tests that
+/// pass is not shown: `FIGURE <file>::<test>: <what>`.
 pub(crate) fn figure(what: impl Display) {
     figure_of(thread::current().name().unwrap_or_default(), what);
 }
@@ -244,7 +246,8 @@ async fn try_connect(
     futures::try_join!(connected, accepted)
 }
 
-/// Lets this process, which a test has started, end with it. The test has heard all that was printed before.
+/// Lets this process, which a test has started, end with it. The test has heard all that was
+/// printed before.
 pub(crate) fn end_with_parent() {
     std::io::stdout().flush().unwrap();
     thread::spawn(|| {

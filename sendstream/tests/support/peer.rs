@@ -96,7 +96,8 @@ impl Drop for Peer {
 pub(crate) fn pause(child: &Child) {
     let id = Pid::from_child(child);
     kill_process(id, Signal::STOP).unwrap();
-    // The signal is only sent by now, and its threads go on until each has looked: the kernel tells when all have.
+    // The signal is only sent by now, and its threads go on until each has looked: the kernel tells
+    // when all have.
     let (_, status) = waitpid(Some(id), WaitOptions::UNTRACED).unwrap().unwrap();
     assert!(status.stopped(), "{status:?}");
 }
@@ -106,12 +107,14 @@ pub(crate) fn resume(child: &Child) {
     kill_process(Pid::from_child(child), Signal::CONT).unwrap();
 }
 
-/// What the process runs, in the test that [`Peer::start`] names; in the test run itself it does nothing.
+/// What the process runs, in the test that [`Peer::start`] names; in the test run itself it does
+/// nothing.
 pub(crate) fn main() {
     let Ok(role) = std::env::var(ROLE) else { return };
     let identity = super::identity();
     let hash = identity.certificate_sha256();
-    // As long as the process lives the connection does: whether it still does is the other side's to find out.
+    // As long as the process lives the connection does: whether it still does is the other side's
+    // to find out.
     let transport = TransportConfig::default().keep_alive(Duration::from_millis(50));
     let address = std::env::var(ADDRESS).unwrap().parse().unwrap();
     let server = super::server(&identity).transport(transport).bind(address).unwrap();

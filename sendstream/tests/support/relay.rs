@@ -1,9 +1,10 @@
-//! A bad network between one server and its clients: a UDP relay in this process that loses, delays, doubles and damages
-//! what it passes on.
+//! A bad network between one server and its clients: a UDP relay in this process that loses,
+//! delays, doubles and damages what it passes on.
 //!
-//! What happens to a packet follows from the seed, the client's place in the order of arrival, the direction, and how many
-//! packets went that way before: the same seed gives the n-th packet the same fate. Only the rate limit and the ends of
-//! blackholes go by the clock. Losses of the system's own, where a socket's buffer is full, come on top.
+//! What happens to a packet follows from the seed, the client's place in the order of arrival, the
+//! direction, and how many packets went that way before: the same seed gives the n-th packet the
+//! same fate. Only the rate limit and the ends of blackholes go by the clock. Losses of the
+//! system's own, where a socket's buffer is full, come on top.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -28,7 +29,8 @@ pub(crate) enum Direction {
     ToClient,
 }
 
-/// What is wrong with the network. Begins with nothing; probabilities are from 0 to 1 and count for each packet.
+/// What is wrong with the network. Begins with nothing; probabilities are from 0 to 1 and count for
+/// each packet.
 #[derive(Clone)]
 pub(crate) struct Faults {
     seed: u64,
@@ -48,8 +50,8 @@ pub(crate) struct Faults {
     injection: Option<Arc<Injection>>,
 }
 
-/// Sees each packet before anything happens to it, with its number in its direction from 0, and says what a third party
-/// sends.
+/// Sees each packet before anything happens to it, with its number in its direction from 0, and
+/// says what a third party sends.
 type Injection = dyn Fn(Direction, u64, &[u8]) -> Vec<(Direction, Vec<u8>)> + Send + Sync;
 
 /// Loss in bursts, after Gilbert: in a burst everything is lost, between bursts nothing.
@@ -149,13 +151,14 @@ impl Faults {
         Self { blackhole: Some((packets, duration)), ..self }
     }
 
-    /// The server sees a client come from another port after each `packets` of its packets, `times` times. What the server
-    /// sends to an earlier port is lost, as behind a NAT.
+    /// The server sees a client come from another port after each `packets` of its packets, `times`
+    /// times. What the server sends to an earlier port is lost, as behind a NAT.
     pub(crate) fn rebind(self, packets: u64, times: usize) -> Self {
         Self { rebinding: Some((packets, times)), ..self }
     }
 
-    /// A third party that sees every packet sends what `injection` says; nothing else happens to those.
+    /// A third party that sees every packet sends what `injection` says; nothing else happens to
+    /// those.
     pub(crate) fn inject(
         self,
         injection: impl Fn(Direction, u64, &[u8]) -> Vec<(Direction, Vec<u8>)> + Send + Sync + 'static,
@@ -478,8 +481,9 @@ impl Fate {
 }
 
 impl Path {
-    /// Decides about the next packet; `None` loses it. Every packet takes the same number of throws, whatever comes of
-    /// them, so that one fault more or less does not change what the others do.
+    /// Decides about the next packet; `None` loses it. Every packet takes the same number of
+    /// throws, whatever comes of them, so that one fault more or less does not change what the
+    /// others do.
     fn decide(&mut self, faults: &Faults, done: &Done, packet: &mut Vec<u8>) -> Option<Fate> {
         let mut random = Rng::with_seed(self.random.u64(..));
         let mut throws = || random.f64();
@@ -585,7 +589,8 @@ impl fmt::Display for Done {
     }
 }
 
-/// A socket of this machine's whose receives end now and then, for their thread to look whether it is over.
+/// A socket of this machine's whose receives end now and then, for their thread to look whether it
+/// is over.
 fn socket() -> UdpSocket {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(LOOK_UP)).unwrap();

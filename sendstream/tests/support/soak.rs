@@ -13,8 +13,9 @@ pub(crate) fn duration(variable: &str, short: Duration) -> Duration {
     wanted.map_or(short, |seconds| Duration::from_secs(seconds.parse().expect("a whole number of seconds")))
 }
 
-/// What every random decision of this process follows from, printed by the first who asks: `SENDSTREAM_SEED`, else 1, so that
-/// a change is judged by the same dice as the last one; the long forms throw new ones each time.
+/// What every random decision of this process follows from, printed by the first who asks:
+/// `SENDSTREAM_SEED`, else 1, so that a change is judged by the same dice as the last one; the long
+/// forms throw new ones each time.
 pub(crate) fn seed() -> u64 {
     static SEED: OnceLock<u64> = OnceLock::new();
     *SEED.get_or_init(|| {

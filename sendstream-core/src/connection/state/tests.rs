@@ -126,7 +126,7 @@ fn seen(state: &ConnectionInnerExclusive) -> Seen {
     }
 }
 
-// ---- The tables ------------------------------------------------------------------------------------------------------
+// ---- The tables ---------------------------------------------------------------------------------
 
 /// One column of a table: an event, or a call of the user's, and what MsQuic is told for it.
 type Move = fn(&mut ConnectionInnerExclusive) -> Option<u64>;
@@ -311,7 +311,7 @@ fn what_the_handshake_settled_outlives_the_connection() {
     assert_eq!(state.connected(), None);
 }
 
-// ---- Who is woken ----------------------------------------------------------------------------------------------------
+// ---- Who is woken -------------------------------------------------------------------------------
 
 /// One wait, polled once as a task: whether it is over.
 type Wait = fn(&mut ConnectionInnerExclusive, WaiterKey, &mut Context<'_>) -> Poll<Result<(), Cause>>;
@@ -426,7 +426,7 @@ fn any_number_of_tasks_may_wait_for_one_thing() {
     assert!(tasks.iter().all(|task| task.wakes() == 1));
 }
 
-// ---- Streams of the peer's -------------------------------------------------------------------------------------------
+// ---- Streams of the peer's ----------------------------------------------------------------------
 
 #[test]
 fn streams_that_wait_are_given_out_before_the_error() {
@@ -517,7 +517,7 @@ fn closing_leaves_streams_that_wait_to_those_who_may_accept_them() {
     assert_eq!(accept(&mut state, Dir::Bi), Poll::Ready(Ok(1)));
 }
 
-// ---- Streams of this side's that did not start -----------------------------------------------------------------------
+// ---- Streams of this side's that did not start --------------------------------------------------
 
 #[test]
 fn streams_that_did_not_start_are_told_once() {
@@ -558,7 +558,7 @@ fn many_streams_that_did_not_start_are_swept_seldom() {
     assert_eq!(state.close(CODE).unstarted.len(), 1000);
 }
 
-// ---- The handshake ---------------------------------------------------------------------------------------------------
+// ---- The handshake ------------------------------------------------------------------------------
 
 #[test]
 fn the_handshakes_time_counts_only_while_connecting() {
@@ -625,7 +625,7 @@ fn an_answer_that_is_not_taken_shuts_down_also_after_a_refusal() {
     assert_eq!(state.cause(), Some(Cause::PeerRefused));
 }
 
-// ---- Tickets and paths -----------------------------------------------------------------------------------------------
+// ---- Tickets and paths --------------------------------------------------------------------------
 
 #[test]
 fn a_ticket_that_was_kept_is_known_after_the_end() {

@@ -373,8 +373,8 @@ fn step() -> impl Strategy<Value = Step> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(500) })]
 
-    /// Whatever the order of arrivals, reads and drops: the bytes come out as they came in, and MsQuic has back exactly
-    /// those before the first one that is still out.
+    /// Whatever the order of arrivals, reads and drops: the bytes come out as they came in, and
+    /// MsQuic has back exactly those before the first one that is still out.
     #[test]
     fn every_byte_comes_out_once_and_goes_back_in_order(steps in prop::collection::vec(step(), 0..60)) {
         let source: Bytes = (0..=u8::MAX).cycle().take(1000).collect();

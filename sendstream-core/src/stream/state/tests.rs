@@ -95,7 +95,7 @@ fn waiting(stream: &StreamInnerExclusive) -> usize {
     single.into_iter().map(Waiter::len).sum::<usize>() + stream.stopped_waiters.len()
 }
 
-// ---- The tables ------------------------------------------------------------------------------------------------------
+// ---- The tables ---------------------------------------------------------------------------------
 
 /// One column of a table: an event, or a call of the user's.
 type Move = fn(&mut StreamInnerExclusive);
@@ -126,7 +126,7 @@ fn the_send_half_moves_as_its_table_says() {
     let same = |state: StreamSendState| std::array::from_fn::<_, 9, _>(|_| state.clone());
     #[rustfmt::skip]
     let table = [
-        // from        complete   canceled  stopped     graceful   not        lost            over       reset     fin
+        // from complete canceled stopped graceful not lost over reset fin
         (Open,      [Open,      Failing, Stopped(9), Failing,  Failing, lost(), ended(), Reset(8), FinQueued]),
         (FinQueued, [FinQueued, Failing, Stopped(9), FinAcked, Failing, lost(), ended(), Reset(8), FinQueued]),
         (Failing,   [Failing,   Failing, Stopped(9), Failing,  Failing, lost(), ended(), Reset(8), Failing]),
@@ -143,7 +143,8 @@ fn the_send_half_moves_as_its_table_says() {
             assert_eq!(stream.send_state, expected, "{from:?}, {name}");
         }
     }
-    // Of a half that is not there only the user can ask, and MsQuic says no more than that the stream is over.
+    // Of a half that is not there only the user can ask, and MsQuic says no more than that the
+    // stream is over.
     for index in [6, 7, 8] {
         let mut stream = StreamInnerExclusive::remote(Dir::Uni, None);
         moves[index].1(&mut stream);
@@ -169,11 +170,12 @@ fn the_stream_moves_as_its_table_says() {
         ("send shutdown complete", |stream| stream.on_send_shutdown_complete(true).wake_now()),
         ("shutdown complete", |stream| stream.on_shutdown_complete(None).wake_now()),
     ];
-    // A dash is what cannot happen: no event comes for a stream that never started, and none after the last.
+    // A dash is what cannot happen: no event comes for a stream that never started, and none after
+    // the last.
     const NO: Option<StreamState> = None;
     #[rustfmt::skip]
     let table = [
-        // from              start           send            accepted       blocked        accepted       acked          send over       over
+        // from start send accepted blocked accepted acked send over over
         (Open,     [Some(Starting), Some(Starting), NO,            NO,            NO,            NO,            NO,             NO]),
         (Starting, [Some(Starting), Some(Starting), Some(Started), Some(Blocked), NO,            NO,            Some(Starting), Some(ShutdownComplete)]),
         (Blocked,  [Some(Blocked),  Some(Blocked),  NO,            NO,            Some(Started), Some(Started), Some(Blocked),  Some(ShutdownComplete)]),
@@ -193,7 +195,7 @@ fn the_stream_moves_as_its_table_says() {
     }
 }
 
-// ---- Starting --------------------------------------------------------------------------------------------------------
+// ---- Starting -----------------------------------------------------------------------------------
 
 #[test]
 fn a_stream_is_started_once() {
@@ -315,7 +317,7 @@ fn a_start_after_the_end_says_what_the_end_was() {
     assert_eq!(stream.begin_send(1, Fin::No), Err(because(SendEnd::Reset(7))));
 }
 
-// ---- Sending ---------------------------------------------------------------------------------------------------------
+// ---- Sending ------------------------------------------------------------------------------------
 
 #[test]
 fn a_send_resolves_when_it_and_all_before_it_are_acknowledged() {
@@ -431,7 +433,7 @@ fn a_cause_that_came_during_the_refused_call_is_kept() {
     }
 }
 
-// ---- The window ------------------------------------------------------------------------------------------------------
+// ---- The window ---------------------------------------------------------------------------------
 
 #[test]
 fn room_in_the_window_comes_back_with_acknowledgements() {
@@ -500,7 +502,7 @@ fn advice_beyond_what_the_path_can_hold_is_cut() {
     assert_eq!(useful_window(u64::MAX, Some(Duration::MAX)), u64::MAX);
 }
 
-// ---- Ending ----------------------------------------------------------------------------------------------------------
+// ---- Ending -------------------------------------------------------------------------------------
 
 #[test]
 fn fin_is_ok_only_when_graceful() {
@@ -735,7 +737,7 @@ fn only_a_live_stream_with_fin_under_way_is_delivering() {
     }
 }
 
-// ---- Who waits -------------------------------------------------------------------------------------------------------
+// ---- Who waits ----------------------------------------------------------------------------------
 
 #[test]
 fn a_thousand_polls_store_one_waker_of_each_kind() {

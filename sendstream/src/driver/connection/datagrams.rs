@@ -48,12 +48,14 @@ impl ConnectionInstance {
         let (buffers, count) = (buffer.get_buffers().as_ptr(), buffer.get_buffers().len() as u32);
         let context = LentDatagram::new(id, buffer).into_raw();
         let flags = sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_NONE;
-        // SAFETY: the handle is open, because `self` is alive; the descriptors and the bytes live in the buffer behind
-        // `context`, untouched until SENT or CANCELED brings it back, or until the failure below.
+        // SAFETY: the handle is open, because `self` is alive; the descriptors and the bytes live
+        // in the buffer behind `context`, untouched until SENT or CANCELED brings it back, or until
+        // the failure below.
         let status =
             unsafe { call!(DatagramSend(self.handle().raw(), buffers, count, flags, context.as_ptr().cast())) };
         NativeError::check(status).inspect_err(|_| {
-            // SAFETY: `context` came from `into_raw` just above, and a refused datagram brings no event.
+            // SAFETY: `context` came from `into_raw` just above, and a refused datagram brings no
+            // event.
             let (_, buffer) = unsafe { LentDatagram::on_change(context, SendChange::Canceled) };
             contain("the owner of a buffer", || drop(buffer));
         })

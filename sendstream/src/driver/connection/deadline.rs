@@ -1,5 +1,6 @@
-//! A handshake's deadline: MsQuic's own counts silence, and a server's transport acknowledges before its application accepts.
-//! So every connection that is not connected yet has a [`Deadline`], which ends it when its time is over.
+//! A handshake's deadline. MsQuic's own timeout counts silence, and a server's transport
+//! acknowledges before its application accepts. So every connection that is not connected yet has a
+//! [`Deadline`], which ends it in time.
 
 use std::{sync::Arc, time::Instant};
 
@@ -8,8 +9,8 @@ use crate::{
     native::deadline::{self, Timer},
 };
 
-/// The moment at which a connection ends as timed out, unless its handshake is done. Dropping it cancels it, unless it
-/// [outlives](Self::outlive) its owner.
+/// The moment at which a connection ends as timed out, unless its handshake is done. Dropping it
+/// cancels it, unless it [outlives](Self::outlive) its owner.
 #[derive(Debug)]
 pub(crate) struct Deadline {
     /// `None` once it does not count any more.
@@ -23,7 +24,8 @@ impl Deadline {
         Self::set_and_then(connection, when, || ())
     }
 
-    /// Ends `connection` at `when`, and then does `more`, also where the connection is gone by then.
+    /// Ends `connection` at `when`, and then does `more`, also where the connection is gone by
+    /// then.
     pub(crate) fn set_and_then(
         connection: &Arc<ConnectionInstance>,
         when: Instant,

@@ -1,4 +1,5 @@
-//! [`ConnectionInner`]: what MsQuic's events do to a connection. One `handle_event_*` per event, under its C name.
+//! [`ConnectionInner`] receives MsQuic's events of a connection: one `handle_event_*` for each
+//! event, under its C name.
 
 use std::{
     net::SocketAddr,
@@ -48,18 +49,20 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct ConnectionInner {
     exclusive: Lock<ConnectionInnerExclusive>,
-    /// Whether `exclusive` has a cause, for those who ask often. Written by: whatever ends the connection.
+    /// Whether `exclusive` has a cause, for those who ask often. Written by: whatever ends the
+    /// connection.
     over: AtomicBool,
     /// What the peer showed. Written by: PEER_CERTIFICATE_RECEIVED, before it is judged.
     peer: OnceLock<PeerIdentity>,
-    /// The smoothed round-trip time in microseconds; 0 before. Written by: CONNECTED where MsQuic does not publish it,
-    /// IDEAL_SEND_BUFFER_SIZE.
+    /// The smoothed round-trip time in microseconds; 0 before. Written by: CONNECTED where MsQuic
+    /// does not publish it, IDEAL_SEND_BUFFER_SIZE.
     rtt: AtomicU32,
     datagrams: Lock<Datagrams<ConnectionError>>,
     worker_tasks: WorkerTasks,
     /// Short pieces that were copied and not read.
     copies: Copies,
-    /// The connection in logs. Written by: `name_client`, `name_server`, before MsQuic can send an event.
+    /// The connection in logs. Written by: `name_client`, `name_server`, before MsQuic can send an
+    /// event.
     span: OnceLock<Span>,
     /// Where the TLS secrets go, if anywhere.
     key_log: Option<KeyLog>,
@@ -68,8 +71,8 @@ pub(crate) struct ConnectionInner {
 }
 
 impl ConnectionInner {
-    /// A connection of which MsQuic has said nothing yet; `started` when it already works on it. A server's connection gets
-    /// its `shared` part when it is accepted.
+    /// A connection of which MsQuic has said nothing yet; `started` when it already works on it. A
+    /// server's connection gets its `shared` part when it is accepted.
     pub(super) fn new(started: bool, shared: Option<ConnectionInnerShared>, key_log: Option<KeyLog>) -> Self {
         Self {
             exclusive: Lock::new(ConnectionInnerExclusive::new(started)),
@@ -85,7 +88,7 @@ impl ConnectionInner {
         }
     }
 
-    // ---- Questions ----------------------------------------------------------------------------------------------
+    // ---- Questions ------------------------------------------------------------------------------
 
     /// Locks the state.
     pub(crate) fn lock(&self) -> LockGuard<'_, ConnectionInnerExclusive> {
@@ -102,7 +105,8 @@ impl ConnectionInner {
         self.lock().cause()
     }
 
-    /// Whether something has ended the connection. Just then it may be known to [`Self::cause`] only.
+    /// Whether something has ended the connection. Just then it may be known to [`Self::cause`]
+    /// only.
     pub(crate) fn is_over(&self) -> bool {
         self.over.load(Ordering::Acquire)
     }
@@ -150,7 +154,8 @@ impl ConnectionInner {
         self.span.get_or_init(Span::none)
     }
 
-    /// Begins the span of a client's connection. It outlives the call that makes it, so it is a root.
+    /// Begins the span of a client's connection. It outlives the call that makes it, so it is a
+    /// root.
     pub(crate) fn name_client(&self, remote: SocketAddr, server_name: &str) {
         let local = field::Empty;
         let span = tracing::info_span!(parent: None, "connection", role = "client", %remote, local, server_name);
@@ -166,20 +171,21 @@ impl ConnectionInner {
         let _ = self.span.set(span);
     }
 
-    /// The connection has ended because of `cause`: tells the parts that are not in the exclusive state.
+    /// The connection has ended because of `cause`: tells the parts that are not in the exclusive
+    /// state.
     pub(super) fn on_ended(&self, cause: &ConnectionError) -> Wakeups {
         self.over.store(true, Ordering::Release);
         self.datagrams().on_closed(cause)
     }
 
-    // ---- Events -------------------------------------------------------------------------------------------------
+    // ---- Events ---------------------------------------------------------------------------------
 
     /// Dispatches one event to its handler.
     ///
     /// # Safety
     ///
-    /// `event` is valid as MsQuic passes it to the callback of the connection that `owner` is and that this is the inner part
-    /// of, on its worker.
+    /// `event` is valid as MsQuic passes it to the callback of the connection that `owner` is and
+    /// that this is the inner part of, on its worker.
     pub(super) unsafe fn callback_handler_impl(
         &self,
         event: &mut sys::QUIC_CONNECTION_EVENT,
@@ -190,7 +196,8 @@ impl ConnectionInner {
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_CONNECTED => {
                 // SAFETY: the type says that this member of the union is set.
                 let event = unsafe { &data.CONNECTED };
-                // SAFETY: the event says that the protocol's name lies there, valid during the callback.
+                // SAFETY: the event says that the protocol's name lies there, valid during the
+                // callback.
                 let alpn = unsafe { bytes(event.NegotiatedAlpn, event.NegotiatedAlpnLength.into()) };
                 self.handle_event_connected(alpn, event.SessionResumed, owner);
                 SUCCESS
@@ -225,13 +232,15 @@ impl ConnectionInner {
                 Next::Release
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_LOCAL_ADDRESS_CHANGED => {
-                // SAFETY: the type says that this member of the union is set, to an address that is valid during the event.
+                // SAFETY: the type says that this member of the union is set, to an address that is
+                // valid during the event.
                 let address = unsafe { Address::read(data.LOCAL_ADDRESS_CHANGED.Address) };
                 self.handle_event_local_address_changed(address);
                 SUCCESS
             }
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED => {
-                // SAFETY: the type says that this member of the union is set, to an address that is valid during the event.
+                // SAFETY: the type says that this member of the union is set, to an address that is
+                // valid during the event.
                 let address = unsafe { Address::read(data.PEER_ADDRESS_CHANGED.Address) };
                 self.handle_event_peer_address_changed(address, owner);
                 SUCCESS
@@ -252,7 +261,8 @@ impl ConnectionInner {
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED => {
                 // SAFETY: the type says that this member of the union is set.
                 let event = unsafe { &data.PEER_CERTIFICATE_RECEIVED };
-                // SAFETY: with portable certificates, which our configurations ask for, both are null or `QUIC_BUFFER`s.
+                // SAFETY: with portable certificates, which our configurations ask for, both are
+                // null or `QUIC_BUFFER`s.
                 let (leaf, chain) = unsafe { (buffer(event.Certificate.cast()), buffer(event.Chain.cast())) };
                 Next::Return(self.handle_event_peer_certificate_received(leaf, chain, owner))
             }
@@ -265,7 +275,8 @@ impl ConnectionInner {
             sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED => {
                 // SAFETY: the type says that this member of the union is set.
                 let event = unsafe { &data.DATAGRAM_RECEIVED };
-                // SAFETY: the event says that one `QUIC_BUFFER` lies there, valid during the callback.
+                // SAFETY: the event says that one `QUIC_BUFFER` lies there, valid during the
+                // callback.
                 let datagram = unsafe { buffer(event.Buffer) };
                 self.handle_event_datagram_received(datagram);
                 SUCCESS
@@ -282,7 +293,8 @@ impl ConnectionInner {
         }
     }
 
-    /// QUIC_CONNECTION_EVENT_RESUMED: a server recognised the client's ticket, so early data may follow.
+    /// QUIC_CONNECTION_EVENT_RESUMED: a server recognised the client's ticket, so early data may
+    /// follow.
     fn handle_event_resumed(&self) {
         if let Resuming::SendTicket { early_data: true } = &self.shared().resuming {
             let wakeups = self.lock().on_resumed();
@@ -297,8 +309,9 @@ impl ConnectionInner {
         }
     }
 
-    /// QUIC_CONNECTION_EVENT_CONNECTED: the handshake is done. `outcome` has bit 0 set if the session was resumed, and bit 1
-    /// if a client's early data was taken (`early-data-verdict` in sys).
+    /// QUIC_CONNECTION_EVENT_CONNECTED: the handshake is done. `outcome` has bit 0 set if the
+    /// session was resumed, and bit 1 if a client's early data was taken (`early-data-verdict` in
+    /// sys).
     fn handle_event_connected(&self, alpn: &[u8], outcome: u8, owner: &ConnectionInstance) {
         let resumed = outcome & sys::QUIC_SESSION_RESUMED != 0;
         if resumed && let Some(identity) = self.shared().resuming.resumed_identity() {
@@ -340,8 +353,8 @@ impl ConnectionInner {
         );
     }
 
-    /// QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_TRANSPORT: a transport ended the connection, the peer's or this
-    /// side's.
+    /// QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_TRANSPORT: a transport ended the connection, the
+    /// peer's or this side's.
     fn handle_event_shutdown_initiated_by_transport(&self, code: u64, status: NativeError, owner: &ConnectionInstance) {
         owner.finish_ending(|state| {
             let cause = ConnectionError::from_transport(code, status);
@@ -356,34 +369,38 @@ impl ConnectionInner {
         });
     }
 
-    /// QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_PEER: the peer's application closed the connection.
+    /// QUIC_CONNECTION_EVENT_SHUTDOWN_INITIATED_BY_PEER: the peer's application closed the
+    /// connection.
     fn handle_event_shutdown_initiated_by_peer(&self, code: u64, owner: &ConnectionInstance) {
         let reason = owner.close_reason();
         let cause = ConnectionError::ApplicationClosed { code, reason };
         owner.finish_ending(|state| state.on_shutdown_initiated_by_peer(cause));
     }
 
-    /// QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE: MsQuic is done with the connection and all of its streams.
+    /// QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE: MsQuic is done with the connection and all of its
+    /// streams.
     fn handle_event_shutdown_complete(&self, owner: &ConnectionInstance) {
         owner.finish_ending(ConnectionInnerExclusive::on_shutdown_complete);
         tracing::debug!(parent: self.span(), "over");
     }
 
-    /// QUIC_CONNECTION_EVENT_LOCAL_ADDRESS_CHANGED: this side has another address. MsQuic 2.6 never says so.
+    /// QUIC_CONNECTION_EVENT_LOCAL_ADDRESS_CHANGED: this side has another address. MsQuic 2.6 never
+    /// says so.
     fn handle_event_local_address_changed(&self, address: Option<SocketAddr>) {
         let wakeups = self.lock().on_path_changed(address, None);
         wakeups.wake();
     }
 
-    /// QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED: the peer sends from another address, and maybe to another.
+    /// QUIC_CONNECTION_EVENT_PEER_ADDRESS_CHANGED: the peer sends from another address, and maybe
+    /// to another.
     fn handle_event_peer_address_changed(&self, address: Option<SocketAddr>, owner: &ConnectionInstance) {
         let local = owner.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS);
         let wakeups = self.lock().on_path_changed(local, address);
         wakeups.wake();
     }
 
-    /// QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED: the peer started a stream. Whether it is to count against the peer's limit
-    /// until its handle is closed.
+    /// QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED: the peer started a stream. Whether it is to count
+    /// against the peer's limit until its handle is closed.
     ///
     /// # Safety
     ///
@@ -414,11 +431,12 @@ impl ConnectionInner {
         accepted_slowly.is_some()
     }
 
-    /// QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED: is this the peer that is meant? On a server that asks for
-    /// certificates it also comes, without one, for a client that has none.
+    /// QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED: is this the peer that is meant? On a server
+    /// that asks for certificates it also comes, without one, for a client that has none.
     ///
-    /// A refusal is told as an answer that comes later does, although it is known now: only so has it an alert of its own.
-    /// MsQuic ends the handshake for a failing status as well, always with `bad_certificate`.
+    /// A refusal is told as an answer that comes later does, although it is known now: only so has
+    /// it an alert of its own. MsQuic ends the handshake for a failing status as well, always with
+    /// `bad_certificate`.
     fn handle_event_peer_certificate_received(
         &self,
         leaf: &[u8],
@@ -459,13 +477,15 @@ impl ConnectionInner {
         }
     }
 
-    /// QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED: how large a datagram can be sent, if any. MsQuic counts the payload.
+    /// QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED: how large a datagram can be sent, if any.
+    /// MsQuic counts the payload.
     fn handle_event_datagram_state_changed(&self, send_enabled: bool, max_send_length: u16) {
         self.datagrams().on_state_changed(send_enabled.then_some(max_send_length));
         tracing::debug!(parent: self.span(), send_enabled, max_size = max_send_length, "datagrams");
     }
 
-    /// QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED: a datagram of the peer's, in memory that is MsQuic's after this.
+    /// QUIC_CONNECTION_EVENT_DATAGRAM_RECEIVED: a datagram of the peer's, in memory that is
+    /// MsQuic's after this.
     fn handle_event_datagram_received(&self, datagram: &[u8]) {
         // MsQuic ends the connection of a peer that sends one although we said that we take none.
         let Some(limit) = self.shared().datagram_receive_buffer else { return };
@@ -487,8 +507,8 @@ impl ConnectionInner {
         state: sys::QUIC_DATAGRAM_SEND_STATE,
     ) {
         let (Some(context), Some(change)) = (NonNull::new(context), send_change(state)) else { return };
-        // SAFETY: every datagram is sent with such a context. Events of one connection come one after the other, and none
-        // about this datagram after its final state.
+        // SAFETY: every datagram is sent with such a context. Events of one connection come one
+        // after the other, and none about this datagram after its final state.
         let (id, buffer) = unsafe { LentDatagram::on_change(context, change) };
         // Freed before anybody is woken, and outside the lock, as in a stream's SEND_COMPLETE.
         drop(buffer);

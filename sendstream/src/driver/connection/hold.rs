@@ -1,4 +1,5 @@
-//! What keeps a connection up: its [users](User) and, among them, those who can accept streams ([`Holder`]).
+//! The counts that keep a connection up: its [users](User), and the users that can accept streams
+//! ([`Holder`]).
 
 use std::{ops::Deref, sync::Arc};
 
@@ -60,7 +61,8 @@ impl Deref for Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // In this order: where the connection ends with its last user, that ends the streams that wait, too.
+        // In this order: where the connection ends with its last user, that ends the streams that
+        // wait, too.
         self.0.leave_user();
         self.0.leave_acceptor();
     }

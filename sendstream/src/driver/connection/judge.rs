@@ -1,15 +1,17 @@
-//! A verifier that takes its time: how its future is driven without an executor, and let go of.
+//! Drives the future of a slow verifier without an executor, and drops it.
 //!
-//! The handler of PEER_CERTIFICATE_RECEIVED makes a [`Judging`], polls it once, and answers MsQuic that it will know later.
-//! The `Judging` is its future's waker; a wake has it polled again on the background thread, never in place, because a
-//! waker may be called under a foreign lock. The first answer is told to the connection ([`Judged::on_judged`]).
+//! The handler of PEER_CERTIFICATE_RECEIVED makes a [`Judging`], polls it once, and answers MsQuic
+//! that it will know later. The `Judging` is its future's waker. A wake makes the background thread
+//! poll it again. It is never polled in place, because a wake may happen under a foreign lock. The
+//! connection gets the first answer ([`Judged::on_judged`]).
 //!
-//! The connection keeps its `Judging` until it ends, and then cancels it, so the future does not outlive the connection even
-//! where its waker does. The `Judging` keeps the connection only weakly: a verifier that never answers keeps no handle.
-//! That reference can be upgraded for as long as MsQuic has events for the connection, as it then lends one of its own.
+//! The connection keeps its `Judging` until it ends, and then cancels it. So the future never
+//! outlives the connection, even if its waker does. The `Judging` holds the connection weakly, so a
+//! verifier that never answers keeps no handle open. The weak reference can be upgraded as long as
+//! MsQuic has events for the connection, because MsQuic holds a reference for that time.
 //!
-//! The future is foreign code. It is polled and dropped without a lock, by whoever took it out of [`Progress`], so never by
-//! two at once; a panic of its own is a refusal.
+//! The future is application code. The thread that took it out of [`Progress`] polls and drops it
+//! without a lock, so never two threads at once. A panic in it is a refusal.
 
 use std::{
     fmt,
@@ -54,7 +56,8 @@ impl Judging {
         Arc::new(Self { connection, progress: Mutex::new(Progress::Waiting(verdict)) })
     }
 
-    /// Polls the verdict, unless somebody does so already or it is over, and tells the connection the answer.
+    /// Polls the verdict, unless somebody does so already or it is over, and tells the connection
+    /// the answer.
     pub(crate) fn poll(self: &Arc<Self>) {
         let mut verdict = {
             let mut progress = self.lock();
@@ -74,7 +77,8 @@ impl Judging {
         }
     }
 
-    /// Drops the future: nobody wants its answer any more. If it is being polled, that poll is the last.
+    /// Drops the future: nobody wants its answer any more. If it is being polled, that poll is the
+    /// last.
     pub(crate) fn cancel(&self) {
         let progress = std::mem::replace(&mut *self.lock(), Progress::Over);
         if let Progress::Waiting(verdict) | Progress::Woken(verdict) = progress {

@@ -11,8 +11,9 @@ use crate::{
 };
 
 impl ConnectionInstance {
-    /// Moves a client's connection to the address `local` (`QUIC_PARAM_CONN_ACTIVATE_PATH`), and gives the one that it got.
-    /// It blocks: for the background thread, on which one move comes after the other.
+    /// Moves a client's connection to the address `local` (`QUIC_PARAM_CONN_ACTIVATE_PATH`), and
+    /// gives the one that it got. It blocks: for the background thread, on which one move comes
+    /// after the other.
     pub(crate) fn rebind(&self, local: SocketAddr) -> Result<SocketAddr, RebindError> {
         if self.is_server() {
             return Err(RebindError::NotTheClient);

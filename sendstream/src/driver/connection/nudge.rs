@@ -1,7 +1,8 @@
-//! How a worker is made to call back although nothing happened on its connection.
+//! Makes a worker call back although nothing happened on its connection.
 //!
-//! MsQuic has no call for that. But it shuts a stream down on the worker and calls back there, even for a stream that never
-//! started and of which the peer learns nothing. Such a stream is the nudge, see [`closing`](crate::driver::stream::closing).
+//! MsQuic has no call for that. But it shuts a stream down on the worker and calls back there, even
+//! if the stream never started. The peer learns nothing of such a stream. It is the nudge, see
+//! [`closing`](crate::driver::stream::closing).
 
 use std::sync::Arc;
 
@@ -22,8 +23,8 @@ impl Attended for ConnectionInstance {
 
     fn nudge(self: Arc<Self>) {
         if Turn::is_of(&self) {
-            // On the worker MsQuic would call back in place: inside of a callback that is not done, and again and again for
-            // a task that always wakes itself.
+            // On the worker MsQuic would call back in place: inside of a callback that is not done,
+            // and again and again for a task that always wakes itself.
             background::run(move || nudge_from_elsewhere(self));
         } else {
             nudge_from_elsewhere(self);
@@ -42,7 +43,8 @@ fn nudge_from_elsewhere(connection: Arc<ConnectionInstance>) {
         // Of an ending connection every task has its last poll anyway.
         Ok(()) | Err(NativeError::ABORTED | NativeError::INVALID_STATE) => {}
         Err(status) => {
-            // Out of memory, a task would sleep for ever. Then the connection goes, which MsQuic can always do.
+            // Out of memory, a task would sleep for ever. Then the connection goes, which MsQuic
+            // can always do.
             tracing::error!(error = %status, "worker tasks cannot be woken: closing their connection");
             connection.close(INTERNAL_ERROR);
         }

@@ -1,5 +1,5 @@
-//! [`ConnectionInstance`]: the owner of one MsQuic connection handle. Its life and its callback are here; other files of this
-//! folder have the calls of one concern each.
+//! [`ConnectionInstance`]: the owner of one MsQuic connection handle. This file has its life and
+//! its callback. Other files of this folder have the calls of one concern each.
 
 use std::{
     ffi::c_void,
@@ -47,12 +47,14 @@ use crate::{
 
 /// One connection, shared by MsQuic, the user and the streams.
 ///
-/// MsQuic holds a reference from the start until SHUTDOWN_COMPLETE. Each stream holds one for as long as somebody holds the
-/// stream, which is at least until the stream's handle is closed. The user holds some. The last reference closes the handle.
+/// MsQuic holds a reference from the start until SHUTDOWN_COMPLETE. Each stream holds one for as
+/// long as somebody holds the stream, which is at least until the stream's handle is closed. The
+/// user holds some. The last reference closes the handle.
 ///
-/// Two counts say what the references alone do not. A *user* is a `Connection` value, or a stream that may still deliver
-/// something: when the last user goes, the connection closes with code 0. An *acceptor* is a `Connection` value: when the last
-/// acceptor goes, nobody can accept the peer's streams, so they are refused.
+/// Two counts say what the references alone do not. A *user* is a `Connection` value, or a stream
+/// that may still deliver something: when the last user goes, the connection closes with code 0. An
+/// *acceptor* is a `Connection` value: when the last acceptor goes, nobody can accept the peer's
+/// streams, so they are refused.
 #[derive(Debug)]
 pub(crate) struct ConnectionInstance {
     inner: ConnectionInner,
@@ -74,14 +76,16 @@ struct OpenHandle {
 }
 
 impl OpenHandle {
-    /// `ConnectionClose`, which waits for the worker unless this is the handle's own SHUTDOWN_COMPLETE.
+    /// `ConnectionClose`, which waits for the worker unless this is the handle's own
+    /// SHUTDOWN_COMPLETE.
     ///
     /// # Safety
     ///
     /// Nothing uses the handle any more.
     unsafe fn close(self) {
-        // SAFETY: the only close of this handle, as `self` is consumed. A connection that never started gets its
-        // SHUTDOWN_COMPLETE inside the call, when the context is gone, so that goes to a callback that needs none.
+        // SAFETY: the only close of this handle, as `self` is consumed. A connection that never
+        // started gets its SHUTDOWN_COMPLETE inside the call, when the context is gone, so that
+        // goes to a callback that needs none.
         unsafe {
             call!(SetCallbackHandler(self.handle.raw(), ignoring_callback as *mut c_void, ptr::null_mut()));
             call!(ConnectionClose(self.handle.raw()));
@@ -90,7 +94,7 @@ impl OpenHandle {
 }
 
 impl ConnectionInstance {
-    // ---- Beginning ----------------------------------------------------------------------------------------------
+    // ---- Beginning ------------------------------------------------------------------------------
 
     /// `ConnectionOpen` for a client: not started, no event can come.
     pub(crate) fn open(
@@ -101,13 +105,14 @@ impl ConnectionInstance {
     ) -> Result<Arc<Self>, NativeError> {
         keep_batches();
         let mut handle = ptr::null_mut();
-        // SAFETY: the registration is open while `live` lives, and `handle` is a place for one pointer.
+        // SAFETY: the registration is open while `live` lives, and `handle` is a place for one
+        // pointer.
         let status =
             unsafe { call!(ConnectionOpen(registration, Some(connection_callback), ptr::null_mut(), &mut handle)) };
         NativeError::check(status)?;
         let instance = Self::new(handle, false, Some(shared), key_log, live);
-        // SAFETY: the handle was opened above. Events begin with the start, before which MsQuic is lent a reference; but for
-        // one inside of `show_ticket`, whose caller has one.
+        // SAFETY: the handle was opened above. Events begin with the start, before which MsQuic is
+        // lent a reference; but for one inside of `show_ticket`, whose caller has one.
         unsafe { call!(SetContext(handle, Arc::as_ptr(&instance).cast_mut().cast())) };
         Ok(instance)
     }
@@ -116,11 +121,13 @@ impl ConnectionInstance {
     ///
     /// # Safety
     ///
-    /// `handle` is the connection of a NEW_CONNECTION event, during that event, which must then report success.
+    /// `handle` is the connection of a NEW_CONNECTION event, during that event, which must then
+    /// report success.
     pub(crate) unsafe fn take_over(handle: sys::HQUIC, key_log: Option<KeyLog>, live: LiveGuard) -> Arc<Self> {
         let instance = Self::new(handle, true, None, key_log, live);
         instance.lend_reference();
-        // SAFETY: the handle is valid during the event. The reference lent is MsQuic's until SHUTDOWN_COMPLETE.
+        // SAFETY: the handle is valid during the event. The reference lent is MsQuic's until
+        // SHUTDOWN_COMPLETE.
         unsafe {
             call!(SetCallbackHandler(
                 handle,
@@ -144,7 +151,8 @@ impl ConnectionInstance {
     ) -> Arc<Self> {
         let secrets = key_log.is_some().then(TlsSecrets::new);
         Arc::new(Self {
-            // MsQuic works on a server's connection before it shows it, on a client's from the start.
+            // MsQuic works on a server's connection before it shows it, on a client's from the
+            // start.
             inner: ConnectionInner::new(is_server, shared, key_log),
             users: AtomicUsize::new(0),
             acceptors: AtomicUsize::new(0),
@@ -162,11 +170,12 @@ impl ConnectionInstance {
     ///
     /// The reference was lent, and MsQuic will not bring it back.
     pub(super) unsafe fn take_reference_back(self: &Arc<Self>) {
-        // SAFETY: one reference was leaked by `lend_reference`, as the caller promises; `self` is another.
+        // SAFETY: one reference was leaked by `lend_reference`, as the caller promises; `self` is
+        // another.
         unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
     }
 
-    // ---- Questions ----------------------------------------------------------------------------------------------
+    // ---- Questions ------------------------------------------------------------------------------
 
     /// The connection's handle, open for as long as `self` lives.
     pub(crate) fn handle(&self) -> Handle {
@@ -191,7 +200,8 @@ impl ConnectionInstance {
 
     /// An address parameter, asked for on the worker or where it may block.
     pub(super) fn address(&self, parameter: u32) -> Option<SocketAddr> {
-        // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in place.
+        // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in
+        // place.
         unsafe { address_parameter(self.handle().raw(), parameter) }
     }
 
@@ -200,7 +210,7 @@ impl ConnectionInstance {
         self.handle.as_ref()?.secrets.as_ref()
     }
 
-    // ---- Users and acceptors ------------------------------------------------------------------------------------
+    // ---- Users and acceptors --------------------------------------------------------------------
 
     /// Counts one more user: by somebody who is one, or before the first.
     pub(crate) fn enter_user(&self) {
@@ -221,9 +231,10 @@ impl ConnectionInstance {
         self.acceptors.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Counts one acceptor less. With the last one the peer's streams that wait are refused, and so are those that come. The
-    /// connection may go on for a while, for this side's own streams. A stream that nobody will read would make the peer wait
-    /// for ever, and two sides that both do so would wait for each other.
+    /// Counts one acceptor less. With the last one the peer's streams that wait are refused, and so
+    /// are those that come. The connection may go on for a while, for this side's own streams. A
+    /// stream that nobody will read would make the peer wait for ever, and two sides that both do
+    /// so would wait for each other.
     pub(super) fn leave_acceptor(&self) {
         if self.acceptors.fetch_sub(1, Ordering::AcqRel) == 1 {
             let unaccepted = self.inner.lock().stop_accepting();
@@ -233,7 +244,7 @@ impl ConnectionInstance {
         }
     }
 
-    // ---- Ending -------------------------------------------------------------------------------------------------
+    // ---- Ending ---------------------------------------------------------------------------------
 
     /// Records that this side closes the connection with `code`, and does so.
     pub(crate) fn close(&self, code: u64) {
@@ -245,7 +256,8 @@ impl ConnectionInstance {
         self.finish_ending(ConnectionInnerExclusive::on_handshake_timeout);
     }
 
-    /// `ConnectionShutdown` with `code`, which is only queued and cannot fail. The cause is recorded by the caller.
+    /// `ConnectionShutdown` with `code`, which is only queued and cannot fail. The cause is
+    /// recorded by the caller.
     pub(super) fn shut_down(&self, code: u64) {
         let flags = sys::QUIC_CONNECTION_SHUTDOWN_FLAGS_QUIC_CONNECTION_SHUTDOWN_FLAG_NONE;
         // SAFETY: the handle is open, because `self` is alive.
@@ -257,8 +269,9 @@ impl ConnectionInstance {
         contain("a connection's end", || self.finish_ending(transition));
     }
 
-    /// A transition that may end the connection, and what that leaves to do outside of the lock. Waking comes last, and
-    /// the log after it: foreign code that panics must keep nothing from being done.
+    /// A transition that may end the connection, and what that leaves to do outside of the lock.
+    /// Waking comes last, and the log after it: foreign code that panics must keep nothing from
+    /// being done.
     pub(super) fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
         self.finish_ending_by(|code| self.shut_down(code), transition);
     }
@@ -293,7 +306,8 @@ impl ConnectionInstance {
         }
     }
 
-    /// Tells `stream`, which could not start, what ended the connection: now, or as soon as that is known.
+    /// Tells `stream`, which could not start, what ended the connection: now, or as soon as that is
+    /// known.
     pub(crate) fn tell_when_lost(&self, stream: &Arc<StreamInstance>) {
         let cause = self.inner.lock().tell_when_lost(Arc::downgrade(stream));
         if let Some(cause) = cause {
@@ -304,8 +318,8 @@ impl ConnectionInstance {
 
 impl Judged for ConnectionInstance {
     /// Tells MsQuic whether the peer is believed, which PEER_CERTIFICATE_RECEIVED left open
-    /// (`ConnectionCertificateValidationComplete`, which only queues). A refusal is the connection's end, recorded before
-    /// MsQuic has its own word for it.
+    /// (`ConnectionCertificateValidationComplete`, which only queues). A refusal is the
+    /// connection's end, recorded before MsQuic has its own word for it.
     fn on_judged(&self, answer: Result<(), CertificateRefusal>) {
         let (believed, alert) = match &answer {
             Ok(()) => (true, 0),
@@ -315,7 +329,8 @@ impl Judged for ConnectionInstance {
             tracing::info!(parent: self.inner.span(), %refusal, "the peer's certificate is refused");
             self.end_with(|state| state.on_peer_refused(ConnectionError::CertificateRefused(refusal)));
         }
-        // SAFETY: the handle is open, because `self` is alive. MsQuic ignores an answer that it no longer waits for.
+        // SAFETY: the handle is open, because `self` is alive. MsQuic ignores an answer that it no
+        // longer waits for.
         let status = unsafe {
             call!(ConnectionCertificateValidationComplete(self.handle().raw(), believed.into(), alert.into()))
         };
@@ -371,8 +386,9 @@ impl Receiver for ConnectionInstance {
             return Next::Release;
         }
         contain("a connection's failure", || self.close(INTERNAL_ERROR));
-        // A verifier that panicked has not verified. For every other event MsQuic ignores a failure, except that it
-        // closes a stream that was not taken, and one that was taken must not be closed twice.
+        // A verifier that panicked has not verified. For every other event MsQuic ignores a
+        // failure, except that it closes a stream that was not taken, and one that was taken must
+        // not be closed twice.
         let verifying = event.Type == sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED;
         Next::Return(if verifying { NativeError::INTERNAL_ERROR.status() } else { 0 })
     }
@@ -387,7 +403,8 @@ impl Receiver for ConnectionInstance {
 
     fn release(self: Arc<Self>) {
         self.inner.worker_tasks().close();
-        // If nobody else is left, the handle closes here: in its own SHUTDOWN_COMPLETE that neither waits nor queues.
+        // If nobody else is left, the handle closes here: in its own SHUTDOWN_COMPLETE that neither
+        // waits nor queues.
         if let Some(mut instance) = Arc::into_inner(self)
             && let Some(handle) = instance.handle.take()
         {
@@ -401,13 +418,15 @@ impl Receiver for ConnectionInstance {
 ///
 /// # Safety
 ///
-/// For MsQuic to call: `context` is the connection's `ConnectionInstance`, kept alive by the reference that MsQuic was lent.
+/// For MsQuic to call: `context` is the connection's `ConnectionInstance`, kept alive by the
+/// reference that MsQuic was lent.
 unsafe extern "C" fn connection_callback(
     _handle: sys::HQUIC,
     context: *mut c_void,
     event: *mut sys::QUIC_CONNECTION_EVENT,
 ) -> sys::QUIC_STATUS {
-    // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, which is the last event.
+    // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, which is the last
+    // event.
     unsafe { callback::deliver::<ConnectionInstance>(context, event) }
 }
 

@@ -1,4 +1,5 @@
-//! Reason phrases of RFC 9000 §19.19: the one that this side closes a connection with, and the peer's.
+//! Reason phrases of RFC 9000 §19.19: the one that this side closes a connection with, and the
+//! peer's.
 
 use std::sync::Arc;
 
@@ -19,8 +20,9 @@ impl ConnectionInstance {
 
     /// [`Self::shut_down`], with the reason that this side's end was recorded with.
     ///
-    /// A phrase is a parameter, so MsQuic is told in two calls, of which the first waits for the worker: on the worker that
-    /// happens in place, and elsewhere on the background thread. Without a phrase there is one call, which waits for nothing.
+    /// A phrase is a parameter, so MsQuic is told in two calls, of which the first waits for the
+    /// worker: on the worker that happens in place, and elsewhere on the background thread. Without
+    /// a phrase there is one call, which waits for nothing.
     pub(super) fn shut_down_with_reason(self: &Arc<Self>, code: u64) {
         let reason = match self.inner().cause() {
             Some(ConnectionError::LocallyClosed { reason, .. }) if !reason.is_empty() => reason,
@@ -38,12 +40,13 @@ impl ConnectionInstance {
         }
     }
 
-    /// Says what the connection will be closed with (`QUIC_PARAM_CONN_CLOSE_REASON_PHRASE`), on the worker or where it may
-    /// block. A connection that cannot be told is closed without.
+    /// Says what the connection will be closed with (`QUIC_PARAM_CONN_CLOSE_REASON_PHRASE`), on the
+    /// worker or where it may block. A connection that cannot be told is closed without.
     fn set_close_reason(&self, reason: &str) {
         let phrase: Vec<u8> = reason.bytes().chain([0]).collect();
         let parameter = sys::QUIC_PARAM_CONN_CLOSE_REASON_PHRASE;
-        // SAFETY: the handle is open, because `self` is alive, and `phrase` has that many bytes, which the call copies.
+        // SAFETY: the handle is open, because `self` is alive, and `phrase` has that many bytes,
+        // which the call copies.
         let status =
             unsafe { call!(SetParam(self.handle().raw(), parameter, phrase.len() as u32, phrase.as_ptr().cast())) };
         if let Err(error) = NativeError::check(status) {

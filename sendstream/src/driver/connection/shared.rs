@@ -1,4 +1,4 @@
-//! What never changes about a connection once its handshake may go on.
+//! The settings of a connection, which do not change once its handshake may go on.
 
 use std::{
     fmt,
@@ -34,8 +34,8 @@ pub(crate) struct ConnectionInnerShared {
     pub(crate) initial_rtt: Duration,
     /// What is done about session tickets.
     pub(crate) resuming: Resuming,
-    /// The configuration that a server accepted it with. It is kept open: its registration may be another than the
-    /// listener's, and must not close before the connection.
+    /// The configuration that a server accepted it with. It is kept open: its registration may be
+    /// another than the listener's, and must not close before the connection.
     pub(crate) _configuration: Option<Arc<Configuration>>,
 }
 
@@ -56,7 +56,8 @@ impl ConnectionInnerShared {
     }
 }
 
-/// What a server's connection goes by before it is accepted, when MsQuic can only say that it is over.
+/// What a server's connection goes by before it is accepted, when MsQuic can only say that it is
+/// over.
 pub(super) static UNCONFIGURED: ConnectionInnerShared = ConnectionInnerShared {
     verify: None,
     fixed_send_window: None,
@@ -86,7 +87,7 @@ impl Verify {
     }
 }
 
-/// What this side of a connection does about session tickets. Nothing of it changes but the ticket that is shown.
+/// How this side of a connection handles session tickets. Only the shown ticket changes.
 #[derive(Debug, Default)]
 pub(crate) enum Resuming {
     /// Nothing: resumption is off.
@@ -99,8 +100,8 @@ pub(crate) enum Resuming {
 }
 
 impl Resuming {
-    /// Whose session was resumed: the certificates that lie beside the ticket. On a server nobody's: it resumes only where
-    /// clients show no certificate.
+    /// The certificates beside the ticket of a resumed session. A server has none: it resumes only
+    /// if clients show no certificate.
     pub(crate) fn resumed_identity(&self) -> Option<PeerIdentity> {
         match self {
             Self::KeepTickets(keep) => keep.shown.get().cloned(),
@@ -113,7 +114,8 @@ impl Resuming {
 pub(crate) struct KeepTickets {
     pub(crate) cache: Arc<dyn SessionCache>,
     pub(crate) key: SessionKey,
-    /// The certificates of the ticket that the connection begins with, if with any. Written by: `show_ticket`.
+    /// The certificates of the ticket that the connection begins with, if with any. Written by:
+    /// `show_ticket`.
     pub(crate) shown: OnceLock<PeerIdentity>,
 }
 

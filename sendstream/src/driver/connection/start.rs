@@ -1,4 +1,5 @@
-//! The handshake's calls: a client's start, a server's acceptance, and the settings that CONNECTED brings.
+//! The handshake's calls: a client's start, a server's acceptance, and the settings that CONNECTED
+//! brings.
 
 use std::{ffi::CStr, ptr, sync::Arc};
 
@@ -22,8 +23,9 @@ use crate::{
 };
 
 impl ConnectionInstance {
-    /// `ConnectionStart`. It sets parameters, which blocks unless MsQuic [takes them in place](api::Abilities) and no session
-    /// ticket came before: otherwise it is for the background thread.
+    /// `ConnectionStart`. It sets parameters first. They block unless MsQuic [takes them in
+    /// place](api::Abilities) and no session ticket came before, so the background thread makes a
+    /// call that may block.
     pub(crate) fn start(
         self: &Arc<Self>,
         configuration: sys::HQUIC,
@@ -43,7 +45,8 @@ impl ConnectionInstance {
                 }
             }
             Err(status) => {
-                // SAFETY: lent above; a connection that neither started nor was shut down has no event to give it back.
+                // SAFETY: lent above; a connection that neither started nor was shut down has no
+                // event to give it back.
                 unsafe { self.take_reference_back() };
                 let cause = ConnectionError::from_transport(INTERNAL_ERROR, status);
                 self.finish_ending(|state| state.on_start_refused(cause));
@@ -73,18 +76,20 @@ impl ConnectionInstance {
             NativeError::check(status)?;
         }
         let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
-        // SAFETY: the handles are open; the name outlives the call, which copies it. The family does not count where a
-        // remote address is set.
+        // SAFETY: the handles are open; the name outlives the call, which copies it. The family
+        // does not count where a remote address is set.
         let status =
             unsafe { call!(ConnectionStart(handle, configuration, unspecified, server_name.as_ptr(), remote.port())) };
         NativeError::check(status)
     }
 
-    /// Gives MsQuic the place for the TLS secrets, if there is one. It blocks as the start does, and must come before it.
+    /// Gives MsQuic the place for the TLS secrets, if there is one. It blocks as the start does,
+    /// and must come before it.
     pub(super) fn lend_secrets(&self) -> Result<(), NativeError> {
         let Some(secrets) = self.secrets() else { return Ok(()) };
         let length = size_of::<sys::QUIC_TLS_SECRETS>() as u32;
-        // SAFETY: the handle is open, and the place has `length` bytes, which stay until the handle is closed.
+        // SAFETY: the handle is open, and the place has `length` bytes, which stay until the handle
+        // is closed.
         let status = unsafe {
             call!(SetParam(
                 self.handle().raw(),
@@ -96,7 +101,8 @@ impl ConnectionInstance {
         NativeError::check(status)
     }
 
-    /// Accepts a server's connection, once: `ConnectionSetConfiguration`, which only queues. The handshake goes on.
+    /// Accepts a server's connection, once: `ConnectionSetConfiguration`, which only queues. The
+    /// handshake goes on.
     pub(crate) fn configure(
         &self,
         shared: ConnectionInnerShared,
@@ -112,7 +118,8 @@ impl ConnectionInstance {
     /// Sets which stream goes first, on the worker.
     pub(super) fn set_scheduling(&self, scheduling: StreamScheduling) {
         let scheme = scheduling.native();
-        // SAFETY: the handle is open, and `scheme` is what this parameter holds; on the worker the call runs in place.
+        // SAFETY: the handle is open, and `scheme` is what this parameter holds; on the worker the
+        // call runs in place.
         let status = unsafe {
             call!(SetParam(
                 self.handle().raw(),

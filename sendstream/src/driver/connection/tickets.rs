@@ -1,4 +1,4 @@
-//! What a connection does for sessions to be resumed: a client's keeping of tickets, a server's sending.
+//! Session tickets of a connection: a client keeps them, a server sends one.
 
 use std::sync::Arc;
 
@@ -15,9 +15,11 @@ use crate::{
 };
 
 impl ConnectionInstance {
-    /// Has the connection begin with a ticket. It blocks, and must come before the start; see [`ticket::show`].
+    /// Has the connection begin with a ticket. It blocks, and must come before the start; see
+    /// [`ticket::show`].
     pub(crate) fn show_ticket(&self, ticket: Ticket) -> Result<(), NativeError> {
-        // SAFETY: the handle is open, because `self` is alive, and a client's; nobody has started it yet.
+        // SAFETY: the handle is open, because `self` is alive, and a client's; nobody has started
+        // it yet.
         unsafe { ticket::show(self.handle().raw(), &ticket.native)? };
         if let Resuming::KeepTickets(keep) = &self.inner().shared().resuming {
             let _ = keep.shown.set(ticket.identity);
@@ -33,7 +35,8 @@ impl ConnectionInstance {
         }
     }
 
-    /// Keeps a ticket that came. The cache is asked on the background thread, since it may be a file.
+    /// Keeps a ticket that came. The cache is asked on the background thread, since it may be a
+    /// file.
     pub(crate) fn keep_ticket(self: &Arc<Self>, keep: &KeepTickets, native: &[u8]) {
         // Tickets come in 1-RTT packets, hence after CONNECTED: whoever sent it was believed.
         let believed = self.inner().lock().connected().is_some();

@@ -1,4 +1,4 @@
-//! What tasks wait for on a connection.
+//! The waits of tasks on a connection.
 
 use std::{
     sync::Arc,

@@ -46,17 +46,19 @@ impl ListenerInner {
         self.local_addr.get().copied()
     }
 
-    /// Logs `what` has become of it. A subscriber that panics must keep nobody from stopping it later.
+    /// Logs `what` has become of it. A subscriber that panics must keep nobody from stopping it
+    /// later.
     pub(super) fn log(&self, what: &'static str) {
         contain("the log", || tracing::debug!(local = self.local_addr().map(field::display), "{what}"));
     }
 
-    /// Warns of the first connection that was refused, and then each time that their number has doubled: whoever floods the
-    /// server must not flood its log.
+    /// Warns of the first connection that was refused, and then each time that their number has
+    /// doubled: whoever floods the server must not flood its log.
     fn log_refusal(&self, refused: u64) {
         let local = self.local_addr().map(field::display);
         if refused.is_power_of_two() {
-            // MsQuic takes the answer to a panic for "taken", and the process ends: nobody took the connection.
+            // MsQuic takes the answer to a panic for "taken", and the process ends: nobody took the
+            // connection.
             contain("the log", || {
                 tracing::warn!(local, refused, "connections are refused: nobody accepts those that wait");
             });
@@ -67,7 +69,8 @@ impl ListenerInner {
     ///
     /// # Safety
     ///
-    /// `event` is valid as MsQuic passes it to the callback of the listener that this is the inner part of.
+    /// `event` is valid as MsQuic passes it to the callback of the listener that this is the inner
+    /// part of.
     pub(super) unsafe fn callback_handler_impl(&self, event: &sys::QUIC_LISTENER_EVENT) -> Next {
         match event.Type {
             sys::QUIC_LISTENER_EVENT_TYPE_QUIC_LISTENER_EVENT_NEW_CONNECTION => {
@@ -82,7 +85,8 @@ impl ListenerInner {
         }
     }
 
-    /// QUIC_LISTENER_EVENT_NEW_CONNECTION: a client's first packet. Taken if the backlog has room, else refused.
+    /// QUIC_LISTENER_EVENT_NEW_CONNECTION: a client's first packet. Taken if the backlog has room,
+    /// else refused.
     ///
     /// # Safety
     ///
@@ -107,7 +111,8 @@ impl ListenerInner {
         // SAFETY: the event says that this many bytes are there, valid during the event.
         let server_name = unsafe { bytes(info.ServerName.cast(), info.ServerNameLength.into()) };
         let server_name = String::from_utf8_lossy(server_name).into_owned();
-        // SAFETY: the connection is the event's, and success is what this function returns from here on.
+        // SAFETY: the connection is the event's, and success is what this function returns from
+        // here on.
         let instance =
             unsafe { ConnectionInstance::take_over(connection, self.queue.key_log.clone(), self.live.enter()) };
         instance.inner().name_server(remote_addr, Some(local_addr), &server_name);
@@ -124,8 +129,8 @@ impl ListenerInner {
     }
 }
 
-/// The protocols in a client's list (RFC 7301 §3.1, without the length in front), which comes as it was received: `None` if
-/// its lengths do not add up.
+/// The protocols in a client's list (RFC 7301 §3.1, without the length in front), which comes as it
+/// was received: `None` if its lengths do not add up.
 fn parse_alpn(mut list: &[u8]) -> Option<Vec<Vec<u8>>> {
     let mut protocols = Vec::new();
     while let Some((length, rest)) = list.split_first() {

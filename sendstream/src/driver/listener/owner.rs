@@ -31,7 +31,8 @@ use crate::{
     types::error::NativeError,
 };
 
-/// A listener. MsQuic holds a reference from the start until STOP_COMPLETE, inside which the handle is closed.
+/// A listener. MsQuic holds a reference from the start until STOP_COMPLETE, inside which the handle
+/// is closed.
 #[derive(Debug)]
 pub(crate) struct ListenerInstance {
     inner: ListenerInner,
@@ -52,7 +53,8 @@ impl ListenerInstance {
         keep_batches();
         let registration = live.registration().handle();
         let mut handle = ptr::null_mut();
-        // SAFETY: the registration is open while `live` lives, and `handle` is a place for one pointer.
+        // SAFETY: the registration is open while `live` lives, and `handle` is a place for one
+        // pointer.
         let status =
             unsafe { call!(ListenerOpen(registration, Some(listener_callback), ptr::null_mut(), &mut handle)) };
         NativeError::check(status)?;
@@ -65,24 +67,24 @@ impl ListenerInstance {
         let context = Arc::into_raw(listener.clone());
         let address = Address::from(address);
         let status = alpn.with_buffers(|buffers| {
-            // SAFETY: the handle was opened above; the context is a reference of MsQuic's own from here on. The buffers
-            // and the address outlive the call, which copies them.
+            // SAFETY: the handle was opened above; the context is a reference of MsQuic's own from
+            // here on. The buffers and the address outlive the call, which copies them.
             unsafe {
                 call!(SetContext(handle, context.cast_mut().cast()));
                 call!(ListenerStart(handle, buffers.as_ptr(), buffers.len() as u32, address.as_ptr()))
             }
         });
         if let Err(status) = NativeError::check(status) {
-            // SAFETY: a listener that did not start has no events, so the reference is still ours, and closing it waits
-            // for nobody.
+            // SAFETY: a listener that did not start has no events, so the reference is still ours,
+            // and closing it waits for nobody.
             unsafe {
                 drop(Arc::from_raw(context));
                 call!(ListenerClose(handle));
             }
             return Err(status);
         }
-        // SAFETY: it was started above, and nobody else has it yet who could stop it. The call takes a short native lock
-        // and waits for no worker.
+        // SAFETY: it was started above, and nobody else has it yet who could stop it. The call
+        // takes a short native lock and waits for no worker.
         if let Some(address) = unsafe { address_parameter(handle, sys::QUIC_PARAM_LISTENER_LOCAL_ADDRESS) } {
             listener.inner.set_local_addr(address);
         }
@@ -99,8 +101,8 @@ impl ListenerInstance {
     pub(crate) fn stop(&self) {
         if !self.stopped.swap(true, Ordering::Relaxed) {
             let handle = self.handle;
-            // STOP_COMPLETE may come inside the call, and unbinding may wait for a worker.
-            // SAFETY: the handle is closed in STOP_COMPLETE only, which this call, made once, brings about.
+            // STOP_COMPLETE may come inside the call, and unbinding may wait for a worker. SAFETY:
+            // the handle is closed in STOP_COMPLETE only, which this call, made once, brings about.
             background::run(move || unsafe { call!(ListenerStop(handle.raw())) });
             self.inner.log("no longer listening");
         }
@@ -148,7 +150,8 @@ impl Receiver for ListenerInstance {
 ///
 /// # Safety
 ///
-/// For MsQuic to call: `context` is the `ListenerInstance`, kept alive by the reference that MsQuic was lent.
+/// For MsQuic to call: `context` is the `ListenerInstance`, kept alive by the reference that MsQuic
+/// was lent.
 unsafe extern "C" fn listener_callback(
     _handle: sys::HQUIC,
     context: *mut c_void,

@@ -1,8 +1,10 @@
-//! Memory that crosses the C boundary: [`Buffer`] is lent to MsQuic for sending, [`Lent`] is lent by it for reading.
+//! Memory that crosses the C boundary: [`Buffer`] is lent to MsQuic for sending, [`Lent`] is lent
+//! by it for reading.
 //!
-//! A [`Buffer`] crosses in a pair of calls, each with few callers: [`Buffer::into_raw`] right before `StreamSend`, and
-//! [`Buffer::from_raw`] in SEND_COMPLETE or after a `StreamSend` that failed on the spot. MsQuic keeps the pointer to the
-//! `QUIC_BUFFER` array as well as the pointers in it until then, so both live in one boxed `Buffer`, which does not move.
+//! A [`Buffer`] crosses in a pair of calls, each with few callers: [`Buffer::into_raw`] right
+//! before `StreamSend`, and [`Buffer::from_raw`] in SEND_COMPLETE or after a `StreamSend` that
+//! failed on the spot. MsQuic keeps the pointer to the `QUIC_BUFFER` array as well as the pointers
+//! in it until then, so both live in one boxed `Buffer`, which does not move.
 
 use std::ptr::NonNull;
 
@@ -25,15 +27,16 @@ enum Descriptors {
     Many(Box<[sys::QUIC_BUFFER]>),
 }
 
-// SAFETY: the descriptors point only into `payload`, which is `Send` (all of its variants own or share bytes that any
-// thread may read and free), and nothing writes through them.
+// SAFETY: the descriptors point only into `payload`, which is `Send` (all of its variants own or
+// share bytes that any thread may read and free), and nothing writes through them.
 unsafe impl Send for Buffer {}
 
 impl Buffer {
     /// The most bytes that one `StreamSend` takes.
     pub(crate) const MAX_BYTES: u64 = u32::MAX as u64;
 
-    /// Boxes `payload` with its descriptors. At most [`Buffer::MAX_BYTES`], see [`Payload::into_operations`].
+    /// Boxes `payload` with its descriptors. At most [`Buffer::MAX_BYTES`], see
+    /// [`Payload::into_operations`].
     pub(crate) fn new(payload: Payload) -> Box<Self> {
         debug_assert!(payload.len() <= Self::MAX_BYTES);
         let descriptors = match payload.pieces() {
@@ -72,7 +75,8 @@ impl Buffer {
     ///
     /// `context` came from [`Buffer::into_raw`], and this is the only call with it.
     pub(crate) unsafe fn from_raw(context: NonNull<Self>) -> Box<Self> {
-        // SAFETY: `into_raw` leaked this box, and the caller promises that nobody else takes it back.
+        // SAFETY: `into_raw` leaked this box, and the caller promises that nobody else takes it
+        // back.
         unsafe { Box::from_raw(context.as_ptr()) }
     }
 }
@@ -85,16 +89,18 @@ fn describe(bytes: &[u8]) -> sys::QUIC_BUFFER {
 
 /// A piece of a stream in MsQuic's own memory, lent by RECEIVE.
 ///
-/// The memory stays valid, and nobody writes to it, until the piece is given back in `StreamReceiveComplete` or the
-/// stream's handle is closed. Who holds a `Lent` therefore holds the `StreamInstance` too, whose receive half counts it as unread
-/// or handed out: while it counts any, SHUTDOWN_COMPLETE leaves the handle open.
+/// The memory stays valid, and nobody writes to it, until the piece is given back in
+/// `StreamReceiveComplete` or the stream's handle is closed. Who holds a `Lent` therefore holds the
+/// `StreamInstance` too, whose receive half counts it as unread or handed out: while it counts any,
+/// SHUTDOWN_COMPLETE leaves the handle open.
 #[derive(Debug)]
 pub(crate) struct Lent {
     start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: a `Lent` is a read-only view that only its holder uses; MsQuic does not care which thread reads.
+// SAFETY: a `Lent` is a read-only view that only its holder uses; MsQuic does not care which thread
+// reads.
 unsafe impl Send for Lent {}
 // SAFETY: all that a shared `Lent` allows is reading memory that nobody writes.
 unsafe impl Sync for Lent {}
@@ -109,9 +115,11 @@ impl Lent {
     ///
     /// # Safety
     ///
-    /// The piece was not given back, and the stream's handle stays open for as long as the result is used.
+    /// The piece was not given back, and the stream's handle stays open for as long as the result
+    /// is used.
     pub(crate) unsafe fn as_slice(&self) -> &[u8] {
-        // SAFETY: RECEIVE said that `len` initialised bytes are at `start`, and the caller promises that they still are.
+        // SAFETY: RECEIVE said that `len` initialised bytes are at `start`, and the caller promises
+        // that they still are.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.len) }
     }
 }

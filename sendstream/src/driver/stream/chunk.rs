@@ -7,18 +7,21 @@ use sendstream_core::stream::recv_state::Taken;
 
 use crate::driver::stream::{buffer::Lent, owner::StreamInstance};
 
-/// A piece of a stream, in MsQuic's own memory, which gets it back when the chunk is dropped (`StreamReceiveComplete`).
+/// A piece of a stream, in MsQuic's own memory. MsQuic has the memory back when the chunk is
+/// dropped (`StreamReceiveComplete`).
 ///
-/// It may outlive its stream, its connection and its server. While it lives its bytes count against the stream's receive
-/// window, and the stream's native handle stays open. A piece of at most 2 KiB that comes when everything before it was read may
-/// be copied instead, which costs less than to give it back: such a chunk holds nothing of MsQuic's, and counts as read.
+/// It may outlive its stream, its connection and its server. While it lives its bytes count against
+/// the stream's receive window, and the stream's native handle stays open. A piece of at most 2 KiB
+/// may be copied instead, if it comes when everything before it was read. A copy costs less than
+/// giving the memory back. Such a chunk holds nothing of MsQuic's, and counts as read.
 #[derive(Debug)]
 pub struct RecvChunk(Memory);
 
 /// Where the bytes are.
 #[derive(Debug)]
 enum Memory {
-    /// In MsQuic's memory. The state counts the piece as handed out, under its number, from `take` until `drop`.
+    /// In MsQuic's memory. The state counts the piece as handed out, under its number, from `take`
+    /// until `drop`.
     Lent { lent: Lent, number: u64, instance: Arc<StreamInstance> },
     /// In memory of its own.
     Copied(Bytes),
@@ -39,8 +42,9 @@ impl Deref for RecvChunk {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            // SAFETY: this piece is given back by `drop` only; until then it counts as handed out, so that the handle is left to
-            // the last reference to the instance, of which `self` has one.
+            // SAFETY: this piece is given back by `drop` only; until then it counts as handed out,
+            // so that the handle is left to the last reference to the instance, of which `self` has
+            // one.
             Memory::Lent { lent, .. } => unsafe { lent.as_slice() },
             Memory::Copied(bytes) => bytes,
         }

@@ -1,5 +1,5 @@
-//! What MsQuic's events do to a stream: one `handle_event_*` per event, under its C name, each a transition of the state
-//! followed by the wake.
+//! Receives MsQuic's events of a stream: one `handle_event_*` for each event, under its C name.
+//! Each makes a transition of the state, and then wakes.
 
 use std::{
     ffi::c_void,
@@ -47,8 +47,8 @@ pub(crate) type StreamInnerExclusive = state::StreamInnerExclusive<ConnectionErr
 /// What can be read without the lock.
 #[derive(Debug)]
 pub(crate) struct StreamInnerShared {
-    /// The stream's id, `NO_ID` until it has one. Written once: by `handle_event_start_complete`, or at birth for a
-    /// stream of the peer's.
+    /// The stream's id, `NO_ID` until it has one. Written once: by `handle_event_start_complete`,
+    /// or at birth for a stream of the peer's.
     id: AtomicU64,
     /// Whether MsQuic is done with the stream. Written by: `handle_event_shutdown_complete`.
     over: AtomicU8,
@@ -126,7 +126,8 @@ impl StreamInner {
     ///
     /// # Safety
     ///
-    /// `event` is valid as MsQuic passes it to the callback of the stream that this is the inner part of.
+    /// `event` is valid as MsQuic passes it to the callback of the stream that this is the inner
+    /// part of.
     pub(crate) unsafe fn callback_handler_impl(
         &self,
         event: &sys::QUIC_STREAM_EVENT,
@@ -145,7 +146,8 @@ impl StreamInner {
                 let pieces: &[sys::QUIC_BUFFER] = if event.BufferCount == 0 {
                     &[]
                 } else {
-                    // SAFETY: the event says that this many descriptors are at `Buffers`, valid during the callback.
+                    // SAFETY: the event says that this many descriptors are at `Buffers`, valid
+                    // during the callback.
                     unsafe { slice::from_raw_parts(event.Buffers, event.BufferCount as usize) }
                 };
                 let fin = Fin::from(event.Flags & sys::QUIC_RECEIVE_FLAGS_QUIC_RECEIVE_FLAG_FIN != 0);
@@ -164,8 +166,8 @@ impl StreamInner {
             sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SEND_COMPLETE => {
                 // SAFETY: the type says that this member of the union is set.
                 let event = unsafe { &data.SEND_COMPLETE };
-                // SAFETY: every send of this stream passes a context from `Buffer::into_raw`, or null for a bare FIN, and
-                // MsQuic brings each back once, here.
+                // SAFETY: every send of this stream passes a context from `Buffer::into_raw`, or
+                // null for a bare FIN, and MsQuic brings each back once, here.
                 unsafe { self.handle_event_send_complete(event.ClientContext, event.Canceled != 0) }
             }
             sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_PEER_SEND_SHUTDOWN => self.handle_event_peer_send_shutdown(),
@@ -184,7 +186,8 @@ impl StreamInner {
             sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE => {
                 // SAFETY: the type says that this member of the union is set.
                 let event = unsafe { &data.SHUTDOWN_COMPLETE };
-                // The connection knows best what ended it; the event's flags are what is left when it does not.
+                // The connection knows best what ended it; the event's flags are what is left when
+                // it does not.
                 let lost = (event.ConnectionShutdown != 0).then(|| {
                     connection.cause().unwrap_or_else(|| {
                         ConnectionError::from_shutdown(
@@ -203,7 +206,8 @@ impl StreamInner {
                 self.handle_event_ideal_send_buffer_size(useful_window(ideal, connection.min_rtt()))
             }
             sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_PEER_ACCEPTED => self.handle_event_peer_accepted(),
-            // CANCEL_ON_LOSS, which only a send flag that is never used asks for, and whatever a later MsQuic adds.
+            // CANCEL_ON_LOSS, which only a send flag that is never used asks for, and whatever a
+            // later MsQuic adds.
             _ => SUCCESS,
         }
     }
@@ -224,18 +228,21 @@ impl StreamInner {
         if status.is_ok() { SUCCESS } else { Next::ShutDown }
     }
 
-    /// QUIC_STREAM_EVENT_RECEIVE: MsQuic lends the next `pieces` of the stream, the last ones with FIN.
+    /// QUIC_STREAM_EVENT_RECEIVE: MsQuic lends the next `pieces` of the stream, the last ones with
+    /// FIN.
     pub(crate) fn handle_event_receive(&self, pieces: &[sys::QUIC_BUFFER], fin: Fin) -> Next {
         self.apply(|state| state.recv().on_receive(pieces.iter().map(Lent::from_descriptor), fin));
         let bytes = || pieces.iter().map(|piece| u64::from(piece.Length)).sum::<u64>();
         tracing::trace!(parent: self.span(), bytes = bytes(), fin = fin.is_set(), "received");
-        // Never SUCCESS where there are bytes, also if nobody wants them any more: it would give back as many bytes from
-        // the *front* of what is lent, which somebody may be reading. After a stop MsQuic asks for nothing back.
+        // Never SUCCESS where there are bytes, also if nobody wants them any more: it would give
+        // back as many bytes from the *front* of what is lent, which somebody may be reading. After
+        // a stop MsQuic asks for nothing back.
         if pieces.iter().any(|piece| piece.Length > 0) { PENDING } else { SUCCESS }
     }
 
-    /// QUIC_STREAM_EVENT_RECEIVE of one short piece, the last one with FIN. Whether it was taken as a copy, so that MsQuic may have it
-    /// back at once: to give it back later takes an operation of MsQuic's, handed over from another thread.
+    /// QUIC_STREAM_EVENT_RECEIVE of one short piece, the last one with FIN. Returns whether it was
+    /// copied, so that MsQuic has its memory back at once. To give the memory back later, another
+    /// thread would have to hand an operation to the worker.
     pub(crate) fn handle_event_receive_short(&self, piece: &[u8], fin: Fin, connection: &impl Surroundings) -> bool {
         let wakeups = {
             let mut state = self.lock();
@@ -255,14 +262,15 @@ impl StreamInner {
     ///
     /// # Safety
     ///
-    /// `context` is null or came from [`Buffer::into_raw`], and MsQuic gives it back here for the first time.
+    /// `context` is null or came from [`Buffer::into_raw`], and MsQuic gives it back here for the
+    /// first time.
     pub(crate) unsafe fn handle_event_send_complete(&self, context: *mut c_void, canceled: bool) -> Next {
         if let Some(context) = NonNull::new(context.cast::<Buffer>()) {
             // SAFETY: as the caller promises.
             let buffer = unsafe { Buffer::from_raw(context) };
             let bytes = buffer.len();
-            // Freed before anybody is woken, so that whoever learns of the completion can rely on it; and outside the
-            // lock, because the owner's `Drop` is foreign code.
+            // Freed before anybody is woken, so that whoever learns of the completion can rely on
+            // it; and outside the lock, because the owner's `Drop` is foreign code.
             drop(buffer);
             self.apply(|state| state.on_send_complete(bytes, canceled));
             tracing::trace!(parent: self.span(), bytes, canceled, "send complete");
@@ -291,14 +299,16 @@ impl StreamInner {
         SUCCESS
     }
 
-    /// QUIC_STREAM_EVENT_SEND_SHUTDOWN_COMPLETE: the send half is over; `graceful` if the peer acknowledged FIN.
+    /// QUIC_STREAM_EVENT_SEND_SHUTDOWN_COMPLETE: the send half is over; `graceful` if the peer
+    /// acknowledged FIN.
     pub(crate) fn handle_event_send_shutdown_complete(&self, graceful: bool) -> Next {
         self.apply(|state| state.on_send_shutdown_complete(graceful));
         tracing::debug!(parent: self.span(), acknowledged = graceful, "sending ended");
         SUCCESS
     }
 
-    /// QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE: both halves are over; `lost` if that is because the connection is.
+    /// QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE: both halves are over; `lost` if that is because the
+    /// connection is.
     pub(crate) fn handle_event_shutdown_complete(&self, lost: Option<ConnectionError>) -> Next {
         let (wakeups, lent) = {
             let mut state = self.lock();
@@ -317,7 +327,8 @@ impl StreamInner {
         SUCCESS
     }
 
-    /// QUIC_STREAM_EVENT_PEER_ACCEPTED: the peer's stream limit admits the stream, which had to wait for it.
+    /// QUIC_STREAM_EVENT_PEER_ACCEPTED: the peer's stream limit admits the stream, which had to
+    /// wait for it.
     pub(crate) fn handle_event_peer_accepted(&self) -> Next {
         self.apply(StreamInnerExclusive::on_peer_accepted);
         SUCCESS

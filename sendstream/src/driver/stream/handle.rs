@@ -1,8 +1,9 @@
-//! [`StreamHandle`]: the handle of one stream, which is closed on the connection's worker as soon as MsQuic is done with the
-//! stream, where that is possible: closing elsewhere hands an operation over to the worker, and keeps the native stream's
-//! memory until then.
+//! [`StreamHandle`]: the handle of one stream. It is closed on the connection's worker as soon as
+//! MsQuic is done with the stream, if that is possible. A close on another thread hands an
+//! operation to the worker, and keeps the native stream's memory until then.
 //!
-//! Whoever calls MsQuic with the handle holds an [`InUse`] meanwhile. A close that finds one leaves it to the last.
+//! A call of MsQuic with the handle holds an [`InUse`]. A close that finds one leaves the work to
+//! the last of them.
 
 use std::{
     ptr,
@@ -40,23 +41,26 @@ impl StreamHandle {
         self.uses.fetch_update(Ordering::Acquire, Ordering::Acquire, count).ok().map(|_| InUse(self))
     }
 
-    /// Takes the callback away in SHUTDOWN_COMPLETE, as MsQuic does when that returns. MsQuic takes a stream without one for over,
-    /// and lets whoever closes it elsewhere go without waiting for the worker, which may be inside of that callback for a while.
+    /// Takes the callback away in SHUTDOWN_COMPLETE, as MsQuic does when that event returns. For
+    /// MsQuic a stream without a callback is over, so a close on another thread does not wait for
+    /// the worker, which may be inside the callback for a while.
     ///
     /// # Safety
     ///
     /// The handle is open, and this is the stream's SHUTDOWN_COMPLETE.
     pub(super) unsafe fn silence(&self) {
-        // SAFETY: the handle is open, as the caller promises, and no event will come that the callback could miss.
+        // SAFETY: the handle is open, as the caller promises, and no event will come that the
+        // callback could miss.
         unsafe { call!(SetCallbackHandler(self.handle.raw(), ptr::null_mut(), ptr::null_mut())) };
     }
 
-    /// `StreamClose`, now or when the last use ends. It does not wait: MsQuic closes such a stream in place on the worker,
-    /// and queues that elsewhere.
+    /// `StreamClose`, now or when the last use ends. It does not wait: MsQuic closes such a stream
+    /// in place on the worker, and queues that elsewhere.
     ///
     /// # Safety
     ///
-    /// The stream was [silenced](Self::silence), and nothing that RECEIVE lent will be looked at any more.
+    /// The stream was [silenced](Self::silence), and nothing that RECEIVE lent will be looked at
+    /// any more.
     pub(super) unsafe fn close(&self) {
         let before = self.uses.fetch_or(CLOSED, Ordering::AcqRel);
         if before == 0 {
@@ -82,7 +86,8 @@ impl Drop for InUse<'_> {
     fn drop(&mut self) {
         if self.0.uses.fetch_sub(1, Ordering::Release) == CLOSED | 1 {
             fence(Ordering::Acquire);
-            // SAFETY: `close` was called, found this use, and left the close to it; as the last one, nobody uses the handle.
+            // SAFETY: `close` was called, found this use, and left the close to it; as the last
+            // one, nobody uses the handle.
             unsafe { call!(StreamClose(self.0.handle.raw())) };
         }
     }

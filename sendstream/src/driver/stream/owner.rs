@@ -1,5 +1,6 @@
-//! [`StreamInstance`]: the owner of one open MsQuic stream handle, and the only place that calls MsQuic's stream API: its
-//! life and its callback here, what each half does in `sending` and `receiving`.
+//! [`StreamInstance`]: the owner of one open MsQuic stream handle. This file has its life and its
+//! callback. `sending` and `receiving` have the calls of each half, `handle` and `closing` the
+//! closes.
 
 use std::{
     ffi::c_void,
@@ -34,12 +35,14 @@ use crate::{
     types::error::{ConnectionError, NativeError},
 };
 
-/// One open stream. The user's halves share it, and so does MsQuic from the start until SHUTDOWN_COMPLETE.
+/// One open stream. The user's halves share it, and so does MsQuic from the start until
+/// SHUTDOWN_COMPLETE.
 ///
-/// The handle is closed in SHUTDOWN_COMPLETE. Where something that MsQuic lent is out or unread, or `keeps_handle`, whoever lets
-/// go last closes it; where a native call is under way, that call when it ends. Each is cheap: after SHUTDOWN_COMPLETE
-/// `StreamClose` only queues (or runs in place, on the worker), and a stream that never started closes through
-/// [`close_unstarted`].
+/// The handle is closed in SHUTDOWN_COMPLETE, with two exceptions. If memory that MsQuic lent is
+/// out or unread, or with `keeps_handle`, the last reference closes it. If a native call is in
+/// progress, that call closes it at its end. Each way is cheap: after SHUTDOWN_COMPLETE
+/// `StreamClose` only queues (or runs in place, on the worker), and a stream that never started
+/// closes through [`close_unstarted`].
 #[derive(Debug)]
 pub(crate) struct StreamInstance {
     pub(super) handle: StreamHandle,
@@ -47,7 +50,8 @@ pub(crate) struct StreamInstance {
     pub(super) dir: Dir,
     /// Whether this side sends on it.
     sends: bool,
-    /// How many of the user's halves are left. Written by the user only, and not any more once the stream is over.
+    /// How many of the user's halves are left. Written by the user only, and not any more once the
+    /// stream is over.
     halves: AtomicU8,
     /// Whether what is sent on it may go out in 0-RTT packets.
     pub(super) sends_early: bool,
@@ -55,21 +59,24 @@ pub(crate) struct StreamInstance {
     began_early: bool,
     /// The priority that was last asked for. Written by the user only.
     pub(super) priority: AtomicU16,
-    /// Whether the handle stays open until nobody holds the stream any more. Written by PEER_STREAM_STARTED.
+    /// Whether the handle stays open until nobody holds the stream any more. Written by
+    /// PEER_STREAM_STARTED.
     keeps_handle: AtomicBool,
     /// Its numbers when its handle was closed. Written by SHUTDOWN_COMPLETE.
     final_stats: OnceLock<sys::QUIC_STREAM_STATISTICS>,
-    /// Whether the stream is a user of its connection, and so keeps it up: finished data is still delivered after the last
-    /// `Connection` value was dropped. A stream of the peer's that nobody accepted is none, nor is a stream that is over.
-    /// Written by: birth, `accepted_by`, `let_connection_go`.
+    /// Whether the stream is a user of its connection, and so keeps it up. Finished data is still
+    /// delivered after the last `Connection` value was dropped. A stream that the peer opened and
+    /// nobody accepted is no user, and neither is a stream that is over. Written by: birth,
+    /// `accepted_by`, `let_connection_go`.
     uses_connection: AtomicBool,
-    /// Keeps the connection's handle open for as long as anybody holds the stream, and so until the stream's is closed. Declared
-    /// last: dropped last.
+    /// Keeps the connection's handle open for as long as anybody holds the stream, and so until the
+    /// stream's is closed. Declared last: dropped last.
     pub(super) connection: Arc<ConnectionInstance>,
 }
 
 impl StreamInstance {
-    /// `StreamOpen`: nothing on the wire, no id, no event. What is sent on an early one may go out in 0-RTT packets.
+    /// `StreamOpen`: nothing on the wire, no id, no event. What is sent on an early one may go out
+    /// in 0-RTT packets.
     pub(crate) fn open(connection: &Arc<ConnectionInstance>, dir: Dir, early: Early) -> Result<Arc<Self>, NativeError> {
         let shared = connection.inner().shared();
         let flags = match dir {
@@ -77,8 +84,8 @@ impl StreamInstance {
             Dir::Bi => sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_NONE,
         };
         let mut handle = ptr::null_mut();
-        // SAFETY: the connection's handle is open for as long as its inner part lives, and `handle` is a place for one
-        // pointer. The context is set below, before anything can cause an event.
+        // SAFETY: the connection's handle is open for as long as its inner part lives, and `handle`
+        // is a place for one pointer. The context is set below, before anything can cause an event.
         let status = unsafe {
             call!(StreamOpen(connection.handle().raw(), flags, Some(stream_callback), ptr::null_mut(), &mut handle))
         };
@@ -100,13 +107,15 @@ impl StreamInstance {
             connection: connection.clone(),
         });
         connection.enter_user();
-        // SAFETY: the handle was opened above. The context stays valid while events can come: from the start on MsQuic
-        // holds a reference of its own (`lend_reference`), and before it no event comes.
+        // SAFETY: the handle was opened above. The context stays valid while events can come: from
+        // the start on MsQuic holds a reference of its own (`lend_reference`), and before it no
+        // event comes.
         unsafe { call!(SetContext(handle, Arc::as_ptr(&instance).cast_mut().cast())) };
         Ok(instance)
     }
 
-    /// Takes over a stream that the peer started, inside PEER_STREAM_STARTED; an early one in a 0-RTT packet.
+    /// Takes over a stream that the peer started, inside PEER_STREAM_STARTED; an early one in a
+    /// 0-RTT packet.
     ///
     /// # Safety
     ///
@@ -120,7 +129,8 @@ impl StreamInstance {
         let shared = connection.inner().shared();
         let mut state = StreamInnerExclusive::remote(dir, shared.fixed_send_window);
         state.set_buffered(shared.send_buffering);
-        // SAFETY: as the caller promises; on the connection's worker a parameter call runs in place.
+        // SAFETY: as the caller promises; on the connection's worker a parameter call runs in
+        // place.
         let id = unsafe { stream_id(handle) };
         let instance = Arc::new(Self {
             handle: StreamHandle::new(handle),
@@ -137,7 +147,8 @@ impl StreamInstance {
             connection: connection.clone(),
         });
         let context = Arc::into_raw(instance.clone());
-        // SAFETY: the handle is valid during the event. The reference in `context` is MsQuic's until SHUTDOWN_COMPLETE.
+        // SAFETY: the handle is valid during the event. The reference in `context` is MsQuic's
+        // until SHUTDOWN_COMPLETE.
         unsafe { call!(SetCallbackHandler(handle, stream_callback as *mut c_void, context.cast_mut().cast())) };
         instance
     }
@@ -147,8 +158,8 @@ impl StreamInstance {
         self.began_early
     }
 
-    /// Keeps the handle open until nobody holds the stream any more, for a stream that counts against the peer's limit until
-    /// then.
+    /// Keeps the handle open until nobody holds the stream. Until then the stream counts against
+    /// the peer's limit.
     pub(crate) fn keep_handle(&self) {
         self.keeps_handle.store(true, Ordering::Relaxed);
     }
@@ -176,14 +187,14 @@ impl StreamInstance {
         }
     }
 
-    /// Counts a half that is being dropped. Whether it is the last, which then sees what was done with the other: so this comes
-    /// before it looks at the state.
+    /// Counts a half that is being dropped. Whether it is the last, which then sees what was done
+    /// with the other: so this comes before it looks at the state.
     pub(super) fn is_last_half(&self) -> bool {
         self.halves.fetch_sub(1, Ordering::AcqRel) == 1
     }
 
-    /// Nobody needs the connection for a stream of which no half is left and nothing is being delivered: what is to be
-    /// told to the peer about it may go down with the connection.
+    /// Nobody needs the connection for a stream of which no half is left and nothing is being
+    /// delivered: what is to be told to the peer about it may go down with the connection.
     pub(super) fn after_half(&self, last: bool, delivering: bool) {
         if last && !delivering {
             self.let_connection_go();
@@ -201,12 +212,14 @@ impl StreamInstance {
         if span.is_disabled() { self.connection.inner().span() } else { span }
     }
 
-    /// A number for logs that names this stream among all that somebody holds, also before it has an id.
+    /// A number for logs that names this stream among all that somebody holds, also before it has
+    /// an id.
     pub(crate) fn debug_id(&self) -> usize {
         ptr::from_ref(self).addr()
     }
 
-    /// The stream's numbers (`QUIC_PARAM_STREAM_STATISTICS`), as of now or of its end. Asking blocks but on the worker.
+    /// The stream's numbers (`QUIC_PARAM_STREAM_STATISTICS`), as of now or of its end. Asking
+    /// blocks but on the worker.
     pub(crate) fn stats(&self) -> Result<sys::QUIC_STREAM_STATISTICS, NativeError> {
         match self.handle.enter() {
             // SAFETY: the handle is a stream's, and open while it is in use.
@@ -225,9 +238,10 @@ impl StreamInstance {
         &self.inner
     }
 
-    // ---- Helpers ------------------------------------------------------------------------------------------------
+    // ---- Helpers --------------------------------------------------------------------------------
 
-    /// Somebody waits on the stream. If it has not started, nothing but the connection can tell that the wait is over.
+    /// Somebody waits on the stream. If it has not started, nothing but the connection can tell
+    /// that the wait is over.
     pub(crate) fn ask_connection(self: &Arc<Self>) {
         let ask = self.inner.lock().must_ask_connection();
         if ask {
@@ -254,8 +268,8 @@ impl StreamInstance {
         }
     }
 
-    /// `StreamShutdown`. It fails only when memory is out; then the connection goes, which MsQuic can always do: a
-    /// stream that should have been reset must not stay open, nor look complete.
+    /// `StreamShutdown`. It fails only when memory is out; then the connection goes, which MsQuic
+    /// can always do: a stream that should have been reset must not stay open, nor look complete.
     pub(super) fn shut_down(&self, flags: sys::QUIC_STREAM_SHUTDOWN_FLAGS, code: u64) {
         let Some(handle) = self.handle.enter() else { return };
         // SAFETY: the handle is open while it is in use.
@@ -271,7 +285,8 @@ impl StreamInstance {
         self.shut_down(IMMEDIATELY, self.drop_error_code());
     }
 
-    /// Closes the handle in SHUTDOWN_COMPLETE, unless something that was lent is out, or may still be read.
+    /// Closes the handle in SHUTDOWN_COMPLETE, unless something that was lent is out, or may still
+    /// be read.
     fn close_handle(&self) {
         if self.keeps_handle.load(Ordering::Relaxed) || !self.inner.is_over_and_unlent() {
             return;
@@ -281,7 +296,8 @@ impl StreamInstance {
         {
             let _ = self.final_stats.set(stats);
         }
-        // SAFETY: this is SHUTDOWN_COMPLETE, after which nothing more is lent, and nothing that was is left.
+        // SAFETY: this is SHUTDOWN_COMPLETE, after which nothing more is lent, and nothing that was
+        // is left.
         unsafe { self.handle.close() };
     }
 
@@ -294,7 +310,8 @@ impl StreamInstance {
     ///
     /// The reference was lent, and MsQuic will not bring it back.
     pub(super) unsafe fn take_reference_back(self: &Arc<Self>) {
-        // SAFETY: one reference was leaked by `lend_reference`, as the caller promises; `self` is another.
+        // SAFETY: one reference was leaked by `lend_reference`, as the caller promises; `self` is
+        // another.
         unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
     }
 }
@@ -311,7 +328,8 @@ impl Drop for StreamInstance {
             // MsQuic's own reference is gone, so SHUTDOWN_COMPLETE was delivered.
             StreamState::Starting | StreamState::Blocked | StreamState::Started | StreamState::ShutdownComplete => {
                 debug_assert_eq!(state, StreamState::ShutdownComplete);
-                // SAFETY: nobody else can hold the instance any more, and whoever has something that was lent holds it.
+                // SAFETY: nobody else can hold the instance any more, and whoever has something
+                // that was lent holds it.
                 unsafe { self.handle.close() };
             }
         }
@@ -344,8 +362,8 @@ const DEFAULT_PRIORITY: u16 = 0x7fff;
 
 impl Blamed for StreamInstance {
     fn fail(self: Arc<Self>) {
-        // Not here: it may bring SHUTDOWN_COMPLETE inside the call, and with it the end of an instance that the callbacks around
-        // this one have not done with.
+        // Not here: it may bring SHUTDOWN_COMPLETE inside the call, and with it the end of an
+        // instance that the callbacks around this one have not done with.
         let instance = self.clone();
         background::run(move || instance.shut_down_immediately());
         let lost = self.connection.inner().cause();
@@ -371,7 +389,8 @@ impl Receiver for StreamInstance {
             return Next::Release;
         }
         contain("a stream's failure", || self.clone().fail());
-        // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the handle is closed.
+        // What RECEIVE lent may be in somebody's hands by now. PENDING leaves it valid until the
+        // handle is closed.
         let lends = event.Type == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE;
         Next::Return(if lends { status::PENDING } else { 0 })
     }
@@ -386,7 +405,8 @@ impl Receiver for StreamInstance {
     }
 
     fn release(self: Arc<Self>) {
-        // SAFETY: this is SHUTDOWN_COMPLETE, and nobody closes the handle before `close_handle` below.
+        // SAFETY: this is SHUTDOWN_COMPLETE, and nobody closes the handle before `close_handle`
+        // below.
         unsafe { self.handle.silence() };
         contain("a stream's end", || self.close_handle());
         contain("a stream's end", || self.let_connection_go());
@@ -398,13 +418,15 @@ impl Receiver for StreamInstance {
 ///
 /// # Safety
 ///
-/// For MsQuic to call: `context` is the stream's `StreamInstance`, kept alive by the reference that MsQuic was lent.
+/// For MsQuic to call: `context` is the stream's `StreamInstance`, kept alive by the reference that
+/// MsQuic was lent.
 unsafe extern "C" fn stream_callback(
     _handle: sys::HQUIC,
     context: *mut c_void,
     event: *mut sys::QUIC_STREAM_EVENT,
 ) -> sys::QUIC_STATUS {
-    // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, and sends events in between only.
+    // SAFETY: MsQuic holds a reference from the start until SHUTDOWN_COMPLETE, and sends events in
+    // between only.
     unsafe { callback::deliver::<StreamInstance>(context, event) }
 }
 
@@ -414,7 +436,8 @@ fn span(connection: &ConnectionInstance, dir: Dir, opened_by: &str, id: Option<u
         Dir::Uni => "unidirectional",
         Dir::Bi => "bidirectional",
     };
-    // Here a panic of the log's subscriber would leave the stream with MsQuic, which asserts that somebody took it.
+    // Here a panic of the log's subscriber would leave the stream with MsQuic, which asserts that
+    // somebody took it.
     contain("the log", || tracing::debug_span!(parent: connection.inner().span(), "stream", id, kind, opened_by))
         .unwrap_or_else(Span::none)
 }

@@ -1,4 +1,5 @@
-//! The receiving half of a [`StreamInstance`]: reading MsQuic's memory, giving it back, stopping.
+//! The receiving half of a [`StreamInstance`]: it reads MsQuic's memory, gives it back, and stops
+//! the peer.
 
 use std::{
     sync::Arc,
@@ -52,14 +53,14 @@ impl StreamInstance {
             && live
             && let Some(handle) = self.handle.enter()
         {
-            // SAFETY: the handle is open while it is in use; these bytes were lent, are the first of those that were, and no
-            // piece of them is still out.
+            // SAFETY: the handle is open while it is in use; these bytes were lent, are the first
+            // of those that were, and no piece of them is still out.
             unsafe { call!(StreamReceiveComplete(handle.raw(), bytes)) };
         }
     }
 
-    /// STOP_SENDING with `code`, which QUIC can carry; what was not read is given up. Whether the other half has something under
-    /// way that must arrive.
+    /// STOP_SENDING with `code`, which QUIC can carry; what was not read is given up. Whether the
+    /// other half has something under way that must arrive.
     pub(crate) fn stop(&self, code: u64) -> bool {
         let (tell, delivering, wakeups) = {
             let mut state = self.inner.lock();
@@ -76,7 +77,7 @@ impl StreamInstance {
         delivering
     }
 
-    /// What dropping the receive half means: the peer need not go on.
+    /// The receive half is dropped: the peer need not go on.
     pub(crate) fn drop_recv(&self) {
         if self.inner.is_over() {
             return;

@@ -1,4 +1,4 @@
-//! The sending half of a [`StreamInstance`]: starting, submitting, finishing, resetting.
+//! The sending half of a [`StreamInstance`]: it starts, submits, finishes and resets.
 
 use std::{
     mem, ptr,
@@ -63,15 +63,17 @@ impl StreamInstance {
         // SAFETY: the handle is open while it is in use.
         let status = unsafe { call!(StreamStart(handle.raw(), flags)) };
         NativeError::check(status).inspect_err(|_| {
-            // SAFETY: lent just above; MsQuic refused, so it will not bring an event that gives it back.
+            // SAFETY: lent just above; MsQuic refused, so it will not bring an event that gives it
+            // back.
             unsafe { self.take_reference_back() };
         })?;
         self.tell_early_stop();
         Ok(())
     }
 
-    /// Refuses to start a stream of a connection that is known to have ended, as MsQuic would: it has nothing to say
-    /// about such a stream, and its Debug build asserts that it is not asked on a worker.
+    /// Refuses to start a stream of a connection that is known to have ended, as MsQuic would: it
+    /// has nothing to say about such a stream, and its Debug build asserts that it is not asked on
+    /// a worker.
     fn check_connection(&self) -> Result<(), NativeError> {
         if self.connection.inner().is_over() { Err(NativeError::ABORTED) } else { Ok(()) }
     }
@@ -101,13 +103,15 @@ impl StreamInstance {
         }
     }
 
-    /// Submits `payload`, now, and FIN behind it if it is set. The result is what [`Self::poll_send_data`] waits for.
+    /// Submits `payload`, now, and FIN behind it if it is set. The result is what
+    /// [`Self::poll_send_data`] waits for.
     pub(crate) fn send(self: &Arc<Self>, payload: Payload, fin: Fin) -> Result<u64, SendClosed<ConnectionError>> {
         let mut operations = payload.into_operations(Buffer::MAX_BYTES).peekable();
         let mut submitted = 0;
         while let Some(operation) = operations.next() {
             if operation.is_empty() && !fin.is_set() {
-                // MsQuic never completes an empty send on an idle stream, and there is nothing to acknowledge.
+                // MsQuic never completes an empty send on an idle stream, and there is nothing to
+                // acknowledge.
                 self.check_sending()?;
                 return Ok(submitted);
             }
@@ -119,7 +123,8 @@ impl StreamInstance {
 
     /// `StreamSend` of one operation.
     fn submit(self: &Arc<Self>, mut payload: Payload, fin: Fin) -> Result<u64, SendClosed<ConnectionError>> {
-        /// What `poll_send_data` never sees acknowledged, so that it waits for the cause of a failure.
+        /// What `poll_send_data` never sees acknowledged, so that it waits for the cause of a
+        /// failure.
         const NEVER: u64 = u64::MAX;
         let bytes = payload.len();
         tracing::trace!(parent: self.inner.span(), bytes, fin = fin.is_set(), "send");
@@ -155,8 +160,9 @@ impl StreamInstance {
         Ok(if bytes == 0 { submission.seq_no } else { submission.seq_no + 1 })
     }
 
-    /// `StreamSend`. What it accepts is taken out of `payload`; what it refuses stays there, because its owner's destructor
-    /// is foreign code, which must not run before the refusal is recorded.
+    /// `StreamSend`. What it accepts is taken out of `payload`; what it refuses stays there,
+    /// because its owner's destructor is foreign code, which must not run before the refusal is
+    /// recorded.
     fn native_send(self: &Arc<Self>, payload: &mut Payload, flags: sys::QUIC_SEND_FLAGS) -> Result<(), NativeError> {
         let handle = self.handle.enter().ok_or(NativeError::INVALID_STATE)?;
         let starts = flags & sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_START != 0;
@@ -171,11 +177,12 @@ impl StreamInstance {
             let buffer = Buffer::new(mem::replace(payload, Payload::empty()));
             let (buffers, count) = (buffer.get_buffers().as_ptr(), buffer.get_buffers().len() as u32);
             let context = buffer.into_raw();
-            // SAFETY: the handle is open; the descriptors and the bytes live in the buffer behind `context`, untouched
-            // until SEND_COMPLETE brings it back, or until the failure below.
+            // SAFETY: the handle is open; the descriptors and the bytes live in the buffer behind
+            // `context`, untouched until SEND_COMPLETE brings it back, or until the failure below.
             let status = unsafe { call!(StreamSend(handle.raw(), buffers, count, flags, context.as_ptr().cast())) };
             if NativeError::check(status).is_err() {
-                // SAFETY: `context` came from `into_raw` just above, and a refused send brings no SEND_COMPLETE.
+                // SAFETY: `context` came from `into_raw` just above, and a refused send brings no
+                // SEND_COMPLETE.
                 *payload = unsafe { Buffer::from_raw(context) }.into_payload();
             }
             status
@@ -184,7 +191,8 @@ impl StreamInstance {
         if starts {
             match refused {
                 Ok(()) => self.tell_early_stop(),
-                // SAFETY: lent above; MsQuic refused, so it will not bring an event that gives it back.
+                // SAFETY: lent above; MsQuic refused, so it will not bring an event that gives it
+                // back.
                 Err(_) => unsafe { self.take_reference_back() },
             }
         }
@@ -238,7 +246,8 @@ impl StreamInstance {
         self.inner.lock().poll_finished(cx).map_err(SendClosed::Ended)
     }
 
-    /// Resets the send half: RESET_STREAM with `code`, which QUIC can carry, and everything pending ends at once.
+    /// Resets the send half: RESET_STREAM with `code`, which QUIC can carry, and everything pending
+    /// ends at once.
     pub(crate) fn abort(&self, code: u64) -> Result<(), SendClosed<ConnectionError>> {
         let (tell, wakeups) = self.inner.lock().begin_reset(code)?;
         if tell {
@@ -257,7 +266,7 @@ impl StreamInstance {
         self.inner.lock().poll_aborted(cx).map(Ok)
     }
 
-    /// What dropping the send half means: a truncated stream must not look complete.
+    /// The send half is dropped: a truncated stream must not look complete.
     pub(crate) fn drop_send(&self) {
         if self.inner.is_over() {
             return;
@@ -274,7 +283,8 @@ impl StreamInstance {
         self.after_half(last, delivering);
     }
 
-    /// `SetParam(QUIC_PARAM_STREAM_PRIORITY)`, which blocks until the worker has run it: on the background thread.
+    /// `SetParam(QUIC_PARAM_STREAM_PRIORITY)`, which blocks until the worker has run it: on the
+    /// background thread.
     pub(crate) fn set_priority(self: &Arc<Self>, priority: u16) {
         self.priority.store(priority, Ordering::Relaxed);
         let instance = self.clone();

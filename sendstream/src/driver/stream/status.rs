@@ -1,4 +1,5 @@
-//! What MsQuic's statuses mean to a stream: which of them say that something is going, and which are failures.
+//! What MsQuic's statuses mean to a stream: which of them say that something is going, and which
+//! are failures.
 
 use sendstream_core::stream::cause::{Refused, StartFailed};
 

@@ -1,17 +1,19 @@
-//! A session ticket as a client keeps it: MsQuic's own, the certificates it was obtained under, and a checksum.
+//! A session ticket as a client keeps it: MsQuic's own, the certificates it was obtained under, and
+//! a checksum.
 //!
 //! ```text
 //! MAGIC (8) | SHA-256 of the rest (32) | server name | number of certificates (4) | each certificate | MsQuic's ticket
 //! ```
 //!
-//! Names, certificates and the ticket are preceded by their length; every number has four bytes, the highest first.
-//! MsQuic's ticket (`QUIC_CONNECTION_EVENT_RESUMPTION_TICKET_RECEIVED`) in turn holds the server's transport parameters and
-//! OpenSSL's `SSL_SESSION` as PEM.
+//! Names, certificates and the ticket are preceded by their length; every number has four bytes,
+//! the highest first. MsQuic's ticket (`QUIC_CONNECTION_EVENT_RESUMPTION_TICKET_RECEIVED`) in turn
+//! holds the server's transport parameters and OpenSSL's `SSL_SESSION` as PEM.
 //!
-//! What comes back from a cache is bad input until [`Ticket::decode`] has looked at it. MsQuic and OpenSSL do look, but they
-//! are not made for strangers here: an encrypted PEM has OpenSSL ask for a password on the terminal, a session of another
-//! name or protocol fails the handshake instead of being left out, and one with an unknown cipher stops the process.
-//! The checksum finds damage, not forgery; whoever can forge a ticket can pose as the server, whatever is checked.
+//! What comes back from a cache is bad input until [`Ticket::decode`] has looked at it. MsQuic and
+//! OpenSSL do look, but they are not made for strangers here: an encrypted PEM has OpenSSL ask for
+//! a password on the terminal, a session of another name or protocol fails the handshake instead of
+//! being left out, and one with an unknown cipher stops the process. The checksum finds damage, not
+//! forgery; whoever can forge a ticket can pose as the server, whatever is checked.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -28,7 +30,8 @@ use crate::types::{
     },
 };
 
-/// A ticket that can be shown to the server of the name it was checked for, if its certificates are believed.
+/// A ticket that can be shown to the server of the name it was checked for, if its certificates are
+/// believed.
 #[derive(Debug)]
 pub(crate) struct Ticket {
     /// What the server showed in the full handshake that this goes back to.
@@ -53,8 +56,8 @@ pub(crate) enum BadTicket {
 }
 
 impl Ticket {
-    /// The bytes for a cache: `native` came from the server of this name, which showed `identity`. `None` for a ticket that is
-    /// too large to be used.
+    /// The bytes for a cache: `native` came from the server of this name, which showed `identity`.
+    /// `None` for a ticket that is too large to be used.
     pub(crate) fn encode(server_name: &str, identity: &PeerIdentity, native: &[u8]) -> Option<Vec<u8>> {
         let chain = identity.chain();
         let parts = std::iter::once(server_name.as_bytes()).chain(chain.iter().map(|one| &one[..])).chain([native]);
@@ -78,7 +81,8 @@ impl Ticket {
         Some(bytes)
     }
 
-    /// Checks what a cache gave for `key`. Whether the certificates are believed is left to the caller.
+    /// Checks what a cache gave for `key`. Whether the certificates are believed is left to the
+    /// caller.
     pub(crate) fn decode(bytes: &[u8], key: &SessionKey, now: SystemTime) -> Result<Self, BadTicket> {
         let (server_name, chain, native) = Envelope::read(bytes).ok_or(BadTicket::Damaged)?;
         if server_name != key.server_name().as_bytes() {
@@ -86,7 +90,8 @@ impl Ticket {
         }
         let der = session_der(native).ok_or(BadTicket::Damaged)?;
         let session = Session::read(&der).ok_or(BadTicket::Damaged)?;
-        // The certificates beside the ticket must be those of the session in it, or the wrong ones would be judged.
+        // The certificates beside the ticket must be those of the session in it, or the wrong ones
+        // would be judged.
         if chain.first().map(|leaf| &leaf[..]) != Some(session.certificate) {
             return Err(BadTicket::Damaged);
         }
@@ -185,14 +190,16 @@ impl<'a> Session<'a> {
 
     fn is_valid_at(&self, now: SystemTime) -> bool {
         let Ok(now) = now.duration_since(UNIX_EPOCH) else { return false };
-        // A ticket from the future is one from before the clock was set back: how old it is, nobody knows.
+        // A ticket from the future is one from before the clock was set back: how old it is, nobody
+        // knows.
         now.checked_sub(Duration::from_secs(self.time))
             .is_some_and(|age| age < Duration::from_secs(self.lifetime.min(MAX_LIFETIME)))
     }
 }
 
-/// OpenSSL's `SSL_SESSION` in MsQuic's ticket (`QuicCryptoEncodeClientTicket`): the ticket's version, QUIC's version, the
-/// lengths of what follows, the server's transport parameters, the session as PEM.
+/// OpenSSL's `SSL_SESSION` in MsQuic's ticket (`QuicCryptoEncodeClientTicket`): the ticket's
+/// version, QUIC's version, the lengths of what follows, the server's transport parameters, the
+/// session as PEM.
 fn session_der(native: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let mut rest = native;
     if variable_length(&mut rest)? != NATIVE_VERSION {

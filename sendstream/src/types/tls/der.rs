@@ -1,5 +1,5 @@
-//! The little of DER (ITU-T X.690) that moving keys and certificates between containers takes: read an element, write
-//! an element.
+//! The little of DER (ITU-T X.690) that moving keys and certificates between containers takes: read
+//! an element, write an element.
 
 use zeroize::Zeroizing;
 
@@ -13,7 +13,8 @@ pub(crate) struct Element<'a> {
     pub(crate) tag: u8,
 }
 
-/// Reads elements one after the other; `None` means that the input is not the DER that was expected.
+/// Reads elements one after the other; `None` means that the input is not the DER that was
+/// expected.
 pub(crate) struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {

@@ -6,7 +6,8 @@ use pkcs8::{EncryptedPrivateKeyInfoRef, Error, SecretDocument, pkcs5};
 
 use super::error::IdentityError;
 
-/// Finds the encrypted key in `pem` and decrypts it. What comes out is a PKCS#8 key, in memory that is zeroed when dropped.
+/// Finds the encrypted key in `pem` and decrypts it. What comes out is a PKCS#8 key, in memory that
+/// is zeroed when dropped.
 pub(super) fn decrypt(pem: &[u8], passphrase: &[u8]) -> Result<SecretDocument, IdentityError> {
     let Some(section) = section(pem) else {
         // It may be encrypted all the same, in the form that came before PKCS#8.
@@ -24,8 +25,8 @@ pub(super) fn decrypt(pem: &[u8], passphrase: &[u8]) -> Result<SecretDocument, I
     })
 }
 
-/// Whether anything in `pem` says that it is encrypted. PKCS#8 names the encryption in the section's
-/// label, the older forms in a header inside it.
+/// Whether anything in `pem` says that it is encrypted. PKCS#8 names the encryption in the
+/// section's label, the older forms in a header inside it.
 pub(super) fn is_marked(pem: &[u8]) -> bool {
     find(pem, ENCRYPTED).is_some()
 }

@@ -7,7 +7,8 @@ use rustls_pki_types::ServerName;
 use super::hash::{CertificateHash, PublicKeyHash};
 use crate::types::error::NativeError;
 
-/// Why a peer was not believed: its certificate is wrong, or it is not the server that was asked for.
+/// Why a peer was not believed: its certificate is wrong, or it is not the server that was asked
+/// for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CertificateRefusal {
@@ -46,7 +47,8 @@ pub enum CertificateRefusal {
         /// The names in the certificate.
         certified: Vec<String>,
     },
-    /// No authority that is believed issued the peer's certificate, or the peer left out an issuer in between.
+    /// No authority that is believed issued the peer's certificate, or the peer left out an issuer
+    /// in between.
     #[error("no trusted authority issued the peer's certificate; name its CA with `Trust::ca_pem`, or pin it")]
     UnknownIssuer,
     /// The peer's certificate, or an issuer's, is no longer valid.
@@ -55,16 +57,19 @@ pub enum CertificateRefusal {
     /// The peer's certificate, or an issuer's, is not valid yet, or the clock of this side is slow.
     #[error("the peer's certificate is not valid yet; is this system's clock right?")]
     NotYetValid,
-    /// The peer's certificate is an authority's own, as tools make it that sign a certificate with its own key.
+    /// The peer's certificate is an authority's own, as tools make it that sign a certificate with
+    /// its own key.
     #[error("the peer shows a CA's certificate as its own; give it one that a CA issued, or `Trust::pinned` its hash")]
     AuthorityAsPeer,
-    /// The peer's certificate is meant for something else, or it or an issuer's breaks another rule of RFC 5280.
+    /// The peer's certificate is meant for something else, or it or an issuer's breaks another rule
+    /// of RFC 5280.
     #[error("the peer's certificate is not acceptable: {reason}")]
     Unacceptable {
         /// The rule, in webpki's words.
         reason: String,
     },
-    /// The application's own verifier refused it: [`Trust::verify_with`](crate::Trust::verify_with).
+    /// The application's own verifier refused it:
+    /// [`Trust::verify_with`](crate::Trust::verify_with).
     #[error("the application's verifier refuses the peer's certificate: {reason}")]
     ByVerifier {
         /// The TLS alert of RFC 8446 §6 for the peer, such as 44 for a revoked certificate.
@@ -78,7 +83,8 @@ pub enum CertificateRefusal {
 }
 
 impl CertificateRefusal {
-    /// A verifier's refusal with the alert `certificate_unknown` (46), RFC 8446's word for "some other issue".
+    /// A verifier's refusal with the alert `certificate_unknown` (46), RFC 8446's word for "some
+    /// other issue".
     pub fn by_verifier(reason: impl Into<String>) -> Self {
         Self::ByVerifier { alert: alert::CERTIFICATE_UNKNOWN, reason: reason.into() }
     }
@@ -235,7 +241,8 @@ pub(super) fn parse_server_name(name: &str) -> Result<ServerName<'_>, Certificat
     ServerName::try_from(name).map_err(|_| CertificateRefusal::InvalidServerName { name: name.to_owned() })
 }
 
-/// The name in webpki's rendering of a certificate's, `DnsName("server.test")` or `IpAddress(192.0.2.1)`.
+/// The name in webpki's rendering of a certificate's, `DnsName("server.test")` or
+/// `IpAddress(192.0.2.1)`.
 fn plain_name(rendered: &str) -> &str {
     ["DnsName(", "IpAddress("]
         .iter()

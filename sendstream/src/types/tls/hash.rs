@@ -12,8 +12,8 @@ macro_rules! sha256_hash {
     ($(#[$doc:meta])* $hash:ident, $(#[$error_doc:meta])* $error:ident) => {
         $(#[$doc])*
         ///
-        /// It is written as 64 lowercase hexadecimal digits. Reading also takes capitals and colons between the bytes, as
-        /// `openssl x509 -fingerprint -sha256` prints them.
+        /// It is written as 64 lowercase hexadecimal digits. Reading also takes capitals and colons
+        /// between the bytes, as `openssl x509 -fingerprint -sha256` prints them.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $hash([u8; 32]);
 
@@ -64,10 +64,12 @@ sha256_hash! {
 }
 
 sha256_hash! {
-    /// The SHA-256 hash of a public key: of the DER of its SubjectPublicKeyInfo (RFC 5280 §4.1.2.7), algorithm included, as
-    /// RFC 7469 §2.4 has it. It stays when a certificate is renewed with the same key.
+    /// The SHA-256 hash of a public key: of the DER of its SubjectPublicKeyInfo (RFC 5280
+    /// §4.1.2.7), algorithm included, as RFC 7469 §2.4 has it. It stays when a certificate is
+    /// renewed with the same key.
     ///
-    /// `openssl x509 -in CERTIFICATE -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum` prints it.
+    /// `openssl x509 -in CERTIFICATE -noout -pubkey | openssl pkey -pubin -outform DER | sha256sum`
+    /// prints it.
     PublicKeyHash,
     /// The text is not a [`PublicKeyHash`].
     ParsePublicKeyHashError
@@ -81,7 +83,8 @@ impl CertificateHash {
 }
 
 impl PublicKeyHash {
-    /// The hash of the public key in a certificate in DER; `None` if that is not an X.509 certificate.
+    /// The hash of the public key in a certificate in DER; `None` if that is not an X.509
+    /// certificate.
     pub fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         PublicKey::of_certificate(certificate).map(|key| Self(sha256(key.info)))
     }

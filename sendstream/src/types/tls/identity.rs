@@ -16,10 +16,11 @@ use super::{
     public_key::PublicKey,
 };
 
-/// A certificate chain with its private key: what a server shows, and what a client shows to a server that asks.
+/// A certificate chain with its private key. A server shows it, and a client shows it to a server
+/// that asks.
 ///
-/// Clones share one copy of the key. Its memory is zeroed when the last of them goes; `Debug` prints the certificate's
-/// hash and never the key.
+/// Clones share one copy of the key. Its memory is zeroed when the last of them goes; `Debug`
+/// prints the certificate's hash and never the key.
 #[derive(Clone)]
 pub struct Identity(Arc<IdentityInner>);
 
@@ -35,13 +36,14 @@ struct IdentityInner {
 impl Identity {
     /// Makes a new ECDSA P-256 key and a certificate for it that it signs itself.
     ///
-    /// `names` are the DNS names and IP addresses that the certificate is for. No authority vouches for it: clients
-    /// pin it ([`Trust::pinned`](crate::Trust::pinned)) by [`Identity::certificate_sha256`], which is a new one with every call.
+    /// `names` are the DNS names and IP addresses that the certificate is for. No authority vouches
+    /// for it: clients pin it ([`Trust::pinned`](crate::Trust::pinned)) by
+    /// [`Identity::certificate_sha256`], which is a new one with every call.
     ///
     /// # Errors
     ///
-    /// [`IdentityError::InvalidName`] for a name that cannot stand in a certificate, [`IdentityError::Generate`] if the
-    /// system has no randomness to give.
+    /// [`IdentityError::InvalidName`] for a name that cannot stand in a certificate,
+    /// [`IdentityError::Generate`] if the system has no randomness to give.
     pub fn self_signed(names: impl IntoIterator<Item = impl Into<String>>) -> Result<Self, IdentityError> {
         let mut parameters = rcgen::CertificateParams::default();
         for name in names {
@@ -69,9 +71,10 @@ impl Identity {
 
     /// Takes a certificate chain and its private key in PEM (RFC 7468).
     ///
-    /// The chain's first certificate is the one that the key belongs to, then each one's issuer; the root may be left
-    /// out. The key is `PRIVATE KEY` (PKCS#8), `EC PRIVATE KEY` (SEC 1) or `RSA PRIVATE KEY` (PKCS#1). Sections of
-    /// other kinds are skipped, so one file may serve for both.
+    /// The chain's first certificate is the one that the key belongs to, then each one's issuer;
+    /// the root may be left out. The key is `PRIVATE KEY` (PKCS#8), `EC PRIVATE KEY` (SEC 1) or
+    /// `RSA PRIVATE KEY` (PKCS#1). Sections of other kinds are skipped, so one file may serve for
+    /// both.
     ///
     /// # Errors
     ///
@@ -83,15 +86,17 @@ impl Identity {
         Self::from_der(chain, key_from_pem(key_pem.as_ref())?)
     }
 
-    /// As [`Identity::from_pem`], with a key that a passphrase protects: `ENCRYPTED PRIVATE KEY` (PKCS#8 with PBES2 of RFC 8018,
-    /// by PBKDF2 or scrypt, with AES in CBC mode), as `openssl pkcs8 -topk8` makes it.
+    /// As [`Identity::from_pem`], with a key that a passphrase protects: `ENCRYPTED PRIVATE KEY`
+    /// (PKCS#8 with PBES2 of RFC 8018, by PBKDF2 or scrypt, with AES in CBC mode), as `openssl
+    /// pkcs8 -topk8` makes it.
     ///
     /// Deriving the key from the passphrase is slow on purpose and happens in this call.
     ///
     /// # Errors
     ///
-    /// [`IdentityError`]; all of them are about what was passed. [`IdentityError::WrongPassphrase`] says that what came out is
-    /// no key, and [`IdentityError::UnsupportedEncryption`] what to do about older forms.
+    /// [`IdentityError`]; all of them are about what was passed. [`IdentityError::WrongPassphrase`]
+    /// says that what came out is no key, and [`IdentityError::UnsupportedEncryption`] what to do
+    /// about older forms.
     pub fn from_pem_encrypted(
         cert_chain_pem: impl AsRef<[u8]>,
         key_pem: impl AsRef<[u8]>,
@@ -104,10 +109,12 @@ impl Identity {
         Self::from_der(chain, PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
     }
 
-    /// Takes a certificate chain and its private key in DER, in the order and the forms of [`Identity::from_pem`].
+    /// Takes a certificate chain and its private key in DER, in the order and the forms of
+    /// [`Identity::from_pem`].
     ///
-    /// Whether an RSA, P-256, P-384 or Ed25519 key belongs to the chain's first certificate is checked here; for other
-    /// kinds of key it shows when the client or server is built ([`IdentityError::Rejected`]).
+    /// Whether an RSA, P-256, P-384 or Ed25519 key belongs to the chain's first certificate is
+    /// checked here; for other kinds of key it shows when the client or server is built
+    /// ([`IdentityError::Rejected`]).
     ///
     /// # Errors
     ///
@@ -121,12 +128,13 @@ impl Identity {
         identity
     }
 
-    /// Reads a certificate chain and its private key from two PEM files, as [`Identity::from_pem`] takes them; both may
-    /// be the same file.
+    /// Reads a certificate chain and its private key from two PEM files, as [`Identity::from_pem`]
+    /// takes them; both may be the same file.
     ///
     /// # Errors
     ///
-    /// [`IdentityError::ReadFile`] with the file that could not be read, or as [`Identity::from_pem`].
+    /// [`IdentityError::ReadFile`] with the file that could not be read, or as
+    /// [`Identity::from_pem`].
     pub fn from_files(cert_path: impl AsRef<Path>, key_path: impl AsRef<Path>) -> Result<Self, IdentityError> {
         Self::from_pem(read_file(cert_path.as_ref())?, read_file(key_path.as_ref())?)
     }
@@ -136,7 +144,8 @@ impl Identity {
         self.0.hash
     }
 
-    /// The SHA-256 hash of the public key, which clients can pin to believe renewed certificates with the same key as well.
+    /// The SHA-256 hash of the public key, which clients can pin to believe renewed certificates
+    /// with the same key as well.
     pub fn public_key_sha256(&self) -> PublicKeyHash {
         self.0.public_key_hash
     }
@@ -146,7 +155,8 @@ impl Identity {
         &self.0.certificate
     }
 
-    /// Chain and key as an unencrypted PKCS#12 archive of less than 2^31 bytes, for `QUIC_CERTIFICATE_PKCS12`.
+    /// Chain and key as an unencrypted PKCS#12 archive of less than 2^31 bytes, for
+    /// `QUIC_CERTIFICATE_PKCS12`.
     pub(crate) fn pkcs12(&self) -> &[u8] {
         &self.0.pkcs12
     }

@@ -18,13 +18,13 @@ use super::{
 
 /// Brings `key` to PKCS#8 (RFC 5208) in its plainest form, which every OpenSSL reads.
 ///
-/// RSA, P-256, P-384 and Ed25519 keys are checked against the public key. Others are left to OpenSSL, which compares
-/// key and certificate itself when they are loaded.
+/// RSA, P-256, P-384 and Ed25519 keys are checked against the public key. Others are left to
+/// OpenSSL, which compares key and certificate itself when they are loaded.
 ///
 /// # Errors
 ///
-/// [`IdentityError::KeyMismatch`] if the key is not the certificate's, [`IdentityError::UnsupportedKey`] if it is not
-/// what its container says.
+/// [`IdentityError::KeyMismatch`] if the key is not the certificate's,
+/// [`IdentityError::UnsupportedKey`] if it is not what its container says.
 pub(super) fn to_pkcs8(
     key: &PrivateKeyDer<'_>,
     public_key: &PublicKey<'_>,
@@ -49,7 +49,8 @@ pub(super) fn to_pkcs8(
     Ok(element(SEQUENCE, &[VERSION_0, algorithm.whole, &element(OCTET_STRING, &[octets])]))
 }
 
-/// The algorithm and the key in a PKCS#8 PrivateKeyInfo, or in its successor OneAsymmetricKey (RFC 5958).
+/// The algorithm and the key in a PKCS#8 PrivateKeyInfo, or in its successor OneAsymmetricKey (RFC
+/// 5958).
 fn read_pkcs8(der: &[u8]) -> Option<(Algorithm<'_>, &[u8])> {
     let mut info = Reader::new(Reader::only(der, SEQUENCE)?);
     info.take(INTEGER)?; // version

@@ -10,7 +10,8 @@ use super::{
     pkcs7,
 };
 
-/// The certificates that a peer showed in the handshake, and whose key it proved to hold (RFC 8446 §4.4.3).
+/// The certificates that a peer showed in the handshake, and whose key it proved to hold (RFC 8446
+/// §4.4.3).
 ///
 /// Clones share what they hold; `Debug` prints the hash of the peer's own certificate.
 #[derive(Clone, PartialEq, Eq)]
@@ -22,8 +23,9 @@ impl PeerIdentity {
         &self.0[0]
     }
 
-    /// The peer's own certificate, then each one's issuer as far as OpenSSL found them: among those that the peer sent,
-    /// and this system's roots. Only [`Trust`](crate::Trust) says whether they are to be believed.
+    /// The peer's own certificate, then each one's issuer as far as OpenSSL found them: among those
+    /// that the peer sent, and this system's roots. Only [`Trust`](crate::Trust) says whether they
+    /// are to be believed.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.0
     }
@@ -33,9 +35,10 @@ impl PeerIdentity {
         CertificateHash::of(self.certificate())
     }
 
-    /// The SHA-256 hash of the public key in [`PeerIdentity::certificate`], whose private half the peer proved to hold; `None`
-    /// if the certificate is not X.509 in DER, which only
-    /// [`Trust::dangerous_accept_any_certificate`](crate::Trust::dangerous_accept_any_certificate) and a verifier let pass.
+    /// The SHA-256 hash of the public key in [`PeerIdentity::certificate`], whose private half the
+    /// peer proved to hold; `None` if the certificate is not X.509 in DER, which only
+    /// [`Trust::dangerous_accept_any_certificate`](crate::Trust::dangerous_accept_any_certificate)
+    /// and a verifier let pass.
     pub fn public_key_sha256(&self) -> Option<PublicKeyHash> {
         PublicKeyHash::of(self.certificate())
     }
@@ -87,13 +90,14 @@ impl PeerCertificate {
         &self.identity
     }
 
-    /// The name that the server was asked for; `None` where the peer is a client, whose certificate needs none.
+    /// The name that the client asked the server for. `None` if the peer is a client, whose
+    /// certificate needs no name.
     pub fn server_name(&self) -> Option<&str> {
         self.server_name.as_deref()
     }
 
-    /// What the [`Trust`](crate::Trust) without its verifier says. Pass an error on (`peer.verified()?`) to add to that judgement; leave
-    /// it out to replace it.
+    /// The judgement of the [`Trust`](crate::Trust) without its verifier. Pass its error on
+    /// (`peer.verified()?`) to add to that judgement. Leave the call out to replace it.
     ///
     /// # Errors
     ///

@@ -1,8 +1,9 @@
-//! Writes the PKCS#12 archive (RFC 7292) in which MsQuic takes a certificate and its key from memory.
+//! Writes the PKCS#12 archive (RFC 7292) in which MsQuic takes a certificate and its key from
+//! memory.
 //!
-//! The archive goes from this process's memory to OpenSSL's, in this process's memory, so it has neither encryption nor
-//! a MAC: a password that stands beside it would protect nothing. OpenSSL reads such an archive when it is given no
-//! password.
+//! The archive goes from this process's memory to OpenSSL's, in this process's memory, so it has
+//! neither encryption nor a MAC: a password that stands beside it would protect nothing. OpenSSL
+//! reads such an archive when it is given no password.
 
 use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
@@ -11,9 +12,10 @@ use super::der::{CONTEXT_0, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, SEQUENCE, 
 
 /// The archive of a PKCS#8 private key and a certificate chain, the key's own certificate first.
 ///
-/// The order inside is not the chain's: OpenSSL picks out the certificate that fits the key and keeps the others in the
-/// order of the archive, and MsQuic moves those into the TLS context from the back. So they stand here back to front,
-/// and go over the wire as RFC 8446 §4.4.2 wants them, each certified by the next.
+/// The order inside is not the chain's: OpenSSL picks out the certificate that fits the key and
+/// keeps the others in the order of the archive, and MsQuic moves those into the TLS context from
+/// the back. So they stand here back to front, and go over the wire as RFC 8446 §4.4.2 wants them,
+/// each certified by the next.
 pub(super) fn encode(pkcs8: &[u8], chain: &[CertificateDer<'_>]) -> Zeroizing<Vec<u8>> {
     let key_bag = element(SEQUENCE, &[&object(KEY_BAG), &element(CONTEXT_0, &[pkcs8])]);
     let (leaf, issuers) = chain.split_first().map_or((None, chain), |(leaf, issuers)| (Some(leaf), issuers));

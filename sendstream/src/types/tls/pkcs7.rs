@@ -1,5 +1,5 @@
-//! Reads the certificates that MsQuic reports of a peer, which come as a PKCS#7 SignedData without signers (RFC 2315
-//! §9.1).
+//! Reads the certificates that MsQuic reports of a peer, which come as a PKCS#7 SignedData without
+//! signers (RFC 2315 §9.1).
 
 use rustls_pki_types::CertificateDer;
 

@@ -35,8 +35,9 @@ impl<'a> PublicKey<'a> {
         Some(Self { info: info.whole, algorithm, bits })
     }
 
-    /// How many bits an RSA key has that is too short to be relied on: fewer than the 2048 of NIST SP 800-131A. Other kinds
-    /// of key that TLS 1.3 takes are strong enough. A key that cannot be read has none.
+    /// How many bits an RSA key has that is too short to be relied on: fewer than the 2048 of NIST
+    /// SP 800-131A. Other kinds of key that TLS 1.3 takes are strong enough. A key that cannot be
+    /// read has none.
     pub(super) fn weak_rsa_bits(&self) -> Option<usize> {
         if ![RSA_ENCRYPTION, RSASSA_PSS].contains(&self.algorithm.identifier) {
             return None;

@@ -16,14 +16,14 @@ use super::{
     public_key::PublicKey,
 };
 
-/// Whom one side believes: a client the server it asked for, a server its clients ([`ClientAuth`]). The default is
-/// [`Trust::system`].
+/// Whom one side believes: a client the server it asked for, a server its clients ([`ClientAuth`]).
+/// The default is [`Trust::system`].
 ///
-/// Where an authority vouches for a server, the certificate must name what the client asked for among its subject
-/// alternative names (RFC 9525), be valid now and be meant for servers; one for a client must be meant for clients and
-/// needs no name. Authorities may sign with RSA of 2048 bits or more, ECDSA on P-256 or P-384, or Ed25519. Revocation is
-/// not checked. A peer whose own key is RSA of less than 2048 bits is refused, also if it is pinned. Clones share what they
-/// hold.
+/// Where an authority vouches for a server, the certificate must name what the client asked for
+/// among its subject alternative names (RFC 9525), be valid now and be meant for servers; one for a
+/// client must be meant for clients and needs no name. Authorities may sign with RSA of 2048 bits
+/// or more, ECDSA on P-256 or P-384, or Ed25519. Revocation is not checked. A peer whose own key is
+/// RSA of less than 2048 bits is refused, also if it is pinned. Clones share what they hold.
 #[derive(Clone, Debug)]
 pub struct Trust {
     kind: TrustKind,
@@ -41,40 +41,44 @@ enum TrustKind {
 }
 
 impl Trust {
-    /// Believes peers whose certificate is for the name that was asked for, if one was, and issued by an authority that this
-    /// system trusts.
+    /// Believes peers whose certificate is for the name that was asked for, if one was, and issued
+    /// by an authority that this system trusts.
     ///
-    /// The roots are read when the first client with this value is built. On Linux and the BSDs they are those of the
-    /// distribution's `ca-certificates`, unless the environment variables `SSL_CERT_FILE` or `SSL_CERT_DIR` name
-    /// others; on macOS and Windows the system's store is asked.
+    /// The roots are read when the first client with this value is built. On Linux and the BSDs
+    /// they are those of the distribution's `ca-certificates`, unless the environment variables
+    /// `SSL_CERT_FILE` or `SSL_CERT_DIR` name others; on macOS and Windows the system's store is
+    /// asked.
     pub fn system() -> Self {
         TrustKind::System(Arc::default()).into()
     }
 
-    /// Believes peers whose certificate has one of these hashes, whatever name, validity and issuer it has.
+    /// Believes peers whose certificate has one of these hashes, whatever name, validity and issuer
+    /// it has.
     ///
-    /// Only the peer's own certificate counts, not the issuers it sends along. Without any hash nobody is
-    /// believed.
+    /// Only the peer's own certificate counts, not the issuers it sends along. Without any hash
+    /// nobody is believed.
     pub fn pinned(hashes: impl IntoIterator<Item = impl Into<CertificateHash>>) -> Self {
         TrustKind::Pinned(Arc::new(hashes.into_iter().map(Into::into).collect())).into()
     }
 
-    /// Believes peers whose public key has one of these hashes, whatever certificate they show for it.
+    /// Believes peers whose public key has one of these hashes, whatever certificate they show for
+    /// it.
     ///
-    /// So a certificate may be renewed without a change here as long as its key stays, or a new key be announced beside the
-    /// old. Otherwise as [`Trust::pinned`].
+    /// So a certificate may be renewed without a change here as long as its key stays, or a new key
+    /// be announced beside the old. Otherwise as [`Trust::pinned`].
     pub fn pinned_keys(hashes: impl IntoIterator<Item = impl Into<PublicKeyHash>>) -> Self {
         TrustKind::PinnedKeys(Arc::new(hashes.into_iter().map(Into::into).collect())).into()
     }
 
-    /// Believes peers whose certificate is for the name that was asked for, if one was, and issued by one of the authorities in
-    /// this PEM (RFC 7468), and no other.
+    /// Believes peers whose certificate is for the name that was asked for, if one was, and issued
+    /// by one of the authorities in this PEM (RFC 7468), and no other.
     ///
     /// The system's authorities do not count. Sections other than certificates are skipped.
     ///
     /// # Errors
     ///
-    /// [`TrustError`] if the PEM is damaged, has no certificate, or one that cannot be an authority's.
+    /// [`TrustError`] if the PEM is damaged, has no certificate, or one that cannot be an
+    /// authority's.
     pub fn ca_pem(pem: impl AsRef<[u8]>) -> Result<Self, TrustError> {
         let certificates = CertificateDer::pem_slice_iter(pem.as_ref())
             .collect::<Result<Vec<_>, _>>()
@@ -104,17 +108,20 @@ impl Trust {
 
     /// Believes whoever answers.
     ///
-    /// The connection is encrypted, but anyone on the path can pose as the server and read and change everything. It is
-    /// for experiments; where servers have no certificate of an authority, [`Trust::pinned`] is as easy and safe.
+    /// The connection is encrypted, but anyone on the path can pose as the server and read and
+    /// change everything. It is for experiments. For servers without an authority's certificate,
+    /// [`Trust::pinned`] is as easy, and safe.
     pub fn dangerous_accept_any_certificate() -> Self {
         TrustKind::Anyone.into()
     }
 
     /// Asks `verify` as well, which has the last word: after the built-in judgement, and with it.
     ///
-    /// The peer is believed if the future gives `Ok`. An error ends the handshake with its TLS alert and is what this side's
-    /// [`ConnectionError::CertificateRefused`](crate::ConnectionError::CertificateRefused) carries; so does a panic, as
-    /// [`CertificateRefusal::VerifierPanicked`]. A client that shows no certificate is not asked about.
+    /// The peer is believed if the future returns `Ok`. An error ends the handshake with its TLS
+    /// alert, and this side's
+    /// [`ConnectionError::CertificateRefused`](crate::ConnectionError::CertificateRefused) carries
+    /// it. A panic does the same, as [`CertificateRefusal::VerifierPanicked`]. The verifier is not
+    /// asked about a client that shows no certificate.
     ///
     /// ```
     /// use sendstream::{CertificateRefusal, Trust};
@@ -130,11 +137,13 @@ impl Trust {
     /// # drop(trust);
     /// ```
     ///
-    /// The future may take its time, within [`handshake_timeout`](crate::TransportConfig::handshake_timeout) or its
-    /// peer's: MsQuic waits for `ConnectionCertificateValidationComplete`, and neither side's application sees anything of
-    /// the connection before. It is polled first on the connection's worker and then, after each wake, on the crate's
-    /// background thread, which makes the native calls of every connection: it may wait but must not block. A future of
-    /// a runtime with timers or sockets of its own needs that runtime's handle, or a task spawned there to wait for.
+    /// The future may take its time, within
+    /// [`handshake_timeout`](crate::TransportConfig::handshake_timeout) or its peer's: MsQuic waits
+    /// for `ConnectionCertificateValidationComplete`, and neither side's application sees anything
+    /// of the connection before. It is polled first on the connection's worker and then, after each
+    /// wake, on the crate's background thread, which makes the native calls of every connection: it
+    /// may wait but must not block. A future of a runtime with timers or sockets of its own needs
+    /// that runtime's handle, or a task spawned there to wait for.
     ///
     /// # Cancel safety
     ///
@@ -162,8 +171,8 @@ impl Trust {
         }
     }
 
-    /// Whether a certificate could be for `server_name`, which the connecting call should ask first; pins and verifiers
-    /// take any.
+    /// Whether a certificate could be for `server_name`, which the connecting call should ask
+    /// first; pins and verifiers take any.
     ///
     /// # Errors
     ///
@@ -177,12 +186,13 @@ impl Trust {
         }
     }
 
-    /// Judges a server by its certificates: the answer to `QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED`, unless a
-    /// verifier has the last word ([`Trust::ask_verifier`]).
+    /// Judges a server by its certificates: the answer to
+    /// `QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED`, unless a verifier has the last word
+    /// ([`Trust::ask_verifier`]).
     ///
-    /// `leaf_der` and `chain_pkcs7` are the bytes of the two `QUIC_BUFFER`s that the event's `Certificate` and `Chain`
-    /// point to, since the flag USE_PORTABLE_CERTIFICATES is set; empty if a pointer is null. The handler must refuse
-    /// what this refuses, or the handshake succeeds.
+    /// `leaf_der` and `chain_pkcs7` are the bytes of the two `QUIC_BUFFER`s that the event's
+    /// `Certificate` and `Chain` point to, since the flag USE_PORTABLE_CERTIFICATES is set; empty
+    /// if a pointer is null. The handler must refuse what this refuses, or the handshake succeeds.
     ///
     /// # Errors
     ///
@@ -196,7 +206,8 @@ impl Trust {
         self.verify(Some(server_name), leaf_der, || pkcs7_certificates(chain_pkcs7))
     }
 
-    /// As [`Trust::verify_server`], for a server whose session is to be resumed, by the certificates that it showed then.
+    /// As [`Trust::verify_server`], for a server whose session is to be resumed, by the
+    /// certificates that it showed then.
     ///
     /// # Errors
     ///
@@ -330,21 +341,25 @@ impl Authorities {
     }
 }
 
-/// Which certificates a server asks its clients for (RFC 8446 §4.3.2). The default is [`ClientAuth::None`].
+/// Which certificates a server asks its clients for (RFC 8446 §4.3.2). The default is
+/// [`ClientAuth::None`].
 ///
-/// A client's certificate needs no name. It must be meant for clients (the extended key usage `clientAuth`, or none at
-/// all) where an authority vouches for it; otherwise everything that [`Trust`] says of servers holds for clients.
+/// A client's certificate needs no name. It must be meant for clients (the extended key usage
+/// `clientAuth`, or none at all) where an authority vouches for it; otherwise everything that
+/// [`Trust`] says of servers holds for clients.
 ///
-/// In TLS 1.3 a client is done with the handshake when it has sent its certificate. So a client that is refused for it may
-/// hold a [`Connection`](crate::Connection) first, and learns with the next packet. What it sends until then is neither
-/// acknowledged nor shown to the application: MsQuic takes no such packet before the client is believed.
+/// In TLS 1.3 a client is done with the handshake when it has sent its certificate. So a refused
+/// client may hold a [`Connection`](crate::Connection) for a moment, and learns of the refusal with
+/// the next packet. Its data until then is neither acknowledged nor shown to the application:
+/// MsQuic takes no such packet before the client is believed.
 #[derive(Debug, Clone, Default)]
 #[non_exhaustive]
 pub enum ClientAuth {
     /// Asks for none.
     #[default]
     None,
-    /// Asks for one, and takes clients that have none. A certificate that is not believed is refused all the same.
+    /// Asks for one, and takes clients that have none. A certificate that is not believed is
+    /// refused all the same.
     Optional(Trust),
     /// Asks for one, and refuses clients that have none (TLS alert 116) or are not believed.
     Required(Trust),

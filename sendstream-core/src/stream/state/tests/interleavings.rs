@@ -1,12 +1,14 @@
-//! The state machine under `loom`: a sender and MsQuic's worker as two threads, in every interleaving of their steps with
-//! up to [`PREEMPTIONS`] preemptions; `LOOM_MAX_PREEMPTIONS` asks for more.
+//! The state machine under `loom`: a sender and MsQuic's worker as two threads, in every
+//! interleaving of their steps with up to [`PREEMPTIONS`] preemptions; `LOOM_MAX_PREEMPTIONS` asks
+//! for more.
 //!
-//! Only what the model itself is made of comes from loom, so this runs in a plain `cargo test`. [`Stream`] does what
-//! `StreamInstance` and `StreamInner` do around the state: one lock, a native call outside of it, the wake after it.
-//! [`Native`] is MsQuic: it takes or refuses what is submitted, and its worker makes the events.
+//! Only what the model itself is made of comes from loom, so this runs in a plain `cargo test`.
+//! [`Stream`] does what `StreamInstance` and `StreamInner` do around the state: one lock, a native
+//! call outside of it, the wake after it. [`Native`] is MsQuic: it takes or refuses what is
+//! submitted, and its worker makes the events.
 //!
-//! A lost wake-up is a deadlock here, which loom reports: the sender sleeps in `block_on` while the worker has nothing
-//! left to say.
+//! A lost wake-up is a deadlock here, which loom reports: the sender sleeps in `block_on` while the
+//! worker has nothing left to say.
 
 use std::{collections::VecDeque, future::poll_fn};
 
@@ -23,7 +25,7 @@ const BYTES: u64 = 10;
 const STOP: u64 = 9;
 const RESET: u64 = 8;
 
-// ---- MsQuic ------------------------------------------------------------------------------------------------------------
+// ---- MsQuic -------------------------------------------------------------------------------------
 
 /// How the start goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +75,7 @@ enum Task {
     Nothing,
 }
 
-// ---- The stream --------------------------------------------------------------------------------------------------------
+// ---- The stream ---------------------------------------------------------------------------------
 
 struct Stream {
     exclusive: Mutex<StreamInnerExclusive>,
@@ -103,7 +105,7 @@ impl Stream {
         wakeups.wake_now();
     }
 
-    // ---- The sender --------------------------------------------------------------------------------------------------
+    // ---- The sender -----------------------------------------------------------------------------
 
     fn call(&self, call: impl FnOnce(&mut Native)) -> Result<(), Refused> {
         let mut native = self.native();
@@ -131,7 +133,8 @@ impl Stream {
         Ok(())
     }
 
-    /// How many operations must be acknowledged; `u64::MAX` when only the cause of a failure is to be waited for.
+    /// How many operations must be acknowledged; `u64::MAX` when only the cause of a failure is to
+    /// be waited for.
     fn send(&self, bytes: u64, fin: Fin) -> Result<u64, SendClosed<Cause>> {
         let begun = self.lock().begin_send(bytes, fin);
         let submission = match begun {
@@ -218,7 +221,7 @@ impl Stream {
         block_on(poll_fn(|cx| self.lock().poll_stopped(key, cx)))
     }
 
-    // ---- The worker --------------------------------------------------------------------------------------------------
+    // ---- The worker -----------------------------------------------------------------------------
 
     /// Makes the events until the last one, and returns what it said.
     fn work(&self, start: Start, interference: Interference) -> Said {
@@ -286,8 +289,8 @@ impl Stream {
         said
     }
 
-    /// The receive half, which this model leaves out, keeps SHUTDOWN_COMPLETE away for as long as it is open: until then
-    /// every answer must have come without it.
+    /// The receive half, which this model leaves out, keeps SHUTDOWN_COMPLETE away for as long as
+    /// it is open: until then every answer must have come without it.
     fn wait_until_gone(&self) {
         let mut native = self.native();
         while !native.gone {
@@ -370,7 +373,7 @@ struct Said {
     cause: Option<SendEnd<Cause>>,
 }
 
-// ---- The sender's programs -------------------------------------------------------------------------------------------
+// ---- The sender's programs ----------------------------------------------------------------------
 
 /// What the sender got for an answer.
 #[derive(Debug, Default)]
@@ -395,7 +398,8 @@ impl Heard {
 
     /// The answers fit what the worker said.
     fn judge(self, said: &Said) {
-        // The first end is the last: without a reset there is only the worker's, and a finish only when graceful.
+        // The first end is the last: without a reset there is only the worker's, and a finish only
+        // when graceful.
         let cause_is_right = |error: &SendClosed<Cause>| match error {
             SendClosed::Ended(SendEnd::Reset(code)) => self.reset && *code == RESET,
             SendClosed::Ended(end) => said.cause.as_ref() == Some(end),
@@ -477,8 +481,8 @@ fn explore_one(program: Program, start: Start, interference: Interference) {
     });
 }
 
-/// How often a thread may be interrupted where it would not have waited anyway. Two threads with one lock between them
-/// need few for any order of their critical sections.
+/// How often a thread may be interrupted where it would not have waited anyway. Two threads with
+/// one lock between them need few for any order of their critical sections.
 const PREEMPTIONS: usize = 3;
 
 #[test]

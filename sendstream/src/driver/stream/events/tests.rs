@@ -119,7 +119,7 @@ fn is_locked(inner: &StreamInner) -> bool {
     inner.exclusive.is_locked()
 }
 
-// ---- START_COMPLETE, PEER_ACCEPTED -----------------------------------------------------------------------------------
+// ---- START_COMPLETE, PEER_ACCEPTED --------------------------------------------------------------
 
 #[test]
 fn a_start_brings_the_id_and_ends_the_wait() {
@@ -170,7 +170,7 @@ fn a_failed_start_asks_for_the_shutdown_that_releases_everybody() {
     }
 }
 
-// ---- SEND_COMPLETE ---------------------------------------------------------------------------------------------------
+// ---- SEND_COMPLETE ------------------------------------------------------------------------------
 
 #[test]
 fn a_buffer_is_dropped_once_and_before_anybody_is_woken() {
@@ -245,7 +245,7 @@ fn the_null_context_of_a_bare_fin_counts_for_nothing() {
     assert_eq!(now(|cx| inner.lock().poll_finished(cx)), Poll::Ready(Ok(())));
 }
 
-// ---- The other events of the send half -------------------------------------------------------------------------------
+// ---- The other events of the send half ----------------------------------------------------------
 
 #[test]
 fn a_stop_ends_everything_that_waits_to_send() {
@@ -301,7 +301,7 @@ fn advice_on_the_window_makes_room() {
     complete(&inner, context, false);
 }
 
-// ---- The receive half ------------------------------------------------------------------------------------------------
+// ---- The receive half ---------------------------------------------------------------------------
 
 #[test]
 fn received_bytes_stay_msquics_until_they_are_given_back() {
@@ -362,12 +362,13 @@ fn what_comes_after_a_stop_does_not_give_back_a_piece_that_is_out() {
     assert_eq!(inner.handle_event_receive(&[describe(b"ab")], Fin::No), PENDING);
     let out = inner.lock().recv().take(9).expect("two bytes");
     stop(&inner, 7);
-    // SUCCESS means "done with the first two bytes of what you hold": those are `out`'s, not the new ones.
+    // SUCCESS means "done with the first two bytes of what you hold": those are `out`'s, not the
+    // new ones.
     assert_eq!(inner.handle_event_receive(&[describe(b"cd")], Fin::No), PENDING);
     assert!(inner.lock().recv().give_back(out.number()) >= 2);
 }
 
-// ---- The events as C ---------------------------------------------------------------------------------------------------
+// ---- The events as C ----------------------------------------------------------------------------
 
 type EventData = sys::QUIC_STREAM_EVENT__bindgen_ty_1;
 
@@ -381,7 +382,8 @@ fn event(kind: sys::QUIC_STREAM_EVENT_TYPE, fill: impl FnOnce(&mut EventData)) -
 
 /// Passes `event` on as the callback does.
 fn deliver(inner: &StreamInner, event: &sys::QUIC_STREAM_EVENT, cause: Option<ConnectionError>) -> Next {
-    // SAFETY: each test fills in what the event's type asks for, with memory that lives until the end of the test.
+    // SAFETY: each test fills in what the event's type asks for, with memory that lives until the
+    // end of the test.
     unsafe { inner.callback_handler_impl(event, &Alone(cause)) }
 }
 
@@ -592,7 +594,7 @@ fn an_unknown_event_is_a_success_that_changes_nothing() {
     }
 }
 
-// ---- Re-entrancy -----------------------------------------------------------------------------------------------------
+// ---- Re-entrancy --------------------------------------------------------------------------------
 
 #[test]
 fn a_waker_may_use_the_stream_from_inside_the_wake() {
@@ -685,7 +687,8 @@ fn a_replaced_waker_is_dropped_without_the_lock() {
     }
     impl Drop for LastOfItsTask {
         fn drop(&mut self) {
-            // The task's future is dropped here, and with it, say, the stream's own handle, which takes the lock.
+            // The task's future is dropped here, and with it, say, the stream's own handle, which
+            // takes the lock.
             self.1.store(!is_locked(&self.0), Ordering::Relaxed);
         }
     }

@@ -1,8 +1,8 @@
-//! Random legal orders of MsQuic's events and the user's calls, against a plain model: a list of the operations and what
-//! each wait must answer.
+//! Random legal orders of MsQuic's events and the user's calls, against a plain model: a list of
+//! the operations and what each wait must answer.
 //!
-//! A step is chosen among those that are legal in its moment, so every order that comes up can happen. [`Native`] knows
-//! what MsQuic may say next, [`Model`] what follows from what was said.
+//! A step is chosen among those that are legal in its moment, so every order that comes up can
+//! happen. [`Native`] knows what MsQuic may say next, [`Model`] what follows from what was said.
 
 use std::collections::VecDeque;
 
@@ -25,7 +25,7 @@ const DROP_CODE: u64 = 1000;
 /// The window at first, in bytes: small beside what is sent, so that it is often full.
 const FIRST_WINDOW: u64 = 50;
 
-// ---- The reference model -----------------------------------------------------------------------------------------------
+// ---- The reference model ------------------------------------------------------------------------
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -121,7 +121,8 @@ impl Model {
         }
     }
 
-    /// Whether a wait that has an answer may sleep on: for room in the window there need be more than a little.
+    /// Whether a wait that has an answer may sleep on: for room in the window there need be more
+    /// than a little.
     fn may_sleep(&self, kind: Kind) -> bool {
         let ample = self.in_flight() + (self.window / 8).max(1) <= self.window;
         kind == Kind::Window && self.denied().is_none() && !ample
@@ -166,7 +167,7 @@ impl Model {
     }
 }
 
-// ---- MsQuic ------------------------------------------------------------------------------------------------------------
+// ---- MsQuic -------------------------------------------------------------------------------------
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -329,7 +330,7 @@ impl Native {
     }
 }
 
-// ---- Both, and the stream between them -------------------------------------------------------------------------------
+// ---- Both, and the stream between them ----------------------------------------------------------
 
 /// A future of the user's.
 #[derive(Debug)]
@@ -425,7 +426,8 @@ impl World {
         steps
     }
 
-    /// One of the legal steps; one in sixteen is a step that ends something, so that streams grow old before they die.
+    /// One of the legal steps; one in sixteen is a step that ends something, so that streams grow
+    /// old before they die.
     fn choose(&self, choice: usize) -> Option<Step> {
         let (ends, goes_on): (Vec<_>, Vec<_>) = self.legal_steps().into_iter().partition(|step| step.is_an_end());
         let (first, second) = if choice.is_multiple_of(16) { (ends, goes_on) } else { (goes_on, ends) };
@@ -697,7 +699,8 @@ impl World {
         }
     }
 
-    /// Every wait whose answer is there was woken, unless it may sleep, and gives just this answer; it is gone then. And the numbers are right.
+    /// Every wait whose answer is there was woken, unless it may sleep, and gives just this answer;
+    /// it is gone then. And the numbers are right.
     fn check(&mut self) {
         for wait in std::mem::take(&mut self.waits) {
             let woken = wait.task.wakes() > wait.wakes_at_last_poll;
@@ -729,7 +732,8 @@ impl World {
                         | Step::CallIsRefused(_)
                 )
             });
-            // What MsQuic holds comes back before a call that is under way returns, and the connection goes first.
+            // What MsQuic holds comes back before a call that is under way returns, and the
+            // connection goes first.
             let Some(step) = steps.first().copied() else { break };
             self.take(step, 0);
             self.check();
