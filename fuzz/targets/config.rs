@@ -1,5 +1,5 @@
-//! Transport settings, protocols and server names: whatever they are, the answer is a client, a server's refusal or a
-//! `ConfigError` that names what is wrong, and MsQuic takes whatever we take.
+//! Transport settings, protocols and server names: whatever they are, the answer is a client, a
+//! server's refusal or a `ConfigError` that names what is wrong, and MsQuic takes whatever we take.
 
 #![no_main]
 

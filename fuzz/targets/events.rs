@@ -1,4 +1,5 @@
-//! MsQuic's events and the user's calls on one stream, in any legal order, against a model: every four bytes choose a step.
+//! MsQuic's events and the user's calls on one stream, in any legal order, against a model: every
+//! four bytes choose a step.
 
 #![no_main]
 

@@ -1,6 +1,8 @@
-//! Certificates and keys as a user hands them in: PEM, DER, hashes. What is taken goes on to OpenSSL as PKCS#12.
+//! Certificates and keys as a user hands them in: PEM, DER, hashes. What is taken goes on to
+//! OpenSSL as PKCS#12.
 //!
-//! The first byte says what the rest is; where it is two things, the next two bytes say where the second begins.
+//! The first byte says what the rest is; where it is two things, the next two bytes say where the
+//! second begins.
 
 #![no_main]
 

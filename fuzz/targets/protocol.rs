@@ -1,4 +1,5 @@
-//! What a peer of the tool may send: a hello, a welcome, a file's stream in any pieces, a verdict; and the names in it.
+//! What a peer of the tool may send: a hello, a welcome, a file's stream in any pieces, a verdict;
+//! and the names in it.
 //!
 //! The first byte says in which pieces the rest comes.
 

@@ -1,7 +1,7 @@
 //! What a client's session cache gives back.
 //!
-//! As it is, and once more as what a ticket is made of, because no guess comes past the checksum: the first two bytes are the
-//! length of the certificate, the rest is OpenSSL's session.
+//! As it is, and once more as what a ticket is made of, because no guess comes past the checksum:
+//! the first two bytes are the length of the certificate, the rest is OpenSSL's session.
 
 #![no_main]
 

@@ -24,12 +24,14 @@ pub(crate) enum Command {
 
 /// Receive files into a directory: prints a ticket and waits for senders.
 ///
-/// The ticket names this machine's address, the certificate and a token, both made for this run of `recv` alone: when
-/// it ends, the ticket is void. Whoever holds the ticket may send files into DIR, so hand it over in private. It goes
-/// to standard output; everything else that is not a result goes to standard error.
+/// The ticket names this machine's address, the certificate and a token, both made for this run of
+/// `recv` alone: when it ends, the ticket is void. Whoever holds the ticket may send files into
+/// DIR, so hand it over in private. It goes to standard output; everything else that is not a
+/// result goes to standard error.
 ///
-/// A file gets its name in DIR only when all of it has arrived and its BLAKE3 digest is right. Until then it is a
-/// hidden `.sendstream-*.part` file beside that place. Ctrl-C stops receiving and removes unfinished files.
+/// A file gets its name in DIR only when all of it has arrived and its BLAKE3 digest is right.
+/// Until then it is a hidden `.sendstream-*.part` file beside that place. Ctrl-C stops receiving
+/// and removes unfinished files.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct RecvArgs {
@@ -41,7 +43,8 @@ pub(crate) struct RecvArgs {
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:0")]
     pub(crate) listen: SocketAddr,
 
-    /// The address to put into the ticket, if senders reach this machine by another one than it knows of itself.
+    /// The address to put into the ticket, if senders reach this machine by another one than it
+    /// knows of itself.
     #[arg(long, value_name = "HOST[:PORT]")]
     pub(crate) advertise: Option<Advertised>,
 
@@ -49,18 +52,21 @@ pub(crate) struct RecvArgs {
     #[arg(long)]
     pub(crate) overwrite: bool,
 
-    /// Exit when the first sender that had the ticket is done, with status 0 if all its files arrived.
+    /// Exit when the first sender that had the ticket is done, with status 0 if all its files
+    /// arrived.
     #[arg(long)]
     pub(crate) once: bool,
 
     /// Flush each file and its directory to the disk before the sender is told that it arrived.
     ///
-    /// Without this, a file that was reported as received survives a crash of the tool, but a power failure within the
-    /// next seconds may lose it, as with `cp`. With it, many small files take longer.
+    /// Without this, a file that was reported as received survives a crash of the tool, but a power
+    /// failure within the next seconds may lose it, as with `cp`. With it, many small files take
+    /// longer.
     #[arg(long)]
     pub(crate) fsync: bool,
 
-    /// Let senders that come again resume their session, which saves a part of the handshake: see `send --sessions`.
+    /// Let senders that come again resume their session, which saves a part of the handshake: see
+    /// `send --sessions`.
     #[arg(long)]
     pub(crate) resume: bool,
 
@@ -70,8 +76,9 @@ pub(crate) struct RecvArgs {
 
 /// Send files and directories to a waiting `sendstream recv`.
 ///
-/// Directories are sent with everything in them; the relative paths are kept. Symbolic links to files are sent as the
-/// files they point to, links to directories are left out. Empty directories are not sent.
+/// Directories are sent with everything in them; the relative paths are kept. Symbolic links to
+/// files are sent as the files they point to, links to directories are left out. Empty directories
+/// are not sent.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct SendArgs {
@@ -85,8 +92,9 @@ pub(crate) struct SendArgs {
 
     /// Keep sessions in DIR, and resume one if the receiver is the same `recv --resume` as before.
     ///
-    /// The files hold secrets: whoever reads or changes them can pose as this sender, or as the receiver. DIR is created
-    /// for its owner only if it is missing, and refused if others can write to it.
+    /// The files hold secrets: whoever reads or changes them can pose as this sender, or as the
+    /// receiver. DIR is created for its owner only if it is missing, and refused if others can
+    /// write to it.
     #[arg(long, value_name = "DIR")]
     pub(crate) sessions: Option<PathBuf>,
 
@@ -104,7 +112,8 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
     pub(crate) size: u64,
 
-    /// Where to put the temporary directory, which takes twice SIZE; the system's place for such by default.
+    /// Where to put the temporary directory, which takes twice SIZE; the system's place for such by
+    /// default.
     #[arg(long, value_name = "DIR")]
     pub(crate) dir: Option<PathBuf>,
 

@@ -1,7 +1,7 @@
 //! `sendstream demo`: both ends as two processes on loopback, with a file made for it.
 //!
-//! The processes are this same program, run as a user would run it. What is reported is what they report, except for
-//! the comparison: the received file is read back from the disk and hashed here.
+//! The processes are this same program, run as a user would run it. What is reported is what they
+//! report, except for the comparison: the received file is read back from the disk and hashed here.
 
 use std::{
     ffi::OsStr,
@@ -73,7 +73,8 @@ struct Outcome {
     bytes: u64,
     seconds: f64,
     mib_per_s: f64,
-    /// Whether the file that was made, what the two ends say they hashed, and the file on the disk at the end agree.
+    /// Whether the file that was made, what the two ends say they hashed, and the file on the disk
+    /// at the end agree.
     digest_match: bool,
     digest: String,
     sender: Party,
@@ -186,7 +187,8 @@ fn hash_file(path: &Path, children: &Children, bar: &Bar) -> io::Result<blake3::
     }
 }
 
-/// The processes that were started, so that none outlives the demonstration. `None` once they were killed.
+/// The processes that were started, so that none outlives the demonstration. `None` once they were
+/// killed.
 struct Children(Mutex<Option<Vec<Arc<Mutex<Child>>>>>);
 
 impl Default for Children {
@@ -252,7 +254,8 @@ impl Running {
     fn party(&mut self) -> Result<Party, Failure> {
         let summary = self.next_object()?;
         let failed = || Failure::new("one of the two ends failed; it said why above");
-        // When its output is at its end the process is too, so nobody who wants to kill it waits for this lock long.
+        // When its output is at its end the process is too, so nobody who wants to kill it waits
+        // for this lock long.
         if let Some(mut stdout) = self.stdout.take() {
             io::copy(&mut stdout, &mut io::sink()).map_err(|_| failed())?;
         }

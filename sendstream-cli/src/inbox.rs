@@ -1,13 +1,16 @@
-//! Where received bytes go. A file gets its name only when all of it is there and its digest is right.
+//! Where received bytes go. A file gets its name only when all of it is there and its digest is
+//! right.
 //!
-//! Until then it is a hidden temporary file in the same directory, which vanishes with its [`PartialFile`]: when the
-//! peer dies, when something fails, on Ctrl-C. (Only SIGKILL and a crash of the machine can leave one behind; its name
-//! is `.sendstream-*.part`.) Giving the name is one atomic step of the file system, so no other process ever sees half
-//! a file under it, and without `--overwrite` the same step refuses to replace a file that came up in the meantime.
+//! Until then it is a hidden temporary file in the same directory, which vanishes with its
+//! [`PartialFile`]: when the peer dies, when something fails, on Ctrl-C. (Only SIGKILL and a crash
+//! of the machine can leave one behind; its name is `.sendstream-*.part`.) Giving the name is one
+//! atomic step of the file system, so no other process ever sees half a file under it, and without
+//! `--overwrite` the same step refuses to replace a file that came up in the meantime.
 //!
-//! Nothing is flushed to the disk unless `--fsync` asks for it. The kernel keeps what a process wrote when the process
-//! dies, so only a power failure can hurt a file that was reported as received, and waiting for the disk would cost
-//! each of a thousand small files several milliseconds.
+//! Nothing is flushed to the disk unless `--fsync` asks for it. The kernel keeps what a process
+//! wrote when the process dies, so only a power failure can hurt a file that was reported as
+//! received, and waiting for the disk would cost each of a thousand small files several
+//! milliseconds.
 
 use std::{
     fs::{self, File, Permissions},
@@ -68,8 +71,8 @@ impl Inbox {
         })
     }
 
-    /// Makes the directories above a file one by one. None of them may be a symbolic link, which could lead out of the
-    /// inbox; the peer cannot make one, but the user may have.
+    /// Makes the directories above a file one by one. None of them may be a symbolic link, which
+    /// could lead out of the inbox; the peer cannot make one, but the user may have.
     fn make_parents(&self, name: &SafeName) -> Result<PathBuf, StoreError> {
         let mut dir = self.root.clone();
         for component in name.parents() {
@@ -153,13 +156,15 @@ impl PartialFile {
 fn temp_file(dir: &Path) -> io::Result<NamedTempFile> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(".sendstream-").suffix(".part");
-    // Temporary files are private by default, but this one becomes an ordinary file, with what the umask leaves.
+    // Temporary files are private by default, but this one becomes an ordinary file, with what the
+    // umask leaves.
     #[cfg(unix)]
     builder.permissions(<Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o666));
     builder.tempfile_in(dir)
 }
 
-/// Why a file cannot be kept. The sender reads this too, so it says nothing about where the inbox is.
+/// Why a file cannot be kept. The sender reads this too, so it says nothing about where the inbox
+/// is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
     #[error("it exists already at the receiver (`sendstream recv --overwrite` replaces files)")]

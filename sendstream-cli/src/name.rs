@@ -1,14 +1,14 @@
 //! Which names a peer may give a file, and how text from a peer is shown.
 //!
-//! A name on the wire is a relative path in UTF-8 with `/` between its components, whatever the systems at both ends
-//! use. A name that could leave the receiver's directory, or that no file should have, is refused rather than
-//! rewritten: a rewritten name could hit another file. Spaces, leading dots and every printable character of every
-//! script are fine.
+//! A name on the wire is a relative path in UTF-8 with `/` between its components, whatever the
+//! systems at both ends use. A name that could leave the receiver's directory, or that no file
+//! should have, is refused rather than rewritten: a rewritten name could hit another file. Spaces,
+//! leading dots and every printable character of every script are fine.
 
 use std::{fmt, path::PathBuf, str::FromStr};
 
-/// A name that was checked: joined to a directory it stays below that directory, as long as no symbolic link is
-/// followed on the way (which [`Inbox`](crate::inbox::Inbox) sees to).
+/// A name that was checked: joined to a directory it stays below that directory, as long as no
+/// symbolic link is followed on the way (which [`Inbox`](crate::inbox::Inbox) sees to).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct SafeName(String);
 
@@ -121,8 +121,8 @@ pub(crate) enum NameError {
     Reserved,
 }
 
-/// Shows text from a peer on a terminal without letting it move the cursor, change colours or reverse the line:
-/// control and invisible formatting characters are printed as escapes.
+/// Shows text from a peer on a terminal without letting it move the cursor, change colours or
+/// reverse the line: control and invisible formatting characters are printed as escapes.
 pub(crate) struct Printable<'a>(pub(crate) &'a str);
 
 impl fmt::Display for Printable<'_> {

@@ -1,6 +1,7 @@
 //! The bytes between the two ends, without a network: how they are put together and taken apart.
 //!
-//! The sender is the QUIC client. All streams are bidirectional and opened by the sender; all numbers are big-endian.
+//! The sender is the QUIC client. All streams are bidirectional and opened by the sender; all
+//! numbers are big-endian.
 //!
 //! ```text
 //! first stream, "control":
@@ -12,13 +13,14 @@
 //!   receiver  verdict (1) · text length (2) · text                                                        FIN
 //! ```
 //!
-//! The digest comes last so that a file is read once, hashed while it is sent. `files` and `bytes` announce what is
-//! coming for the progress display and promise nothing. A receiver that does not want a file sends its verdict at once
-//! and asks the sender to stop (STOP_SENDING); a sender that cannot read a file to its end resets its stream. A
-//! connection that is closed before the sender's FIN on the control stream was a session that broke off.
+//! The digest comes last so that a file is read once, hashed while it is sent. `files` and `bytes`
+//! announce what is coming for the progress display and promise nothing. A receiver that does not
+//! want a file sends its verdict at once and asks the sender to stop (STOP_SENDING); a sender that
+//! cannot read a file to its end resets its stream. A connection that is closed before the sender's
+//! FIN on the control stream was a session that broke off.
 //!
-//! What a peer sends is checked here for form: lengths before anything is stored, no byte too many or too few. Whether
-//! a name is acceptable is [`SafeName`]'s to say.
+//! What a peer sends is checked here for form: lengths before anything is stored, no byte too many
+//! or too few. Whether a name is acceptable is [`SafeName`]'s to say.
 
 use crate::{
     name::{NameError, SafeName},
@@ -28,10 +30,12 @@ use crate::{
 /// The protocol's name in the TLS handshake. A change that old peers cannot read gets a new one.
 pub(crate) const ALPN: &str = "sendstream-file/1";
 
-/// Whom the receiver's certificate is for. It is trusted by its hash, so this names the service only.
+/// Whom the receiver's certificate is for. It is trusted by its hash, so this names the service
+/// only.
 pub(crate) const SERVER_NAME: &str = "sendstream";
 
-/// How much one session may make the two ends remember: the sum of [`listing_len`] over its files, in bytes.
+/// How much one session may make the two ends remember: the sum of [`listing_len`] over its files,
+/// in bytes.
 pub(crate) const MAX_LISTING_LEN: usize = 64 << 20;
 
 /// What it costs to remember one file until the session's summary.
@@ -192,7 +196,8 @@ impl FileDecoder {
         Self { partial: Vec::new(), expects: Expects::Header }
     }
 
-    /// Takes the next part from the front of `input`; `None` if more input is needed, and then `input` is empty.
+    /// Takes the next part from the front of `input`; `None` if more input is needed, and then
+    /// `input` is empty.
     pub(crate) fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Part<'a>>, ProtocolError> {
         match self.expects {
             Expects::Header => self.next_header(input),
@@ -365,7 +370,8 @@ mod tests {
         stream
     }
 
-    /// Feeds `stream` in pieces of `step` bytes and returns what came out: name, size, content, digest.
+    /// Feeds `stream` in pieces of `step` bytes and returns what came out: name, size, content,
+    /// digest.
     fn decode(stream: &[u8], step: usize) -> Result<(FileHeader, Vec<u8>, blake3::Hash), ProtocolError> {
         let (mut header, mut content, mut digest) = (None, Vec::new(), None);
         let mut decoder = FileDecoder::new();

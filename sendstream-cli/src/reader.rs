@@ -1,7 +1,8 @@
 //! Reads and hashes the files to send, ahead of the network, on a thread of its own.
 //!
-//! One thread takes the files in order: a disk likes that, and it reads and hashes faster than one connection sends.
-//! What it has read waits in a channel of a few chunks, so memory stays bounded however large the files are.
+//! One thread takes the files in order: a disk likes that, and it reads and hashes faster than one
+//! connection sends. What it has read waits in a channel of a few chunks, so memory stays bounded
+//! however large the files are.
 
 use std::{
     fs::File,

@@ -73,7 +73,8 @@ async fn listen(server: &Server, shared: &Arc<Shared>, json: bool) -> Result<(),
     let mut interrupted = shared.interrupt.wait();
     let mut accept = pin!(server.accept().fuse());
     let result = loop {
-        // The interrupt first: a session that ends because of it must not be taken for one that ended before.
+        // The interrupt first: a session that ends because of it must not be taken for one that
+        // ended before.
         futures::select_biased! {
             _ = interrupted => {
                 exit_soon();
@@ -97,7 +98,8 @@ async fn listen(server: &Server, shared: &Arc<Shared>, json: bool) -> Result<(),
             }
         }
     };
-    // Whatever is still connected ends by this: sessions if the user interrupted us, else strangers that said nothing.
+    // Whatever is still connected ends by this: sessions if the user interrupted us, else strangers
+    // that said nothing.
     shared.interrupt.fire();
     let mut broken_off = false;
     while active > 0
@@ -109,7 +111,8 @@ async fn listen(server: &Server, shared: &Arc<Shared>, json: bool) -> Result<(),
     if broken_off { Err(Failure::interrupted()) } else { result }
 }
 
-/// Says whether there is a thread now that serves the connection; without one the connection is refused.
+/// Says whether there is a thread now that serves the connection; without one the connection is
+/// refused.
 fn serve_on_thread(incoming: Incoming, shared: &Arc<Shared>, ended: mpsc::UnboundedSender<Ended>) -> bool {
     let shared = Arc::clone(shared);
     let work = move || {
@@ -177,8 +180,8 @@ fn reachable(local: SocketAddr, progress: &Progress) -> SocketAddr {
     SocketAddr::new(ip, local.port())
 }
 
-/// The address that this machine sends from when it sends to `to`. Connecting a UDP socket asks the routing table and
-/// sends nothing.
+/// The address that this machine sends from when it sends to `to`. Connecting a UDP socket asks the
+/// routing table and sends nothing.
 fn source_address(from: IpAddr, to: IpAddr) -> Option<IpAddr> {
     let socket = UdpSocket::bind((from, 0)).ok()?;
     socket.connect((to, 9)).ok()?;
@@ -195,7 +198,8 @@ fn exit_soon() {
     let _ = thread::Builder::new().name("exit".to_owned()).spawn(work);
 }
 
-/// How many connections are served at the same time, strangers that have not shown the token included.
+/// How many connections are served at the same time, strangers that have not shown the token
+/// included.
 const MAX_CONNECTIONS: usize = 32;
 /// Addresses that stand for "elsewhere" and belong to nobody (RFC 5737, RFC 3849).
 const DOCUMENTATION_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);

@@ -1,8 +1,10 @@
-//! `sendstream send`: connects, sends each file on its own stream, and counts the receiver's answers.
+//! `sendstream send`: connects, sends each file on its own stream, and counts the receiver's
+//! answers.
 //!
-//! Contents go out one file after the other, as the [`Reader`] delivers them, but nobody waits for the answer to one
-//! file before sending the next: [`MAX_UNANSWERED_FILES`] and [`MAX_UNANSWERED_BYTES`] may be outstanding. So a thousand
-//! small files take a few round trips, and the memory that unacknowledged bytes take has a bound.
+//! Contents go out one file after the other, as the [`Reader`] delivers them, but nobody waits for
+//! the answer to one file before sending the next: [`MAX_UNANSWERED_FILES`] and
+//! [`MAX_UNANSWERED_BYTES`] may be outstanding. So a thousand small files take a few round trips,
+//! and the memory that unacknowledged bytes take has a bound.
 
 use std::{future::Future, pin::pin, sync::Arc};
 
@@ -171,7 +173,8 @@ struct Sender<'a> {
 }
 
 impl Sender<'_> {
-    /// Sends what the reader delivers. Fails if the connection does; what befalls a single file is that file's result.
+    /// Sends what the reader delivers. Fails if the connection does; what befalls a single file is
+    /// that file's result.
     async fn send_all(&mut self, mut reader: Reader) -> Result<(), Failure> {
         let mut current: Option<OpenFile> = None;
         let mut refused = None;
@@ -232,7 +235,8 @@ impl Sender<'_> {
         Ok(OpenFile { file, content, verdict })
     }
 
-    /// How many bytes the stream of a file may keep in memory until the file is answered, at the most.
+    /// How many bytes the stream of a file may keep in memory until the file is answered, at the
+    /// most.
     fn held_by(&self, file: usize) -> u64 {
         self.results.files[file].size.min(MAX_UNANSWERED_BYTES)
     }

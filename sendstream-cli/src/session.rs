@@ -1,11 +1,12 @@
 //! One sender at the receiver: its hello, its files, its farewell.
 //!
 //! A session has a thread of its own, and each of its files another while it is received, at most
-//! [`FILES_AT_A_TIME`] of them. Hashing and writing block, so they have no place on a shared executor; and a sender
-//! that stalls, or a disk that is slow for one session, holds up nobody else.
+//! [`FILES_AT_A_TIME`] of them. Hashing and writing block, so they have no place on a shared
+//! executor; and a sender that stalls, or a disk that is slow for one session, holds up nobody
+//! else.
 //!
-//! Until the token is checked a stranger is at the other end: it may send one message of fixed length, and that within
-//! [`HELLO_TIMEOUT`].
+//! Until the token is checked a stranger is at the other end: it may send one message of fixed
+//! length, and that within [`HELLO_TIMEOUT`].
 
 use std::{
     future::{self, Future as _},
@@ -130,7 +131,8 @@ enum Event {
     Through(Result<FileResult, oneshot::Canceled>),
     /// The sender started another file, or the connection is lost.
     Started(Result<(SendStream, RecvStream), ConnectionError>),
-    /// The sender ended the control stream, which says that all is sent, or did something else with it.
+    /// The sender ended the control stream, which says that all is sent, or did something else with
+    /// it.
     Farewell(Result<Option<usize>, ReadError>),
     /// The user here wants to stop.
     Interrupted,
@@ -190,7 +192,8 @@ impl Session {
         let mut result = match received {
             Ok(()) => part(&connection, &mut answer, &shared.interrupt).await,
             Err((code, failure)) => {
-                // This fails whatever is still being received, and each file cleans up after itself.
+                // This fails whatever is still being received, and each file cleans up after
+                // itself.
                 transport::close(&connection, code);
                 while let Some(file) = running.next().await {
                     // The session is over, so its listing does not grow any further.
@@ -210,7 +213,8 @@ impl Session {
 
 /// Tells the sender that its last word was heard, and waits until it has closed the connection.
 async fn part(connection: &Connection, answer: &mut SendStream, interrupt: &Interrupt) -> Result<(), Failure> {
-    // All files are dealt with and answered. Whether the sender gets this too changes nothing about them.
+    // All files are dealt with and answered. Whether the sender gets this too changes nothing about
+    // them.
     if answer.finish().is_ok() {
         let _deadline = Deadline::new(connection, FAREWELL_TIMEOUT);
         select(pin!(connection.closed()), interrupt.wait()).await;
@@ -287,7 +291,8 @@ impl FileReceiver<'_> {
             Err(FileError::Read(_)) => None,
         };
         if let Some(verdict) = verdict {
-            // If this does not get through, the connection is lost, which the session finds out by itself.
+            // If this does not get through, the connection is lost, which the session finds out by
+            // itself.
             if answer.write_all(&verdict.encode()).await.is_ok() {
                 let _ = answer.finish();
             }

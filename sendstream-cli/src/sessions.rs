@@ -1,9 +1,10 @@
 //! Session tickets of receivers, kept in files for the next run of `send`.
 //!
-//! One file for each receiver, `<certificate>-<name and protocol>.session`, readable by its owner only: it holds a session's
-//! secret. A file gets its name when it is complete and is taken by being renamed, so no reader ever sees a part of one, and
-//! no two processes use the same ticket. Whatever is in it, the library checks; a file that is of no use costs a full
-//! handshake and is gone.
+//! One file for each receiver, `<certificate>-<name and protocol>.session`, readable by its owner
+//! only: it holds a session's secret. A file gets its name when it is complete and is taken by
+//! being renamed, so no reader ever sees a part of one, and no two processes use the same ticket.
+//! Whatever is in it, the library checks; a file that is of no use costs a full handshake and is
+//! gone.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -26,7 +27,8 @@ pub(crate) struct Sessions {
 }
 
 impl Sessions {
-    /// Opens the directory, which is made if it is not there, and removes what is too old to be of use.
+    /// Opens the directory, which is made if it is not there, and removes what is too old to be of
+    /// use.
     pub(crate) fn open(dir: &Path, certificate: CertificateHash) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::new(format!("cannot keep sessions in {}: {error}", dir.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;

@@ -14,9 +14,11 @@ use signal_hook::{
 
 use crate::error::Failure;
 
-/// Whether the user asked the process to stop: SIGINT (Ctrl-C), SIGTERM, or SIGHUP (the terminal went away).
+/// Whether the user asked the process to stop: SIGINT (Ctrl-C), SIGTERM, or SIGHUP (the terminal
+/// went away).
 ///
-/// The first signal only tells; whoever waits ends in good order. A second one ends the process at once.
+/// The first signal only tells; whoever waits ends in good order. A second one ends the process at
+/// once.
 #[derive(Clone)]
 pub(crate) struct Interrupt {
     fire: Arc<Mutex<Option<oneshot::Sender<()>>>>,
@@ -58,7 +60,8 @@ impl Interrupt {
 /// The future that [`Interrupt::wait`] returns.
 pub(crate) type Interrupted = Shared<oneshot::Receiver<()>>;
 
-/// Whether this process was started to outlive its terminal, as `nohup` does it; a handler would undo that.
+/// Whether this process was started to outlive its terminal, as `nohup` does it; a handler would
+/// undo that.
 fn hangup_is_ignored() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));

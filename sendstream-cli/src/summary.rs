@@ -1,4 +1,5 @@
-//! The result of a transfer on standard output: one line for people, or one JSON object per line for programs.
+//! The result of a transfer on standard output: one line for people, or one JSON object per line
+//! for programs.
 
 use std::{
     io::{self, Write as _},
@@ -73,8 +74,8 @@ impl Summary {
 
     /// One digest for all that arrived, the same at both ends whatever the order.
     ///
-    /// Of one file it is the BLAKE3 of the content. Of several it is the BLAKE3 of a listing as `b3sum` prints it, a
-    /// line `<digest>  <name>` each, sorted by name.
+    /// Of one file it is the BLAKE3 of the content. Of several it is the BLAKE3 of a listing as
+    /// `b3sum` prints it, a line `<digest> <name>` each, sorted by name.
     fn digest(&self) -> Option<blake3::Hash> {
         let mut kept: Vec<_> =
             self.files.iter().filter_map(|file| Some((file.name.as_str(), file.outcome.as_ref().ok()?))).collect();
@@ -145,7 +146,8 @@ impl Summary {
     }
 }
 
-/// Prints one line of results. A reader that went away, as `head` does, wants no more of them, which is no failure.
+/// Prints one line of results. A reader that went away, as `head` does, wants no more of them,
+/// which is no failure.
 pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {

@@ -1,12 +1,14 @@
-//! The one line that a receiver prints and a sender is given: where to connect, whom to trust, and the right to send.
+//! The one line that a receiver prints and a sender is given: where to connect, whom to trust, and
+//! the right to send.
 //!
 //! ```text
 //! sendstream:192.0.2.7:4433/mZk0…64 characters…9Qw
 //!            └─host─┘ └port┘ └ base64url of certificate hash (32 bytes) and token (16 bytes) ┘
 //! ```
 //!
-//! Every character is safe to paste unquoted into a shell. That is why an IPv6 address stands without its usual
-//! brackets, which shells read as a pattern; the port is always there, so the last colon ends the address.
+//! Every character is safe to paste unquoted into a shell. That is why an IPv6 address stands
+//! without its usual brackets, which shells read as a pattern; the port is always there, so the
+//! last colon ends the address.
 
 use std::{
     fmt,
@@ -127,7 +129,8 @@ impl FromStr for Host {
     }
 }
 
-/// The right to send: 128 random bits, made when `recv` starts, kept in memory only, and void when it ends.
+/// The right to send: 128 random bits, made when `recv` starts, kept in memory only, and void when
+/// it ends.
 #[derive(Clone)]
 pub(crate) struct Token([u8; Self::LEN]);
 

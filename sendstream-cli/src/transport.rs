@@ -6,16 +6,17 @@ use sendstream::{Connection, TransportConfig};
 
 use crate::protocol::Code;
 
-/// The settings of both ends. A peer that was killed is noticed within ten seconds; one that only has nothing to say
-/// (a slow disk, a user who thinks) keeps the connection up by itself.
+/// The settings of both ends. A peer that was killed is noticed within ten seconds; one that only
+/// has nothing to say (a slow disk, a user who thinks) keeps the connection up by itself.
 pub(crate) fn settings() -> TransportConfig {
     TransportConfig::default()
         .idle_timeout(PATIENCE)
         .disconnect_timeout(PATIENCE)
         .handshake_timeout(PATIENCE)
         .keep_alive(Duration::from_secs(2))
-        // Only senders open streams, one for control and one per file. A stream counts until the receiver's answer on it
-        // is acknowledged, which the sender's transport may delay, so there must be many more than are in use.
+        // Only senders open streams, one for control and one per file. A stream counts until the
+        // receiver's answer on it is acknowledged, which the sender's transport may delay, so there
+        // must be many more than are in use.
         .max_concurrent_bidi_streams(1024)
         .max_concurrent_uni_streams(0)
 }

@@ -25,9 +25,10 @@ pub(crate) struct Outgoing {
     pub(crate) size: u64,
 }
 
-/// Lists the files behind `paths`: a file itself, a directory with everything below it, in the order given and sorted
-/// within directories. What is neither file nor directory is left out with a note when it is found in a directory, and
-/// is an error when it was named. Nothing is sent before the whole list is known to be good.
+/// Lists the files behind `paths`: a file itself, a directory with everything below it, in the
+/// order given and sorted within directories. What is neither file nor directory is left out with a
+/// note when it is found in a directory, and is an error when it was named. Nothing is sent before
+/// the whole list is known to be good.
 pub(crate) fn list(paths: &[PathBuf], progress: &Progress) -> Result<Vec<Outgoing>, Failure> {
     let mut walk = Walk { found: Vec::new(), names: HashSet::new(), listing_len: 0, progress };
     for path in paths {
@@ -58,7 +59,8 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn directory(&mut self, dir: &Path, name: &str) -> Result<(), Failure> {
-        // A list of what is still to visit instead of recursion: a deep tree must not exhaust the stack.
+        // A list of what is still to visit instead of recursion: a deep tree must not exhaust the
+        // stack.
         let mut pending = vec![(dir.to_owned(), name.to_owned())];
         while let Some((dir, prefix)) = pending.pop() {
             let entries = fs::read_dir(&dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);

@@ -74,8 +74,8 @@ pub const QUIC_PARAM_GLOBAL_RECEIVE_BRACKET: u32 = shared::QUIC_PARAM_GLOBAL_REC
 /// The edit `tls-ends-with-handshake` knows it; a library without refuses it.
 pub const QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE: u32 = shared::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE;
 
-/// A connection's smoothed round-trip time in microseconds (a `u32`, for `GetParam`). It waits for no
-/// worker, and also tells of a connection that has ended.
+/// A connection's smoothed round-trip time in microseconds (a `u32`, for `GetParam`). It waits for
+/// no worker, and also tells of a connection that has ended.
 ///
 /// The edit `smoothed-rtt-in-place` knows it; a library without refuses it.
 pub const QUIC_PARAM_CONN_SMOOTHED_RTT: u32 = shared::QUIC_PARAM_CONN_SMOOTHED_RTT;

@@ -1,8 +1,10 @@
-//! What the bench programs have in common: one program per QUIC stack, one command line, one way to measure.
+//! What the bench programs have in common: one program per QUIC stack, one command line, one way to
+//! measure.
 //!
-//! A program is `bench_core::run::<ItsStack>()`. [`Stack`] says what a stack must be able to do; stacks with an async interface
-//! implement [`Transport`] instead and get the workloads of [`Async`] for it, so that they all run the same code. Client and
-//! server are in one process and talk over loopback. The result is one line of JSON on stdout.
+//! A program is `bench_core::run::<ItsStack>()`. [`Stack`] says what a stack must be able to do;
+//! stacks with an async interface implement [`Transport`] instead and get the workloads of
+//! [`Async`] for it, so that they all run the same code. Client and server are in one process and
+//! talk over loopback. The result is one line of JSON on stdout.
 //!
 //! | module      | what it is                                                           |
 //! | ----------- | -------------------------------------------------------------------- |

@@ -1,15 +1,17 @@
-//! What is sent: a sequence of bytes in which each position can be told from its neighbours, and the receiver's check.
+//! What is sent: a sequence of bytes in which each position can be told from its neighbours, and
+//! the receiver's check.
 //!
-//! Senders send slices of one static buffer, so that making the payload costs nothing. Receivers compare what they got with
-//! the same buffer, one `memcmp` for each piece. That is real, since lost, doubled or moved bytes do not pass, and costs the
-//! same for every stack.
+//! Senders send slices of one static buffer, so that making the payload costs nothing. Receivers
+//! compare what they got with the same buffer, one `memcmp` for each piece. That is real, since
+//! lost, doubled or moved bytes do not pass, and costs the same for every stack.
 
 use std::sync::LazyLock;
 
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 
-/// After how many bytes the sequence repeats. A prime: no packet, chunk or window is a multiple of it.
+/// After how many bytes the sequence repeats. A prime: no packet, chunk or window is a multiple of
+/// it.
 const PERIOD: u64 = 65_537;
 
 /// The longest slice that is given out.

@@ -4,7 +4,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::limits;
 
-/// One workload of one stack: client and server in this process, over loopback. Prints one line of JSON.
+/// One workload of one stack: client and server in this process, over loopback. Prints one line of
+/// JSON.
 #[derive(Debug, Parser)]
 pub struct Plan {
     #[command(subcommand)]
@@ -114,8 +115,8 @@ pub struct Messages {
     pub in_flight: u64,
 }
 
-/// How many messages every stack sends over another connection before those that are measured, so that a short run is no
-/// slower than a long one by what happens once.
+/// How many messages every stack sends over another connection before those that are measured, so
+/// that a short run is no slower than a long one by what happens once.
 pub const WARM_UP_MESSAGES: u64 = 10_000;
 
 /// A cipher suite of TLS 1.3.

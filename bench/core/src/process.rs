@@ -14,7 +14,8 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Starts it. First, if there is to be one CPU, every thread that has come into being is moved there.
+    /// Starts it. First, if there is to be one CPU, every thread that has come into being is moved
+    /// there.
     pub fn start(cpu: Option<usize>) -> Result<Self> {
         if let Some(cpu) = cpu {
             move_threads_to(cpu)?;
@@ -29,8 +30,9 @@ impl Meter {
     }
 }
 
-/// Moves every thread of this process to one CPU. Threads that they make stay there, unless they are made with a mask of
-/// their own as MsQuic's workers are: call it again when those run, and [`check_threads_on`] at the end.
+/// Moves every thread of this process to one CPU. Threads that they make stay there, unless they
+/// are made with a mask of their own as MsQuic's workers are: call it again when those run, and
+/// [`check_threads_on`] at the end.
 pub fn move_threads_to(cpu: usize) -> Result<()> {
     for thread in threads()? {
         // SAFETY: the set is plain bits, for which zero is a valid value.
@@ -73,7 +75,8 @@ pub fn peak_resident_kib() -> Result<u64> {
     kib_field("/proc/self/status", "VmHWM:")
 }
 
-/// Lets the process have as many files open as the system allows, and gives their number: each connection may have a socket.
+/// Lets the process have as many files open as the system allows, and gives their number: each
+/// connection may have a socket.
 pub fn raise_file_limit() -> Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the place is valid for the write.

@@ -16,7 +16,8 @@ use crate::{
 /// The whole of a bench program.
 pub fn run<S: Stack>() -> ! {
     let plan = Plan::parse();
-    // Nothing is torn down, neither here nor on a failure: the figures are out, and the system does it better.
+    // Nothing is torn down, neither here nor on a failure: the figures are out, and the system does
+    // it better.
     let code = match measured::<S>(&plan) {
         Ok(report) => {
             println!("{report}");
@@ -57,7 +58,8 @@ fn measured<S: Stack>(plan: &Plan) -> Result<Value> {
             )
         }
         Workload::Messages(messages) => {
-            // Connections of their own, so what the other is warmed by is the process: code, allocators, pools.
+            // Connections of their own, so what the other is warmed by is the process: code,
+            // allocators, pools.
             stack.messages(&Messages { count: plan::WARM_UP_MESSAGES, ..messages.clone() })?;
             let cost = stack.messages(messages)?;
             let count = messages.count as f64;

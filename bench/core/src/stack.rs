@@ -13,7 +13,8 @@ use crate::{
 
 /// A client and a server of one stack, connected over loopback, and the workloads between them.
 ///
-/// A workload connects first, then starts its [`Meter`], and stops it when the receiver has checked the last byte.
+/// A workload connects first, then starts its [`Meter`], and stops it when the receiver has checked
+/// the last byte.
 pub trait Stack: Sized {
     /// The stack's name in reports.
     const NAME: &'static str;
@@ -39,7 +40,8 @@ pub trait Stack: Sized {
     /// Connects and closes, one after the other.
     fn connect(&self, count: u64) -> Result<Handshakes>;
 
-    /// Opens connections with streams that have carried a few bytes, and holds all of them until the value is dropped.
+    /// Opens connections with streams that have carried a few bytes, and holds all of them until
+    /// the value is dropped.
     fn hold(&self, connections: usize, streams: usize) -> Result<Box<dyn Any>>;
 }
 

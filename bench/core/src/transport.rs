@@ -24,12 +24,13 @@ use crate::{
 
 /// A stack with an async interface: a client and a server, both in this process.
 ///
-/// Each operation is what the stack's own users would write. Futures run on a multi-threaded tokio, unless
-/// [`spawn`](Self::spawn) puts them elsewhere.
+/// Each operation is what the stack's own users would write. Futures run on a multi-threaded tokio,
+/// unless [`spawn`](Self::spawn) puts them elsewhere.
 pub trait Transport: Sized + Send + Sync + 'static {
     /// The stack's name in reports.
     const NAME: &'static str;
-    /// How many files a connection has open, both sides together; stacks with one socket for all have none.
+    /// How many files a connection has open, both sides together; stacks with one socket for all
+    /// have none.
     const DESCRIPTORS_PER_CONNECTION: u64 = 0;
     type Connection: Clone + Send + Sync + 'static;
     type SendStream: Send + 'static;
@@ -69,7 +70,8 @@ pub trait Transport: Sized + Send + Sync + 'static {
         connection: &Self::Connection,
     ) -> impl Future<Output = Result<(Self::SendStream, Self::RecvStream)>> + Send;
 
-    /// Writes a chunk of the caller's, without a copy where the stack can; resolves when the next may be written.
+    /// Writes a chunk of the caller's, without a copy where the stack can; resolves when the next
+    /// may be written.
     fn write(stream: &mut Self::SendStream, chunk: Bytes) -> impl Future<Output = Result<()>> + Send;
 
     /// Writes borrowed bytes through tokio's `AsyncWrite`.
@@ -78,8 +80,8 @@ pub trait Transport: Sized + Send + Sync + 'static {
     /// Ends the stream; resolves when the peer has acknowledged the end and every byte before it.
     fn finish(stream: &mut Self::SendStream) -> impl Future<Output = Result<()>> + Send;
 
-    /// Writes the stream's only chunk and ends it, in one operation where the stack has one; resolves as
-    /// [`finish`](Self::finish) does.
+    /// Writes the stream's only chunk and ends it, in one operation where the stack has one;
+    /// resolves as [`finish`](Self::finish) does.
     fn write_and_finish(stream: &mut Self::SendStream, chunk: Bytes) -> impl Future<Output = Result<()>> + Send {
         async {
             Self::write(stream, chunk).await?;

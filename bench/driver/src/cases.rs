@@ -2,8 +2,8 @@
 
 /// Every case, shortened if it is to be quick.
 ///
-/// Sizes and rounds are such that all of it ends within 40 minutes on two CPUs: a run takes one second or two for most stacks,
-/// up to ten for the slowest.
+/// Sizes and rounds are such that all of it ends within 40 minutes on two CPUs: a run takes one
+/// second or two for most stacks, up to ten for the slowest.
 pub(crate) fn all(quick: bool, scale: bool) -> Vec<Case> {
     let size = |full: u64, short: u64| if quick { short } else { full }.to_string();
     let mut cases = Vec::new();
@@ -74,7 +74,8 @@ pub(crate) struct Case {
     pub(crate) second: (&'static str, &'static str),
     /// How often it is measured: noisy ones more often, long ones less.
     pub(crate) rounds: usize,
-    /// Whether it shows how stacks scale. Where another stack fails in such a case, that is what there is to show.
+    /// Whether it shows how stacks scale. Where another stack fails in such a case, that is what
+    /// there is to show.
     pub(crate) scale: bool,
 }
 

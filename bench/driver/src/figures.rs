@@ -30,8 +30,8 @@ impl Figures {
         self.reports.entry((case.name(), stack)).or_default().push(report);
     }
 
-    /// A run failed. That counts as serious for Sendstream in every case, and for the others where it is not their scaling
-    /// that is looked at: what ours is judged by is then missing.
+    /// A run failed. That counts as serious for Sendstream in every case, and for the others where
+    /// it is not their scaling that is looked at: what ours is judged by is then missing.
     pub(crate) fn fail(&mut self, case: &Case, stack: &'static str, problem: String) {
         eprintln!("FAILED: {}, {stack}: {problem}", case.name());
         self.failures.entry((case.name(), stack)).or_default().push(problem);

@@ -1,4 +1,5 @@
-//! The bench's driver: runs the programs of all stacks in turn, and judges Sendstream by the outcome.
+//! The bench's driver: runs the programs of all stacks in turn, and judges Sendstream by the
+//! outcome.
 //!
 //! | module     | what it is                                              |
 //! | ---------- | ------------------------------------------------------- |
@@ -22,13 +23,16 @@ use cases::Case;
 use figures::Figures;
 use stacks::{Outcome, Stack};
 
-/// Runs the programs of all stacks, one after the other in each round, and prints medians, ranges and verdicts.
+/// Runs the programs of all stacks, one after the other in each round, and prints medians, ranges
+/// and verdicts.
 ///
-/// Ends with a failure where a run of Sendstream's failed, or another stack's outside of the cases for `--scale`. Verdicts do not
-/// count: a machine that does something else beside is no mistake of the code's.
+/// Ends with a failure where a run of Sendstream's failed, or another stack's outside of the cases
+/// for `--scale`. Verdicts do not count: a machine that does something else beside is no mistake of
+/// the code's.
 #[derive(Debug, Parser)]
 struct Options {
-    /// The folder with one folder of programs for each build: `main`, `raw-edited`, `msquic-async`, `tokio-quiche`.
+    /// The folder with one folder of programs for each build: `main`, `raw-edited`, `msquic-async`,
+    /// `tokio-quiche`.
     #[arg(long)]
     programs: PathBuf,
     /// How many rounds, in place of each case's own number.
@@ -37,8 +41,8 @@ struct Options {
     /// Little data and few rounds: whether everything runs, and a first impression.
     #[arg(long)]
     quick: bool,
-    /// Also how throughput, memory and time per message develop up to 10,000 connections, 10,000 streams and a million
-    /// messages.
+    /// Also how throughput, memory and time per message develop up to 10,000 connections, 10,000
+    /// streams and a million messages.
     #[arg(long)]
     scale: bool,
     /// Only cases whose name contains this.
@@ -47,7 +51,8 @@ struct Options {
     /// Only these stacks.
     #[arg(long, value_delimiter = ',')]
     stacks: Vec<String>,
-    /// The cipher suite, `aes-128` or `aes-256`. s2n-quic and tokio-quiche cannot be told, and take AES-128.
+    /// The cipher suite, `aes-128` or `aes-256`. s2n-quic and tokio-quiche cannot be told, and take
+    /// AES-128.
     #[arg(long, default_value = "aes-128")]
     suite: String,
     /// The CPU that the cases on one CPU run on.
@@ -84,7 +89,8 @@ fn main() -> ExitCode {
                 match stack.run(case, &options.suite, options.cpu) {
                     Ok(Outcome::Report(report)) => figures.add(case, stack.name, report),
                     Ok(Outcome::NotPossibleHere(reason)) => figures.rule_out(case, stack.name, reason),
-                    // One stack that fails does not keep the others from being measured; the tables show it.
+                    // One stack that fails does not keep the others from being measured; the tables
+                    // show it.
                     Err(problem) => figures.fail(case, stack.name, problem),
                 }
             }

@@ -28,7 +28,8 @@ pub(crate) enum Outcome {
     NotPossibleHere(String),
 }
 
-/// The stacks whose programs are there, in the order in which they run. Each that is missing is said loudly.
+/// The stacks whose programs are there, in the order in which they run. Each that is missing is
+/// said loudly.
 pub(crate) fn find(programs: &Path) -> Vec<Stack> {
     let mut found = Vec::new();
     for (name, build) in ALL {

@@ -1,4 +1,5 @@
-//! The rows that Sendstream is judged by: each has a floor, which it must not fall below, and a goal.
+//! The rows that Sendstream is judged by: each has a floor, which it must not fall below, and a
+//! goal.
 
 use serde::Serialize;
 
@@ -17,7 +18,8 @@ pub(crate) struct Verdict {
 pub(crate) struct Judged {
     /// Such as `<= 1.08 x raw`.
     pub(crate) wanted: String,
-    /// Sendstream's median over the other's, or the difference for `+`; `None` where one of them was not measured.
+    /// Sendstream's median over the other's, or the difference for `+`; `None` where one of them
+    /// was not measured.
     pub(crate) found: Option<f64>,
     /// `None` where it cannot be said.
     pub(crate) reached: Option<bool>,
@@ -54,9 +56,9 @@ pub(crate) fn judge(figures: &Figures) -> Vec<Verdict> {
     rows.chain([TOKIO, LOCAL].map(|stack| judge_flatness(figures, stack))).collect()
 }
 
-/// Whether a message takes the same time, however many there are: the longest over the shortest of the medians. Each is taken as a
-/// ratio to the median of `raw` in the same case, as a machine may be twice as fast some minutes later; `raw` itself is printed too,
-/// as it is.
+/// Whether a message takes the same time, however many there are: the longest over the shortest of
+/// the medians. Each is taken as a ratio to the median of `raw` in the same case, as a machine may
+/// be twice as fast some minutes later; `raw` itself is printed too, as it is.
 fn judge_flatness(figures: &Figures, stack: &'static str) -> Verdict {
     let times = |stack| {
         cases::MESSAGE_COUNTS.iter().map(move |count| {

@@ -1,8 +1,9 @@
-//! The short paths that every message goes through, each as a function over a stream without a connection: what is measured is
-//! Sendstream's own work, and no native call.
+//! The short paths that every message goes through, each as a function over a stream without a
+//! connection: what is measured is Sendstream's own work, and no native call.
 //!
-//! `benches/time.rs` measures how long they take, `benches/instructions.rs` counts their instructions, which no noise moves. Built
-//! with `--cfg benching`, which opens what they need: `make bench-micro`.
+//! `benches/time.rs` measures how long they take, `benches/instructions.rs` counts their
+//! instructions, which no noise moves. Built with `--cfg benching`, which opens what they need:
+//! `make bench-micro`.
 #![cfg(benching)]
 
 use std::{
@@ -49,7 +50,8 @@ pub fn receive_and_read(stream: &Stream, waker: &Waker) {
     assert_eq!(stream.read(&mut Context::from_waker(waker)), Poll::Ready(MESSAGE.len() as u64));
 }
 
-/// The whole life of a stream that carries one message: opened, submitted with start and FIN, awaited, acknowledged, over.
+/// The whole life of a stream that carries one message: opened, submitted with start and FIN,
+/// awaited, acknowledged, over.
 pub fn one_message(waker: &Waker) {
     let stream = Stream::open();
     let (lent, operations) = stream.submit(Bytes::from_static(&MESSAGE), true);

@@ -143,7 +143,8 @@ impl Transport for MsquicAsync {
     }
 }
 
-/// MsQuic's own memory. It is given back when dropped, so several pieces are joined, which takes a copy; one is the rule.
+/// MsQuic's own memory. It is given back when dropped, so several pieces are joined, which takes a
+/// copy; one is the rule.
 struct Chunk {
     buffer: StreamRecvBuffer,
     joined: Option<Vec<u8>>,

@@ -144,7 +144,8 @@ fn socket() -> Result<std::net::UdpSocket> {
     Ok(socket.into())
 }
 
-/// The suite that was asked for, and AES-128, which QUIC needs for its first packets (RFC 9001 §5.2).
+/// The suite that was asked for, and AES-128, which QUIC needs for its first packets (RFC 9001
+/// §5.2).
 fn provider(suite: Suite) -> CryptoProvider {
     use ring::cipher_suite::{TLS13_AES_128_GCM_SHA256, TLS13_AES_256_GCM_SHA384};
     let cipher_suites = match suite {
@@ -154,7 +155,8 @@ fn provider(suite: Suite) -> CryptoProvider {
     CryptoProvider { cipher_suites, ..ring::default_provider() }
 }
 
-/// Believes every certificate, after checking the handshake's signature with its key, as MsQuic does without validation.
+/// Believes every certificate, after checking the handshake's signature with its key, as MsQuic
+/// does without validation.
 #[derive(Debug)]
 struct AnyCertificate(Arc<CryptoProvider>);
 

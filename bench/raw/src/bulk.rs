@@ -25,7 +25,8 @@ pub(crate) fn write(client: Handle, plan: &Bulk) {
         spare: RefCell::default(),
     });
     let flags = sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL;
-    // SAFETY: the context is what the callback takes it for, and is freed at SHUTDOWN_COMPLETE, the last event.
+    // SAFETY: the context is what the callback takes it for, and is freed at SHUTDOWN_COMPLETE, the
+    // last event.
     unsafe {
         let stream = open_stream(client, flags, on_writer, Box::into_raw(writer).cast());
         check(call!(StreamStart(stream.0, sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_NONE)), "StreamStart");
@@ -37,12 +38,14 @@ pub(crate) fn reader(plan: &Bulk, done: Sender<()>) -> Accept {
     let length = plan.bytes_per_stream();
     Box::new(move |stream| {
         let reader = Box::new(Reader { check: Check::new(length), done: done.clone() });
-        // SAFETY: the context is what the callback takes it for, and is freed at SHUTDOWN_COMPLETE, the last event.
+        // SAFETY: the context is what the callback takes it for, and is freed at SHUTDOWN_COMPLETE,
+        // the last event.
         unsafe { set_callback(stream, on_reader, Box::into_raw(reader).cast()) };
     })
 }
 
-/// Used on the connection's worker alone. Shared, since a call of MsQuic's may deliver an event before it returns.
+/// Used on the connection's worker alone. Shared, since a call of MsQuic's may deliver an event
+/// before it returns.
 struct Writer {
     end: u64,
     chunk: u64,
@@ -78,7 +81,8 @@ impl Writer {
 }
 
 unsafe extern "C" fn on_writer(stream: sys::HQUIC, context: *mut c_void, event: *mut sys::QUIC_STREAM_EVENT) -> u32 {
-    // SAFETY: the context is this stream's writer, not freed yet; the event is valid during the call.
+    // SAFETY: the context is this stream's writer, not freed yet; the event is valid during the
+    // call.
     let (writer, event) = unsafe { (&*context.cast::<Writer>(), &*event) };
     match event.Type {
         sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_START_COMPLETE => {
@@ -87,7 +91,8 @@ unsafe extern "C" fn on_writer(stream: sys::HQUIC, context: *mut c_void, event: 
             writer.fill_window(stream);
         }
         sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SEND_COMPLETE => {
-            // SAFETY: it is that event, and its context is the descriptor of a send, which comes back once.
+            // SAFETY: it is that event, and its context is the descriptor of a send, which comes
+            // back once.
             let (canceled, buffer) = unsafe {
                 let complete = &event.__bindgen_anon_1.SEND_COMPLETE;
                 (complete.Canceled, Box::from_raw(complete.ClientContext.cast::<sys::QUIC_BUFFER>()))
@@ -102,7 +107,8 @@ unsafe extern "C" fn on_writer(stream: sys::HQUIC, context: *mut c_void, event: 
             writer.window.set(unsafe { event.__bindgen_anon_1.IDEAL_SEND_BUFFER_SIZE.ByteCount });
             writer.fill_window(stream);
         }
-        // SAFETY: no event follows this one, and nobody else closes the handle or frees the context.
+        // SAFETY: no event follows this one, and nobody else closes the handle or frees the
+        // context.
         sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE => unsafe {
             call!(StreamClose(stream));
             drop(Box::from_raw(context.cast::<Writer>()));
@@ -118,8 +124,8 @@ struct Reader {
 }
 
 unsafe extern "C" fn on_reader(stream: sys::HQUIC, context: *mut c_void, event: *mut sys::QUIC_STREAM_EVENT) -> u32 {
-    // SAFETY: the context is this stream's reader, not freed yet, which only this callback uses, and that calls nothing
-    // while it does; the event is valid during the call.
+    // SAFETY: the context is this stream's reader, not freed yet, which only this callback uses,
+    // and that calls nothing while it does; the event is valid during the call.
     let (reader, event) = unsafe { (&mut *context.cast::<Reader>(), &*event) };
     match event.Type {
         sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE => {
@@ -132,7 +138,8 @@ unsafe extern "C" fn on_reader(stream: sys::HQUIC, context: *mut c_void, event: 
             reader.check.finish().expect("all that was sent");
             let _ = reader.done.send(());
         }
-        // SAFETY: no event follows this one, and nobody else closes the handle or frees the context.
+        // SAFETY: no event follows this one, and nobody else closes the handle or frees the
+        // context.
         sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE => unsafe {
             drop(Box::from_raw(context.cast::<Reader>()));
             call!(StreamClose(stream));

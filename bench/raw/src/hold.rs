@@ -11,7 +11,8 @@ use crate::native::{self, Accept, Handle, call, check, open_stream, set_callback
 pub(crate) fn open(client: Handle, number: u64) {
     let bytes = payload::ping(number).as_ptr().cast_mut();
     let buffer = Box::into_raw(Box::new(sys::QUIC_BUFFER { Length: PING as u32, Buffer: bytes }));
-    // SAFETY: the callback takes no context; the descriptor stays where it is until SEND_COMPLETE, and the bytes are static.
+    // SAFETY: the callback takes no context; the descriptor stays where it is until SEND_COMPLETE,
+    // and the bytes are static.
     unsafe {
         let flags = sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_NONE;
         let stream = open_stream(client, flags, on_opened, ptr::null_mut());
@@ -45,7 +46,8 @@ unsafe extern "C" fn on_opened(_stream: sys::HQUIC, _context: *mut c_void, event
 }
 
 unsafe extern "C" fn on_accepted(_stream: sys::HQUIC, context: *mut c_void, event: *mut sys::QUIC_STREAM_EVENT) -> u32 {
-    // SAFETY: the context is this stream's reader, which only this callback uses; the event is valid during the call.
+    // SAFETY: the context is this stream's reader, which only this callback uses; the event is
+    // valid during the call.
     let (reader, event) = unsafe { (&mut *context.cast::<Reader>(), &*event) };
     if event.Type == sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE {
         // SAFETY: it is that event.

@@ -1,11 +1,13 @@
-//! MsQuic by plain callbacks: no futures, no wake-ups, no threads but MsQuic's. The floor that Sendstream is measured
-//! against.
+//! MsQuic by plain callbacks: no futures, no wake-ups, no threads but MsQuic's. The floor that
+//! Sendstream is measured against.
 //!
-//! Everything happens in the callbacks, on the connection's own worker: what a callback learns, it acts upon. The main thread
-//! starts a workload and waits for its end. Send buffering is off as in Sendstream, and senders keep as many bytes under
-//! way as MsQuic finds ideal. A callback that finds something wrong panics, which ends the process.
+//! Everything happens in the callbacks, on the connection's own worker: what a callback learns, it
+//! acts upon. The main thread starts a workload and waits for its end. Send buffering is off as in
+//! Sendstream, and senders keep as many bytes under way as MsQuic finds ideal. A callback that
+//! finds something wrong panics, which ends the process.
 //!
-//! Contexts that callbacks use are leaked, or freed at the event that is the last; nothing is torn down at the end.
+//! Contexts that callbacks use are leaked, or freed at the event that is the last; nothing is torn
+//! down at the end.
 
 mod bulk;
 mod hold;

@@ -39,7 +39,8 @@ pub(crate) fn reader(plan: &Messages, done: Sender<()>) -> Accept {
         Box::leak(Box::new(All { expected: plan.count, count: AtomicU64::new(0), sum: AtomicU64::new(0), done }));
     Box::new(move |stream| {
         let reader = Box::new(Reader { check: MessageCheck::default(), all });
-        // SAFETY: the context is what the callback takes it for, and is freed at SHUTDOWN_COMPLETE, the last event.
+        // SAFETY: the context is what the callback takes it for, and is freed at SHUTDOWN_COMPLETE,
+        // the last event.
         unsafe { set_callback(stream, on_reader, Box::into_raw(reader).cast()) };
     })
 }
@@ -62,7 +63,8 @@ fn send_next(mut slot: Box<Slot>) {
     let slot = Box::into_raw(slot);
     let flags = sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL;
     let start_and_end = sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_START | sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_FIN;
-    // SAFETY: the slot stays where it is until SHUTDOWN_COMPLETE, the last event, and is used by nobody but MsQuic until then.
+    // SAFETY: the slot stays where it is until SHUTDOWN_COMPLETE, the last event, and is used by
+    // nobody but MsQuic until then.
     unsafe {
         (*slot).buffer.Buffer = (&raw mut (*slot).message).cast();
         let stream = open_stream((*slot).connection, flags, on_writer, slot.cast());
@@ -80,7 +82,8 @@ unsafe extern "C" fn on_writer(stream: sys::HQUIC, context: *mut c_void, event: 
             assert!(unsafe { event.__bindgen_anon_1.SEND_COMPLETE.Canceled } == 0, "a message was canceled");
         }
         sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE => {
-            // SAFETY: no event follows this one, and nobody else closes the handle or frees the context.
+            // SAFETY: no event follows this one, and nobody else closes the handle or frees the
+            // context.
             let slot = unsafe {
                 call!(StreamClose(stream));
                 Box::from_raw(context.cast::<Slot>())
@@ -106,8 +109,8 @@ struct Reader {
 }
 
 unsafe extern "C" fn on_reader(stream: sys::HQUIC, context: *mut c_void, event: *mut sys::QUIC_STREAM_EVENT) -> u32 {
-    // SAFETY: the context is this stream's reader, not freed yet, which only this callback uses, and that calls nothing
-    // while it does; the event is valid during the call.
+    // SAFETY: the context is this stream's reader, not freed yet, which only this callback uses,
+    // and that calls nothing while it does; the event is valid during the call.
     let (reader, event) = unsafe { (&mut *context.cast::<Reader>(), &*event) };
     match event.Type {
         sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE => {
@@ -124,7 +127,8 @@ unsafe extern "C" fn on_reader(stream: sys::HQUIC, context: *mut c_void, event: 
                 let _ = reader.all.done.send(());
             }
         }
-        // SAFETY: no event follows this one, and nobody else closes the handle or frees the context.
+        // SAFETY: no event follows this one, and nobody else closes the handle or frees the
+        // context.
         sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE => unsafe {
             drop(Box::from_raw(context.cast::<Reader>()));
             call!(StreamClose(stream));

@@ -107,8 +107,8 @@ impl Native {
         })
     }
 
-    /// Makes so many connections, 16 at a time, and gives the clients' handles. `accept` gets the streams that the server's
-    /// sides are sent.
+    /// Makes so many connections, 16 at a time, and gives the clients' handles. `accept` gets the
+    /// streams that the server's sides are sent.
     pub(crate) fn connect(&self, count: usize, accept: Accept) -> Vec<Handle> {
         *self.server.accept.lock().expect("nobody panicked") = Some(Box::leak(Box::new(accept)));
         let connected = self.connected.lock().expect("nobody panicked");
@@ -127,8 +127,8 @@ impl Native {
     fn start(&self) -> Handle {
         let mut connection = ptr::null_mut();
         let context = ptr::from_ref(&self.server.connected).cast_mut().cast();
-        // SAFETY: the sender is leaked with the server and is what the callback takes the context for; the address outlives
-        // its call, and MsQuic reads no more than the size that is given.
+        // SAFETY: the sender is leaked with the server and is what the callback takes the context
+        // for; the address outlives its call, and MsQuic reads no more than the size that is given.
         unsafe {
             check(
                 call!(ConnectionOpen(self.registration.0, Some(on_client), context, &mut connection)),
@@ -183,7 +183,8 @@ pub(crate) unsafe fn open_stream(
     context: *mut c_void,
 ) -> Handle {
     let mut stream = ptr::null_mut();
-    // SAFETY: the connection's handle is open, the place is valid for the write; the caller promises the rest.
+    // SAFETY: the connection's handle is open, the place is valid for the write; the caller
+    // promises the rest.
     check(unsafe { call!(StreamOpen(connection.0, flags, Some(callback), context, &mut stream)) }, "StreamOpen");
     Handle(stream)
 }
@@ -216,7 +217,8 @@ unsafe extern "C" fn on_listener(
     if event.Type == sys::QUIC_LISTENER_EVENT_TYPE_QUIC_LISTENER_EVENT_NEW_CONNECTION {
         let accept = server.accept.lock().expect("nobody panicked").expect("somebody accepts");
         let connection = Box::new(ServerConnection { connected: &server.connected, accept });
-        // SAFETY: it is that event; the context is freed at SHUTDOWN_COMPLETE, the last event; both handles are open.
+        // SAFETY: it is that event; the context is freed at SHUTDOWN_COMPLETE, the last event; both
+        // handles are open.
         let status = unsafe {
             let handle = event.__bindgen_anon_1.NEW_CONNECTION.Connection;
             call!(SetCallbackHandler(handle, on_server as *mut c_void, Box::into_raw(connection).cast()));
@@ -237,7 +239,8 @@ unsafe extern "C" fn on_server(
     context: *mut c_void,
     event: *mut sys::QUIC_CONNECTION_EVENT,
 ) -> u32 {
-    // SAFETY: the context is the one that was set for this connection and not freed yet; the event is valid during the call.
+    // SAFETY: the context is the one that was set for this connection and not freed yet; the event
+    // is valid during the call.
     let (connection, event) = unsafe { (&*context.cast::<ServerConnection>(), &*event) };
     match event.Type {
         sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_PEER_STREAM_STARTED => {
@@ -248,7 +251,8 @@ unsafe extern "C" fn on_server(
             let _ = connection.connected.send(());
         }
         sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE => {
-            // SAFETY: no event follows this one, and nobody else closes the handle or frees the context.
+            // SAFETY: no event follows this one, and nobody else closes the handle or frees the
+            // context.
             unsafe {
                 call!(ConnectionClose(handle));
                 drop(Box::from_raw(context.cast::<ServerConnection>()));
@@ -294,8 +298,8 @@ fn listen(listener: sys::HQUIC) -> Result<libc::sockaddr_in> {
     };
     let alpn = alpn();
     let mut size = size_of_val(&bound) as u32;
-    // SAFETY: a `QUIC_ADDR` has the size of its largest member, `sockaddr_in6`, which begins like a `sockaddr_in`; all that is
-    // pointed to outlives the calls.
+    // SAFETY: a `QUIC_ADDR` has the size of its largest member, `sockaddr_in6`, which begins like a
+    // `sockaddr_in`; all that is pointed to outlives the calls.
     unsafe {
         (&raw mut address).cast::<libc::sockaddr_in>().write(loopback);
         check(call!(ListenerStart(listener, &alpn, 1, (&raw const address).cast())), "ListenerStart");

@@ -85,7 +85,8 @@ struct Sent {
 fn send(stream: sys::HQUIC, bytes: &[u8; PING]) {
     let buffer = sys::QUIC_BUFFER { Length: PING as u32, Buffer: ptr::null_mut() };
     let sent = Box::into_raw(Box::new(Sent { buffer, bytes: *bytes }));
-    // SAFETY: it stays where it is until SEND_COMPLETE, and is used by nobody but MsQuic until then.
+    // SAFETY: it stays where it is until SEND_COMPLETE, and is used by nobody but MsQuic until
+    // then.
     unsafe {
         (*sent).buffer.Buffer = (&raw mut (*sent).bytes).cast();
         let flags = sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_NONE;
@@ -121,7 +122,8 @@ unsafe extern "C" fn on_pinger(stream: sys::HQUIC, context: *mut c_void, event: 
             send(stream, ping_bytes(0));
         }
         sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE => {
-            // SAFETY: as above; should a call deliver an event, it is one of the others, which use it before or not at all.
+            // SAFETY: as above; should a call deliver an event, it is one of the others, which use
+            // it before or not at all.
             let pinger = unsafe { &mut *context.cast::<Pinger>() };
             // SAFETY: it is that event.
             if let Some(pong) = unsafe { pinger.pong.take(event) } {

@@ -1,5 +1,5 @@
-//! Sendstream as its users would have it: on a multi-threaded tokio, also with MsQuic's workers lent to it, or with each task on
-//! its connection's own MsQuic worker.
+//! Sendstream as its users would have it: on a multi-threaded tokio, also with MsQuic's workers
+//! lent to it, or with each task on its connection's own MsQuic worker.
 
 use std::{marker::PhantomData, net::SocketAddr};
 

@@ -1,5 +1,6 @@
-//! tokio-quiche, with what its users get the most out of it by: the application is driven by the connection's own worker
-//! (`ApplicationOverQuic`), owned chunks are sent without a copy, and the client's socket has GSO on as the server's does.
+//! tokio-quiche, with what its users get the most out of it by: the application is driven by the
+//! connection's own worker (`ApplicationOverQuic`), owned chunks are sent without a copy, and the
+//! client's socket has GSO on as the server's does.
 
 mod app;
 mod roles;
@@ -159,7 +160,8 @@ impl Client {
 }
 
 impl TokioQuiche {
-    /// So many connections, 16 at a time; resolves when both sides of each have ended their handshake.
+    /// So many connections, 16 at a time; resolves when both sides of each have ended their
+    /// handshake.
     async fn connect_all(
         &self,
         count: u64,

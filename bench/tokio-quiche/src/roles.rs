@@ -378,7 +378,8 @@ impl Ping {
     }
 }
 
-/// Hands everything that can be read to `take`: the stream, the bytes, and whether they are the last.
+/// Hands everything that can be read to `take`: the stream, the bytes, and whether they are the
+/// last.
 fn read(
     connection: &mut QuicheConnection,
     buffer: &mut [u8],

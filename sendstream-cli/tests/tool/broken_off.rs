@@ -4,7 +4,8 @@ use std::net::UdpSocket;
 
 use crate::support::{Files, Process, Receiver, readdress, send, send_well, sendstream, stderr};
 
-/// Starts to send a file that has no end for practical purposes, and waits until some of it has arrived.
+/// Starts to send a file that has no end for practical purposes, and waits until some of it has
+/// arrived.
 fn send_endlessly(files: &Files, receiver: &Receiver) -> Process {
     let mut command = sendstream();
     command.args(["send", "--json"]).arg(files.endless()).arg(&receiver.ticket);
@@ -77,7 +78,8 @@ fn an_idle_receiver_is_ended_by_an_interrupt_in_good_order() {
 #[test]
 fn a_receiver_that_is_not_there_is_reported_with_what_to_check() {
     let (receiver, files) = (Receiver::start(&[]), Files::new());
-    // A port that nobody else gets meanwhile, and that answers nobody: a connected socket takes what its peer sends.
+    // A port that nobody else gets meanwhile, and that answers nobody: a connected socket takes
+    // what its peer sends.
     let held = UdpSocket::bind("127.0.0.1:0").unwrap();
     held.connect(held.local_addr().unwrap()).unwrap();
     let output = send(&[], &[&files.file("x", b"x")], &readdress(&receiver.ticket, held.local_addr().unwrap()));

@@ -1,4 +1,5 @@
-//! Disks that are full or read-only. Both take a file system of the test's own, which only root may mount.
+//! Disks that are full or read-only. Both take a file system of the test's own, which only root may
+//! mount.
 
 use std::{
     fs,

@@ -1,5 +1,5 @@
-//! Peers made by hand, with the library alone, that do not keep to the protocol. What they write is spelled out here
-//! once more, so that a change of the protocol by accident shows.
+//! Peers made by hand, with the library alone, that do not keep to the protocol. What they write is
+//! spelled out here once more, so that a change of the protocol by accident shows.
 
 use std::fs;
 
@@ -178,7 +178,8 @@ fn a_hello_that_is_none_ends_the_connection() {
 fn a_stranger_that_says_nothing_is_sent_away_in_time() {
     let receiver = Receiver::start(&[]);
     let silent = Stranger::connect(&receiver);
-    // The connection stays up by itself; the library's clients of this test send no keep-alive, but the server does.
+    // The connection stays up by itself; the library's clients of this test send no keep-alive, but
+    // the server does.
     assert_eq!(silent.is_closed(), 4);
     receiver.says("did not say hello in time");
 }

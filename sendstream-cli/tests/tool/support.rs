@@ -55,8 +55,8 @@ impl Receiver {
         self.inbox().join(name)
     }
 
-    /// The names of everything below the directory that holds the inbox, sorted; the inbox's own files begin with
-    /// `inbox/`.
+    /// The names of everything below the directory that holds the inbox, sorted; the inbox's own
+    /// files begin with `inbox/`.
     pub(crate) fn everything(&self) -> Vec<String> {
         list(self.parent.path())
     }
@@ -71,7 +71,8 @@ impl Receiver {
         self.process.says(text);
     }
 
-    /// Waits until a file is on its way in: some of its content is in the inbox, under no name of its own.
+    /// Waits until a file is on its way in: some of its content is in the inbox, under no name of
+    /// its own.
     pub(crate) fn wait_for_content(&self) {
         let is_part = |entry: fs::DirEntry| {
             entry.file_name().to_string_lossy().ends_with(".part")
@@ -171,7 +172,8 @@ pub(crate) fn send(args: &[&str], files: &[&Path], ticket: &str) -> Output {
         .unwrap()
 }
 
-/// Runs `sendstream send --json`, which must succeed without a word on standard error, and returns its summary.
+/// Runs `sendstream send --json`, which must succeed without a word on standard error, and returns
+/// its summary.
 pub(crate) fn send_well(files: &[&Path], ticket: &str) -> Value {
     let output = send(&["--json"], files, ticket);
     assert_eq!(stderr(&output), "");
@@ -227,7 +229,8 @@ pub(crate) fn digest(content: &[u8]) -> String {
     blake3::hash(content).to_string()
 }
 
-/// A ticket with one character of its secret part changed. The certificate's hash comes first, the token last.
+/// A ticket with one character of its secret part changed. The certificate's hash comes first, the
+/// token last.
 pub(crate) fn spoil(ticket: &str, which: Secret) -> String {
     let secret = ticket.find('/').unwrap() + 1;
     let place = match which {

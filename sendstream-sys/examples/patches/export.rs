@@ -51,7 +51,8 @@ pub(crate) fn export(tree: &Path, patches: &Path) -> Result<(), Problem> {
     compare(git, patches)
 }
 
-/// Whether two files differ in the numbers of lines alone, which an earlier patch of the series moves.
+/// Whether two files differ in the numbers of lines alone, which an earlier patch of the series
+/// moves.
 fn says_the_same(present: &str, text: &str) -> bool {
     present == text || Patch::parse(present).is_ok_and(|present| Patch::parse(text) == Ok(present))
 }

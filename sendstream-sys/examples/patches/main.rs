@@ -1,12 +1,12 @@
 //! Tends the series of patches in `sendstream-sys/patches`: the work behind `make msquic-tree`,
 //! `make msquic-patches` and `make patches-check`. Git is needed here, and by no build.
 //!
-//! | command            | what it does                                                                       |
+//! | command | what it does |
 //! | ------------------ | ---------------------------------------------------------------------------------- |
-//! | `tree FOLDER`      | unpacks MsQuic's sources into a git repository with one commit for each patch       |
-//! | `export FOLDER`    | makes the series anew from the commits of such a repository, and the table with it |
-//! | `table`            | makes the tables of edits in `SECURITY.md` anew                                     |
-//! | `independent`      | prints the names of the edits that no other needs                                  |
+//! | `tree FOLDER` | unpacks MsQuic's sources into a git repository with one commit for each patch |
+//! | `export FOLDER` | makes the series anew from the commits of such a repository, and the table with it |
+//! | `table` | makes the tables of edits in `SECURITY.md` anew |
+//! | `independent` | prints the names of the edits that no other needs |
 
 #[path = "../../build/apply.rs"]
 mod apply;

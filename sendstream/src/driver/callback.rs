@@ -65,6 +65,22 @@ pub(crate) enum Next {
     Release,
 }
 
+/// Gives MsQuic the reference that the last event brings back.
+pub(crate) fn lend_reference<R: Receiver>(receiver: &Arc<R>) {
+    let _ = Arc::into_raw(receiver.clone());
+}
+
+/// Takes a reference back that MsQuic will not bring back: it refused to start the object.
+///
+/// # Safety
+///
+/// [`lend_reference`] lent it, and no event of the object will come.
+pub(crate) unsafe fn take_reference_back<R: Receiver>(receiver: &Arc<R>) {
+    // SAFETY: one reference was leaked by `lend_reference`, as the caller promises; `receiver` is
+    // another.
+    unsafe { Arc::decrement_strong_count(Arc::as_ptr(receiver)) };
+}
+
 /// Delivers one event, and returns the status for MsQuic.
 ///
 /// # Safety

@@ -120,11 +120,11 @@ pub(crate) fn take_turn<A: Attended>(connection: &Arc<A>, attends: bool) -> bool
 /// Has batches begin and end from now on. Whoever brings MsQuic its first connection calls this
 /// before.
 pub(crate) fn keep_batches() {
-    bracket_receives(|begins| bracket(begins.into()));
+    bracket_receives(bracket);
 }
 
-fn bracket(begins: u8) {
-    contain("a batch of events", || if begins != 0 { begin() } else { end() });
+fn bracket(begins: bool) {
+    contain("a batch of events", || if begins { begin() } else { end() });
 }
 
 fn begin() {
@@ -155,19 +155,9 @@ fn end() {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use sendstream_core::{testing::Task, wait::Waiter};
 
     use super::*;
-    use sendstream_core::wait::Waiter;
-
-    #[derive(Default)]
-    struct Count(AtomicUsize);
-
-    impl std::task::Wake for Count {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Ordering::Relaxed);
-        }
-    }
 
     /// The wake of a task that waits.
     fn wakeups(waker: &Waker) -> Wakeups {
@@ -180,24 +170,23 @@ mod tests {
 
     #[test]
     fn wakes_of_a_batch_wait_for_its_end_and_others_do_not() {
-        let count = Arc::new(Count::default());
-        let waker = Waker::from(count.clone());
+        let task = Task::new();
         for round in 1..=3 {
-            let before = count.0.load(Ordering::Relaxed);
-            wakeups(&waker).wake();
-            assert_eq!(count.0.load(Ordering::Relaxed), before + 1, "at once in round {round}");
-            bracket(1);
-            wakeups(&waker).wake();
-            wakeups(&waker).wake();
-            assert_eq!(count.0.load(Ordering::Relaxed), before + 1, "not yet in round {round}");
-            bracket(0);
-            assert_eq!(count.0.load(Ordering::Relaxed), before + 3);
+            let before = task.wakes();
+            wakeups(task.waker()).wake();
+            assert_eq!(task.wakes(), before + 1, "at once in round {round}");
+            bracket(true);
+            wakeups(task.waker()).wake();
+            wakeups(task.waker()).wake();
+            assert_eq!(task.wakes(), before + 1, "not yet in round {round}");
+            bracket(false);
+            assert_eq!(task.wakes(), before + 3);
         }
     }
 
     #[test]
     fn an_end_without_a_beginning_is_nothing() {
-        bracket(0);
+        bracket(false);
         wakeups(Waker::noop()).wake();
     }
 
@@ -209,11 +198,11 @@ mod tests {
                 panic!("on purpose");
             }
         }
-        let count = Arc::new(Count::default());
-        bracket(1);
+        let task = Task::new();
+        bracket(true);
         wakeups(&Waker::from(Arc::new(Panicking))).wake();
-        wakeups(&Waker::from(count.clone())).wake();
-        bracket(0);
-        assert_eq!(count.0.load(Ordering::Relaxed), 1);
+        wakeups(task.waker()).wake();
+        bracket(false);
+        assert_eq!(task.wakes(), 1);
     }
 }

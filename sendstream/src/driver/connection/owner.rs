@@ -125,7 +125,7 @@ impl ConnectionInstance {
     /// report success.
     pub(crate) unsafe fn take_over(handle: sys::HQUIC, key_log: Option<KeyLog>, live: LiveGuard) -> Arc<Self> {
         let instance = Self::new(handle, true, None, key_log, live);
-        instance.lend_reference();
+        callback::lend_reference(&instance);
         // SAFETY: the handle is valid during the event. The reference lent is MsQuic's until
         // SHUTDOWN_COMPLETE.
         unsafe {
@@ -159,20 +159,6 @@ impl ConnectionInstance {
             is_server,
             handle: Some(OpenHandle { handle: Handle::new(handle), _live: live, secrets }),
         })
-    }
-
-    /// Gives MsQuic the reference that SHUTDOWN_COMPLETE brings back.
-    pub(super) fn lend_reference(self: &Arc<Self>) {
-        let _ = Arc::into_raw(self.clone());
-    }
-
-    /// # Safety
-    ///
-    /// The reference was lent, and MsQuic will not bring it back.
-    pub(super) unsafe fn take_reference_back(self: &Arc<Self>) {
-        // SAFETY: one reference was leaked by `lend_reference`, as the caller promises; `self` is
-        // another.
-        unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
     }
 
     // ---- Questions ------------------------------------------------------------------------------

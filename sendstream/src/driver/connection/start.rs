@@ -6,9 +6,12 @@ use std::{ffi::CStr, ptr, sync::Arc};
 use sendstream_sys as sys;
 
 use crate::{
-    driver::connection::{
-        owner::ConnectionInstance,
-        shared::{ConnectionInnerShared, Resuming},
+    driver::{
+        callback,
+        connection::{
+            owner::ConnectionInstance,
+            shared::{ConnectionInnerShared, Resuming},
+        },
     },
     native::{
         address::Address,
@@ -36,7 +39,7 @@ impl ConnectionInstance {
         if !self.inner().lock().may_start() {
             return;
         }
-        self.lend_reference();
+        callback::lend_reference(self);
         match self.native_start(configuration, local, remote, server_name) {
             Ok(()) => {
                 let closed = self.inner().lock().on_start_accepted();
@@ -47,7 +50,7 @@ impl ConnectionInstance {
             Err(status) => {
                 // SAFETY: lent above; a connection that neither started nor was shut down has no
                 // event to give it back.
-                unsafe { self.take_reference_back() };
+                unsafe { callback::take_reference_back(self) };
                 let cause = ConnectionError::from_transport(INTERNAL_ERROR, status);
                 self.finish_ending(|state| state.on_start_refused(cause));
             }

@@ -108,7 +108,7 @@ impl StreamInstance {
         });
         connection.enter_user();
         // SAFETY: the handle was opened above. The context stays valid while events can come: from
-        // the start on MsQuic holds a reference of its own (`lend_reference`), and before it no
+        // the start on MsQuic holds a reference of its own (`callback::lend_reference`), and before it no
         // event comes.
         unsafe { call!(SetContext(handle, Arc::as_ptr(&instance).cast_mut().cast())) };
         Ok(instance)
@@ -299,20 +299,6 @@ impl StreamInstance {
         // SAFETY: this is SHUTDOWN_COMPLETE, after which nothing more is lent, and nothing that was
         // is left.
         unsafe { self.handle.close() };
-    }
-
-    /// Gives MsQuic the reference that SHUTDOWN_COMPLETE brings back.
-    pub(super) fn lend_reference(self: &Arc<Self>) {
-        let _ = Arc::into_raw(self.clone());
-    }
-
-    /// # Safety
-    ///
-    /// The reference was lent, and MsQuic will not bring it back.
-    pub(super) unsafe fn take_reference_back(self: &Arc<Self>) {
-        // SAFETY: one reference was leaked by `lend_reference`, as the caller promises; `self` is
-        // another.
-        unsafe { Arc::decrement_strong_count(Arc::as_ptr(self)) };
     }
 }
 

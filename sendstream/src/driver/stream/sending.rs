@@ -19,6 +19,7 @@ use sendstream_sys as sys;
 
 use crate::{
     driver::{
+        callback,
         stream::{buffer::Buffer, owner::StreamInstance, status::refused},
         wakes::Wake as _,
     },
@@ -59,13 +60,13 @@ impl StreamInstance {
     fn native_start(self: &Arc<Self>, flags: sys::QUIC_STREAM_START_FLAGS) -> Result<(), NativeError> {
         self.check_connection()?;
         let handle = self.handle.enter().ok_or(NativeError::INVALID_STATE)?;
-        self.lend_reference();
+        callback::lend_reference(self);
         // SAFETY: the handle is open while it is in use.
         let status = unsafe { call!(StreamStart(handle.raw(), flags)) };
         NativeError::check(status).inspect_err(|_| {
             // SAFETY: lent just above; MsQuic refused, so it will not bring an event that gives it
             // back.
-            unsafe { self.take_reference_back() };
+            unsafe { callback::take_reference_back(self) };
         })?;
         self.tell_early_stop();
         Ok(())
@@ -168,7 +169,7 @@ impl StreamInstance {
         let starts = flags & sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_START != 0;
         if starts {
             self.check_connection()?;
-            self.lend_reference();
+            callback::lend_reference(self);
         }
         let status = if payload.is_empty() {
             // SAFETY: the handle is open while it is in use; a bare FIN has no buffers.
@@ -193,7 +194,7 @@ impl StreamInstance {
                 Ok(()) => self.tell_early_stop(),
                 // SAFETY: lent above; MsQuic refused, so it will not bring an event that gives it
                 // back.
-                Err(_) => unsafe { self.take_reference_back() },
+                Err(_) => unsafe { callback::take_reference_back(self) },
             }
         }
         refused
