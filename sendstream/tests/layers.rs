@@ -142,6 +142,22 @@ fn the_code_map_names_files_that_exist_and_says_where_unsafe_code_is() {
     }
 }
 
+#[test]
+fn the_code_map_has_every_file() {
+    let page = read(&root().join("ARCHITECTURE.md"));
+    let named: BTreeSet<String> = code_map(&page).into_iter().flat_map(|row| row.paths).collect();
+    let is_named =
+        |name: &str| named.iter().any(|path| path == name || (path.ends_with('/') && name.starts_with(path)));
+    let of_library = the_crate().files.into_iter().map(|file| file.name);
+    let core = root().join("sendstream-core/src");
+    let of_core = rust_files(&core).into_iter().filter_map(|file| {
+        let name = file.strip_prefix(&core).ok()?.to_str()?.to_owned();
+        (!name.contains("tests")).then(|| format!("sendstream-core/src/{name}"))
+    });
+    let missing: Vec<_> = of_library.chain(of_core).filter(|name| !is_named(name)).collect();
+    assert!(missing.is_empty(), "give these a row in the code map of ARCHITECTURE.md: {missing:?}");
+}
+
 /// A row of the code map.
 struct MapRow<'a> {
     paths: Vec<String>,
