@@ -9,7 +9,7 @@ use sendstream::{
     SessionCache, SessionKey, TicketKey, TransportConfig, WriteError,
 };
 use support::{
-    TIMEOUT, accept, any_port, assert_closed_locally, pattern, poll_once,
+    TIMEOUT, accept, any_port, assert_closed_here_because, pattern, poll_once,
     relay::{Faults, Relay},
     run,
 };
@@ -337,7 +337,7 @@ fn a_connection_that_is_given_up_in_the_handshake_leaves_nothing_behind() {
         let incoming = endpoints.server.accept().await.unwrap();
         early.close(7, "never mind").unwrap();
         assert!(!early.accepted_0rtt().await);
-        assert_closed_locally(&early.connected().await.unwrap_err(), 7);
+        assert_closed_here_because(&early.connected().await.unwrap_err(), 7, "never mind");
         assert!(sent.await.is_err());
         drop(stream);
         endpoints.client.wait_idle().await;
