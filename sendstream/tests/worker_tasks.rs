@@ -255,7 +255,10 @@ fn a_connection_that_had_a_task_closes_its_handle_on_its_worker() {
     run(async {
         let pair = Pair::new().await;
         let (client, server, endpoints) = (pair.client, pair.server, pair.endpoints);
-        assert_eq!(client.spawn_on_worker(async { 7 }).await, Ok(7));
+        // The last handle goes on the worker, when a packet wakes the task: no other thread has a hand in the end.
+        let last = client.clone();
+        let task = client.spawn_on_worker(async move { last.read_datagram().await.unwrap() });
+        drop(client);
         let ((busy, is_busy), (go_on, waits)) = (std::sync::mpsc::sync_channel(1), std::sync::mpsc::channel());
         let cache = Arc::new(Busy(busy, std::sync::Mutex::new(waits)));
         let another = support::client_with(sendstream::Trust::system()).session_cache(cache).build().unwrap();
@@ -265,7 +268,8 @@ fn a_connection_that_had_a_task_closes_its_handle_on_its_worker() {
         assert!(futures::poll!(connecting.as_mut()).is_pending());
         is_busy.recv().unwrap();
         // Nothing that needs the background thread can happen now.
-        drop(client);
+        drop(server.send_datagram("go"));
+        assert_eq!(task.await.unwrap(), "go");
         server.closed().await;
         endpoints.client.wait_idle().await;
         drop(go_on);
