@@ -64,21 +64,21 @@ impl ListenerInstance {
             stopped: AtomicBool::new(false),
             guard: Mutex::new(Some(live.enter())),
         });
-        let context = Arc::into_raw(listener.clone());
+        callback::lend_reference(&listener);
         let address = Address::from(address);
         let status = alpn.with_buffers(|buffers| {
-            // SAFETY: the handle was opened above; the context is a reference of MsQuic's own from
-            // here on. The buffers and the address outlive the call, which copies them.
+            // SAFETY: the handle was opened above; the context is the reference lent. The buffers
+            // and the address outlive the call, which copies them.
             unsafe {
-                call!(SetContext(handle, context.cast_mut().cast()));
+                call!(SetContext(handle, Arc::as_ptr(&listener).cast_mut().cast()));
                 call!(ListenerStart(handle, buffers.as_ptr(), buffers.len() as u32, address.as_ptr()))
             }
         });
         if let Err(status) = NativeError::check(status) {
-            // SAFETY: a listener that did not start has no events, so the reference is still ours,
-            // and closing it waits for nobody.
+            // SAFETY: lent above. A listener that did not start has no events to give the reference
+            // back, and closing it waits for nobody.
             unsafe {
-                drop(Arc::from_raw(context));
+                callback::take_reference_back(&listener);
                 call!(ListenerClose(handle));
             }
             return Err(status);

@@ -146,10 +146,11 @@ impl StreamInstance {
             uses_connection: AtomicBool::new(false),
             connection: connection.clone(),
         });
-        let context = Arc::into_raw(instance.clone());
-        // SAFETY: the handle is valid during the event. The reference in `context` is MsQuic's
-        // until SHUTDOWN_COMPLETE.
-        unsafe { call!(SetCallbackHandler(handle, stream_callback as *mut c_void, context.cast_mut().cast())) };
+        callback::lend_reference(&instance);
+        let context = Arc::as_ptr(&instance).cast_mut().cast();
+        // SAFETY: the handle is valid during the event. The reference lent is MsQuic's until
+        // SHUTDOWN_COMPLETE.
+        unsafe { call!(SetCallbackHandler(handle, stream_callback as *mut c_void, context)) };
         instance
     }
 
