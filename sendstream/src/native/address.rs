@@ -5,8 +5,10 @@ use std::{ffi::c_void, mem, net::SocketAddr, ptr};
 use sendstream_sys as sys;
 use socket2::{SockAddr, SockAddrStorage};
 
-use super::api::call;
-use crate::types::error::NativeError;
+use crate::{
+    native::{api::call, parameter},
+    types::error::NativeError,
+};
 
 /// A `QUIC_ADDR` of our own.
 pub(crate) struct Address(SockAddr);
@@ -83,10 +85,7 @@ pub(crate) unsafe fn activate_path(
     let path = PathParameter { local: local.as_ptr(), remote: remote.as_ptr() };
     // SAFETY: the handle is open, as the caller promises. `path` and its addresses outlive the
     // call, which waits for the worker and keeps none of them.
-    let status = unsafe {
-        call!(SetParam(connection, PARAM_CONN_ACTIVATE_PATH, size_of_val(&path) as u32, (&raw const path).cast()))
-    };
-    NativeError::check(status)
+    unsafe { parameter::set(connection, PARAM_CONN_ACTIVATE_PATH, &path) }
 }
 
 /// `QUIC_PATH_PARAM` of msquic.h 2.6; the bindings are of 2.5.

@@ -5,7 +5,10 @@ use std::time::Duration;
 use sendstream_sys as sys;
 
 use crate::{
-    native::api::{call, execution_config},
+    native::{
+        api::{call, execution_config},
+        parameter,
+    },
     types::{config::LoadBalancing, error::NativeError},
 };
 
@@ -58,11 +61,9 @@ pub(crate) fn set_polling_idle_timeout(timeout: Duration) -> Result<(), NativeEr
 
 /// Sets a parameter of the library as a whole, which was started.
 fn set<T: Copy>(parameter: u32, value: &T) -> Result<(), NativeError> {
-    let length = size_of::<T>() as u32;
-    // SAFETY: no handle is needed for a global parameter, and MsQuic copies what it needs of the
-    // `length` bytes.
-    let status = unsafe { call!(SetParam(std::ptr::null_mut(), parameter, length, std::ptr::from_ref(value).cast())) };
-    NativeError::check(status)
+    // SAFETY: null stands for the library, and the callers pass what their parameter holds, which
+    // MsQuic copies.
+    unsafe { parameter::set(std::ptr::null_mut(), parameter, value) }
 }
 
 /// `QUIC_PARAM_GLOBAL_IN_USE` of msquicp.h: whether the process has a socket of MsQuic's.

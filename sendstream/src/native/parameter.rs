@@ -1,6 +1,6 @@
-//! Asks for parameters of connections and streams that are C structures.
+//! Asks for parameters of connections and streams that are C structures, and sets parameters.
 
-use std::mem;
+use std::{mem, ptr};
 
 use sendstream_sys as sys;
 
@@ -42,6 +42,11 @@ unsafe impl Parameter for SmoothedRtt {
     const ID: u32 = sys::QUIC_PARAM_CONN_SMOOTHED_RTT;
 }
 
+// SAFETY: one integer, as msquic.h says of `QUIC_PARAM_STREAM_ID`.
+unsafe impl Parameter for StreamId {
+    const ID: u32 = sys::QUIC_PARAM_STREAM_ID;
+}
+
 #[cfg(test)]
 // SAFETY: the binding of that parameter's struct, of integers and bit fields only.
 unsafe impl Parameter for sys::QUIC_SETTINGS {
@@ -66,6 +71,11 @@ pub(crate) struct NetworkStatistics {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SmoothedRtt(pub(crate) u32);
 
+/// A stream's id.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct StreamId(pub(crate) u64);
+
 /// Asks for a parameter (`GetParam`). It waits until the connection's worker gets to it, unless
 /// called on that worker.
 ///
@@ -81,6 +91,19 @@ pub(crate) unsafe fn get<P: Parameter>(handle: sys::HQUIC) -> Result<P, NativeEr
     let status = unsafe { call!(GetParam(handle, P::ID, &mut length, (&raw mut value).cast())) };
     NativeError::check(status)?;
     Ok(value)
+}
+
+/// Sets a parameter (`SetParam`). One of a connection or a stream waits until the worker gets to it,
+/// unless called on that worker.
+///
+/// # Safety
+///
+/// `handle` is open and of the kind that has the parameter, or null for one of the whole library.
+/// `value` is what the parameter holds, and MsQuic copies it.
+pub(crate) unsafe fn set<T: ?Sized>(handle: sys::HQUIC, parameter: u32, value: &T) -> Result<(), NativeError> {
+    let length = u32::try_from(size_of_val(value)).map_err(|_| NativeError::INVALID_PARAMETER)?;
+    // SAFETY: as the caller promises; `value` has `length` bytes, and outlives the call.
+    NativeError::check(unsafe { call!(SetParam(handle, parameter, length, ptr::from_ref(value).cast())) })
 }
 
 /// `QUIC_PARAM_CONN_NETWORK_STATISTICS` of msquic.h 2.6; the bindings are of 2.5.

@@ -4,7 +4,7 @@ use sendstream_sys as sys;
 use zeroize::Zeroize;
 
 use crate::{
-    native::api::call,
+    native::{api::call, parameter},
     types::{error::NativeError, resumption::TicketKey},
 };
 
@@ -17,18 +17,11 @@ use crate::{
 /// `configuration` is open, has its credential, and no connection has it yet.
 pub(crate) unsafe fn set_keys(configuration: sys::HQUIC, keys: &[TicketKey]) -> Result<(), NativeError> {
     let mut native: Vec<_> = keys.iter().map(native_key).collect();
-    // SAFETY: the configuration is open, as the caller promises; the keys outlive the call, which
-    // copies them, and the length is theirs.
-    let status = unsafe {
-        call!(SetParam(
-            configuration,
-            sys::QUIC_PARAM_CONFIGURATION_TICKET_KEYS,
-            size_of_val(&native[..]) as u32,
-            native.as_ptr().cast()
-        ))
-    };
+    // SAFETY: the configuration is open, as the caller promises; the parameter is a list of keys,
+    // which MsQuic copies.
+    let set = unsafe { parameter::set(configuration, sys::QUIC_PARAM_CONFIGURATION_TICKET_KEYS, &native[..]) };
     native.iter_mut().for_each(|key| key.Material.zeroize());
-    NativeError::check(status)
+    set
 }
 
 fn native_key(key: &TicketKey) -> sys::QUIC_TICKET_KEY_CONFIG {
@@ -59,10 +52,7 @@ pub(crate) unsafe fn send(connection: sys::HQUIC) -> Result<(), NativeError> {
 ///
 /// `connection` is open, a client's, and was not started.
 pub(crate) unsafe fn show(connection: sys::HQUIC, ticket: &[u8]) -> Result<(), NativeError> {
-    let length = u32::try_from(ticket.len()).map_err(|_| NativeError::INVALID_PARAMETER)?;
-    // SAFETY: the connection is open, as the caller promises; the ticket outlives the call, which
-    // copies it.
-    let status =
-        unsafe { call!(SetParam(connection, sys::QUIC_PARAM_CONN_RESUMPTION_TICKET, length, ticket.as_ptr().cast())) };
-    NativeError::check(status)
+    // SAFETY: the connection is open, as the caller promises; the parameter is bytes, which MsQuic
+    // copies.
+    unsafe { parameter::set(connection, sys::QUIC_PARAM_CONN_RESUMPTION_TICKET, ticket) }
 }

@@ -184,6 +184,17 @@ impl ConnectionInstance {
         unsafe { parameter::get(self.handle().raw()) }
     }
 
+    /// Sets a parameter, which blocks but on the worker.
+    ///
+    /// # Safety
+    ///
+    /// `value` is what `parameter`, which is a connection's, holds, and MsQuic copies it.
+    pub(super) unsafe fn set_parameter<T: ?Sized>(&self, parameter: u32, value: &T) -> Result<(), NativeError> {
+        // SAFETY: the handle is a connection's and open, because `self` is alive; the rest is as
+        // the caller promises.
+        unsafe { parameter::set(self.handle().raw(), parameter, value) }
+    }
+
     /// An address parameter, asked for on the worker or where it may block.
     pub(super) fn address(&self, parameter: u32) -> Option<SocketAddr> {
         // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in

@@ -45,11 +45,8 @@ impl ConnectionInstance {
     fn set_close_reason(&self, reason: &str) {
         let phrase: Vec<u8> = reason.bytes().chain([0]).collect();
         let parameter = sys::QUIC_PARAM_CONN_CLOSE_REASON_PHRASE;
-        // SAFETY: the handle is open, because `self` is alive, and `phrase` has that many bytes,
-        // which the call copies.
-        let status =
-            unsafe { call!(SetParam(self.handle().raw(), parameter, phrase.len() as u32, phrase.as_ptr().cast())) };
-        if let Err(error) = NativeError::check(status) {
+        // SAFETY: the parameter is a C string, which `phrase` is, and the call copies it.
+        if let Err(error) = unsafe { self.set_parameter(parameter, &phrase[..]) } {
             tracing::warn!(parent: self.inner().span(), %error, "the peer is not told the reason");
         }
     }

@@ -1,7 +1,7 @@
 //! The handshake's calls: a client's start, a server's acceptance, and the settings that CONNECTED
 //! brings.
 
-use std::{ffi::CStr, ptr, sync::Arc};
+use std::{ffi::CStr, sync::Arc};
 
 use sendstream_sys as sys;
 
@@ -67,10 +67,8 @@ impl ConnectionInstance {
         let handle = self.handle().raw();
         self.lend_secrets()?;
         if matches!(self.inner().shared().resuming, Resuming::No) && api::abilities().gives_up_tls {
-            let yes = 1_u8;
-            let parameter = sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE;
-            // SAFETY: the handle is open; the parameter is one byte, which the call copies.
-            NativeError::check(unsafe { call!(SetParam(handle, parameter, 1, ptr::from_ref(&yes).cast())) })?;
+            // SAFETY: the parameter is one byte, which the call copies.
+            unsafe { self.set_parameter(sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE, &1_u8)? };
         }
         let local = local.map(|local| (sys::QUIC_PARAM_CONN_LOCAL_ADDRESS, local));
         for (parameter, address) in local.into_iter().chain([(sys::QUIC_PARAM_CONN_REMOTE_ADDRESS, remote)]) {
@@ -121,17 +119,9 @@ impl ConnectionInstance {
     /// Sets which stream goes first, on the worker.
     pub(super) fn set_scheduling(&self, scheduling: StreamScheduling) {
         let scheme = scheduling.native();
-        // SAFETY: the handle is open, and `scheme` is what this parameter holds; on the worker the
-        // call runs in place.
-        let status = unsafe {
-            call!(SetParam(
-                self.handle().raw(),
-                sys::QUIC_PARAM_CONN_STREAM_SCHEDULING_SCHEME,
-                size_of_val(&scheme) as u32,
-                (&raw const scheme).cast()
-            ))
-        };
-        if let Err(error) = NativeError::check(status) {
+        // SAFETY: `scheme` is what this parameter holds; on the worker the call runs in place.
+        let set = unsafe { self.set_parameter(sys::QUIC_PARAM_CONN_STREAM_SCHEDULING_SCHEME, &scheme) };
+        if let Err(error) = set {
             tracing::warn!(parent: self.inner().span(), %error, "the scheduling of streams stays as it was");
         }
     }

@@ -31,7 +31,12 @@ use crate::{
         },
         wakes::{Blame, Blamed},
     },
-    native::{api::call, background, parameter, status},
+    native::{
+        api::call,
+        background,
+        parameter::{self, StreamId},
+        status,
+    },
     types::error::{ConnectionError, NativeError},
 };
 
@@ -435,9 +440,6 @@ fn span(connection: &ConnectionInstance, dir: Dir, opened_by: &str, id: Option<u
 ///
 /// `handle` is an open stream, and this is its connection's worker.
 unsafe fn stream_id(handle: sys::HQUIC) -> Option<u64> {
-    let mut id = 0u64;
-    let mut length = size_of::<u64>() as u32;
-    // SAFETY: `id` is a place for the eight bytes that the parameter has.
-    let status = unsafe { call!(GetParam(handle, sys::QUIC_PARAM_STREAM_ID, &mut length, (&raw mut id).cast())) };
-    NativeError::check(status).ok().map(|()| id)
+    // SAFETY: as the caller promises.
+    unsafe { parameter::get(handle) }.ok().map(|StreamId(id)| id)
 }

@@ -23,7 +23,7 @@ use crate::{
         stream::{buffer::Buffer, owner::StreamInstance, status::refused},
         wakes::Wake as _,
     },
-    native::{api::call, background},
+    native::{api::call, background, parameter},
     types::{
         error::{ConnectionError, NativeError},
         payload::Payload,
@@ -292,15 +292,8 @@ impl StreamInstance {
         background::run(move || {
             let Some(handle) = instance.handle.enter() else { return };
             // SAFETY: the handle is open while it is in use; the parameter is a `uint16_t`.
-            let status = unsafe {
-                call!(SetParam(
-                    handle.raw(),
-                    sys::QUIC_PARAM_STREAM_PRIORITY,
-                    size_of::<u16>() as u32,
-                    (&raw const priority).cast(),
-                ))
-            };
-            if let Err(error) = NativeError::check(status) {
+            let set = unsafe { parameter::set(handle.raw(), sys::QUIC_PARAM_STREAM_PRIORITY, &priority) };
+            if let Err(error) = set {
                 tracing::warn!(parent: instance.span(), %error, "the stream's priority was not set");
             }
         });
