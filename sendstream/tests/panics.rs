@@ -578,15 +578,15 @@ fn local_tasks_that_panic_in_every_way_harm_nobody() {
 
 const ROLE: &str = "SENDSTREAM_TEST_PANICS";
 
-/// A subscriber that panics at every error, which is what panics of other code are logged as.
-struct Panicking;
+/// A subscriber that panics at the spans and events that it was told of.
+struct Panicking(fn(&tracing::Metadata<'_>) -> bool);
 
 impl tracing::Subscriber for Panicking {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::ERROR
+        (self.0)(metadata)
     }
     fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        tracing::span::Id::from_u64(1)
+        panic!("this subscriber panics, as the test wants");
     }
     fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
     fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
@@ -597,6 +597,19 @@ impl tracing::Subscriber for Panicking {
     fn exit(&self, _: &tracing::span::Id) {}
 }
 
+/// Every error, which is what panics of other code are logged as.
+fn errors(metadata: &tracing::Metadata<'_>) -> bool {
+    *metadata.level() == tracing::Level::ERROR
+}
+
+/// Where MsQuic asserts that a connection or a stream was taken, and where waiters must still be
+/// woken: at refusals of connections, at spans of streams, and at the ends of connections.
+fn in_callbacks(metadata: &tracing::Metadata<'_>) -> bool {
+    metadata.name() == "stream"
+        || *metadata.level() == tracing::Level::WARN
+        || metadata.target() == "sendstream::driver::connection::owner"
+}
+
 /// What a child process runs; in the test run itself it does nothing. The subscriber is the whole
 /// process's.
 #[test]
@@ -604,7 +617,7 @@ fn process_with_a_panicking_log() {
     if std::env::var_os(ROLE).is_none_or(|role| role != "errors") {
         return;
     }
-    tracing::subscriber::set_global_default(Panicking).unwrap();
+    tracing::subscriber::set_global_default(Panicking(errors)).unwrap();
     run(async {
         let Pair { client, server, endpoints } = Pair::new().await;
         let (waker, woken) = panicking();
@@ -630,36 +643,13 @@ fn process_with_a_panicking_log() {
     });
 }
 
-/// A subscriber that panics where MsQuic asserts that a connection or a stream was taken, and where
-/// waiters must still be woken: at refusals of connections, at spans of streams, and at the ends of
-/// connections.
-struct PanickingInCallbacks;
-
-impl tracing::Subscriber for PanickingInCallbacks {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.name() == "stream"
-            || *metadata.level() == tracing::Level::WARN
-            || metadata.target() == "sendstream::driver::connection::owner"
-    }
-    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
-        panic!("this subscriber panics, as the test wants");
-    }
-    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
-    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
-    fn event(&self, _: &tracing::Event<'_>) {
-        panic!("this subscriber panics, as the test wants");
-    }
-    fn enter(&self, _: &tracing::span::Id) {}
-    fn exit(&self, _: &tracing::span::Id) {}
-}
-
 /// As [`process_with_a_panicking_log`].
 #[test]
 fn process_with_a_log_that_panics_in_callbacks() {
     if std::env::var_os(ROLE).is_none_or(|role| role != "callbacks") {
         return;
     }
-    tracing::subscriber::set_global_default(PanickingInCallbacks).unwrap();
+    tracing::subscriber::set_global_default(Panicking(in_callbacks)).unwrap();
     run(async {
         let identity = support::identity();
         let full = support::server(&identity).transport(TransportConfig::default().accept_backlog(1));
