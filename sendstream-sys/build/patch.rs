@@ -20,7 +20,11 @@
 //! must be right about the lengths of their hunk; where it starts they may say as they like, since
 //! a hunk is found by its text.
 
-use std::fmt;
+#[path = "../src/edit_kind.rs"]
+#[expect(unreachable_pub, reason = "the library shows it")]
+mod edit_kind;
+
+pub(crate) use edit_kind::EditKind;
 
 /// A patch as it was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +43,7 @@ pub(crate) struct Header {
     /// A short, stable name.
     pub(crate) name: String,
     /// What the edit is for.
-    pub(crate) kind: Kind,
+    pub(crate) kind: EditKind,
     /// The defect, or the waste.
     pub(crate) prevents: String,
     /// Who could make use of the defect; begins with `nobody` if nobody could.
@@ -52,21 +56,6 @@ pub(crate) struct Header {
     pub(crate) needs: Vec<String>,
     /// The tests that reach the edit, each as its file and its name; or why none can.
     pub(crate) tests: Result<Vec<(String, String)>, String>,
-}
-
-/// What an edit is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// An attacker could make use of MsQuic without it.
-    Security,
-    /// MsQuic would do something wrong without it.
-    Correctness,
-    /// MsQuic would not build everywhere without it.
-    Build,
-    /// MsQuic can do something with it that it could not before.
-    Feature,
-    /// It saves time or memory.
-    Speed,
 }
 
 /// The change of one file.
@@ -134,7 +123,7 @@ impl Header {
             values.into_iter().map(|(_, value)| value).collect::<Vec<_>>().try_into().expect("there are seven");
         Ok(Self {
             name: name.to_owned(),
-            kind: Kind::ALL
+            kind: EditKind::ALL
                 .into_iter()
                 .find(|known| known.to_string() == kind)
                 .ok_or_else(|| format!("its kind is {kind:?}"))?,
@@ -148,7 +137,7 @@ impl Header {
     }
 }
 
-impl Kind {
+impl EditKind {
     /// Every kind.
     pub(crate) const ALL: [Self; 5] = [Self::Security, Self::Correctness, Self::Build, Self::Feature, Self::Speed];
 
@@ -159,18 +148,6 @@ impl Kind {
             Self::Feature => "feature",
             Self::Speed => "speed",
         }
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Security => "security",
-            Self::Correctness => "correctness",
-            Self::Build => "build",
-            Self::Feature => "feature",
-            Self::Speed => "speed",
-        })
     }
 }
 

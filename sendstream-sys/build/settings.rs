@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use crate::Problem;
-use crate::patch::{Kind, Patch};
+use crate::patch::{EditKind, Patch};
 
 /// The variables of ours that a change of must run the build again.
 pub(crate) const VARIABLES: [&str; 9] = [
@@ -116,7 +116,8 @@ impl Settings {
         let mut wanted = Vec::new();
         for patch in series {
             let header = &patch.header;
-            let is_left_out = header.kind == Kind::Speed && !self.speed_edits || self.leave_out.contains(&header.name);
+            let is_left_out =
+                header.kind == EditKind::Speed && !self.speed_edits || self.leave_out.contains(&header.name);
             if !is_left_out && header.needs.iter().all(|need| has(wanted.iter().copied(), need)) {
                 wanted.push(patch);
             }

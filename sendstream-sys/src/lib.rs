@@ -34,8 +34,10 @@
 //! is built: enough to type-check and to document, not to link.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::fmt;
 
+mod edit_kind;
+
+pub use edit_kind::EditKind;
 pub use msquic::ffi::*;
 
 unsafe extern "C" {
@@ -133,35 +135,6 @@ pub struct EditInfo {
     pub name: &'static str,
     /// What it is for.
     pub kind: EditKind,
-}
-
-/// What an edit is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum EditKind {
-    /// An attacker could make use of MsQuic without it.
-    Security,
-    /// MsQuic would do something wrong without it.
-    Correctness,
-    /// MsQuic would not build everywhere without it.
-    Build,
-    /// MsQuic can do something with it that it could not before. The library does without where it
-    /// is missing.
-    Feature,
-    /// It saves time or memory. Left out with `SENDSTREAM_MSQUIC_SPEED_EDITS=off`.
-    Speed,
-}
-
-impl fmt::Display for EditKind {
-    /// The kind's name, in lower case.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Security => "security",
-            Self::Correctness => "correctness",
-            Self::Build => "build",
-            Self::Feature => "feature",
-            Self::Speed => "speed",
-        })
-    }
 }
 
 /// The edits that the linked MsQuic was built with, in the order they were made. None for an

@@ -20,7 +20,7 @@ use std::fs;
 use std::mem::offset_of;
 use std::path::{Path, PathBuf};
 
-use patch::{Kind, Patch};
+use patch::{EditKind, Patch};
 use sendstream_sys as sys;
 
 fn here() -> &'static Path {
@@ -54,7 +54,7 @@ fn the_series_names_every_patch_and_each_has_a_header_that_is_complete() {
     let known: BTreeSet<_> = load().iter().map(series::path).collect();
     let folder = series::folder(here());
     let mut found = BTreeSet::new();
-    for kind in Kind::ALL.map(Kind::folder) {
+    for kind in EditKind::ALL.map(EditKind::folder) {
         for entry in fs::read_dir(folder.join(kind)).unwrap() {
             found.insert(format!("{kind}/{}", entry.unwrap().file_name().to_string_lossy()));
         }
@@ -97,8 +97,8 @@ fn only_speed_edits_need_speed_edits() {
     let series = load();
     let kind = |name: &String| series.iter().find(|patch| patch.header.name == *name).unwrap().header.kind;
     for Patch { header, .. } in &series {
-        let needs_speed = header.needs.iter().any(|need| kind(need) == Kind::Speed);
-        assert!(header.kind == Kind::Speed || !needs_speed, "{}", header.name);
+        let needs_speed = header.needs.iter().any(|need| kind(need) == EditKind::Speed);
+        assert!(header.kind == EditKind::Speed || !needs_speed, "{}", header.name);
     }
 }
 
@@ -120,7 +120,11 @@ fn an_edit_that_ends_with_a_release_says_which_change_of_msquics_that_is() {
             header.fixed_in != "none",
             header.upstream.starts_with('#') && !header.upstream.contains("none known")
         );
-        assert!(header.kind != Kind::Security || !matches!(header.who.as_str(), "nobody" | "none"), "{}", header.name);
+        assert!(
+            header.kind != EditKind::Security || !matches!(header.who.as_str(), "nobody" | "none"),
+            "{}",
+            header.name
+        );
     }
 }
 

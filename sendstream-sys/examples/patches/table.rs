@@ -1,6 +1,6 @@
 //! The tables of edits in `SECURITY.md`, as the headers of the series have them.
 
-use crate::patch::{Header, Kind, Patch};
+use crate::patch::{EditKind, Header, Patch};
 
 const BEGIN: &str = "<!-- The headers of sendstream-sys/patches make these two tables: make msquic-patches -->\n";
 const END: &str = "<!-- End of the two tables -->\n";
@@ -19,7 +19,7 @@ fn tables(series: &[Patch]) -> String {
     let mut text = String::from("| edit | without it | MsQuic's change | who could make use of that | test |\n");
     text += "| --- | --- | --- | --- | --- |\n";
     for header in of_use {
-        let speed = if header.kind == Kind::Speed { ", a speed edit" } else { "" };
+        let speed = if header.kind == EditKind::Speed { ", a speed edit" } else { "" };
         text += &row([
             &format!("`{}`{speed}", header.name),
             &header.prevents,
@@ -38,7 +38,7 @@ fn tables(series: &[Patch]) -> String {
 
 /// Whether an attacker could make use of MsQuic without the edit, or was thought to.
 fn is_of_use(header: &Header) -> bool {
-    header.kind == Kind::Security || !header.who.starts_with("nobody")
+    header.kind == EditKind::Security || !header.who.starts_with("nobody")
 }
 
 fn upstream(header: &Header) -> String {
