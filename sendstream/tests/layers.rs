@@ -2,7 +2,7 @@
 //! Nothing points up, no circle of imports has more than a few files, and unsafe code and C stay
 //! where `ARCHITECTURE.md` says.
 //!
-//! It reads sources as text, so it needs no network and no native library, and is right after an
+//! It reads sources as tokens, so it needs no network and no native library, and is right after an
 //! edit: every `use`, and every path that begins with `crate`, `super`, `self` or a child module,
 //! is followed to the file of the longest module path that is one. Test code and comments do not
 //! count.
@@ -12,6 +12,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
 };
+
+use proc_macro2::{Delimiter, Spacing, TokenStream, TokenTree};
 
 /// A layer, and what stands above all of them. A file may import from its own layer and from lower
 /// ones.
@@ -88,7 +90,7 @@ fn the_core_has_neither_unsafe_code_nor_c() {
     let manifest = read(&core.join("Cargo.toml"));
     assert!(!manifest.contains("sendstream-sys"), "the core depends on the native library");
     for file in rust_files(&core.join("src")) {
-        let tokens = tokens(&without_comments_and_literals(&read(&file)));
+        let tokens = tokens(&read(&file));
         assert!(!tokens.iter().any(|token| token == "sendstream_sys"), "{} names C", file.display());
     }
 }
@@ -108,9 +110,9 @@ fn the_newcomers_walk_names_functions_that_exist() {
     assert!(steps.len() > 10, "the walk has tables of functions and their files");
     for (function, file) in steps {
         let below = if file.starts_with("sendstream-core/") { root() } else { root().join("sendstream/src") };
-        let source = without_comments_and_literals(&read(&below.join(&file)));
-        let is_there =
-            [format!("fn {function}("), format!("fn {function}<")].iter().any(|start| source.contains(start));
+        let is_start =
+            |found: &[String]| found[0] == "fn" && found[1] == function && matches!(found[2].as_str(), "(" | "<");
+        let is_there = tokens(&read(&below.join(&file))).windows(3).any(is_start);
         assert!(is_there, "there is no function `{function}` in {file}");
     }
 }
@@ -195,7 +197,7 @@ fn alternatives(path: &str) -> Vec<String> {
 }
 
 fn has_unsafe_code(file: &Path) -> bool {
-    let tokens = tokens(&without_comments_and_literals(&read(file)));
+    let tokens = tokens(&read(file));
     without_tests(&tokens).0.iter().any(|token| token == "unsafe")
 }
 
@@ -237,7 +239,7 @@ impl Crate {
         let mut test_modules: Vec<Vec<String>> = Vec::new();
         for (name, text) in sources {
             let module = module_of(&name);
-            let (tokens, tests) = without_tests(&tokens(&without_comments_and_literals(&text)));
+            let (tokens, tests) = without_tests(&tokens(&text));
             test_modules.extend(tests.into_iter().map(|test| [module.clone(), vec![test]].concat()));
             files.push(File { name, module, tokens });
         }
@@ -488,101 +490,38 @@ fn after_group(tokens: &[String], mut index: usize) -> usize {
     index
 }
 
-/// Names, `::`, and every other character by itself.
+/// Names, brackets, `::`, and every other character by itself. Comments are none; documentation is
+/// an attribute, and every literal is `""`.
 fn tokens(text: &str) -> Vec<String> {
-    let mut tokens = Vec::new();
-    let mut rest = text.trim_start();
-    while let Some(first) = rest.chars().next() {
-        let length = if first.is_alphanumeric() || first == '_' {
-            rest.find(|next: char| !next.is_alphanumeric() && next != '_').unwrap_or(rest.len())
-        } else if rest.starts_with("::") {
-            2
-        } else {
-            first.len_utf8()
-        };
-        let (token, behind) = rest.split_at(length);
-        tokens.push(token.to_owned());
-        rest = behind.trim_start();
-    }
-    tokens
+    let mut found = Vec::new();
+    flatten(text.parse().unwrap_or_else(|error| panic!("no Rust: {error}")), &mut found);
+    found
 }
 
-/// The text without comments, documentation among them, and with every string and character empty.
-fn without_comments_and_literals(text: &str) -> String {
-    let chars: Vec<char> = text.chars().collect();
-    let at = |index: usize| chars.get(index).copied().unwrap_or('\0');
-    let mut kept = String::new();
-    let mut index = 0;
-    while index < chars.len() {
-        let in_word = index > 0 && (at(index - 1).is_alphanumeric() || at(index - 1) == '_');
-        match at(index) {
-            '/' if at(index + 1) == '/' => {
-                while index < chars.len() && at(index) != '\n' {
-                    index += 1;
-                }
+fn flatten(stream: TokenStream, found: &mut Vec<String>) {
+    let mut trees = stream.into_iter().peekable();
+    while let Some(tree) = trees.next() {
+        match tree {
+            TokenTree::Group(group) => {
+                let (open, close) = match group.delimiter() {
+                    Delimiter::Parenthesis => ("(", ")"),
+                    Delimiter::Brace => ("{", "}"),
+                    Delimiter::Bracket => ("[", "]"),
+                    Delimiter::None => ("", ""),
+                };
+                found.push(open.to_owned());
+                flatten(group.stream(), found);
+                found.push(close.to_owned());
             }
-            '/' if at(index + 1) == '*' => {
-                let mut depth = 0usize;
-                while index < chars.len() {
-                    match (at(index), at(index + 1)) {
-                        ('/', '*') => depth += 1,
-                        ('*', '/') => depth -= 1,
-                        _ => {
-                            index += 1;
-                            continue;
-                        }
-                    }
-                    index += 2;
-                    if depth == 0 {
-                        break;
-                    }
-                }
-                kept.push(' ');
+            TokenTree::Punct(first) if first.as_char() == ':' && first.spacing() == Spacing::Joint => {
+                let is_colon = |next: &TokenTree| matches!(next, TokenTree::Punct(next) if next.as_char() == ':');
+                let colons = if trees.next_if(is_colon).is_some() { "::" } else { ":" };
+                found.push(colons.to_owned());
             }
-            '"' => {
-                index += 1;
-                while index < chars.len() && at(index) != '"' {
-                    index += if at(index) == '\\' { 2 } else { 1 };
-                }
-                index += 1;
-                kept.push_str("\"\"");
-            }
-            'r' | 'b' | 'c' if !in_word && raw_string(&chars, index).is_some() => {
-                index = raw_string(&chars, index).expect("it was found a line ago");
-                kept.push_str("\"\"");
-            }
-            // A character, and not a lifetime.
-            '\'' if at(index + 1) == '\\' || at(index + 2) == '\'' => {
-                index += if at(index + 1) == '\\' { 3 } else { 2 };
-                while index < chars.len() && at(index) != '\'' {
-                    index += 1;
-                }
-                index += 1;
-                kept.push_str("''");
-            }
-            other => {
-                kept.push(other);
-                index += 1;
-            }
+            TokenTree::Literal(_) => found.push("\"\"".to_owned()),
+            TokenTree::Ident(_) | TokenTree::Punct(_) => found.push(tree.to_string()),
         }
     }
-    kept
-}
-
-/// Where the raw string that begins at `index` ends, if one does.
-fn raw_string(chars: &[char], index: usize) -> Option<usize> {
-    let at = |index: usize| chars.get(index).copied().unwrap_or('\0');
-    let hashes_at = index + if at(index) == 'r' { 1 } else { 2 };
-    if at(hashes_at - 1) != 'r' {
-        return None;
-    }
-    let hashes = (hashes_at..).take_while(|index| at(*index) == '#').count();
-    if at(hashes_at + hashes) != '"' {
-        return None;
-    }
-    let end = |quote: &usize| at(*quote) == '"' && (1..=hashes).all(|hash| at(*quote + hash) == '#');
-    let quote = (hashes_at + hashes + 1..chars.len()).find(end)?;
-    Some(quote + 1 + hashes)
 }
 
 fn the_crate() -> Crate {
