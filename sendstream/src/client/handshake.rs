@@ -36,8 +36,7 @@ pub(super) struct Begun {
 impl Client {
     /// Starts a connection, with the ticket for it if there is one.
     pub(super) async fn begin(&self, address: SocketAddr, server_name: &str) -> Result<Begun, ConnectError> {
-        let name = check_server_name(server_name)?;
-        self.trust.check_server_name(server_name).map_err(|_| ConnectError::InvalidServerName)?;
+        let name = self.check_server_name(server_name)?;
         if let Some(local) = self.bind
             && local.is_ipv4() != address.is_ipv4()
         {
@@ -64,6 +63,13 @@ impl Client {
         }
         self.start(&begun, address, name, in_place).await?;
         Ok(begun)
+    }
+
+    /// Whether a server can have that name, and this client's trust can judge it.
+    pub(super) fn check_server_name(&self, name: &str) -> Result<CString, ConnectError> {
+        let native = native_name(name)?;
+        self.trust.check_server_name(name).map_err(|_| ConnectError::InvalidServerName)?;
+        Ok(native)
     }
 
     /// Opens a connection, not started, that ends at `deadline` unless its handshake is done.
@@ -133,7 +139,8 @@ impl Begun {
     }
 }
 
-pub(super) fn check_server_name(name: &str) -> Result<CString, ConnectError> {
+/// The name as C has it, if MsQuic takes one of that length.
+pub(super) fn native_name(name: &str) -> Result<CString, ConnectError> {
     let too_long = name.len() > MAX_SERVER_NAME_LENGTH;
     if name.is_empty() || too_long {
         return Err(ConnectError::InvalidServerName);

@@ -19,7 +19,7 @@ use std::{
 };
 
 use crate::{
-    client::{Client, ConnectError, handshake::check_server_name},
+    client::{Client, ConnectError, handshake::native_name},
     connection::Connection,
     native::{
         background,
@@ -68,9 +68,8 @@ impl Client {
     /// Dropping the future gives all attempts up. A lookup that is under way ends unheard.
     pub async fn connect_host(&self, host: &str, port: u16) -> Result<Connection, ConnectError> {
         let (host, server_name) = names(host);
-        check_server_name(host)?;
-        check_server_name(server_name)?;
-        self.trust.check_server_name(server_name).map_err(|_| ConnectError::InvalidServerName)?;
+        native_name(host)?;
+        self.check_server_name(server_name)?;
         let addresses = self.reachable(resolve(host, port).await?)?;
         self.connect_any(addresses, server_name).await
     }
