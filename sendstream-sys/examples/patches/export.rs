@@ -11,7 +11,7 @@ use std::path::Path;
 
 use crate::apply;
 use crate::git::Git;
-use crate::patch::{Header, Patch};
+use crate::patch::{EditKind, Header, Patch};
 use crate::series::{self, SERIES};
 use crate::tree::BASE;
 use crate::{Problem, crate_sources};
@@ -32,7 +32,7 @@ pub(crate) fn export(tree: &Path, patches: &Path) -> Result<(), Problem> {
         texts.push((path, text));
     }
     let known: BTreeSet<_> = texts.iter().map(|(path, _)| path.clone()).collect();
-    for folder in ["fix", "feature", "speed"] {
+    for folder in EditKind::ALL.map(EditKind::folder) {
         for entry in fs::read_dir(patches.join(folder)).into_iter().flatten().flatten() {
             if !known.contains(&format!("{folder}/{}", entry.file_name().to_string_lossy())) {
                 fs::remove_file(entry.path()).map_err(|error| at(&entry.path(), &error))?;
