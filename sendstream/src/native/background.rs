@@ -65,10 +65,9 @@ fn next(jobs: &Receiver<Job>) -> Option<Job> {
 /// Runs `question` on the background thread; the future resolves with what it returns. The question
 /// is asked whether or not the future is polled.
 pub(crate) fn ask<T: Send + 'static>(question: impl FnOnce() -> Result<T, NativeError> + Send + 'static) -> Answer<T> {
-    let slot = Arc::new(Slot(Mutex::new(SlotState::Asked(None))));
-    let reply = Reply(slot.clone());
-    run(move || reply.0.answer(question()));
-    Answer(slot)
+    let (job, answer) = asked(question);
+    run(job);
+    answer
 }
 
 /// Runs `question` on a thread of its own that is called `name`, for what may block for long.
@@ -81,12 +80,20 @@ pub(crate) fn ask_apart<T: Send + 'static>(
     name: &str,
     question: impl FnOnce() -> Result<T, NativeError> + Send + 'static,
 ) -> io::Result<Answer<T>> {
+    let (job, answer) = asked(question);
+    thread::Builder::new().name(name.into()).spawn(move || {
+        contain("a question", job);
+    })?;
+    Ok(answer)
+}
+
+/// The job that answers `question`, and its answer.
+fn asked<T: Send + 'static>(
+    question: impl FnOnce() -> Result<T, NativeError> + Send + 'static,
+) -> (impl FnOnce() + Send + 'static, Answer<T>) {
     let slot = Arc::new(Slot(Mutex::new(SlotState::Asked(None))));
     let reply = Reply(slot.clone());
-    thread::Builder::new().name(name.into()).spawn(move || {
-        contain("a question", || reply.0.answer(question()));
-    })?;
-    Ok(Answer(slot))
+    (move || reply.0.answer(question()), Answer(slot))
 }
 
 /// An answer that comes when the function is called, if it ever is.
