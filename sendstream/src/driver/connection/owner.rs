@@ -267,8 +267,10 @@ impl ConnectionInstance {
     }
 
     /// A transition that may end the connection, and what that leaves to do outside of the lock.
-    /// Waking comes last, and the log after it: foreign code that panics must keep nothing from
-    /// being done.
+    ///
+    /// Every part learns the cause before MsQuic is told: MsQuic then cancels what is queued, on the
+    /// worker, and a datagram must not take that for its fate. Waking comes last, and the log after
+    /// it: foreign code that panics must keep nothing from being done.
     pub(super) fn finish_ending(&self, transition: impl FnOnce(&mut ConnectionInnerExclusive) -> Ending) {
         self.finish_ending_by(|code| self.shut_down(code), transition);
     }
@@ -284,17 +286,17 @@ impl ConnectionInstance {
             let first = !state.is_over();
             (transition(&mut state), state.cause(), first)
         };
-        if let Some(code) = shut_down {
-            tell(code);
-        }
-        if let Some(verifier) = verifier {
-            verifier.cancel();
-        }
         if let Some(cause) = &cause {
             wakeups.append(self.inner.on_ended(cause));
             for stream in unstarted.iter().filter_map(Weak::upgrade) {
                 wakeups.append(stream.connection_lost(cause.clone()));
             }
+        }
+        if let Some(code) = shut_down {
+            tell(code);
+        }
+        if let Some(verifier) = verifier {
+            verifier.cancel();
         }
         wakeups.wake();
         drop(unaccepted);
@@ -434,4 +436,35 @@ unsafe extern "C" fn ignoring_callback(
     _event: *mut sys::QUIC_CONNECTION_EVENT,
 ) -> sys::QUIC_STATUS {
     0
+}
+
+#[cfg(test)]
+mod tests {
+    use sendstream_core::datagrams::Refused;
+
+    use crate::{Client, Identity, Server, Trust};
+
+    #[test]
+    fn msquic_is_told_of_an_end_when_the_datagrams_know_of_it() {
+        let identity = Identity::self_signed(["localhost"]).unwrap();
+        let trust = Trust::pinned([identity.certificate_sha256()]);
+        let server = Server::builder().identity(identity).alpn(["test"]).bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let client = Client::builder().trust(trust).alpn(["test"]).build().unwrap();
+        futures::executor::block_on(async {
+            let accept = async { server.accept().await.unwrap().accept().await.unwrap() };
+            let connect = client.connect(server.local_addr().unwrap(), "localhost");
+            let (connection, accepted) = futures::join!(connect, accept);
+            let connection = connection.unwrap();
+            let instance = connection.instance();
+            let mut told = None;
+            let tell = |code| {
+                told = Some((code, instance.inner().is_over(), instance.inner().datagrams().begin_send(1)));
+                instance.shut_down(code);
+            };
+            instance.finish_ending_by(tell, |state| state.close(5));
+            let cause = instance.inner().cause().unwrap();
+            assert_eq!(told, Some((5, true, Err(Refused::Lost(cause)))));
+            accepted.closed().await;
+        });
+    }
 }
