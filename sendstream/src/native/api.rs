@@ -47,7 +47,7 @@ impl Api {
         // MsQuicClose, and nothing here ever calls that.
         let table = unsafe { &*table.cast::<sys::QUIC_API_TABLE>() };
         let api = Self { table };
-        if let Err(status) = api.set_patience(MAX_WORKER_QUEUE_DELAY) {
+        if let Err(status) = api.set_limits() {
             tracing::warn!(%status, "servers refuse connections as soon as the machine is busy");
         }
         if abilities().polls_while_busy
@@ -66,13 +66,17 @@ impl Api {
         Ok(api)
     }
 
-    /// Sets how late MsQuic's workers may be, on average, before servers refuse connections and
-    /// drop their first packets (`MaxWorkerQueueDelayUs`). It is a setting of the whole process.
-    fn set_patience(&self, delay: Duration) -> Result<(), NativeError> {
+    /// Sets the limits beyond which servers refuse connections and drop their first packets: how
+    /// late MsQuic's workers may be, on average (`MaxWorkerQueueDelayUs`), and how many strangers a
+    /// port answers at a time (`MaxBindingStatelessOperations`). They are the whole process's.
+    fn set_limits(&self) -> Result<(), NativeError> {
         let mut settings = unset_settings();
-        settings.MaxWorkerQueueDelayUs = delay.as_micros() as u32;
+        settings.MaxWorkerQueueDelayUs = MAX_WORKER_QUEUE_DELAY.as_micros() as u32;
+        settings.MaxBindingStatelessOperations = MAX_STATELESS_OPERATIONS;
         // SAFETY: both members of the union are 64 bits of plain integer, so either may be used.
-        unsafe { &mut settings.__bindgen_anon_1.IsSet }.set_MaxWorkerQueueDelayUs(1);
+        let is_set = unsafe { &mut settings.__bindgen_anon_1.IsSet };
+        is_set.set_MaxWorkerQueueDelayUs(1);
+        is_set.set_MaxBindingStatelessOperations(1);
         self.set(sys::QUIC_PARAM_GLOBAL_SETTINGS, &settings)
     }
 
@@ -176,6 +180,11 @@ const POLLING_IDLE_TIMEOUT: Duration = Duration::from_micros(50);
 /// many are taken.
 const MAX_WORKER_QUEUE_DELAY: Duration = Duration::from_secs(10);
 
+/// MsQuic notes for 100 ms to whom it has sent a Retry, Version Negotiation or Stateless Reset
+/// packet. Its own limit is 100 notes, so a thousand packets a second from strangers would keep
+/// everybody else from being answered. A note has some 100 bytes.
+const MAX_STATELESS_OPERATIONS: u16 = 10_000;
+
 /// Calls a function of the API table: `call!(StreamSend(handle, ...))`.
 ///
 /// The entries are nullable in the C ABI and never null in version 2; an absent one is a defect of
@@ -194,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn msquic_has_the_patience_that_it_was_given() {
+    fn msquic_has_the_limits_that_it_was_given() {
         let _ = Api::get().unwrap();
         let mut settings = unset_settings();
         let mut length = size_of_val(&settings) as u32;
@@ -205,5 +214,6 @@ mod tests {
         };
         NativeError::check(status).unwrap();
         assert_eq!(settings.MaxWorkerQueueDelayUs, 10_000_000);
+        assert_eq!(settings.MaxBindingStatelessOperations, 10_000);
     }
 }
