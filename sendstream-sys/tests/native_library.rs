@@ -118,6 +118,31 @@ fn msquic_knows_which_thread_is_running_also_after_a_fork() {
     assert!(is_right());
 }
 
+/// The edit `no-tracing-library`: a program in a folder of its own, where the library is that
+/// MsQuic would load, does not open it.
+#[test]
+#[cfg(all(target_os = "linux", not(sendstream_system_msquic)))]
+fn no_library_is_taken_from_the_programs_folder() {
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+
+    let folder = tempfile::tempdir().unwrap();
+    let program = folder.path().join("program");
+    std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
+    let version = Api::get().parameter::<2>(QUIC_PARAM_GLOBAL_LIBRARY_VERSION);
+    let version: Vec<_> = version.chunks_exact(4).map(|part| u32::from_ne_bytes(part.try_into().unwrap())).collect();
+    let library = folder.path().join(format!("libmsquic.lttng.so.{}.{}.{}", version[0], version[1], version[2]));
+    std::fs::write(&library, "no library").unwrap();
+    let opened = inotify::init(CreateFlags::NONBLOCK).unwrap();
+    inotify::add_watch(&opened, &library, WatchFlags::OPEN).unwrap();
+    let is_opened = || rustix::io::read(&opened, &mut [0; 256]).is_ok();
+
+    let output = std::process::Command::new(&program).args(["--exact", "the_linked_msquic_is_2_6"]).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+    assert!(!is_opened());
+    drop(std::fs::File::open(&library).unwrap());
+    assert!(is_opened(), "who opens it would have been seen");
+}
+
 #[test]
 #[cfg_attr(sendstream_system_msquic, ignore = "an installed library")]
 fn the_edits_are_listed_and_each_has_its_own_name() {
