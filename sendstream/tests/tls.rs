@@ -2,7 +2,12 @@
 
 mod support;
 
-use std::future::{self, Future};
+use std::{
+    env, fs,
+    future::{self, Future},
+    path::PathBuf,
+    process::Command,
+};
 
 use futures::{
     StreamExt,
@@ -10,7 +15,8 @@ use futures::{
     future::{Either, select},
 };
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    date_time_ymd,
 };
 use sendstream::{
     BindError, CertificateRefusal, CipherSuite, Client, ClientAuth, ConfigError, ConnectError, Connection,
@@ -23,9 +29,20 @@ struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
     fn new() -> Self {
+        Self(CertifiedIssuer::self_signed(Self::parameters("authority"), KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// An authority that this one vouches for.
+    fn intermediate(&self) -> Self {
+        let pair = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::signed_by(Self::parameters("intermediate"), pair, &self.0).unwrap())
+    }
+
+    fn parameters(name: &str) -> CertificateParams {
         let mut parameters = CertificateParams::default();
         parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters
     }
 
     fn trust(&self) -> Trust {
@@ -37,12 +54,17 @@ impl Authority {
     }
 
     fn issue_with(&self, name: &str, adjust: impl FnOnce(&mut CertificateParams)) -> Identity {
+        self.issue_beside(name, &[], adjust)
+    }
+
+    /// An identity that shows `issuers` as well, which are in PEM.
+    fn issue_beside(&self, name: &str, issuers: &[String], adjust: impl FnOnce(&mut CertificateParams)) -> Identity {
         let mut parameters = CertificateParams::new([name.to_owned()]).unwrap();
         adjust(&mut parameters);
         let pair = KeyPair::generate().unwrap();
         let issuer: &Issuer<'_, KeyPair> = &self.0;
         let certificate = parameters.signed_by(&pair, issuer).unwrap();
-        Identity::from_pem(certificate.pem(), pair.serialize_pem()).unwrap()
+        Identity::from_pem(certificate.pem() + &issuers.concat(), pair.serialize_pem()).unwrap()
     }
 }
 
@@ -199,6 +221,26 @@ async fn others_come_and_go() {
     endpoints.end().await;
 }
 
+/// Runs the rest of `test` in a process of its own, for which the system's roots are those in a
+/// file that nobody has written yet.
+fn with_system_roots(test: &str, rest: impl FnOnce(PathBuf)) {
+    const ROOTS: &str = "SENDSTREAM_TEST_ROOTS";
+    if let Some(roots) = env::var_os(ROOTS) {
+        return rest(roots.into());
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let roots = folder.path().join("roots.pem");
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env("SSL_CERT_DIR", folder.path())
+        .env("SSL_CERT_FILE", &roots)
+        .env(ROOTS, &roots)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("1 passed"), "{said}{}", String::from_utf8_lossy(&output.stderr));
+}
+
 fn no() -> CertificateRefusal {
     CertificateRefusal::by_verifier("not today")
 }
@@ -254,6 +296,53 @@ fn with_mutual_tls_each_side_knows_the_other() {
         assert_eq!(of_client.certificate_sha256(), theirs.certificate_sha256());
         assert_eq!(of_server.chain(), [own.certificate().clone()]);
         meeting.accepted().await;
+    });
+}
+
+/// The edits `own-chain-only` and `peer-certificates-as-sent`: what this system trusts is added
+/// neither to what is sent nor to what came.
+#[test]
+fn each_side_shows_the_certificates_of_its_identity_and_no_others() {
+    with_system_roots("each_side_shows_the_certificates_of_its_identity_and_no_others", |roots| {
+        run(async move {
+            let root = Authority::new();
+            fs::write(roots, root.0.pem()).unwrap();
+            let intermediate = root.intermediate();
+            for issuers in [vec![], vec![intermediate.0.pem()], vec![intermediate.0.pem(), root.0.pem()]] {
+                let issuer = if issuers.is_empty() { &root } else { &intermediate };
+                let [own, theirs] = ["localhost", "somebody"].map(|name| issuer.issue_beside(name, &issuers, |_| ()));
+                let server = server(&own, ClientAuth::Required(root.trust()));
+                let client = support::client_with(root.trust()).identity(theirs.clone()).build().unwrap();
+                let meeting = Meeting::of(server, client, "localhost").await;
+                let of_client = meeting.accepted.as_ref().unwrap().peer_identity().unwrap();
+                let of_server = meeting.connected.as_ref().unwrap().peer_identity().unwrap();
+                for (shown, identity) in [(of_client, theirs), (of_server, own)] {
+                    let all = [identity.certificate(), intermediate.0.der(), root.0.der()];
+                    assert!(
+                        shown.chain().iter().eq(all[..=issuers.len()].iter().copied()),
+                        "{} issuers",
+                        issuers.len()
+                    );
+                }
+                meeting.accepted().await;
+            }
+        });
+    });
+}
+
+/// The edit `peer-certificates-as-sent`: which of them lead to a root only [`Trust`] can say.
+#[test]
+fn an_issuer_may_have_a_second_certificate_which_is_the_trusted_one() {
+    run(async {
+        let (root, other) = (Authority::new(), Authority::new());
+        let first = other.intermediate();
+        let second = Authority::parameters("intermediate").signed_by(first.0.key(), &root.0).unwrap();
+        for issuers in [[first.0.pem(), second.pem()], [second.pem(), first.0.pem()]] {
+            let identity = first.issue_beside("localhost", &issuers, |_| ());
+            for trust in [root.trust(), other.trust()] {
+                Meeting::with_server(identity.clone(), trust, "localhost").await.accepted().await;
+            }
+        }
     });
 }
 

@@ -23,9 +23,8 @@ impl PeerIdentity {
         &self.0[0]
     }
 
-    /// The peer's own certificate, then each one's issuer as far as OpenSSL found them: among those
-    /// that the peer sent, and this system's roots. Only [`Trust`](crate::Trust) says whether they
-    /// are to be believed.
+    /// The peer's own certificate, then the others that it sent, in its order. Only
+    /// [`Trust`](crate::Trust) says whether they are to be believed.
     pub fn chain(&self) -> &[CertificateDer<'static>] {
         &self.0
     }
@@ -55,7 +54,7 @@ impl PeerIdentity {
         }
         let leaf = CertificateDer::from(leaf_der);
         let issuers = pkcs7::certificates(chain_pkcs7).unwrap_or_default();
-        // OpenSSL's chain begins with the peer's own certificate, unless OpenSSL could make none.
+        // All that the peer sent, which begins with its own.
         let issuers = issuers.into_iter().filter(|certificate| *certificate != leaf);
         let chain = std::iter::once(leaf.clone()).chain(issuers);
         Some(Self(Arc::new(chain.map(CertificateDer::into_owned).collect())))
