@@ -346,6 +346,34 @@ fn an_issuer_may_have_a_second_certificate_which_is_the_trusted_one() {
     });
 }
 
+/// The edit `no-roots-for-nobody`.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_client_and_a_server_read_no_roots_that_nobody_needs() {
+    use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
+    if sendstream::native_info().unwrap().edits.iter().all(|edit| edit.name != "no-roots-for-nobody") {
+        eprintln!("SKIPPED: MsQuic is built without the edit");
+        return;
+    }
+    with_system_roots("a_client_and_a_server_read_no_roots_that_nobody_needs", |roots| {
+        fs::write(&roots, Authority::new().0.pem()).unwrap();
+        let opened = inotify::init(CreateFlags::NONBLOCK).unwrap();
+        inotify::add_watch(&opened, &roots, WatchFlags::OPEN).unwrap();
+        let is_opened = || rustix::io::read(&opened, &mut [0; 256]).is_ok();
+        run(async {
+            let authority = Authority::new();
+            for auth in [ClientAuth::None, ClientAuth::Required(authority.trust())] {
+                let server = server(&authority.issue("localhost"), auth);
+                let client = support::client_with(authority.trust()).identity(authority.issue("somebody"));
+                Meeting::of(server, client.build().unwrap(), "localhost").await.accepted().await;
+            }
+        });
+        assert!(!is_opened());
+        client(Trust::system());
+        assert!(is_opened(), "who reads them would have been seen");
+    });
+}
+
 #[test]
 fn a_missing_certificate_is_refused_where_one_is_required() {
     run(async {
