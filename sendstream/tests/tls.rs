@@ -346,6 +346,30 @@ fn an_issuer_may_have_a_second_certificate_which_is_the_trusted_one() {
     });
 }
 
+/// A stranger cannot make a server check the signatures of as many issuers as fit into a handshake.
+#[test]
+fn the_first_eight_issuers_that_a_peer_shows_count() {
+    run(async {
+        let (root, other) = (Authority::new(), Authority::new());
+        let intermediate = root.intermediate();
+        for (others, is_believed) in [(7, true), (8, false)] {
+            // They have the name of the issuer that is looked for, and of the root, but other keys.
+            let strangers = (0..others).map(|_| other.intermediate().0.pem());
+            let issuers: Vec<_> = strangers.chain([intermediate.0.pem()]).collect();
+            let identity = intermediate.issue_beside("somebody", &issuers, |_| ());
+            let meeting = Meeting::with_client(ClientAuth::Required(root.trust()), Some(identity)).await;
+            if is_believed {
+                let shown = meeting.accepted.as_ref().unwrap().peer_identity().unwrap();
+                assert_eq!(shown.chain().len(), 1 + issuers.len());
+                meeting.accepted().await;
+            } else {
+                let (refusal, _) = meeting.refused_by_server().await;
+                assert!(matches!(refusal, CertificateRefusal::Unacceptable { .. }), "{refusal:?}");
+            }
+        }
+    });
+}
+
 /// The edit `no-roots-for-nobody`.
 #[test]
 #[cfg(target_os = "linux")]

@@ -22,8 +22,9 @@ use super::{
 /// Where an authority vouches for a server, the certificate must name what the client asked for
 /// among its subject alternative names (RFC 9525), be valid now and be meant for servers; one for a
 /// client must be meant for clients and needs no name. Authorities may sign with RSA of 2048 bits
-/// or more, ECDSA on P-256 or P-384, or Ed25519. Revocation is not checked. A peer whose own key is
-/// RSA of less than 2048 bits is refused, also if it is pinned. Clones share what they hold.
+/// or more, ECDSA on P-256 or P-384, or Ed25519. Of the issuers that a peer sends beside its own
+/// certificate the first eight count. Revocation is not checked. A peer whose own key is RSA of
+/// less than 2048 bits is refused, also if it is pinned. Clones share what they hold.
 #[derive(Clone, Debug)]
 pub struct Trust {
     kind: TrustKind,
@@ -330,6 +331,9 @@ impl Authorities {
             Some(_) => webpki::KeyUsage::server_auth(),
             None => webpki::KeyUsage::client_auth(),
         };
+        // MsQuic reports the peer's own certificate among them.
+        let issuers = issuers.strip_prefix(std::slice::from_ref(leaf)).unwrap_or(issuers);
+        let issuers = &issuers[..issuers.len().min(MAX_ISSUERS)];
         let end_entity = webpki::EndEntityCert::try_from(leaf).map_err(CertificateRefusal::from_webpki)?;
         end_entity
             .verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &self.anchors, issuers, UnixTime::now(), usage, None, None)
@@ -379,3 +383,7 @@ impl ClientAuth {
 fn pkcs7_certificates(chain_pkcs7: &[u8]) -> Vec<CertificateDer<'_>> {
     pkcs7::certificates(chain_pkcs7).unwrap_or_default()
 }
+
+/// How many of the issuers that a peer sends are looked at. Each may cost a signature check, and so
+/// may each pair of them.
+const MAX_ISSUERS: usize = 8;
