@@ -13,7 +13,9 @@ use std::{
 };
 
 use sendstream::{ConnectError, ConnectionError, Identity, TransportConfig, Trust};
-use support::{Endpoints, Pair, TIMEOUT, any_port, figure, forwarder::Forwarder, run};
+use support::{
+    Endpoints, LONG_DELAY, PATIENCE, Pair, TIMEOUT, any_port, figure, forwarder::Forwarder, run, run_within,
+};
 
 /// The edits `removed-path` and `one-worker-change-at-a-time`: whoever forwards a client's packets
 /// may give each another port to come from.
@@ -149,6 +151,32 @@ fn a_client_at_an_address_that_another_had_is_answered() {
         println!("{CLIENTS} clients from one address");
         drop(pairs);
         endpoints.end().await;
+    });
+}
+
+/// The edit `tolerance-within-what-is-under-way`.
+#[test]
+fn a_large_send_is_acknowledged_without_the_acknowledgement_delay() {
+    const SENDS: usize = 60;
+    // Without the edit a third of them waits for the delay, some five minutes together. With it the
+    // network may still lose what ends a send, which takes as long to find out.
+    run_within(Duration::from_secs(180), async {
+        let settings = TransportConfig::default().max_ack_delay(LONG_DELAY).disconnect_timeout(PATIENCE);
+        let pair = Pair::with(settings.clone(), settings).await;
+        let sending = async {
+            let mut stream = pair.client.open_uni().unwrap();
+            for number in 0..SENDS {
+                // Another number of packets each time.
+                stream.send(vec![0; 2_000_000 + 1000 * number]).await.unwrap();
+            }
+            stream.finish().unwrap();
+        };
+        let receiving = async {
+            let mut stream = pair.server.accept_uni().await.unwrap();
+            while stream.read_chunk().await.unwrap().is_some() {}
+        };
+        futures::join!(sending, receiving);
+        pair.end().await;
     });
 }
 

@@ -36,6 +36,12 @@ pub(crate) const HANG: Duration = Duration::from_secs(600);
 /// timeout of a handshake, which every test is subject to, gives it no more.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The longest `max_ack_delay`, for what must not wait for it.
+pub(crate) const LONG_DELAY: Duration = Duration::from_secs(16);
+
+/// A `disconnect_timeout` that outlasts such a wait.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(600);
+
 /// Runs `future` to its end; panics instead of hanging.
 pub(crate) fn run<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
     run_within(HANG, future)
