@@ -1,7 +1,7 @@
 //! A stream's states: the calls of its user, the events of its transport, and the tasks that wait.
 //!
-//! [`state`] has the stream as a whole and its send half, [`recv_state`] the receive half,
-//! [`cause`] why they end. Events have MsQuic's names; START_COMPLETE is
+//! [`state`] has the stream as a whole and its send half, [`slices`] how a send becomes operations,
+//! [`recv_state`] the receive half, [`cause`] why they end. Events have MsQuic's names; START_COMPLETE is
 //! `QUIC_STREAM_EVENT_START_COMPLETE`. The futures are those of `SendStream` and `RecvStream`.
 //!
 //! # The stream as a whole: `StreamState`
@@ -43,7 +43,7 @@
 //! | future | `Ok` on | `Err` on |
 //! | --- | --- | --- |
 //! | `start`, `poll_start` | START_COMPLETE (admitted), PEER_ACCEPTED, the first SEND_COMPLETE that is not canceled | START_COMPLETE (limit), a failure of the send half |
-//! | `SendData` of `send`, `acked` | its SEND_COMPLETE, not canceled | a failure of the send half |
+//! | `SendData` of `send`, `acked` | its last SEND_COMPLETE, not canceled | a failure of the send half |
 //! | `write_chunk`, `write_chunks`, `write_all` | room in the window: SEND_COMPLETE, IDEAL_SEND_BUFFER_SIZE | a failure of the send half, `finish` |
 //! | `SendData` of `finish_with`, `poll_finish`, `finished` | SEND_SHUTDOWN_COMPLETE, graceful | a failure of the send half |
 //! | `poll_abort` | SEND_SHUTDOWN_COMPLETE, SHUTDOWN_COMPLETE | the send half ended otherwise before |
@@ -54,6 +54,7 @@
 pub mod cause;
 pub mod copies;
 pub mod recv_state;
+pub mod slices;
 pub mod state;
 
 /// Whether the end of the stream goes with what is sent, or came with what is received.

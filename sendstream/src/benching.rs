@@ -53,7 +53,7 @@ impl Stream {
     pub fn submit(&self, data: Bytes, fin: bool) -> (Lent, u64) {
         let payload = Payload::from(data);
         let submission = self.0.lock().begin_send(payload.len(), fin.into()).expect("data may be sent");
-        (Lent(Buffer::new(payload).into_raw()), submission.seq_no + 1)
+        (Lent(Buffer::new(payload).into_raw()), submission.end())
     }
 
     /// SEND_COMPLETE of an acknowledged send.

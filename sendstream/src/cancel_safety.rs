@@ -29,7 +29,7 @@
 //! | --- | --- | --- | --- |
 //! | [`SendStream::start`], [`SendStream::poll_start`] | START_COMPLETE that admits the stream, PEER_ACCEPTED, or the first acknowledged send | s | once polled, the stream starts |
 //! | [`SendStream::try_start`] | as `start` | START_COMPLETE that names the limit; s | once polled, the stream starts |
-//! | [`SendStream::send`] | SEND_COMPLETE of the operation, not canceled | s | the bytes go out all the same: the call submitted them |
+//! | [`SendStream::send`] | SEND_COMPLETE of its last operation, not canceled | s | the bytes go out all the same: the call submitted them |
 //! | [`SendStream::finish_with`] | SEND_SHUTDOWN_COMPLETE, graceful | s | the bytes and FIN go out all the same: the call submitted them |
 //! | [`SendStream::write_chunk`], [`SendStream::write_chunks`] | room in the window: SEND_COMPLETE, IDEAL_SEND_BUFFER_SIZE | s; `finish` was called | nothing was accepted |
 //! | [`SendStream::write_all`] | as `write_chunk`, for each 64 KiB | s; `finish` was called | a beginning of unknown length was accepted |

@@ -133,8 +133,15 @@ impl SendStream {
     /// [`write_chunk`](Self::write_chunk) waits instead. An empty `buf` sends nothing, starts
     /// nothing, and resolves at once.
     ///
-    /// One send at a time, each awaited, costs a round trip plus the peer's acknowledgement delay
-    /// (some 25 ms): keep several in flight, by dropping their futures or by `write_chunk`.
+    /// A `buf` of more than half of the in-flight window goes to MsQuic in slices, each a native
+    /// operation: what is acknowledged of it makes room in the window at once. Its memory is freed
+    /// when all of it is acknowledged.
+    ///
+    /// One send at a time, each awaited, costs a round trip each. The peer may also keep the
+    /// acknowledgement of the last packet back, for its acknowledgement delay (some 25 ms). So keep
+    /// several sends in flight, by dropping their futures or by `write_chunk`. A peer that can be
+    /// told how often to acknowledge (draft-ietf-quic-ack-frequency), as MsQuic can, does not keep
+    /// back what ends a large send.
     ///
     /// # Errors
     ///
@@ -158,6 +165,10 @@ impl SendStream {
     /// [`set_send_window`](Self::set_send_window) fixes it. A chunk is accepted whole when fewer
     /// bytes than the window are in flight. So at most one chunk exceeds the window.
     ///
+    /// Chunks of any size keep the path busy. One of more than half of the window goes to MsQuic in
+    /// slices, and the next chunk is accepted while the end of this one is under way. The memory of
+    /// a chunk is freed when all of it is acknowledged, so the memory of one more chunk may be held.
+    ///
     /// # Errors
     ///
     /// [`WriteError`]: why the stream accepts nothing more. This chunk was not accepted, and bytes
@@ -172,8 +183,8 @@ impl SendStream {
         self.submit(chunk)
     }
 
-    /// [`write_chunk`](Self::write_chunk) for several chunks at once, accepted together as one
-    /// native operation. The chunks that were accepted, all or none, are left empty.
+    /// [`write_chunk`](Self::write_chunk) for several chunks at once, accepted together as if they
+    /// were one. The chunks that were accepted, all or none, are left empty.
     ///
     /// # Errors
     ///
@@ -256,9 +267,11 @@ impl SendStream {
     /// Sends `buf` and ends the stream: a whole message in one call, acknowledged to the FIN.
     ///
     /// `buf` and FIN are submitted now, in one native operation (`StreamSend` with
-    /// `QUIC_SEND_FLAG_FIN`). On a fresh stream the same operation starts it. The future resolves
-    /// once the peer's transport has acknowledged every byte of the stream and FIN: `Ok` means what
-    /// [`finished`](Self::finished) means. An empty `buf` is a bare [`finish`](Self::finish).
+    /// `QUIC_SEND_FLAG_FIN`). On a fresh stream the same operation starts it. A `buf` of more than
+    /// half of the in-flight window takes several, as in [`send`](Self::send): the first starts the
+    /// stream, and FIN is in the last. The future resolves once the peer's transport has
+    /// acknowledged every byte of the stream and FIN: `Ok` means what [`finished`](Self::finished)
+    /// means. An empty `buf` is a bare [`finish`](Self::finish).
     ///
     /// # Errors
     ///
@@ -398,17 +411,20 @@ impl SendStream {
     }
 
     /// Fixes the in-flight window of this stream at `bytes`, at least 1, in place of MsQuic's
-    /// advice.
+    /// advice. A window of less than some packets (4 KiB) makes writes wait for acknowledgements
+    /// that the peer keeps back.
     pub fn set_send_window(&mut self, bytes: u64) {
         self.instance.set_window(bytes.max(1));
     }
 
-    /// The in-flight window in bytes.
+    /// The in-flight window in bytes: writes wait while as much or more is
+    /// [in flight](Self::in_flight).
     pub fn send_window(&self) -> u64 {
         self.instance.window().0
     }
 
-    /// Bytes submitted and not yet acknowledged.
+    /// Bytes submitted and not yet acknowledged. Each send counts whole until all of it is, or in
+    /// slices if it is large beside the window, see [`write_chunk`](Self::write_chunk).
     pub fn in_flight(&self) -> u64 {
         self.instance.window().1
     }

@@ -2,12 +2,17 @@
 
 mod support;
 
-use std::task::{Context, Poll, Waker};
+use std::{
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::future::{poll_fn, poll_immediate};
 use sendstream::{SendStream, StartError, TransportConfig, WriteError};
-use support::{Pair, assert_closed_by_peer, assert_closed_locally, pattern, run};
+use support::{
+    Endpoints, LONG_DELAY, PATIENCE, Pair, assert_closed_by_peer, assert_closed_locally, pattern, run, run_within,
+};
 
 #[test]
 fn a_message_arrives_and_its_acknowledgement_is_believed() {
@@ -400,6 +405,54 @@ fn writes_wait_while_the_window_is_full_and_go_on_when_the_peer_reads() {
         assert!(read.unwrap() == expected);
         drop((stream, received));
         pair.end().await;
+    });
+}
+
+#[test]
+fn a_writer_goes_on_while_the_end_of_a_large_chunk_is_under_way() {
+    // A writer that waits for all of the chunk waits for ever.
+    run_within(Duration::from_secs(120), async {
+        const WINDOW: u32 = 256 << 10;
+        const PASSES: u32 = 1 << 20;
+        const END: u32 = 128 << 10;
+        // Nobody reads: flow control lets all of the chunk pass but its end, half of the window.
+        let receiving = TransportConfig::default().stream_receive_window(PASSES);
+        let pair = Pair::with(TransportConfig::default().send_window(WINDOW), receiving).await;
+        let mut stream = pair.client.open_uni().unwrap();
+        stream.write_chunk(Bytes::from(vec![0; (PASSES + END) as usize])).await.unwrap();
+        poll_fn(|cx| stream.poll_writable(cx)).await.unwrap();
+        assert!((u64::from(END)..u64::from(WINDOW)).contains(&stream.in_flight()), "{}", stream.in_flight());
+        drop(stream);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn chunks_as_large_as_the_window_do_not_wait_for_the_acknowledgement_delay() {
+    // Connections that wait for the delay do that once or more often, some five minutes together.
+    run_within(Duration::from_secs(180), async {
+        const CHUNK: usize = 1 << 20;
+        const CHUNKS: usize = 4;
+        let settings = TransportConfig::default().max_ack_delay(LONG_DELAY).disconnect_timeout(PATIENCE);
+        let endpoints = Endpoints::with(settings.clone(), settings);
+        let chunk = Bytes::from(pattern(CHUNK));
+        for _ in 0..20 {
+            let (client, server) = endpoints.connect().await;
+            let writing = async {
+                let mut stream = client.open_uni().unwrap();
+                for _ in 0..CHUNKS {
+                    stream.write_chunk(chunk.clone()).await.unwrap();
+                }
+                stream.finish().unwrap();
+            };
+            let reading = async {
+                let mut received = server.accept_uni().await.unwrap();
+                received.read_to_end(CHUNKS * CHUNK).await.unwrap()
+            };
+            let ((), read) = futures::join!(writing, reading);
+            assert!(read == chunk.repeat(CHUNKS));
+        }
+        endpoints.end().await;
     });
 }
 

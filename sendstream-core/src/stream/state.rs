@@ -16,6 +16,7 @@ use crate::{
         Fin,
         cause::{Refused, SendClosed, SendEnd, SendFailure, StartFailed},
         recv_state::{Piece, StreamRecv},
+        slices::Slices,
     },
     wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups},
 };
@@ -26,7 +27,7 @@ pub const DEFAULT_WINDOW: u64 = 128 * 1024;
 
 /// A waiting writer is woken when this share of the window is free: an eighth. With a much larger
 /// share, a window that just covers the path would run dry.
-const WINDOW_PARTS: u64 = 8;
+pub(super) const WINDOW_PARTS: u64 = 8;
 
 /// The most bytes in flight that are of use on a path with this smallest round-trip time. MsQuic's
 /// advice follows the bytes that were in flight before, so it grows as long as the peer takes them.
@@ -144,10 +145,20 @@ pub enum StreamSendState<C> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct Submission {
-    /// The operation's number; it is acknowledged once `sending_seq_no` is above it.
+    /// The number of its first operation.
     pub seq_no: u64,
-    /// Whether this operation starts the stream.
+    /// Its operations. A bare FIN has none of its own.
+    pub slices: Slices,
+    /// Whether the next operation starts the stream.
     pub starts: bool,
+}
+
+impl Submission {
+    /// How many operations must be acknowledged, of this one and of all before it.
+    #[inline]
+    pub fn end(&self) -> u64 {
+        self.seq_no + self.slices.count()
+    }
 }
 
 /// Why a send is not taken now.
@@ -282,7 +293,8 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 
     /// Admits `bytes` more, and FIN if it is set: from here on they count as submitted, and the
-    /// caller hands them to MsQuic at once. The first operation starts the stream.
+    /// caller hands them to MsQuic at once, slice by slice. The first operation starts the stream,
+    /// and FIN goes with the last.
     #[inline]
     pub fn begin_send(&mut self, bytes: u64, fin: Fin) -> Result<Submission, Denied<C>> {
         self.check_sending()?;
@@ -293,17 +305,16 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         if fin.is_set() {
             self.send_state = StreamSendState::FinQueued;
         }
-        let seq_no = self.next_seq_no;
         // A bare FIN has no buffer, hence no SEND_COMPLETE that could count it: its acknowledgement
         // is `graceful`.
-        if bytes > 0 {
-            self.next_seq_no += 1;
-            self.in_flight += bytes;
-        }
-        Ok(Submission { seq_no, starts })
+        let submission = Submission { seq_no: self.next_seq_no, slices: Slices::new(bytes, self.window), starts };
+        self.next_seq_no = submission.end();
+        self.in_flight += bytes;
+        Ok(submission)
     }
 
-    /// MsQuic refused, on the spot, what [`Self::begin_send`] had admitted; no event comes for it.
+    /// MsQuic refused, on the spot, the last `bytes` of what [`Self::begin_send`] had admitted; no
+    /// event comes for them.
     pub fn on_send_refused(&mut self, bytes: u64, submission: Submission, refused: Refused) -> (Refusal, Wakeups) {
         self.in_flight = self.in_flight.saturating_sub(bytes);
         if submission.starts {

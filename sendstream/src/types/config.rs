@@ -165,6 +165,10 @@ impl TransportConfig {
     /// `None` follows MsQuic's advice for the path (`QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE`):
     /// 128 KiB at first, and at most 10 Gbit/s times the path's smallest round trip, plus 1 MiB. 1
     /// to `u32::MAX`; `None`.
+    ///
+    /// Chunks may be of any size beside it, see
+    /// [`write_chunk`](crate::SendStream::write_chunk). But a window of less than some packets
+    /// (4 KiB) makes writes wait for acknowledgements that the peer keeps back.
     pub fn send_window(mut self, bytes: impl Into<Option<u32>>) -> Self {
         self.send_window = bytes.into();
         self

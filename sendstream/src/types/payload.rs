@@ -1,8 +1,9 @@
 //! [`Payload`]: owned bytes to send.
 
-use std::sync::Arc;
+use std::{sync::Arc, vec};
 
 use bytes::{Bytes, BytesMut};
+use sendstream_core::stream::slices::Slices;
 
 /// Owned bytes on their way into a stream, without a copy: whatever the value owned is what MsQuic
 /// reads from.
@@ -52,43 +53,49 @@ impl Payload {
         Self { parts, len: len as u64 }
     }
 
-    /// Cuts it into pieces that one native operation can carry: at most `limit` bytes each. Mostly
-    /// it is one.
-    pub(crate) fn into_operations(self, limit: u64) -> impl Iterator<Item = Self> {
-        let whole = self.len <= limit;
-        let (one, many) = if whole { (Some(self), None) } else { (None, Some(self.split(limit))) };
+    /// Cuts it into pieces of these lengths, which make up its own, without a copy. Mostly it is
+    /// one.
+    pub(crate) fn into_slices(self, slices: Slices) -> impl Iterator<Item = Self> {
+        let whole = slices.count() <= 1;
+        let (one, many) = if whole { (Some(self), None) } else { (None, Some(self.cut(slices))) };
         one.into_iter().chain(many.into_iter().flatten())
     }
 
-    fn split(self, limit: u64) -> Vec<Self> {
-        let mut operations = Vec::new();
-        let mut operation = Vec::new();
-        let mut room = limit;
-        for mut part in self.into_parts() {
-            while !part.is_empty() {
-                let piece = part.split_to(part.len().min(usize::try_from(room).unwrap_or(usize::MAX)));
-                room -= piece.len() as u64;
-                operation.push(piece);
-                if room == 0 {
-                    operations.push(Self::from(std::mem::take(&mut operation)));
-                    room = limit;
+    fn cut(self, slices: Slices) -> impl Iterator<Item = Self> {
+        let (mut part, mut parts) = self.into_parts();
+        slices.lengths().map(move |length| {
+            let mut missing = usize::try_from(length).expect("it is in memory");
+            let mut list = Vec::new();
+            loop {
+                let piece = part.split_to(part.len().min(missing));
+                missing -= piece.len();
+                if part.is_empty() {
+                    part = parts.next().unwrap_or_default();
+                }
+                if missing == 0 && list.is_empty() {
+                    return Self::from(piece);
+                }
+                list.push(piece);
+                if missing == 0 {
+                    return Self::from(list);
                 }
             }
-        }
-        if !operation.is_empty() {
-            operations.push(Self::from(operation));
-        }
-        operations
+        })
     }
 
-    fn into_parts(self) -> Vec<Bytes> {
-        match self.parts {
-            Parts::Vec(vec) => vec![Bytes::from(vec)],
-            Parts::Bytes(bytes) => vec![bytes],
-            Parts::Shared(shared) => vec![Bytes::from_owner(shared)],
-            Parts::Static(bytes) => vec![Bytes::from_static(bytes)],
-            Parts::List(list) => list,
-        }
+    /// The first part, and the others.
+    fn into_parts(self) -> (Bytes, vec::IntoIter<Bytes>) {
+        let one = match self.parts {
+            Parts::Vec(vec) => Bytes::from(vec),
+            Parts::Bytes(bytes) => bytes,
+            Parts::Shared(shared) => Bytes::from_owner(shared),
+            Parts::Static(bytes) => Bytes::from_static(bytes),
+            Parts::List(list) => {
+                let mut parts = list.into_iter();
+                return (parts.next().unwrap_or_default(), parts);
+            }
+        };
+        (one, Vec::new().into_iter())
     }
 
     /// Where the bytes lie.

@@ -433,7 +433,43 @@ fn a_cause_that_came_during_the_refused_call_is_kept() {
     }
 }
 
+#[test]
+fn slices_that_were_taken_before_one_was_refused_still_come_back() {
+    let mut stream = StreamInnerExclusive::local(Dir::Uni, Some(80_000));
+    let mut submission = submit(&mut stream, 100_000, Fin::Yes);
+    assert!(submission.starts);
+    // MsQuic takes three, and what was the first has started the stream.
+    submission.starts = false;
+    let (refusal, wakeups) = stream.on_send_refused(70_000, submission, Refused::Going);
+    assert_eq!((refusal, wakeups.len()), (Refusal::AwaitEvent, 0));
+    assert_eq!((stream.state(), stream.in_flight()), (StreamState::Starting, 30_000));
+    for _ in 0..3 {
+        stream.on_send_complete(10_000, false).wake_now();
+    }
+    assert_eq!(stream.in_flight(), 0);
+    assert_eq!(acked(&mut stream, submission.end()), Poll::Pending, "not all of it is acknowledged");
+    stream.on_peer_receive_aborted(9).wake_now();
+    assert_eq!(acked(&mut stream, submission.end()), Poll::Ready(Err(SendEnd::Stopped(9))));
+}
+
 // ---- The window ---------------------------------------------------------------------------------
+
+#[test]
+fn a_writer_goes_on_while_the_end_of_a_large_send_is_under_way() {
+    let (writer, sender) = (Task::new(), Task::new());
+    let mut stream = StreamInnerExclusive::local(Dir::Uni, Some(80_000));
+    let submission = submit(&mut stream, 100_000, Fin::No);
+    assert_eq!((submission.end(), stream.submitted(), stream.in_flight()), (10, 10, 100_000));
+    assert!(writer.run(|cx| stream.poll_window(cx)).is_pending());
+    assert!(sender.run(|cx| stream.poll_acked(submission.end(), cx)).is_pending());
+    for under_way in (0..10u64).rev() {
+        stream.on_send_complete(10_000, false).wake_now();
+        assert_eq!(stream.in_flight(), under_way * 10_000);
+        assert_eq!(writer.wakes(), usize::from(under_way <= 7), "an eighth of the window is free");
+        assert_eq!(sender.wakes(), usize::from(under_way == 0), "the whole send is acknowledged");
+    }
+    assert_eq!(acked(&mut stream, submission.end()), Poll::Ready(Ok(())));
+}
 
 #[test]
 fn room_in_the_window_comes_back_with_acknowledgements() {

@@ -8,7 +8,7 @@
 
 use std::ptr::NonNull;
 
-use sendstream_core::stream::recv_state::Piece;
+use sendstream_core::stream::{recv_state::Piece, slices::Slices};
 use sendstream_sys as sys;
 
 use crate::types::payload::{Payload, Pieces};
@@ -32,13 +32,9 @@ enum Descriptors {
 unsafe impl Send for Buffer {}
 
 impl Buffer {
-    /// The most bytes that one `StreamSend` takes.
-    pub(crate) const MAX_BYTES: u64 = u32::MAX as u64;
-
-    /// Boxes `payload` with its descriptors. At most [`Buffer::MAX_BYTES`], see
-    /// [`Payload::into_operations`].
+    /// Boxes `payload`, which is one slice, with its descriptors.
     pub(crate) fn new(payload: Payload) -> Box<Self> {
-        debug_assert!(payload.len() <= Self::MAX_BYTES);
+        debug_assert!(payload.len() <= Slices::MAX_BYTES);
         let descriptors = match payload.pieces() {
             Pieces::One(bytes) => Descriptors::One([describe(bytes)]),
             Pieces::Many(list) => Descriptors::Many(list.iter().map(|bytes| describe(bytes)).collect()),
@@ -82,7 +78,7 @@ impl Buffer {
 }
 
 fn describe(bytes: &[u8]) -> sys::QUIC_BUFFER {
-    // `Payload::into_operations` has cut everything longer.
+    // `Payload::into_slices` has cut everything longer.
     let length = u32::try_from(bytes.len()).expect("one operation carries at most u32::MAX bytes");
     sys::QUIC_BUFFER { Length: length, Buffer: bytes.as_ptr().cast_mut() }
 }
@@ -181,13 +177,30 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_over_the_limit_is_cut_without_losing_a_byte() {
-        let parts = vec![Bytes::from_static(b"abcde"), Bytes::from_static(b"f"), Bytes::from_static(b"ghij")];
-        let pieces: Vec<_> = Payload::from(parts).into_operations(4).collect();
-        let lengths: Vec<_> = pieces.iter().map(Payload::len).collect();
-        assert_eq!(lengths, [4, 4, 2]);
-        let joined: Vec<u8> = pieces.into_iter().flat_map(|piece| bytes_of(&Buffer::new(piece))).collect();
-        assert_eq!(joined, b"abcdefghij");
+    fn a_large_payload_is_cut_where_it_lies_without_losing_a_byte() {
+        let bytes: Vec<u8> = (0..10_000u32).map(|number| (number % 251) as u8).collect();
+        let slices = Slices::new(10_000, 16_000);
+        assert_eq!(slices.count(), 5);
+        let whole = Bytes::from(bytes.clone());
+        let parts = vec![whole.slice(..4000), Bytes::new(), whole.slice(4000..5001), whole.slice(5001..)];
+        for payload in
+            [Payload::from(parts), Payload::from(bytes.clone()), Payload::from(Arc::<[u8]>::from(&bytes[..]))]
+        {
+            let pieces: Vec<_> = payload.into_slices(slices).collect();
+            assert!(pieces.iter().map(Payload::len).eq(slices.lengths()));
+            let joined: Vec<u8> = pieces.into_iter().flat_map(|piece| bytes_of(&Buffer::new(piece))).collect();
+            assert_eq!(joined, bytes);
+        }
+        let address = whole.as_ptr();
+        let cut: Vec<_> = Payload::from(whole).into_slices(slices).map(Buffer::new).collect();
+        for (index, piece) in cut.iter().enumerate() {
+            assert_eq!(piece.get_buffers().len(), 1);
+            assert_eq!(
+                piece.get_buffers()[0].Buffer.cast_const(),
+                address.wrapping_add(2000 * index),
+                "nothing is copied"
+            );
+        }
     }
 
     #[test]

@@ -107,30 +107,24 @@ impl StreamInstance {
     /// Submits `payload`, now, and FIN behind it if it is set. The result is what
     /// [`Self::poll_send_data`] waits for.
     pub(crate) fn send(self: &Arc<Self>, payload: Payload, fin: Fin) -> Result<u64, SendClosed<ConnectionError>> {
-        let mut operations = payload.into_operations(Buffer::MAX_BYTES).peekable();
-        let mut submitted = 0;
-        while let Some(operation) = operations.next() {
-            if operation.is_empty() && !fin.is_set() {
-                // MsQuic never completes an empty send on an idle stream, and there is nothing to
-                // acknowledge.
-                self.check_sending()?;
-                return Ok(submitted);
-            }
-            let fin = if operations.peek().is_none() { fin } else { Fin::No };
-            submitted = self.submit(operation, fin)?;
+        if payload.is_empty() && !fin.is_set() {
+            // MsQuic never completes an empty send on an idle stream, and there is nothing to
+            // acknowledge.
+            self.check_sending()?;
+            return Ok(0);
         }
-        Ok(submitted)
+        self.submit(payload, fin)
     }
 
-    /// `StreamSend` of one operation.
-    fn submit(self: &Arc<Self>, mut payload: Payload, fin: Fin) -> Result<u64, SendClosed<ConnectionError>> {
+    /// `StreamSend` of `payload`, an operation for each of its slices.
+    fn submit(self: &Arc<Self>, payload: Payload, fin: Fin) -> Result<u64, SendClosed<ConnectionError>> {
         /// What `poll_send_data` never sees acknowledged, so that it waits for the cause of a
         /// failure.
         const NEVER: u64 = u64::MAX;
         let bytes = payload.len();
         tracing::trace!(parent: self.inner.span(), bytes, fin = fin.is_set(), "send");
         let begun = self.inner.lock().begin_send(bytes, fin);
-        let submission = match begun {
+        let mut submission = match begun {
             Ok(submission) => submission,
             Err(denied) => {
                 contain("the owner of a buffer", || drop(payload));
@@ -140,25 +134,34 @@ impl StreamInstance {
                 };
             }
         };
-        let mut flags = sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_NONE;
-        if fin.is_set() {
-            flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_FIN;
+        let mut slices = payload.into_slices(submission.slices);
+        let mut left = bytes;
+        while let Some(mut slice) = slices.next() {
+            let length = slice.len();
+            let mut flags = sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_NONE;
+            if fin.is_set() && length == left {
+                flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_FIN;
+            }
+            if submission.starts {
+                flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_START;
+            }
+            if self.sends_early {
+                flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_ALLOW_0_RTT;
+            }
+            if let Err(status) = self.native_send(&mut slice, flags) {
+                let (refusal, wakeups) = self.inner.lock().on_send_refused(left, submission, refused(status));
+                self.after_refusal(refusal);
+                // Freed before anybody is woken, as in SEND_COMPLETE.
+                contain("the owner of a buffer", || drop((slice, slices)));
+                wakeups.wake();
+                return Ok(submission.end());
+            }
+            left -= length;
+            submission.starts = false;
         }
-        if submission.starts {
-            flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_START;
-        }
-        if self.sends_early {
-            flags |= sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_ALLOW_0_RTT;
-        }
-        if let Err(status) = self.native_send(&mut payload, flags) {
-            let (refusal, wakeups) = self.inner.lock().on_send_refused(bytes, submission, refused(status));
-            self.after_refusal(refusal);
-            // Freed before anybody is woken, as in SEND_COMPLETE.
-            contain("the owner of a buffer", || drop(payload));
-            wakeups.wake();
-        }
-        // A bare FIN is no operation of its own: what it waits for is everything before it.
-        Ok(if bytes == 0 { submission.seq_no } else { submission.seq_no + 1 })
+        // An empty part at the end of a list is in no slice, and has an owner all the same.
+        contain("the owner of a buffer", || drop(slices));
+        Ok(submission.end())
     }
 
     /// `StreamSend`. What it accepts is taken out of `payload`; what it refuses stays there,

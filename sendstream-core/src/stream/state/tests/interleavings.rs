@@ -22,6 +22,8 @@ use loom::{
 use super::*;
 
 const BYTES: u64 = 10;
+/// A send of two slices.
+const LARGE: u64 = 2000;
 const STOP: u64 = 9;
 const RESET: u64 = 8;
 
@@ -137,24 +139,31 @@ impl Stream {
     /// be waited for.
     fn send(&self, bytes: u64, fin: Fin) -> Result<u64, SendClosed<Cause>> {
         let begun = self.lock().begin_send(bytes, fin);
-        let submission = match begun {
+        let mut submission = match begun {
             Ok(submission) => submission,
             Err(Denied::Because(closed)) => return Err(closed),
             Err(Denied::CauseToCome) => return Ok(u64::MAX),
         };
-        let called = self.call(|native| {
-            native.started |= submission.starts;
-            native.fin |= fin.is_set();
-            if bytes > 0 {
-                native.sends.push_back(bytes);
+        let mut left = bytes;
+        // A bare FIN is a call as well.
+        for length in submission.slices.lengths().chain((bytes == 0).then_some(0)) {
+            let called = self.call(|native| {
+                native.started |= submission.starts;
+                native.fin |= fin.is_set() && left == length;
+                if length > 0 {
+                    native.sends.push_back(length);
+                }
+            });
+            if let Err(refused) = called {
+                let (refusal, wakeups) = self.lock().on_send_refused(left, submission, refused);
+                wakeups.wake_now();
+                self.after_refusal(refusal);
+                break;
             }
-        });
-        if let Err(refused) = called {
-            let (refusal, wakeups) = self.lock().on_send_refused(bytes, submission, refused);
-            wakeups.wake_now();
-            self.after_refusal(refusal);
+            left -= length;
+            submission.starts = false;
         }
-        Ok(submission.seq_no + u64::from(bytes > 0))
+        Ok(submission.end())
     }
 
     fn after_refusal(&self, refusal: Refusal) {
@@ -506,6 +515,16 @@ fn a_whole_message_at_once() {
 }
 
 #[test]
+fn a_large_message_at_once() {
+    explore(|stream| {
+        let mut heard = Heard::default();
+        heard.send(stream, LARGE, Fin::Yes);
+        heard.finished = Some(stream.finished());
+        heard
+    });
+}
+
+#[test]
 fn a_send_whose_future_is_dropped_half_way() {
     explore(|stream| {
         let mut heard = Heard::default();
@@ -523,6 +542,17 @@ fn waiting_for_room() {
     explore(|stream| {
         let mut heard = Heard::default();
         let _ = stream.send(BYTES, Fin::No);
+        heard.room = Some(stream.room());
+        heard.finished = Some(stream.finished());
+        heard
+    });
+}
+
+#[test]
+fn waiting_for_room_behind_a_large_send() {
+    explore(|stream| {
+        let mut heard = Heard::default();
+        let _ = stream.send(LARGE, Fin::No);
         heard.room = Some(stream.room());
         heard.finished = Some(stream.finished());
         heard

@@ -211,6 +211,27 @@ fn a_canceled_buffer_is_dropped_once_and_wakes_nobody_before_the_cause() {
 }
 
 #[test]
+fn the_owner_of_a_large_payload_is_dropped_with_its_last_slice() {
+    let drops = Arc::new(AtomicUsize::new(0));
+    let task = Task::new();
+    let inner = started();
+    inner.apply(|state| state.set_window(16_000));
+    let owner = Owner { bytes: vec![0; 10_000], drops: drops.clone() };
+    let submission = inner.lock().begin_send(10_000, Fin::No).expect("data may be sent");
+    let slices = Payload::from(Bytes::from_owner(owner)).into_slices(submission.slices);
+    let mut lent: Vec<_> = slices.map(|slice| Buffer::new(slice).into_raw().as_ptr().cast()).collect();
+    let last = lent.pop().expect("there are five");
+    assert!(task.run(|cx| inner.lock().poll_acked(submission.end(), cx)).is_pending());
+    for context in lent {
+        complete(&inner, context, false);
+    }
+    assert_eq!((inner.lock().in_flight(), drops.load(Ordering::Relaxed), task.wakes()), (2000, 0, 0));
+    complete(&inner, last, false);
+    assert_eq!((inner.lock().in_flight(), drops.load(Ordering::Relaxed), task.wakes()), (0, 1, 1));
+    assert_eq!(now(|cx| inner.lock().poll_acked(submission.end(), cx)), Poll::Ready(Ok(())));
+}
+
+#[test]
 fn the_buffers_owner_is_dropped_without_the_lock() {
     struct LooksAtTheLock(Arc<StreamInner>, Arc<AtomicBool>);
     impl AsRef<[u8]> for LooksAtTheLock {

@@ -23,7 +23,10 @@ use crate::driver::{stream::status::refused, wakes::Wake as _};
 const DROP_CODE: u64 = 1000;
 
 /// The window at first, in bytes: small beside what is sent, so that it is often full.
-const FIRST_WINDOW: u64 = 50;
+const FIRST_WINDOW: u64 = 5000;
+
+/// The most bytes that are sent at once: several slices.
+const MOST: u64 = 10_000;
 
 // ---- The reference model ------------------------------------------------------------------------
 
@@ -340,13 +343,13 @@ struct Wait {
     wakes_at_last_poll: usize,
 }
 
-/// A send that was begun and that MsQuic has neither taken nor refused.
+/// A send that was begun and that MsQuic has neither taken nor refused to its end.
 #[derive(Debug)]
 struct Call {
     submission: Submission,
-    bytes: u64,
     fin: Fin,
-    context: *mut c_void,
+    /// Contexts of the slices that MsQuic has not taken, and the operations' numbers.
+    slices: VecDeque<(*mut c_void, usize)>,
 }
 
 #[derive(Debug)]
@@ -507,7 +510,7 @@ impl World {
                 self.model.ends_with(failed(lost.map_or(SendFailure::Ended, SendFailure::ConnectionLost)));
             }
             Step::IdealSendBufferSize => {
-                let bytes = random as u64 % 100;
+                let bytes = random as u64 % MOST;
                 assert_eq!(self.inner.handle_event_ideal_send_buffer_size(bytes), SUCCESS);
                 if !self.model.window_is_fixed {
                     self.model.window = bytes.max(1);
@@ -523,17 +526,18 @@ impl World {
                 self.model.ends_with(lost(LOST));
             }
             Step::Start { fail_when_blocked } => self.start(fail_when_blocked),
-            Step::Send { fin } => self.begin_send(1 + random as u64 % 100, fin),
+            Step::Send { fin } => self.begin_send(1 + random as u64 % MOST, fin),
             Step::Finish => self.begin_send(0, Fin::Yes),
             Step::CallIsTaken => {
-                let call = self.call.take().expect("a call is under way");
-                if call.submission.starts {
+                let call = self.call.as_mut().expect("a call is under way");
+                if std::mem::take(&mut call.submission.starts) {
                     self.native.phase = Phase::Starting;
                 }
-                if call.bytes > 0 {
-                    self.native.sends.push_back((call.context, self.model.operations.len() - 1));
+                self.native.sends.extend(call.slices.pop_front());
+                if call.slices.is_empty() {
+                    self.native.fin |= call.fin.is_set();
+                    self.call = None;
                 }
-                self.native.fin |= call.fin.is_set();
             }
             Step::CallIsRefused(status) => self.refuse(status),
             Step::Reset => self.reset(random as u64 % 5),
@@ -548,7 +552,7 @@ impl World {
                 self.waits.retain(|wait| matches!(wait.kind, Kind::Stopped(_)));
             }
             Step::FixWindow => {
-                let bytes = 1 + random as u64 % 100;
+                let bytes = 1 + random as u64 % MOST;
                 self.inner.apply(|state| state.set_window(bytes));
                 self.model.window = bytes;
                 self.model.window_is_fixed = true;
@@ -602,27 +606,29 @@ impl World {
         self.waits.retain(|wait| wait.kind != Kind::Window);
         assert_eq!(submission.starts, self.native.phase == Phase::Unstarted);
         assert_eq!(submission.seq_no, self.model.operations.len() as u64);
-        let mut context = std::ptr::null_mut();
-        if bytes > 0 {
+        let mut slices = VecDeque::new();
+        for length in submission.slices.lengths() {
             let drops = Arc::default();
-            context = lend(bytes as usize, &drops);
+            slices.push_back((lend(length as usize, &drops), self.model.operations.len()));
             self.drops.push(drops);
-            self.model.operations.push((bytes, Fate::Submitted));
+            self.model.operations.push((length, Fate::Submitted));
         }
+        assert_eq!(submission.end(), self.model.operations.len() as u64);
         self.model.fin |= fin.is_set();
         self.model.is_live |= submission.starts;
-        self.call = Some(Call { submission, bytes, fin, context });
+        self.call = Some(Call { submission, fin, slices });
     }
 
     fn refuse(&mut self, status: NativeError) {
         let call = self.call.take().expect("a call is under way");
-        if let Some(context) = NonNull::new(call.context.cast()) {
-            // SAFETY: MsQuic refused it, so this is the only way back.
-            drop(unsafe { Buffer::from_raw(context) });
-            let last = self.model.operations.last_mut().expect("it was begun");
-            last.1 = Fate::Refused;
+        let mut bytes = 0;
+        for (context, number) in call.slices {
+            let context = NonNull::new(context.cast()).expect("it was lent");
+            // SAFETY: MsQuic refused it, or was not given it, so this is the only way back.
+            bytes += unsafe { Buffer::from_raw(context) }.len();
+            self.model.operations[number].1 = Fate::Refused;
         }
-        let (refusal, wakeups) = self.inner.lock().on_send_refused(call.bytes, call.submission, refused(status));
+        let (refusal, wakeups) = self.inner.lock().on_send_refused(bytes, call.submission, refused(status));
         wakeups.wake();
         if call.submission.starts {
             self.native.phase = Phase::Refused;
