@@ -3,8 +3,8 @@
 //!
 //! A program is `bench_core::run::<ItsStack>()`. [`Stack`] says what a stack must be able to do;
 //! stacks with an async interface implement [`Transport`] instead and get the workloads of
-//! [`Async`] for it, so that they all run the same code. Client and server are in one process and
-//! talk over loopback. The result is one line of JSON on stdout.
+//! [`Async`] for it, so that they all run the same code. Client and server are in one process, or in
+//! one each, and talk over loopback. The result is one line of JSON on stdout.
 //!
 //! | module      | what it is                                                           |
 //! | ----------- | -------------------------------------------------------------------- |
@@ -13,10 +13,13 @@
 //! | `payload`   | what is sent, and how the receiver checks it                         |
 //! | `identity`  | the server's certificate                                             |
 //! | `process`   | time, CPU and memory of this process, and which CPUs its threads use |
+//! | `half`      | [`Half`]: what client and server agree on, in one process or in two  |
 //! | `stack`     | [`Stack`]                                                            |
-//! | `transport` | [`Transport`], and the workloads written against it                  |
+//! | `transport` | [`Transport`]                                                        |
+//! | `workloads` | [`Async`]: the workloads written against it                          |
 //! | `run`       | one workload, measured and reported                                  |
 
+mod half;
 pub mod identity;
 pub mod limits;
 pub mod payload;
@@ -24,11 +27,13 @@ pub mod plan;
 pub mod process;
 mod run;
 mod stack;
-pub mod transport;
+mod transport;
+mod workloads;
 
+pub use half::Half;
 pub use identity::Identity;
-pub use plan::{Bulk, Messages, Suite};
-pub use process::Meter;
+pub use plan::{Bulk, Hold, Messages, Suite, Transfer, Work};
 pub use run::run;
-pub use stack::{Cost, Handshakes, RoundTrips, Setup, Stack, histogram};
-pub use transport::{Async, Transport};
+pub use stack::{Listening, Setup, Stack, histogram};
+pub use transport::Transport;
+pub use workloads::Async;

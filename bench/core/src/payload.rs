@@ -10,12 +10,17 @@ use std::sync::LazyLock;
 use anyhow::{Result, ensure};
 use bytes::Bytes;
 
+use crate::plan::TRANSFER;
+
 /// After how many bytes the sequence repeats. A prime: no packet, chunk or window is a multiple of
 /// it.
 const PERIOD: u64 = 65_537;
 
+/// The longest slice that is compared at once.
+const MAX_SLICE: usize = 1 << 20;
+
 /// The longest slice that is given out.
-pub const MAX_SLICE: usize = 1 << 20;
+const MAX_CHUNK: usize = TRANSFER as usize;
 
 /// How long a message is, with its number in the first eight bytes.
 pub const MESSAGE: usize = 1024;
@@ -26,21 +31,29 @@ pub const PING: usize = 64;
 static SEQUENCE: LazyLock<&'static [u8]> = LazyLock::new(|| {
     // xorshift64*, which passes for noise.
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let period: Vec<u8> = (0..PERIOD)
-        .map(|_| {
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 56) as u8
-        })
-        .collect();
-    period.iter().copied().cycle().take(PERIOD as usize + MAX_SLICE).collect::<Vec<u8>>().leak()
+    let period = std::iter::repeat_with(|| {
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        (state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 56) as u8
+    });
+    repeated(&period.take(PERIOD as usize).collect::<Vec<u8>>(), MAX_SLICE)
 });
 
-/// The `length` bytes at `position`; at most [`MAX_SLICE`].
+/// The same for chunks that are longer than what most workloads need, so that those do not have it
+/// in memory.
+static LONG_SEQUENCE: LazyLock<&'static [u8]> = LazyLock::new(|| repeated(&SEQUENCE[..PERIOD as usize], MAX_CHUNK));
+
+/// Enough of the sequence for slices of `longest` bytes at each position.
+fn repeated(period: &[u8], longest: usize) -> &'static [u8] {
+    period.iter().copied().cycle().take(period.len() + longest).collect::<Vec<u8>>().leak()
+}
+
+/// The `length` bytes at `position`; at most 4 MiB.
 pub fn slice(position: u64, length: usize) -> &'static [u8] {
     let start = (position % PERIOD) as usize;
-    &SEQUENCE[start..start + length]
+    let sequence = if length <= MAX_SLICE { &SEQUENCE } else { &LONG_SEQUENCE };
+    &sequence[start..start + length]
 }
 
 /// [`slice`] as [`Bytes`], without a copy.
@@ -124,6 +137,12 @@ impl MessageCheck {
     }
 }
 
+/// Fails unless the numbers of `count` messages add up to what those from 0 do.
+pub fn check_sum(count: u64, sum: u64) -> Result<()> {
+    ensure!(sum == count * (count - 1) / 2, "a message is missing, or came twice");
+    Ok(())
+}
+
 /// The ping of that number.
 pub fn ping(number: u64) -> &'static [u8] {
     slice(number, PING)
@@ -151,6 +170,14 @@ mod tests {
         for moved in [1, 2, 1200, 4096, 65_536, 1 << 20] {
             assert!(Check::new(1 << 30).take(slice(moved, 64)).is_err(), "{moved}");
         }
+    }
+
+    #[test]
+    fn a_long_chunk_passes() {
+        let mut check = Check::new(7 + MAX_CHUNK as u64);
+        check.take(slice(0, 7)).unwrap();
+        check.take(slice(7, MAX_CHUNK)).unwrap();
+        check.finish().unwrap();
     }
 
     #[test]

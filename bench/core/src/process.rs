@@ -75,16 +75,24 @@ pub fn peak_resident_kib() -> Result<u64> {
     kib_field("/proc/self/status", "VmHWM:")
 }
 
-/// Lets the process have as many files open as the system allows, and gives their number: each
-/// connection may have a socket.
-pub fn raise_file_limit() -> Result<u64> {
+/// Lets the process have as many files open as the system allows, or no more than `most`, and gives
+/// their number: each connection may have a socket.
+pub fn set_file_limit(most: Option<u64>) -> Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the place is valid for the write.
     ensure!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } == 0, "cannot read the limit of open files");
+    limit.rlim_max = most.unwrap_or(limit.rlim_max).min(limit.rlim_max);
     limit.rlim_cur = limit.rlim_max;
     // SAFETY: the value is only read.
-    ensure!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } == 0, "cannot raise the limit of open files");
+    ensure!(unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } == 0, "cannot set the limit of open files");
     Ok(limit.rlim_max)
+}
+
+/// Has the system kill this process when the thread that started it ends.
+pub fn end_with_parent() -> Result<()> {
+    // SAFETY: this option takes a signal and touches no memory.
+    ensure!(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } == 0, "cannot ask to end with the parent");
+    Ok(())
 }
 
 /// User and system time of all threads.

@@ -1,86 +1,75 @@
 //! [`Stack`]: what one QUIC stack does for the bench.
 
-use std::any::Any;
+use std::net::SocketAddr;
 
 use anyhow::Result;
 use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use crate::{
+    half::Half,
     identity::Identity,
-    plan::{Bulk, Messages, Suite},
-    process::Meter,
+    plan::{Suite, Work},
 };
 
-/// A client and a server of one stack, connected over loopback, and the workloads between them.
+/// A QUIC stack, and the two halves of each [`Work`]: the server's and the client's. They run at
+/// the same time, in one process or in two.
 ///
-/// A workload connects first, then starts its [`Meter`], and stops it when the receiver has checked
-/// the last byte.
-pub trait Stack: Sized {
+/// Both halves connect first and then start to measure. The one that knows the end ends it: the
+/// server when it has checked the last byte, or the client when it has the last answer. Then they
+/// [meet](Half::meet), and only after that give up their connections.
+pub trait Stack: Sized + Send + Sync + 'static {
     /// The stack's name in reports.
     const NAME: &'static str;
 
-    /// How many files a connection has open, both sides together.
+    /// How many files a client has open for each connection.
     const DESCRIPTORS_PER_CONNECTION: u64;
 
-    /// Starts the server and prepares the client.
+    type Server: Send + Sync + 'static;
+    type Client: Send + Sync + 'static;
+
+    /// Prepares what both sides have in common.
     fn new(setup: &Setup) -> Result<Self>;
 
-    /// The cipher suite of its connections, where it can be told.
-    fn suite(&self) -> Option<Suite>;
+    /// Starts the server.
+    fn listen(&self, setup: &Setup, identity: &Identity) -> Result<(Self::Server, SocketAddr)>;
 
-    /// Moves bytes from the client to the server.
-    fn bulk(&self, plan: &Bulk) -> Result<Cost>;
+    /// Prepares a client of that server.
+    fn client(&self, setup: &Setup, server: &Listening) -> Result<Self::Client>;
 
-    /// Sends messages from the client to the server.
-    fn messages(&self, plan: &Messages) -> Result<Cost>;
+    /// The cipher suite of the client's connections, where it can be told.
+    fn suite(&self, client: &Self::Client) -> Option<Suite>;
 
-    /// Sends 64 bytes to and fro.
-    fn ping_pong(&self, count: u64) -> Result<RoundTrips>;
+    /// The server's half.
+    fn serve(&self, server: &Self::Server, work: &Work, half: &Half) -> Result<()>;
 
-    /// Connects and closes, one after the other.
-    fn connect(&self, count: u64) -> Result<Handshakes>;
-
-    /// Opens connections with streams that have carried a few bytes, and holds all of them until
-    /// the value is dropped.
-    fn hold(&self, connections: usize, streams: usize) -> Result<Box<dyn Any>>;
+    /// The client's half. Gives the nanoseconds of each round trip, handshake or transfer, and
+    /// nothing for other work.
+    fn drive(&self, client: &Self::Client, work: &Work, half: &Half) -> Result<Histogram<u64>>;
 }
 
-/// What a stack is started with.
+/// What both sides are set to.
+#[derive(Debug, Clone)]
 pub struct Setup {
-    pub identity: Identity,
     /// The cipher suite, for stacks that can be told.
     pub suite: Suite,
     /// How many streams of each kind the peer may have open.
     pub streams: u16,
-    /// The CPU that all threads are kept on, if there is one.
-    pub cpu: Option<usize>,
 }
 
-impl Setup {
-    /// Starts to measure.
-    pub fn meter(&self) -> Result<Meter> {
-        Meter::start(self.cpu)
-    }
+/// What a client must know of the server. The first line that a server prints.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Listening {
+    pub address: SocketAddr,
+    pub certificate_pem: String,
 }
 
 /// What a workload took.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub struct Cost {
     pub seconds: f64,
     /// Of user and system time, in all threads.
     pub cpu_seconds: f64,
-}
-
-/// What [`Stack::ping_pong`] measured.
-pub struct RoundTrips {
-    pub cost: Cost,
-    pub nanoseconds: Histogram<u64>,
-}
-
-/// What [`Stack::connect`] measured.
-pub struct Handshakes {
-    pub cost: Cost,
-    pub nanoseconds: Histogram<u64>,
 }
 
 /// A histogram of durations from 1 ns to a minute, with three digits.

@@ -5,10 +5,11 @@
 use std::{
     future::poll_fn,
     net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
 };
 
 use anyhow::{Result, ensure};
-use bench_core::{Async, Setup, Suite, Transport, limits};
+use bench_core::{Async, Identity, Listening, Setup, Suite, Transport, limits};
 use bytes::{Buf, Bytes};
 use msquic_async::{
     Connection, Listener, ReadStream, StreamRecvBuffer, StreamType, WriteStream,
@@ -24,10 +25,14 @@ fn main() -> ! {
 }
 
 struct MsquicAsync {
-    listener: Listener,
-    address: SocketAddr,
-    client: Configuration,
-    registration: Registration,
+    registration: Arc<Registration>,
+    suites: AllowedCipherSuiteFlags,
+}
+
+struct Client {
+    registration: Arc<Registration>,
+    configuration: Configuration,
+    server: SocketAddr,
     suite: Suite,
 }
 
@@ -35,64 +40,70 @@ impl Transport for MsquicAsync {
     const NAME: &'static str = "msquic-async";
     /// A client's socket, and three events of its.
     const DESCRIPTORS_PER_CONNECTION: u64 = 4;
+    type Server = Listener;
+    type Client = Client;
     type Connection = Connection;
     type SendStream = WriteStream;
     type RecvStream = ReadStream;
     type Chunk = Chunk;
 
     fn new(setup: &Setup) -> Result<Self> {
-        let registration = Registration::new(&RegistrationConfig::default())?;
-        let alpn = [BufferRef::from("bench")];
-        ensure!(limits::ALPN == b"bench");
         let suites = match setup.suite {
             Suite::Aes128 => AllowedCipherSuiteFlags::AES_128_GCM_SHA256,
             Suite::Aes256 => AllowedCipherSuiteFlags::AES_256_GCM_SHA384,
         };
+        Ok(Self { registration: Arc::new(Registration::new(&RegistrationConfig::default())?), suites })
+    }
 
-        let server = Configuration::open(&registration, &alpn, Some(&settings(setup.streams)))?;
+    fn listen(&self, setup: &Setup, identity: &Identity) -> Result<(Listener, SocketAddr)> {
+        let configuration = Configuration::open(&self.registration, &alpn(), Some(&settings(setup.streams)))?;
         let file = CertificateFile::new(
-            setup.identity.key_file().to_string_lossy().into_owned(),
-            setup.identity.certificate_file().to_string_lossy().into_owned(),
+            identity.key_file().to_string_lossy().into_owned(),
+            identity.certificate_file().to_string_lossy().into_owned(),
         );
-        server.load_credential(
+        configuration.load_credential(
             &CredentialConfig::new()
                 .set_credential_flags(CredentialFlags::SET_ALLOWED_CIPHER_SUITES)
                 .set_credential(Credential::CertificateFile(file))
-                .set_allowed_cipher_suites(suites),
+                .set_allowed_cipher_suites(self.suites),
         )?;
-        let client = Configuration::open(&registration, &alpn, Some(&settings(setup.streams)))?;
-        client.load_credential(
+        let listener = Listener::new(&self.registration, configuration)?;
+        listener.start(&alpn(), Some((Ipv4Addr::LOCALHOST, 0).into()))?;
+        let address = listener.local_addr()?;
+        Ok((listener, address))
+    }
+
+    fn client(&self, setup: &Setup, server: &Listening) -> Result<Client> {
+        let configuration = Configuration::open(&self.registration, &alpn(), Some(&settings(setup.streams)))?;
+        configuration.load_credential(
             &CredentialConfig::new_client()
                 .set_credential_flags(
                     CredentialFlags::CLIENT
                         | CredentialFlags::NO_CERTIFICATE_VALIDATION
                         | CredentialFlags::SET_ALLOWED_CIPHER_SUITES,
                 )
-                .set_allowed_cipher_suites(suites),
+                .set_allowed_cipher_suites(self.suites),
         )?;
-
-        let listener = Listener::new(&registration, server)?;
-        listener.start(&alpn, Some((Ipv4Addr::LOCALHOST, 0).into()))?;
-        let address = listener.local_addr()?;
-        Ok(Self { listener, address, client, registration, suite: setup.suite })
+        let registration = self.registration.clone();
+        Ok(Client { registration, configuration, server: server.address, suite: setup.suite })
     }
 
-    async fn connect(&self) -> Result<Connection> {
-        let connection = Connection::new(&self.registration)?;
-        connection.start(&self.client, limits::HOST, self.address.port()).await?;
+    async fn connect(client: &Client) -> Result<Connection> {
+        let connection = Connection::new(&client.registration)?;
+        connection.start(&client.configuration, limits::HOST, client.server.port()).await?;
         Ok(connection)
     }
 
-    async fn accept(&self) -> Result<Connection> {
-        Ok(self.listener.accept().await?)
+    async fn accept(server: &Listener) -> Result<Connection> {
+        Ok(server.accept().await?)
     }
 
     fn close(connection: Connection) {
         let _ = connection.shutdown(0);
     }
 
-    fn suite(&self) -> Option<Suite> {
-        Some(self.suite)
+    fn suite(client: &Client) -> Option<Suite> {
+        Some(client.suite)
     }
 
     async fn open_uni(connection: &Connection) -> Result<WriteStream> {
@@ -165,6 +176,10 @@ impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         self.joined.as_deref().unwrap_or_else(|| self.buffer.chunk())
     }
+}
+
+fn alpn() -> [BufferRef; 1] {
+    [BufferRef::from(limits::ALPN)]
 }
 
 fn settings(streams: u16) -> Settings {

@@ -1,9 +1,12 @@
 //! quinn with its defaults but for the common limits: CUBIC, GSO and GRO, rustls on ring.
 
-use std::{net::Ipv4Addr, sync::Arc};
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use anyhow::{Context, Result};
-use bench_core::{Async, Setup, Suite, Transport, limits};
+use bench_core::{Async, Identity, Listening, Setup, Suite, Transport, limits};
 use bytes::Bytes;
 use quinn::{
     ClientConfig, Endpoint, EndpointConfig, IdleTimeout, MtuDiscoveryConfig, ServerConfig, TokioRuntime,
@@ -25,61 +28,73 @@ fn main() -> ! {
 }
 
 struct Quinn {
-    server: Endpoint,
-    client: Endpoint,
+    provider: Arc<CryptoProvider>,
+    transport: Arc<TransportConfig>,
+}
+
+struct Client {
+    endpoint: Endpoint,
+    server: SocketAddr,
     suite: Suite,
 }
 
 impl Transport for Quinn {
     const NAME: &'static str = "quinn";
+    type Server = Endpoint;
+    type Client = Client;
     type Connection = quinn::Connection;
     type SendStream = quinn::SendStream;
     type RecvStream = quinn::RecvStream;
     type Chunk = Bytes;
 
     fn new(setup: &Setup) -> Result<Self> {
-        let provider = Arc::new(provider(setup.suite));
-        let transport = Arc::new(transport(setup.streams)?);
+        let (provider, transport) = (provider(setup.suite), transport(setup.streams)?);
+        Ok(Self { provider: Arc::new(provider), transport: Arc::new(transport) })
+    }
 
-        let certificate = CertificateDer::from(setup.identity.certificate_der.clone());
-        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(setup.identity.key_der.clone()));
-        let mut tls = rustls::ServerConfig::builder_with_provider(provider.clone())
+    fn listen(&self, _setup: &Setup, identity: &Identity) -> Result<(Endpoint, SocketAddr)> {
+        let certificate = CertificateDer::from(identity.certificate_der.clone());
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(identity.key_der.clone()));
+        let mut tls = rustls::ServerConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&TLS13])?
             .with_no_client_auth()
             .with_single_cert(vec![certificate], key)?;
         tls.alpn_protocols = vec![limits::ALPN.to_vec()];
         let mut server = ServerConfig::with_crypto(Arc::new(QuicServerConfig::try_from(tls)?));
-        server.transport_config(transport.clone());
+        server.transport_config(self.transport.clone());
+        let endpoint = Endpoint::new(EndpointConfig::default(), Some(server), socket()?, Arc::new(TokioRuntime))?;
+        let address = endpoint.local_addr()?;
+        Ok((endpoint, address))
+    }
 
-        let mut tls = rustls::ClientConfig::builder_with_provider(provider.clone())
+    fn client(&self, setup: &Setup, server: &Listening) -> Result<Client> {
+        let mut tls = rustls::ClientConfig::builder_with_provider(self.provider.clone())
             .with_protocol_versions(&[&TLS13])?
             .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(self.provider.clone())))
             .with_no_client_auth();
         tls.alpn_protocols = vec![limits::ALPN.to_vec()];
         let mut client = ClientConfig::new(Arc::new(QuicClientConfig::try_from(tls)?));
-        client.transport_config(transport);
-
-        let server = Endpoint::new(EndpointConfig::default(), Some(server), socket()?, Arc::new(TokioRuntime))?;
+        client.transport_config(self.transport.clone());
         let mut endpoint = Endpoint::new(EndpointConfig::default(), None, socket()?, Arc::new(TokioRuntime))?;
         endpoint.set_default_client_config(client);
-        Ok(Self { server, client: endpoint, suite: setup.suite })
+        Ok(Client { endpoint, server: server.address, suite: setup.suite })
     }
 
-    async fn connect(&self) -> Result<Self::Connection> {
-        Ok(self.client.connect(self.server.local_addr()?, limits::HOST)?.await?)
+    async fn connect(client: &Client) -> Result<Self::Connection> {
+        Ok(client.endpoint.connect(client.server, limits::HOST)?.await?)
     }
 
-    async fn accept(&self) -> Result<Self::Connection> {
-        Ok(self.server.accept().await.context("the server is closed")?.await?)
+    async fn accept(server: &Endpoint) -> Result<Self::Connection> {
+        Ok(server.accept().await.context("the server is closed")?.await?)
     }
 
     fn close(connection: Self::Connection) {
         connection.close(VarInt::from_u32(0), b"");
     }
 
-    fn suite(&self) -> Option<Suite> {
-        Some(self.suite)
+    fn suite(client: &Client) -> Option<Suite> {
+        Some(client.suite)
     }
 
     async fn open_uni(connection: &Self::Connection) -> Result<Self::SendStream> {

@@ -1,4 +1,4 @@
-//! Bytes on one stream, as many under way as MsQuic finds ideal.
+//! Bytes on one stream, as many under way as MsQuic finds ideal; in a transfer the server answers.
 
 use std::{
     cell::{Cell, RefCell},
@@ -7,8 +7,8 @@ use std::{
 };
 
 use bench_core::{
-    Bulk,
-    payload::{self, Check},
+    Bulk, Transfer,
+    payload::{self, Check, PING},
 };
 use sendstream_sys as sys;
 
@@ -16,6 +16,18 @@ use crate::native::{self, Accept, Handle, call, check, open_stream, set_callback
 
 /// Opens a stream on `client` and writes to it.
 pub(crate) fn write(client: Handle, plan: &Bulk) {
+    let flags = sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL;
+    open(client, plan, flags, None);
+}
+
+/// Opens a stream on `client` and writes to it; `answered` gets a message when the server has
+/// answered.
+pub(crate) fn transfer(client: Handle, plan: &Transfer, answered: Sender<()>) {
+    let flags = sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_NONE;
+    open(client, &plan.bulk(), flags, Some(answered));
+}
+
+fn open(client: Handle, plan: &Bulk, flags: sys::QUIC_STREAM_OPEN_FLAGS, answered: Option<Sender<()>>) {
     let writer = Box::new(Writer {
         end: plan.bytes_per_stream(),
         chunk: plan.chunk.into(),
@@ -23,8 +35,9 @@ pub(crate) fn write(client: Handle, plan: &Bulk) {
         in_flight: Cell::new(0),
         window: Cell::new(FIRST_WINDOW),
         spare: RefCell::default(),
+        answer: Cell::new(0),
+        answered,
     });
-    let flags = sys::QUIC_STREAM_OPEN_FLAGS_QUIC_STREAM_OPEN_FLAG_UNIDIRECTIONAL;
     // SAFETY: the context is what the callback takes it for, and is freed at SHUTDOWN_COMPLETE, the
     // last event.
     unsafe {
@@ -35,9 +48,17 @@ pub(crate) fn write(client: Handle, plan: &Bulk) {
 
 /// Accepts streams and checks what they carry; `done` gets a message for each that has ended.
 pub(crate) fn reader(plan: &Bulk, done: Sender<()>) -> Accept {
-    let length = plan.bytes_per_stream();
+    accept(plan.bytes_per_stream(), done, false)
+}
+
+/// The same for streams whose end is answered.
+pub(crate) fn answerer(plan: &Transfer, done: Sender<()>) -> Accept {
+    accept(plan.bulk().bytes_per_stream(), done, true)
+}
+
+fn accept(length: u64, done: Sender<()>, answers: bool) -> Accept {
     Box::new(move |stream| {
-        let reader = Box::new(Reader { check: Check::new(length), done: done.clone() });
+        let reader = Box::new(Reader { check: Check::new(length), done: done.clone(), answers });
         // SAFETY: the context is what the callback takes it for, and is freed at SHUTDOWN_COMPLETE,
         // the last event.
         unsafe { set_callback(stream, on_reader, Box::into_raw(reader).cast()) };
@@ -55,6 +76,9 @@ struct Writer {
     /// Descriptors of sends that are complete, to be used again.
     #[expect(clippy::vec_box, reason = "MsQuic keeps the address of each")]
     spare: RefCell<Vec<Box<sys::QUIC_BUFFER>>>,
+    /// How many bytes of the answer have come.
+    answer: Cell<usize>,
+    answered: Option<Sender<()>>,
 }
 
 impl Writer {
@@ -107,6 +131,17 @@ unsafe extern "C" fn on_writer(stream: sys::HQUIC, context: *mut c_void, event: 
             writer.window.set(unsafe { event.__bindgen_anon_1.IDEAL_SEND_BUFFER_SIZE.ByteCount });
             writer.fill_window(stream);
         }
+        sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_RECEIVE => {
+            // SAFETY: it is that event.
+            for data in unsafe { native::received(event) } {
+                let position = writer.answer.get();
+                assert!(payload::ping(0)[position..].starts_with(data), "wrong bytes in the answer");
+                writer.answer.set(position + data.len());
+            }
+            if let (PING, Some(answered)) = (writer.answer.get(), &writer.answered) {
+                let _ = answered.send(());
+            }
+        }
         // SAFETY: no event follows this one, and nobody else closes the handle or frees the
         // context.
         sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE => unsafe {
@@ -121,6 +156,7 @@ unsafe extern "C" fn on_writer(stream: sys::HQUIC, context: *mut c_void, event: 
 struct Reader {
     check: Check,
     done: Sender<()>,
+    answers: bool,
 }
 
 unsafe extern "C" fn on_reader(stream: sys::HQUIC, context: *mut c_void, event: *mut sys::QUIC_STREAM_EVENT) -> u32 {
@@ -137,6 +173,16 @@ unsafe extern "C" fn on_reader(stream: sys::HQUIC, context: *mut c_void, event: 
         sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_PEER_SEND_SHUTDOWN => {
             reader.check.finish().expect("all that was sent");
             let _ = reader.done.send(());
+            if reader.answers {
+                send_answer(stream);
+            }
+        }
+        sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SEND_COMPLETE => {
+            // SAFETY: it is that event, and its context the descriptor of the answer, which comes
+            // back once. It may be canceled: the client closes when it has the answer.
+            drop(unsafe {
+                Box::from_raw(event.__bindgen_anon_1.SEND_COMPLETE.ClientContext.cast::<sys::QUIC_BUFFER>())
+            });
         }
         // SAFETY: no event follows this one, and nobody else closes the handle or frees the
         // context.
@@ -147,6 +193,14 @@ unsafe extern "C" fn on_reader(stream: sys::HQUIC, context: *mut c_void, event: 
         _ => {}
     }
     0
+}
+
+fn send_answer(stream: sys::HQUIC) {
+    let bytes = payload::ping(0).as_ptr().cast_mut();
+    let buffer = Box::into_raw(Box::new(sys::QUIC_BUFFER { Length: PING as u32, Buffer: bytes }));
+    let flags = sys::QUIC_SEND_FLAGS_QUIC_SEND_FLAG_FIN;
+    // SAFETY: the bytes are static; the descriptor comes back in SEND_COMPLETE.
+    check(unsafe { call!(StreamSend(stream, buffer, 1, flags, buffer.cast())) }, "StreamSend");
 }
 
 /// What may be under way before MsQuic names a number; Sendstream begins with the same.

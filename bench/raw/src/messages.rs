@@ -12,8 +12,7 @@ use std::{
 
 use bench_core::{
     Messages,
-    payload::{self, MESSAGE, MessageCheck},
-    transport::check_sum,
+    payload::{self, MESSAGE, MessageCheck, check_sum},
 };
 use sendstream_sys as sys;
 

@@ -1,16 +1,18 @@
-//! The API table, one server, one client configuration, and connections between them.
+//! The API table, a server, a client, and connections between them.
 
 use std::{
     ffi::{CString, c_char, c_void},
-    mem, ptr,
+    mem,
+    net::{Ipv4Addr, SocketAddr},
+    ptr,
     sync::{
         Mutex, OnceLock,
         mpsc::{Receiver, Sender, channel},
     },
 };
 
-use anyhow::{Context, Result, ensure};
-use bench_core::{Setup, Suite, limits};
+use anyhow::{Context, Result, bail, ensure};
+use bench_core::{Identity, Listening, Setup, Suite, limits};
 use sendstream_sys as sys;
 
 /// What is done with a stream that the client has opened; runs in PEER_STREAM_STARTED.
@@ -35,7 +37,7 @@ pub(crate) use call;
 
 static API: OnceLock<&'static sys::QUIC_API_TABLE> = OnceLock::new();
 
-/// The table that [`Native::open`] has opened.
+/// The table that [`open`] has opened.
 pub(crate) fn api() -> &'static sys::QUIC_API_TABLE {
     API.get().expect("the API table is open")
 }
@@ -45,106 +47,132 @@ pub(crate) fn check(status: u32, what: &str) {
     assert!((status as i32) <= 0, "{what}: status {status}");
 }
 
-/// A server that listens, and what clients need to connect to it.
-pub(crate) struct Native {
-    registration: Handle,
-    client_configuration: Handle,
-    address: libc::sockaddr_in,
-    server: &'static Server,
-    /// A message from either side of each connection when its handshake is done.
+/// Opens the API table and a registration, which both sides share.
+pub(crate) fn open() -> Handle {
+    sys::keep_openssl_at_exit();
+    let mut table = ptr::null();
+    // SAFETY: the place is valid for the write, and this is the first and only call.
+    check(unsafe { sys::MsQuicOpenVersion(sys::QUIC_API_VERSION_2, &mut table) }, "MsQuicOpenVersion");
+    // SAFETY: MsQuic has stored its table there, which stays valid as nobody closes it.
+    API.set(unsafe { &*table.cast() }).map_err(|_| ()).expect("the first call");
+
+    let config = sys::QUIC_REGISTRATION_CONFIG {
+        AppName: c"bench".as_ptr(),
+        ExecutionProfile: sys::QUIC_EXECUTION_PROFILE_QUIC_EXECUTION_PROFILE_LOW_LATENCY,
+    };
+    let mut registration = ptr::null_mut();
+    // SAFETY: `config` outlives the call, the place is valid for the write.
+    check(unsafe { call!(RegistrationOpen(&config, &mut registration)) }, "RegistrationOpen");
+    Handle(registration)
+}
+
+/// A server that listens.
+pub(crate) struct Server {
+    context: &'static ServerContext,
+    /// A message for each connection when its handshake is done.
     connected: Mutex<Receiver<()>>,
 }
 
-struct Server {
+struct ServerContext {
     configuration: Handle,
     connected: Sender<()>,
     /// For connections that come from now on.
     accept: Mutex<Option<&'static Accept>>,
 }
 
-impl Native {
-    pub(crate) fn open(setup: &Setup) -> Result<Self> {
-        sys::keep_openssl_at_exit();
-        let mut table = ptr::null();
-        // SAFETY: the place is valid for the write, and this is the first and only call.
-        check(unsafe { sys::MsQuicOpenVersion(sys::QUIC_API_VERSION_2, &mut table) }, "MsQuicOpenVersion");
-        // SAFETY: MsQuic has stored its table there, which stays valid as nobody closes it.
-        API.set(unsafe { &*table.cast() }).map_err(|_| ()).expect("the first call");
-
-        let config = sys::QUIC_REGISTRATION_CONFIG {
-            AppName: c"bench".as_ptr(),
-            ExecutionProfile: sys::QUIC_EXECUTION_PROFILE_QUIC_EXECUTION_PROFILE_LOW_LATENCY,
-        };
-        let mut registration = ptr::null_mut();
-        // SAFETY: `config` outlives the call, the place is valid for the write.
-        check(unsafe { call!(RegistrationOpen(&config, &mut registration)) }, "RegistrationOpen");
-
-        let certificate = CString::new(setup.identity.certificate_file().to_str().context("a path that is no text")?)?;
-        let key = CString::new(setup.identity.key_file().to_str().context("a path that is no text")?)?;
+impl Server {
+    pub(crate) fn listen(registration: Handle, setup: &Setup, identity: &Identity) -> Result<(Self, SocketAddr)> {
+        let certificate = CString::new(identity.certificate_file().to_str().context("a path that is no text")?)?;
+        let key = CString::new(identity.key_file().to_str().context("a path that is no text")?)?;
         let mut files =
             sys::QUIC_CERTIFICATE_FILE { PrivateKeyFile: key.as_ptr(), CertificateFile: certificate.as_ptr() };
-        let server_configuration = configuration(registration, setup, Some(&mut files));
-        let client_configuration = configuration(registration, setup, None);
+        let configuration = configuration(registration.0, setup, Some(&mut files));
 
         let (tell, connected) = channel();
-        let server: &'static Server = Box::leak(Box::new(Server {
-            configuration: server_configuration,
-            connected: tell,
-            accept: Mutex::new(None),
-        }));
+        let context: &'static ServerContext =
+            Box::leak(Box::new(ServerContext { configuration, connected: tell, accept: Mutex::new(None) }));
         let mut listener = ptr::null_mut();
-        let context = ptr::from_ref(server).cast_mut().cast();
+        let place = ptr::from_ref(context).cast_mut().cast();
         // SAFETY: the context lives as long as the process, and is what the callback takes it for.
-        let status = unsafe { call!(ListenerOpen(registration, Some(on_listener), context, &mut listener)) };
+        let status = unsafe { call!(ListenerOpen(registration.0, Some(on_listener), place, &mut listener)) };
         check(status, "ListenerOpen");
         let address = listen(listener)?;
+        Ok((Self { context, connected: Mutex::new(connected) }, address))
+    }
+
+    /// Says what is done with the streams of connections that come from now on.
+    pub(crate) fn accept(&self, accept: Accept) {
+        *self.context.accept.lock().expect("nobody panicked") = Some(Box::leak(Box::new(accept)));
+    }
+
+    /// Waits for so many connections.
+    pub(crate) fn wait(&self, count: usize) {
+        wait(&self.connected, count);
+    }
+}
+
+/// A client of one server.
+pub(crate) struct Client {
+    registration: Handle,
+    configuration: Handle,
+    server: libc::sockaddr_in,
+    tell: &'static Sender<()>,
+    /// A message for each connection when its handshake is done.
+    connected: Mutex<Receiver<()>>,
+}
+
+impl Client {
+    pub(crate) fn new(registration: Handle, setup: &Setup, server: &Listening) -> Result<Self> {
+        let SocketAddr::V4(server) = server.address else { bail!("the server has no IPv4 address") };
+        let (tell, connected) = channel();
         Ok(Self {
-            registration: Handle(registration),
-            client_configuration,
-            address,
-            server,
+            registration,
+            configuration: configuration(registration.0, setup, None),
+            server: socket_address(*server.ip(), server.port()),
+            tell: Box::leak(Box::new(tell)),
             connected: Mutex::new(connected),
         })
     }
 
-    /// Makes so many connections, 16 at a time, and gives the clients' handles. `accept` gets the
-    /// streams that the server's sides are sent.
-    pub(crate) fn connect(&self, count: usize, accept: Accept) -> Vec<Handle> {
-        *self.server.accept.lock().expect("nobody panicked") = Some(Box::leak(Box::new(accept)));
-        let connected = self.connected.lock().expect("nobody panicked");
-        let wait = |sides: usize| (0..sides).for_each(|_| connected.recv().expect("the server holds a sender"));
-        let mut clients = Vec::with_capacity(count);
+    /// Makes so many connections, 16 at a time.
+    pub(crate) fn connect(&self, count: usize) -> Vec<Handle> {
+        let mut connections = Vec::with_capacity(count);
         for number in 0..count {
             if number >= 16 {
-                wait(2);
+                wait(&self.connected, 1);
             }
-            clients.push(self.start());
+            connections.push(self.start());
         }
-        wait(2 * count.min(16));
-        clients
+        wait(&self.connected, count.min(16));
+        connections
     }
 
     fn start(&self) -> Handle {
         let mut connection = ptr::null_mut();
-        let context = ptr::from_ref(&self.server.connected).cast_mut().cast();
-        // SAFETY: the sender is leaked with the server and is what the callback takes the context
-        // for; the address outlives its call, and MsQuic reads no more than the size that is given.
+        let context = ptr::from_ref(self.tell).cast_mut().cast();
+        // SAFETY: the sender is leaked and is what the callback takes the context for; the address
+        // outlives its call, and MsQuic reads no more than the size that is given.
         unsafe {
             check(
                 call!(ConnectionOpen(self.registration.0, Some(on_client), context, &mut connection)),
                 "ConnectionOpen",
             );
             let mut remote: libc::sockaddr_in6 = mem::zeroed();
-            (&raw mut remote).cast::<libc::sockaddr_in>().write(self.address);
+            (&raw mut remote).cast::<libc::sockaddr_in>().write(self.server);
             let (size, place) = (size_of_val(&remote) as u32, (&raw const remote).cast());
             check(call!(SetParam(connection, sys::QUIC_PARAM_CONN_REMOTE_ADDRESS, size, place)), "SetParam");
             let family = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
-            let (name, port) = (c"localhost".as_ptr(), u16::from_be(self.address.sin_port));
-            let status = call!(ConnectionStart(connection, self.client_configuration.0, family, name, port));
+            let (name, port) = (c"localhost".as_ptr(), u16::from_be(self.server.sin_port));
+            let status = call!(ConnectionStart(connection, self.configuration.0, family, name, port));
             check(status, "ConnectionStart");
         }
         Handle(connection)
     }
+}
+
+fn wait(connected: &Mutex<Receiver<()>>, count: usize) {
+    let connected = connected.lock().expect("nobody panicked");
+    (0..count).for_each(|_| connected.recv().expect("there is a sender"));
 }
 
 /// Closes a connection, which goes on in the background.
@@ -212,8 +240,8 @@ unsafe extern "C" fn on_listener(
     context: *mut c_void,
     event: *mut sys::QUIC_LISTENER_EVENT,
 ) -> u32 {
-    // SAFETY: the context is the leaked server; the event is valid during the call.
-    let (server, event) = unsafe { (&*context.cast::<Server>(), &*event) };
+    // SAFETY: the context is the leaked one of the server; the event is valid during the call.
+    let (server, event) = unsafe { (&*context.cast::<ServerContext>(), &*event) };
     if event.Type == sys::QUIC_LISTENER_EVENT_TYPE_QUIC_LISTENER_EVENT_NEW_CONNECTION {
         let accept = server.accept.lock().expect("nobody panicked").expect("somebody accepts");
         let connection = Box::new(ServerConnection { connected: &server.connected, accept });
@@ -268,7 +296,7 @@ unsafe extern "C" fn on_client(
     context: *mut c_void,
     event: *mut sys::QUIC_CONNECTION_EVENT,
 ) -> u32 {
-    // SAFETY: the context is the leaked server's sender; the event is valid during the call.
+    // SAFETY: the context is the client's leaked sender; the event is valid during the call.
     let (connected, event) = unsafe { (&*context.cast::<Sender<()>>(), &*event) };
     match event.Type {
         sys::QUIC_CONNECTION_EVENT_TYPE_QUIC_CONNECTION_EVENT_CONNECTED => {
@@ -286,29 +314,33 @@ unsafe extern "C" fn on_client(
     0
 }
 
+fn socket_address(ip: Ipv4Addr, port: u16) -> libc::sockaddr_in {
+    libc::sockaddr_in {
+        sin_family: libc::AF_INET as u16,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(ip.octets()) },
+        sin_zero: [0; 8],
+    }
+}
+
 /// Starts the listener on loopback, and gives its address.
-fn listen(listener: sys::HQUIC) -> Result<libc::sockaddr_in> {
+fn listen(listener: sys::HQUIC) -> Result<SocketAddr> {
     // SAFETY: socket addresses are integers throughout, for which zero is a valid value.
     let (mut address, mut bound): (libc::sockaddr_in6, libc::sockaddr_in6) = unsafe { mem::zeroed() };
-    let loopback = libc::sockaddr_in {
-        sin_family: libc::AF_INET as u16,
-        sin_port: 0,
-        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
-        sin_zero: [0; 8],
-    };
     let alpn = alpn();
     let mut size = size_of_val(&bound) as u32;
     // SAFETY: a `QUIC_ADDR` has the size of its largest member, `sockaddr_in6`, which begins like a
     // `sockaddr_in`; all that is pointed to outlives the calls.
     unsafe {
-        (&raw mut address).cast::<libc::sockaddr_in>().write(loopback);
+        (&raw mut address).cast::<libc::sockaddr_in>().write(socket_address(Ipv4Addr::LOCALHOST, 0));
         check(call!(ListenerStart(listener, &alpn, 1, (&raw const address).cast())), "ListenerStart");
         let parameter = sys::QUIC_PARAM_LISTENER_LOCAL_ADDRESS;
         check(call!(GetParam(listener, parameter, &mut size, (&raw mut bound).cast())), "GetParam");
     }
     ensure!(i32::from(bound.sin6_family) == libc::AF_INET, "the listener's address is not the one it was given");
     // SAFETY: as above.
-    Ok(unsafe { (&raw const bound).cast::<libc::sockaddr_in>().read() })
+    let bound = unsafe { (&raw const bound).cast::<libc::sockaddr_in>().read() };
+    Ok((Ipv4Addr::LOCALHOST, u16::from_be(bound.sin_port)).into())
 }
 
 fn alpn() -> sys::QUIC_BUFFER {

@@ -6,10 +6,10 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use bench_core::{Async, Setup, Suite, Transport, limits};
+use bench_core::{Async, Identity, Listening, Setup, Suite, Transport, limits};
 use bytes::Bytes;
 use s2n_quic::{
-    Client, Server,
+    Server,
     client::Connect,
     connection::{Handle, StreamAcceptor},
     provider::{io, limits::Limits, tls},
@@ -21,10 +21,11 @@ fn main() -> ! {
     bench_core::run::<Async<S2n>>()
 }
 
-struct S2n {
-    server: Mutex<Server>,
-    address: SocketAddr,
-    client: Client,
+struct S2n;
+
+struct Client {
+    client: s2n_quic::Client,
+    server: SocketAddr,
 }
 
 #[derive(Clone)]
@@ -42,38 +43,50 @@ impl From<s2n_quic::Connection> for Connection {
 
 impl Transport for S2n {
     const NAME: &'static str = "s2n-quic";
+    type Server = Mutex<Server>;
+    type Client = Client;
     type Connection = Connection;
     type SendStream = SendStream;
     type RecvStream = ReceiveStream;
     type Chunk = Bytes;
 
-    fn new(setup: &Setup) -> Result<Self> {
+    fn new(_setup: &Setup) -> Result<Self> {
+        Ok(Self)
+    }
+
+    fn listen(&self, setup: &Setup, identity: &Identity) -> Result<(Self::Server, SocketAddr)> {
         let tls = tls::default::Server::builder()
-            .with_certificate(setup.identity.certificate_pem.as_str(), setup.identity.key_pem.as_str())
+            .with_certificate(identity.certificate_pem.as_str(), identity.key_pem.as_str())
             .map_err(boxed)?
             .with_application_protocols([limits::ALPN].iter())
             .map_err(boxed)?
             .build()
             .map_err(boxed)?;
         let server = Server::builder().with_tls(tls)?.with_io(io()?)?.with_limits(limits(setup.streams)?)?.start()?;
+        let address = server.local_addr()?;
+        Ok((Mutex::new(server), address))
+    }
+
+    fn client(&self, setup: &Setup, server: &Listening) -> Result<Client> {
         let tls = tls::default::Client::builder()
-            .with_certificate(setup.identity.certificate_pem.as_str())
+            .with_certificate(server.certificate_pem.as_str())
             .map_err(boxed)?
             .with_application_protocols([limits::ALPN].iter())
             .map_err(boxed)?
             .build()
             .map_err(boxed)?;
-        let client = Client::builder().with_tls(tls)?.with_io(io()?)?.with_limits(limits(setup.streams)?)?.start()?;
-        Ok(Self { address: server.local_addr()?, server: Mutex::new(server), client })
+        let client =
+            s2n_quic::Client::builder().with_tls(tls)?.with_io(io()?)?.with_limits(limits(setup.streams)?)?.start()?;
+        Ok(Client { client, server: server.address })
     }
 
-    async fn connect(&self) -> Result<Connection> {
-        let connect = Connect::new(self.address).with_server_name(limits::HOST);
-        Ok(self.client.connect(connect).await?.into())
+    async fn connect(client: &Client) -> Result<Connection> {
+        let connect = Connect::new(client.server).with_server_name(limits::HOST);
+        Ok(client.client.connect(connect).await?.into())
     }
 
-    async fn accept(&self) -> Result<Connection> {
-        Ok(self.server.lock().await.accept().await.context("the server is closed")?.into())
+    async fn accept(server: &Self::Server) -> Result<Connection> {
+        Ok(server.lock().await.accept().await.context("the server is closed")?.into())
     }
 
     fn close(connection: Connection) {
@@ -81,7 +94,7 @@ impl Transport for S2n {
     }
 
     /// The policy of s2n-tls prefers AES-128, and both sides here have it.
-    fn suite(&self) -> Option<Suite> {
+    fn suite(_client: &Client) -> Option<Suite> {
         Some(Suite::Aes128)
     }
 

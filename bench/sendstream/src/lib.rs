@@ -1,10 +1,10 @@
 //! Sendstream as its users would have it: on a multi-threaded tokio, also with MsQuic's workers
 //! lent to it, or with each task on its connection's own MsQuic worker.
 
-use std::{marker::PhantomData, net::SocketAddr};
+use std::{marker::PhantomData, net::SocketAddr, sync::OnceLock};
 
 use anyhow::{Context, Result};
-use bench_core::{Async, Setup, Suite, Transport, limits};
+use bench_core::{Async, Listening, Setup, Suite, Transport, limits};
 use bytes::Bytes;
 use sendstream::{
     CipherSuite, Client, Connection, Identity, RecvChunk, RecvStream, SendStream, Server, TransportConfig, Trust,
@@ -64,63 +64,70 @@ impl Mode for Local {
 }
 
 pub struct Sendstream<M> {
-    server: Server,
-    address: SocketAddr,
-    client: Client,
-    suite: std::sync::OnceLock<CipherSuite>,
     mode: PhantomData<M>,
+}
+
+pub struct BenchClient {
+    client: Client,
+    server: SocketAddr,
+    suite: OnceLock<CipherSuite>,
 }
 
 impl<M: Mode> Transport for Sendstream<M> {
     const NAME: &'static str = M::NAME;
     /// A client's socket, and three events of its.
     const DESCRIPTORS_PER_CONNECTION: u64 = 4;
+    type Server = Server;
+    type Client = BenchClient;
     type Connection = Connection;
     type SendStream = SendStream;
     type RecvStream = RecvStream;
     type Chunk = Chunk;
 
-    fn new(setup: &Setup) -> Result<Self> {
+    fn new(_setup: &Setup) -> Result<Self> {
         M::begin()?;
-        let suite = match setup.suite {
-            Suite::Aes128 => CipherSuite::Aes128GcmSha256,
-            Suite::Aes256 => CipherSuite::Aes256GcmSha384,
-        };
-        let identity = Identity::from_pem(&setup.identity.certificate_pem, &setup.identity.key_pem)?;
+        Ok(Self { mode: PhantomData })
+    }
+
+    fn listen(&self, setup: &Setup, identity: &bench_core::Identity) -> Result<(Server, SocketAddr)> {
         let server = Server::builder()
-            .identity(identity)
+            .identity(Identity::from_pem(&identity.certificate_pem, &identity.key_pem)?)
             .alpn([limits::ALPN])
             .transport(transport(setup.streams))
-            .cipher_suites([suite])
+            .cipher_suites([cipher_suite(setup.suite)])
             .bind("127.0.0.1:0".parse()?)?;
+        let address = server.local_addr()?;
+        Ok((server, address))
+    }
+
+    fn client(&self, setup: &Setup, server: &Listening) -> Result<BenchClient> {
         let client = Client::builder()
             .alpn([limits::ALPN])
             .trust(Trust::dangerous_accept_any_certificate())
             .transport(transport(setup.streams))
-            .cipher_suites([suite])
+            .cipher_suites([cipher_suite(setup.suite)])
             .build()?;
-        let address = server.local_addr()?;
-        Ok(Self { server, address, client, suite: std::sync::OnceLock::new(), mode: PhantomData })
+        Ok(BenchClient { client, server: server.address, suite: OnceLock::new() })
     }
 
-    async fn connect(&self) -> Result<Connection> {
-        let connection = self.client.connect(self.address, limits::HOST).await?;
-        if let (None, Some(handshake)) = (self.suite.get(), connection.handshake_info()) {
-            let _ = self.suite.set(handshake.cipher_suite);
+    async fn connect(client: &BenchClient) -> Result<Connection> {
+        let connection = client.client.connect(client.server, limits::HOST).await?;
+        if let (None, Some(handshake)) = (client.suite.get(), connection.handshake_info()) {
+            let _ = client.suite.set(handshake.cipher_suite);
         }
         Ok(connection)
     }
 
-    async fn accept(&self) -> Result<Connection> {
-        Ok(self.server.accept().await.context("the server was shut down")?.accept().await?)
+    async fn accept(server: &Server) -> Result<Connection> {
+        Ok(server.accept().await.context("the server was shut down")?.accept().await?)
     }
 
     fn close(connection: Connection) {
         let _ = connection.close(0, "");
     }
 
-    fn suite(&self) -> Option<Suite> {
-        match self.suite.get()? {
+    fn suite(client: &BenchClient) -> Option<Suite> {
+        match client.suite.get()? {
             CipherSuite::Aes128GcmSha256 => Some(Suite::Aes128),
             CipherSuite::Aes256GcmSha384 => Some(Suite::Aes256),
             _ => None,
@@ -163,6 +170,12 @@ impl<M: Mode> Transport for Sendstream<M> {
         Ok(stream.finish_with(chunk).await?)
     }
 
+    async fn send(stream: &mut SendStream, chunk: Bytes) -> Result<()> {
+        // The bytes are on their way; `finished` tells that they and the end have arrived.
+        drop(stream.send(chunk));
+        Ok(stream.finished().await?)
+    }
+
     async fn read(stream: &mut RecvStream) -> Result<Option<Chunk>> {
         Ok(stream.read_chunk().await?.map(Chunk))
     }
@@ -174,6 +187,13 @@ pub struct Chunk(RecvChunk);
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
         &self.0
+    }
+}
+
+fn cipher_suite(suite: Suite) -> CipherSuite {
+    match suite {
+        Suite::Aes128 => CipherSuite::Aes128GcmSha256,
+        Suite::Aes256 => CipherSuite::Aes256GcmSha384,
     }
 }
 

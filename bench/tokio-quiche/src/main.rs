@@ -6,14 +6,14 @@ mod app;
 mod roles;
 
 use std::{
-    any::Any,
     net::{Ipv4Addr, SocketAddr},
     time::Instant,
 };
 
 use anyhow::{Context, Result, anyhow};
-use bench_core::{Bulk, Cost, Handshakes, Messages, Meter, RoundTrips, Setup, Stack, Suite, limits};
-use futures::StreamExt;
+use bench_core::{Half, Identity, Listening, Setup, Stack, Suite, Work, limits};
+use futures::{StreamExt, TryStreamExt};
+use hdrhistogram::Histogram;
 use tokio::{
     net::UdpSocket,
     runtime::Runtime,
@@ -35,27 +35,37 @@ fn main() -> ! {
 
 struct TokioQuiche {
     runtime: Runtime,
+}
+
+struct Server {
     incoming: Mutex<QuicConnectionStream<DefaultMetrics>>,
-    address: SocketAddr,
+}
+
+struct Client {
+    server: SocketAddr,
     streams: u16,
-    cpu: Option<usize>,
 }
 
 /// A connection's client side: it begins with its role when [`Go`] is used.
-struct Client {
+struct Connection {
     go: Go,
-    _connection: QuicConnection,
+    connection: QuicConnection,
 }
 
 impl Stack for TokioQuiche {
     const NAME: &'static str = "tokio-quiche";
     /// Its socket.
     const DESCRIPTORS_PER_CONNECTION: u64 = 1;
+    type Server = Server;
+    type Client = Client;
 
-    fn new(setup: &Setup) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        let _within = runtime.enter();
-        let (certificate, key) = (setup.identity.certificate_file(), setup.identity.key_file());
+    fn new(_setup: &Setup) -> Result<Self> {
+        Ok(Self { runtime: tokio::runtime::Builder::new_multi_thread().enable_all().build()? })
+    }
+
+    fn listen(&self, setup: &Setup, identity: &Identity) -> Result<(Server, SocketAddr)> {
+        let _within = self.runtime.enter();
+        let (certificate, key) = (identity.certificate_file(), identity.key_file());
         let certificate = TlsCertificatePaths {
             cert: certificate.to_str().context("a path that is no text")?,
             private_key: key.to_str().context("a path that is no text")?,
@@ -68,144 +78,167 @@ impl Stack for TokioQuiche {
         listener.apply_max_capabilities();
         let params = ConnectionParams::new_server(settings(setup.streams), certificate, Hooks::default());
         let mut listeners = tokio_quiche::listen_with_capabilities([listener], params, DefaultMetrics)?;
-        let incoming = Mutex::new(listeners.pop().context("no listener")?);
-        drop(_within);
-        Ok(Self { runtime, incoming, address, streams: setup.streams, cpu: setup.cpu })
+        Ok((Server { incoming: Mutex::new(listeners.pop().context("no listener")?) }, address))
+    }
+
+    fn client(&self, setup: &Setup, server: &Listening) -> Result<Client> {
+        Ok(Client { server: server.address, streams: setup.streams })
     }
 
     /// BoringSSL prefers AES-128 where the processor has AES, and cannot be told otherwise.
-    fn suite(&self) -> Option<Suite> {
+    fn suite(&self, _client: &Client) -> Option<Suite> {
         Some(Suite::Aes128)
     }
 
-    fn bulk(&self, plan: &Bulk) -> Result<Cost> {
+    fn serve(&self, server: &Server, work: &Work, half: &Half) -> Result<()> {
         self.runtime.block_on(async {
             let (tell, mut told) = mpsc::unbounded_channel();
-            let clients = self
-                .connect_all(
-                    plan.connections,
-                    || Box::new(roles::Writer::new(plan)),
-                    || Box::new(roles::Reader::new(plan, tell.clone())),
-                )
-                .await?;
-            let meter = Meter::start(self.cpu)?;
-            let _clients: Vec<_> = clients.into_iter().map(Client::go).collect();
-            for _ in 0..plan.connections * plan.streams {
-                told.recv().await.context("a reader is gone")?;
+            match work {
+                Work::Bulk(plan) => {
+                    server.accept(plan.connections, || Box::new(roles::Reader::new(plan, tell.clone()))).await?;
+                    let running = half.start()?;
+                    wait(&mut told, plan.connections * plan.streams).await?;
+                    running.stop()?;
+                }
+                Work::Messages(plan) => {
+                    server.accept(1, || Box::new(roles::MessageReader::new(plan, tell.clone()))).await?;
+                    let running = half.start()?;
+                    wait(&mut told, 1).await?;
+                    running.stop()?;
+                }
+                Work::PingPong { .. } => {
+                    server.accept(1, || Box::new(roles::Echo::default())).await?;
+                    half.follow()?;
+                }
+                Work::Connect { count } => {
+                    half.follow()?;
+                    server.accept(*count, || Box::new(roles::Idle)).await?;
+                }
+                Work::Transfer(plan) => {
+                    half.follow()?;
+                    server.accept(plan.count, || Box::new(roles::Answerer::new(plan))).await?;
+                }
+                Work::Hold(plan) => {
+                    let holder = || Box::new(roles::Holder::new(tell.clone())) as Box<dyn Role>;
+                    server.accept(plan.connections as u64, holder).await?;
+                    wait(&mut told, (plan.connections * plan.streams) as u64).await?;
+                }
             }
-            meter.stop()
+            half.meet()
         })
     }
 
-    fn messages(&self, plan: &Messages) -> Result<Cost> {
-        self.runtime.block_on(async {
-            let (tell, mut told) = mpsc::unbounded_channel();
-            let writer = || Box::new(roles::MessageWriter::new(plan)) as Box<dyn Role>;
-            let reader = || Box::new(roles::MessageReader::new(plan, tell.clone())) as Box<dyn Role>;
-            let clients = self.connect_all(1, writer, reader).await?;
-            let meter = Meter::start(self.cpu)?;
-            let _clients: Vec<_> = clients.into_iter().map(Client::go).collect();
-            told.recv().await.context("the reader is gone")?;
-            meter.stop()
-        })
-    }
-
-    fn ping_pong(&self, count: u64) -> Result<RoundTrips> {
-        self.runtime.block_on(async {
-            let (tell, mut told) = mpsc::unbounded_channel();
-            let pinger = || Box::new(roles::Pinger::new(count, tell.clone())) as Box<dyn Role>;
-            let clients = self.connect_all(1, pinger, || Box::new(roles::Echo::default())).await?;
-            let meter = Meter::start(self.cpu)?;
-            let _clients: Vec<_> = clients.into_iter().map(Client::go).collect();
-            let nanoseconds = told.recv().await.context("the pinger is gone")?;
-            Ok(RoundTrips { cost: meter.stop()?, nanoseconds })
-        })
-    }
-
-    fn connect(&self, count: u64) -> Result<Handshakes> {
+    fn drive(&self, client: &Client, work: &Work, half: &Half) -> Result<Histogram<u64>> {
         self.runtime.block_on(async {
             let mut nanoseconds = bench_core::histogram();
-            let meter = Meter::start(self.cpu)?;
-            for _ in 0..count {
-                let start = Instant::now();
-                let clients = self.connect_all(1, || Box::new(roles::Close), || Box::new(roles::Idle)).await?;
-                nanoseconds.record(start.elapsed().as_nanos() as u64)?;
-                clients.into_iter().for_each(|client| drop(client.go()));
+            let (tell, mut told) = mpsc::unbounded_channel();
+            // They go on until the process ends.
+            let mut held = Vec::new();
+            match work {
+                Work::Bulk(plan) => {
+                    let connections = client.connect(plan.connections, || Box::new(roles::Writer::new(plan))).await?;
+                    half.follow()?;
+                    held.extend(connections.into_iter().map(Connection::go));
+                }
+                Work::Messages(plan) => {
+                    let connections = client.connect(1, || Box::new(roles::MessageWriter::new(plan))).await?;
+                    half.follow()?;
+                    held.extend(connections.into_iter().map(Connection::go));
+                }
+                Work::PingPong { count } => {
+                    let connections = client.connect(1, || Box::new(roles::Pinger::new(*count, tell.clone()))).await?;
+                    let running = half.start()?;
+                    held.extend(connections.into_iter().map(Connection::go));
+                    nanoseconds = told.recv().await.context("the pinger is gone")?;
+                    running.stop()?;
+                }
+                Work::Connect { count } => {
+                    let running = half.start()?;
+                    let mut last = None;
+                    for _ in 0..*count {
+                        let start = Instant::now();
+                        let connection = client.connect_one(Box::new(roles::Close)).await?;
+                        nanoseconds.record(start.elapsed().as_nanos() as u64)?;
+                        // By now the server has the one before.
+                        last.replace(connection).into_iter().for_each(|last| drop(last.go()));
+                    }
+                    last.into_iter().for_each(|last| drop(last.go()));
+                    running.stop()?;
+                }
+                Work::Transfer(plan) => {
+                    let (tell, mut told) = mpsc::unbounded_channel();
+                    let running = half.start()?;
+                    for _ in 0..plan.count {
+                        let connection =
+                            client.connect_one(Box::new(roles::Transferrer::new(plan, tell.clone()))).await?;
+                        let start = Instant::now();
+                        let _connection = connection.go();
+                        told.recv().await.context("the connection is gone")?;
+                        nanoseconds.record(start.elapsed().as_nanos() as u64)?;
+                    }
+                    running.stop()?;
+                }
+                Work::Hold(plan) => {
+                    let opener = || Box::new(roles::Opener::new(plan.streams)) as Box<dyn Role>;
+                    let connections = client.connect(plan.connections as u64, opener).await?;
+                    held.extend(connections.into_iter().map(Connection::go));
+                }
             }
-            Ok(Handshakes { cost: meter.stop()?, nanoseconds })
+            std::mem::forget(held);
+            half.meet()?;
+            Ok(nanoseconds)
         })
     }
+}
 
-    fn hold(&self, connections: usize, streams: usize) -> Result<Box<dyn Any>> {
-        self.runtime.block_on(async {
-            let (tell, mut told) = mpsc::unbounded_channel();
-            let opener = || Box::new(roles::Opener::new(streams)) as Box<dyn Role>;
-            let holder = || Box::new(roles::Holder::new(tell.clone())) as Box<dyn Role>;
-            let clients = self.connect_all(connections as u64, opener, holder).await?;
-            let clients: Vec<_> = clients.into_iter().map(Client::go).collect();
-            for _ in 0..connections * streams {
-                told.recv().await.context("a reader is gone")?;
-            }
-            Ok(Box::new(clients) as Box<dyn Any>)
-        })
+impl Connection {
+    /// Has it begin.
+    fn go(self) -> QuicConnection {
+        self.go.now();
+        self.connection
+    }
+}
+
+impl Server {
+    /// Takes so many connections, and returns when each has ended its handshake.
+    async fn accept(&self, count: u64, role: impl Fn() -> Box<dyn Role>) -> Result<()> {
+        let (connected, mut wait_for) = mpsc::unbounded_channel();
+        let mut incoming = self.incoming.lock().await;
+        for _ in 0..count {
+            let connection = incoming.next().await.context("the listener is gone")??;
+            connection.start(App::server(role(), connected.clone()));
+        }
+        wait(&mut wait_for, count).await
     }
 }
 
 impl Client {
-    /// Has it begin; the connection goes on until the process ends.
-    fn go(self) -> QuicConnection {
-        self.go.now();
-        self._connection
-    }
-}
-
-impl TokioQuiche {
-    /// So many connections, 16 at a time; resolves when both sides of each have ended their
-    /// handshake.
-    async fn connect_all(
-        &self,
-        count: u64,
-        client: impl Fn() -> Box<dyn Role>,
-        server: impl Fn() -> Box<dyn Role>,
-    ) -> Result<Vec<Client>> {
-        let (connected, mut wait) = mpsc::unbounded_channel();
-        let params = ConnectionParams::new_client(settings(self.streams), None, Hooks::default());
-        let accept = async {
-            let mut incoming = self.incoming.lock().await;
-            for _ in 0..count {
-                let connection = incoming.next().await.context("the listener is gone")??;
-                connection.start(App::server(server(), connected.clone()));
-            }
-            for _ in 0..count {
-                wait.recv().await.context("a connection is gone")?;
-            }
-            anyhow::Ok(())
-        };
-        let connect = async {
-            let connections = futures::stream::iter(0..count).map(|_| self.connect_one(&params, client()));
-            let mut clients = Vec::new();
-            let mut connections = connections.buffer_unordered(16);
-            while let Some(client) = connections.next().await {
-                clients.push(client?);
-            }
-            Ok(clients)
-        };
-        let (clients, ()) = tokio::try_join!(connect, accept)?;
-        Ok(clients)
+    /// Makes so many connections, 16 at a time.
+    async fn connect(&self, count: u64, role: impl Fn() -> Box<dyn Role>) -> Result<Vec<Connection>> {
+        futures::stream::iter(0..count).map(|_| self.connect_one(role())).buffer_unordered(16).try_collect().await
     }
 
-    async fn connect_one(&self, params: &ConnectionParams<'_>, role: Box<dyn Role>) -> Result<Client> {
+    async fn connect_one(&self, role: Box<dyn Role>) -> Result<Connection> {
         let socket = socket()?;
-        socket.connect(self.address).await?;
+        socket.connect(self.server).await?;
         check_gso(&socket)?;
         let mut socket = Socket::<std::sync::Arc<UdpSocket>, std::sync::Arc<UdpSocket>>::try_from(socket)?;
         // Off unless asked for.
         socket.apply_max_capabilities();
         let (app, go) = App::client(role);
+        let params = ConnectionParams::new_client(settings(self.streams), None, Hooks::default());
         let connection =
-            connect_with_config(socket, Some(limits::HOST), params, app).await.map_err(|error| anyhow!("{error}"))?;
-        Ok(Client { go, _connection: connection })
+            connect_with_config(socket, Some(limits::HOST), &params, app).await.map_err(|error| anyhow!("{error}"))?;
+        Ok(Connection { go, connection })
     }
+}
+
+/// Waits for so many messages.
+async fn wait(told: &mut mpsc::UnboundedReceiver<()>, count: u64) -> Result<()> {
+    for _ in 0..count {
+        told.recv().await.context("a connection is gone")?;
+    }
+    Ok(())
 }
 
 /// Fails where GSO cannot be had, which `apply_max_capabilities` would keep to itself.

@@ -7,9 +7,8 @@ use std::{
 
 use anyhow::{Result, ensure};
 use bench_core::{
-    Bulk, Messages, histogram,
-    payload::{self, Check, MessageCheck, PING},
-    transport::check_sum,
+    Bulk, Messages, Transfer, histogram,
+    payload::{self, Check, MessageCheck, PING, check_sum},
 };
 use bytes::Bytes;
 use hdrhistogram::Histogram;
@@ -39,6 +38,8 @@ impl Role for Close {
 pub(crate) struct Writer {
     plan: Bulk,
     streams: Vec<Output>,
+    /// The id of each stream.
+    id: fn(u64) -> u64,
     begun: bool,
 }
 
@@ -51,8 +52,12 @@ struct Output {
 
 impl Writer {
     pub(crate) fn new(plan: &Bulk) -> Self {
+        Self::on(plan, client_uni)
+    }
+
+    fn on(plan: &Bulk, id: fn(u64) -> u64) -> Self {
         let streams = (0..plan.streams).map(|_| Output { position: 0, rest: None }).collect();
-        Self { plan: plan.clone(), streams, begun: false }
+        Self { plan: plan.clone(), streams, id, begun: false }
     }
 
     fn fill(&mut self, connection: &mut QuicheConnection, id: u64) -> Result<()> {
@@ -94,7 +99,7 @@ impl Role for Writer {
     fn writes(&mut self, connection: &mut QuicheConnection) -> Result<()> {
         if !self.begun {
             self.begun = true;
-            return (0..self.plan.streams).try_for_each(|number| self.fill(connection, client_uni(number)));
+            return (0..self.plan.streams).try_for_each(|number| self.fill(connection, (self.id)(number)));
         }
         while let Some(id) = connection.stream_writable_next() {
             self.fill(connection, id)?;
@@ -130,6 +135,80 @@ impl Role for Reader {
             }
             Ok(())
         })
+    }
+}
+
+/// The client's side of `transfer`: writes to one stream, and closes when the server has answered.
+pub(crate) struct Transferrer {
+    writer: Writer,
+    answer: Ping,
+    answered: bool,
+    buffer: [u8; PING],
+    done: UnboundedSender<()>,
+}
+
+impl Transferrer {
+    pub(crate) fn new(plan: &Transfer, done: UnboundedSender<()>) -> Self {
+        let (writer, answer) = (Writer::on(&plan.bulk(), client_bidi), Ping::default());
+        Self { writer, answer, answered: false, buffer: [0; PING], done }
+    }
+}
+
+impl Role for Transferrer {
+    fn reads(&mut self, connection: &mut QuicheConnection) -> Result<()> {
+        let Self { answer, answered, buffer, done, .. } = self;
+        read(connection, buffer, |_, data, _| {
+            if let Some(bytes) = answer.take(data)? {
+                ensure!(bytes == payload::ping(0), "wrong bytes in the answer");
+                *answered = true;
+                let _ = done.send(());
+            }
+            Ok(())
+        })
+    }
+
+    fn writes(&mut self, connection: &mut QuicheConnection) -> Result<()> {
+        if self.answered {
+            // Done: it is closed already.
+            let _ = connection.close(true, 0, b"");
+            return Ok(());
+        }
+        self.writer.writes(connection)
+    }
+}
+
+/// The server's side of `transfer`.
+pub(crate) struct Answerer {
+    check: Check,
+    ended: bool,
+    buffer: Box<[u8]>,
+}
+
+impl Answerer {
+    pub(crate) fn new(plan: &Transfer) -> Self {
+        Self { check: Check::new(plan.bulk().bytes_per_stream()), ended: false, buffer: buffer() }
+    }
+}
+
+impl Role for Answerer {
+    fn reads(&mut self, connection: &mut QuicheConnection) -> Result<()> {
+        let Self { check, ended, buffer } = self;
+        read(connection, buffer, |_, data, end| {
+            check.take(data)?;
+            if end {
+                check.finish()?;
+                *ended = true;
+            }
+            Ok(())
+        })
+    }
+
+    fn writes(&mut self, connection: &mut QuicheConnection) -> Result<()> {
+        if std::mem::take(&mut self.ended) {
+            let sent = connection.stream_send(CLIENT_BIDI, payload::ping(0), true)?;
+            ensure!(sent == PING, "no room for the answer");
+        }
+        Ok(())
     }
 }
 
@@ -311,7 +390,7 @@ impl Role for Opener {
                 Ok(room) if room < PING => break,
                 _ => {}
             }
-            match connection.stream_send(CLIENT_BIDI + 4 * self.next, payload::ping(self.next), false) {
+            match connection.stream_send(client_bidi(self.next), payload::ping(self.next), false) {
                 Ok(sent) => ensure!(sent == PING, "no room for a ping"),
                 Err(Error::Done) => break,
                 Err(error) => return Err(error.into()),
@@ -411,5 +490,10 @@ fn client_uni(number: u64) -> u64 {
     4 * number + 2
 }
 
-/// The client's first bidirectional stream.
+/// The client's bidirectional streams.
+fn client_bidi(number: u64) -> u64 {
+    4 * number
+}
+
+/// The first of them.
 const CLIENT_BIDI: u64 = 0;
