@@ -92,7 +92,7 @@ async fn serve<T: Transport>(server: &Arc<T::Server>, work: &Work, half: &Half) 
         Work::Connect { count } => {
             half.follow()?;
             // On a worker thread, as an application's tasks are.
-            tokio::spawn(accept_closing::<T>(server.clone(), *count)).await??;
+            let _last = tokio::spawn(accept_closing::<T>(server.clone(), *count)).await??;
             half.meet()
         }
         Work::Transfer(plan) => {
@@ -315,8 +315,8 @@ async fn connect_and_close<T: Transport>(client: Arc<T::Client>, count: u64) -> 
     Ok(nanoseconds)
 }
 
-/// Takes such connections, and keeps each until its client has closed it.
-async fn accept_closing<T: Transport>(server: Arc<T::Server>, count: u64) -> Result<()> {
+/// Takes such connections, and keeps each until its client has closed it; gives the last ones.
+async fn accept_closing<T: Transport>(server: Arc<T::Server>, count: u64) -> Result<VecDeque<T::Connection>> {
     let mut open = VecDeque::new();
     for _ in 0..count {
         open.push_back(T::accept(&server).await?);
@@ -324,7 +324,7 @@ async fn accept_closing<T: Transport>(server: Arc<T::Server>, count: u64) -> Res
             open.pop_front();
         }
     }
-    Ok(())
+    Ok(open)
 }
 
 async fn transfer_all<T: Transport>(client: Arc<T::Client>, plan: Transfer) -> Result<Histogram<u64>> {

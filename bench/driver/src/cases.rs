@@ -2,35 +2,50 @@
 
 /// Every case, shortened if it is to be quick.
 ///
-/// Sizes and rounds are such that all of it ends within 40 minutes on two CPUs: a run takes one
-/// second or two for most stacks, up to ten for the slowest.
+/// Sizes and rounds are such that all of it ends within an hour on two CPUs: a run takes one second
+/// or two for most stacks, up to ten for the slowest.
 pub(crate) fn all(quick: bool, scale: bool) -> Vec<Case> {
     let size = |full: u64, short: u64| if quick { short } else { full }.to_string();
     let mut cases = Vec::new();
     let bulk = [(BULK_1200, "1200"), (BULK_4_KIB, "4096"), (BULK_64_KIB, "65536"), (BULK_1_MIB, "1048576")];
     for (name, chunk) in bulk {
         let mib = size(if name == BULK_1200 { 256 } else { 512 }, 128);
-        cases.push(Case::bulk(name, &["--mib", &mib, "--chunk", chunk]).on_one_cpu().rounds(3));
+        let case = Case::bulk(name, &["--mib", &mib, "--chunk", chunk]);
+        cases.push(case.on_one_cpu().rounds(3).also_in_two_processes());
     }
     let asynchronous = ["--mib", &size(256, 128), "--chunk", "1200", "--async-write"];
     cases.push(Case::bulk(ASYNC_WRITE, &asynchronous).on_one_cpu().rounds(1));
     for (name, chunk) in bulk {
         // The peak of the memory is judged at 1 GiB.
         let rounds = if name == BULK_1200 { 1 } else { 5 };
-        cases.push(Case::bulk(name, &["--mib", &size(1024, 128), "--chunk", chunk]).rounds(rounds));
+        let case = Case::bulk(name, &["--mib", &size(1024, 128), "--chunk", chunk]).rounds(rounds);
+        let is_judged_apart = [BULK_64_KIB, BULK_1_MIB].contains(&name);
+        cases.push(if is_judged_apart { case.also_in_two_processes() } else { case });
     }
     cases.push(Case::bulk(ASYNC_WRITE, &asynchronous).rounds(3));
 
     let (count, trips) = (size(100_000, 10_000), size(20_000, 5000));
-    cases.push(Case::messages(MESSAGES, &count).on_one_cpu());
-    cases.push(Case::messages(MESSAGES, &count));
-    cases.push(Case::ping_pong(&trips).on_one_cpu());
-    cases.push(Case::ping_pong(&trips));
-    let second = ("max_stall_ms", "ms, max");
-    let count = size(1000, 100);
-    cases.push(
-        Case::new(CONNECT, &["connect", "--count", &count], "connects_per_second", "connects/s", second).rounds(3),
+    cases.push(Case::messages(MESSAGES, &count).on_one_cpu().also_in_two_processes());
+    cases.push(Case::messages(MESSAGES, &count).also_in_two_processes());
+    cases.push(Case::ping_pong(&trips).on_one_cpu().also_in_two_processes());
+    cases.push(Case::ping_pong(&trips).also_in_two_processes());
+    for (name, chunk) in [(TRANSFER, "1048576"), (TRANSFER_WHOLE, "4194304")] {
+        let arguments = ["transfer", "--count", &size(50, 10), "--chunk", chunk];
+        let second = ("cpu_ms_per_transfer", "CPU ms/transfer");
+        cases.push(Case::new(name, &arguments, "p50_ms", "ms, p50", second).also_in_two_processes());
+    }
+    let connect = Case::new(
+        CONNECT,
+        &["connect", "--count", &size(1000, 100)],
+        "connects_per_second",
+        "connects/s",
+        ("max_stall_ms", "ms, max"),
     );
+    cases.push(connect.clone().on_one_cpu().rounds(3).also_in_two_processes());
+    cases.push(connect.rounds(3));
+    let arguments = ["idle", "--connections", &size(1000, 200), "--seconds", &size(10, 2)];
+    let case = Case::new(IDLE_CPU, &arguments, "cpu_ms_per_second", "CPU ms/s", PEAK);
+    cases.push(case.rounds(1).also_in_two_processes());
     let arguments = ["memory", "--connections", &size(1000, 200)];
     cases.push(Case::new(IDLE_CONNECTIONS, &arguments, "kib_per_connection", "KiB each", PEAK).rounds(1));
     let arguments = ["memory", "--streams", &size(5000, 1000)];
@@ -42,9 +57,14 @@ pub(crate) fn all(quick: bool, scale: bool) -> Vec<Case> {
                 let arguments = ["--mib", &size(512, 128), &format!("--{kind}"), count];
                 let mut case = Case::bulk(&format!("{count} {kind}"), &arguments).rounds(1).for_scale();
                 case.second = PEAK;
-                cases.push(case);
+                let is_judged = kind == "connections" && ["100", "1000"].contains(&count);
+                cases.push(if is_judged { case.rounds(3).also_in_two_processes() } else { case });
             }
         }
+        let arguments = ["--mib", &size(512, 128), "--connections", "10000", "--descriptors", "1024"];
+        let mut case = Case::bulk(FEW_DESCRIPTORS, &arguments).rounds(1).for_scale().also_in_two_processes();
+        case.second = PEAK;
+        cases.push(case);
         for count in MESSAGE_COUNTS {
             // On one CPU, where the time is the same from run to run.
             let mut case = Case::messages(&message_count(count), &count.to_string()).on_one_cpu().for_scale();
@@ -53,6 +73,8 @@ pub(crate) fn all(quick: bool, scale: bool) -> Vec<Case> {
             cases.push(case.rounds(if count <= 10_000 { 15 } else { 3 }));
         }
     }
+    let apart: Vec<_> = cases.iter().filter(|case| case.also_in_two_processes).map(Case::in_two_processes).collect();
+    cases.extend(apart);
     if quick {
         cases.iter_mut().for_each(|case| case.rounds = case.rounds.min(2));
     }
@@ -65,7 +87,9 @@ pub(crate) struct Case {
     /// What it is called in tables, without the place.
     pub(crate) workload: String,
     pub(crate) arguments: Vec<String>,
-    pub(crate) one_cpu: bool,
+    pub(crate) place: Place,
+    /// Whether there is a second case with the client and the server in two processes.
+    also_in_two_processes: bool,
     /// The figure that tables and charts show, as the programs name it.
     pub(crate) figure: &'static str,
     /// What that figure counts.
@@ -88,7 +112,17 @@ impl Case {
         second: (&'static str, &'static str),
     ) -> Self {
         let arguments = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-        Self { workload: workload.to_owned(), arguments, one_cpu: false, figure, unit, second, rounds: 5, scale: false }
+        Self {
+            workload: workload.to_owned(),
+            arguments,
+            place: ALL_CPUS,
+            also_in_two_processes: false,
+            figure,
+            unit,
+            second,
+            rounds: 5,
+            scale: false,
+        }
     }
 
     fn bulk(workload: &str, arguments: &[&str]) -> Self {
@@ -106,7 +140,16 @@ impl Case {
     }
 
     fn on_one_cpu(self) -> Self {
-        Self { one_cpu: true, ..self }
+        Self { place: ONE_CPU, ..self }
+    }
+
+    fn also_in_two_processes(self) -> Self {
+        Self { also_in_two_processes: true, ..self }
+    }
+
+    fn in_two_processes(&self) -> Self {
+        let rounds = self.rounds.min(3);
+        Self { place: self.place.in_two_processes(), rounds, ..self.clone() }
     }
 
     fn rounds(self, rounds: usize) -> Self {
@@ -118,18 +161,39 @@ impl Case {
     }
 
     pub(crate) fn name(&self) -> String {
-        name(&self.workload, self.one_cpu)
+        name(&self.workload, self.place)
     }
 
-    /// Raw MsQuic has no `AsyncWrite`.
+    /// Raw MsQuic has no `AsyncWrite`. In two processes nothing is judged by, or compared with, the
+    /// variants of MsQuic and of Sendstream.
     pub(crate) fn is_for(&self, stack: &str) -> bool {
-        !(stack.starts_with("raw") && self.arguments.iter().any(|argument| argument == "--async-write"))
+        let has_none = stack.starts_with("raw") && self.arguments.iter().any(|argument| argument == "--async-write");
+        let is_variant = ["raw-edited", "sendstream-lent", "sendstream-local"].contains(&stack);
+        !(has_none || is_variant && self.place.two_processes)
+    }
+}
+
+/// Where a workload runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) one_cpu: bool,
+    /// Whether client and server are a process each.
+    pub(crate) two_processes: bool,
+}
+
+pub(crate) const ONE_CPU: Place = Place { one_cpu: true, two_processes: false };
+pub(crate) const ALL_CPUS: Place = Place { one_cpu: false, two_processes: false };
+
+impl Place {
+    pub(crate) fn in_two_processes(self) -> Self {
+        Self { two_processes: true, ..self }
     }
 }
 
 /// What a workload in one place is called.
-pub(crate) fn name(workload: &str, one_cpu: bool) -> String {
-    format!("{workload}, {}", if one_cpu { "one CPU" } else { "all CPUs" })
+pub(crate) fn name(workload: &str, place: Place) -> String {
+    let cpus = if place.one_cpu { "one CPU" } else { "all CPUs" };
+    format!("{workload}, {cpus}{}", if place.two_processes { ", two processes" } else { "" })
 }
 
 /// The workload with so many messages.
@@ -145,9 +209,15 @@ pub(crate) const BULK_1200: &str = "bulk 1200 B";
 pub(crate) const ASYNC_WRITE: &str = "AsyncWrite 1200 B";
 pub(crate) const MESSAGES: &str = "messages 1 KiB";
 pub(crate) const PING_PONG: &str = "ping-pong 64 B";
+pub(crate) const TRANSFER: &str = "4 MiB in 1 MiB chunks";
+pub(crate) const TRANSFER_WHOLE: &str = "4 MiB in one send";
 pub(crate) const CONNECT: &str = "connect";
+pub(crate) const IDLE_CPU: &str = "CPU of idle connections";
 pub(crate) const IDLE_CONNECTIONS: &str = "idle connections";
 pub(crate) const OPEN_STREAMS: &str = "open streams";
+pub(crate) const CONNECTIONS_100: &str = "100 connections";
+pub(crate) const CONNECTIONS_1000: &str = "1000 connections";
+pub(crate) const FEW_DESCRIPTORS: &str = "10000 connections, 1024 descriptors";
 
 /// How many messages the cases have that show whether each takes the same time.
 pub(crate) const MESSAGE_COUNTS: [u64; 4] = [1000, 10_000, 100_000, 1_000_000];

@@ -58,6 +58,13 @@ impl Figures {
         self.failures.get(&(case.to_owned(), stack)).map_or(0, Vec::len)
     }
 
+    /// Which part of a stack's runs of a case came to its end; `None` where there were none.
+    pub(crate) fn completed(&self, case: &str, stack: &'static str) -> Option<f64> {
+        let completed = self.reports.get(&(case.to_owned(), stack)).map_or(0, Vec::len);
+        let failed = self.failed(case, stack) + usize::from(self.ruled_out(case, stack).is_some());
+        (completed + failed > 0).then(|| completed as f64 / (completed + failed) as f64)
+    }
+
     /// The stacks that were run, in the order of their names.
     pub(crate) fn stacks(&self) -> Vec<&'static str> {
         let keys = self.reports.keys().chain(self.failures.keys()).chain(self.not_possible.keys());

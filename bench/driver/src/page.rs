@@ -11,11 +11,23 @@ use crate::{
 /// A table for each case, then the verdicts.
 pub(crate) fn markdown(cases: &[Case], figures: &Figures, verdicts: &[Verdict]) -> String {
     let mut page = String::from("# Bench\n\nMedians, with the lowest and the highest of all rounds in brackets.\n");
-    for case in cases {
+    for (number, case) in cases.iter().enumerate() {
+        let apart = case.place.two_processes;
+        if apart && !cases[..number].iter().any(|earlier| earlier.place.two_processes) {
+            page.push_str(
+                "\n# Two processes\n\nThe client and the server are a process each. CPU time and peak memory are the \
+                 sums of both, then the client's and the server's.\n",
+            );
+        }
         let second = case.second.1;
+        let (titles, rule) = if apart {
+            (" CPU s, client + server | peak MiB, client + server |", "---|---|")
+        } else {
+            Default::default()
+        };
         let _ = write!(
             page,
-            "\n## {}\n\n| stack | suite | {} | x raw | {second} | x raw | peak MiB |\n|---|---|---|---|---|---|---|\n",
+            "\n## {}\n\n| stack | suite | {} | x raw | {second} | x raw | peak MiB |{titles}\n|---|---|---|---|---|---|---|{rule}\n",
             case.name(),
             case.unit
         );
@@ -31,10 +43,11 @@ pub(crate) fn markdown(cases: &[Case], figures: &Figures, verdicts: &[Verdict]) 
                 continue;
             };
             let second = get(case.second.0);
+            let halves = if apart { halves(&get) } else { String::new() };
             let failed = if failed > 0 { format!(" (FAILED {failed} times)") } else { String::new() };
             let _ = writeln!(
                 page,
-                "| {stack}{failed} | {} | {} | {} | {} | {} | {} |",
+                "| {stack}{failed} | {} | {} | {} | {} | {} | {} |{halves}",
                 figures.suite(stack).unwrap_or("unknown"),
                 spread(Some(first)),
                 ratio(figures, case, case.figure, first),
@@ -101,6 +114,15 @@ pub(crate) fn html(cases: &[Case], figures: &Figures) -> String {
         page.push_str("</svg>\n");
     }
     page
+}
+
+/// The CPU time and the peak memory of each of two processes, as cells.
+fn halves(get: &impl Fn(&str) -> Option<Spread>) -> String {
+    let pair = |what: &str, unit: f64| {
+        let half = |side| get(&format!("{side}_{what}")).map(|spread| number(spread.median / unit));
+        half("client").zip(half("server")).map_or(String::new(), |(client, server)| format!("{client} + {server}"))
+    };
+    format!(" {} | {} |", pair("cpu_seconds", 1.0), pair("peak_resident_kib", 1024.0))
 }
 
 fn ratio(figures: &Figures, case: &Case, figure: &str, value: Spread) -> String {

@@ -51,8 +51,11 @@ impl Stack {
     pub(crate) fn run(&self, case: &Case, suite: &str, cpu: usize) -> Result<Outcome, String> {
         let mut command = Command::new(&self.program);
         command.args(&case.arguments).args(["--suite", suite]);
-        if case.one_cpu {
+        if case.place.one_cpu {
             command.args(["--cpu", &cpu.to_string()]);
+        }
+        if case.place.two_processes {
+            command.args(["--role", "client"]);
         }
         if let Some(libraries) = &self.libraries {
             command.env("LD_LIBRARY_PATH", libraries);
