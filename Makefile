@@ -2,7 +2,7 @@
 # make test        every test; then the library's on a MsQuic with its assertions on; then under AddressSanitizer
 # make build       the tool, as target/release/sendstream
 # make lint        formatting, clippy and the documentation; warnings are errors
-# make bench       builds the bench's programs and runs it in full: Sendstream side by side with other stacks; 25 to 35 minutes
+# make bench       builds the bench's programs and runs it in full: Sendstream side by side with other stacks; about an hour
 # make bench-quick the same with little data and few rounds
 # make bench-micro the library's short paths: how long they take, and how many instructions (needs valgrind)
 # make test-debug  the second third of `make test`
