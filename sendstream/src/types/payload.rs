@@ -3,7 +3,6 @@
 use std::{sync::Arc, vec};
 
 use bytes::{Bytes, BytesMut};
-use sendstream_core::stream::slices::Slices;
 
 /// Owned bytes on their way into a stream, without a copy: whatever the value owned is what MsQuic
 /// reads from.
@@ -53,38 +52,8 @@ impl Payload {
         Self { parts, len: len as u64 }
     }
 
-    /// Cuts it into pieces of these lengths, which make up its own, without a copy. Mostly it is
-    /// one.
-    pub(crate) fn into_slices(self, slices: Slices) -> impl Iterator<Item = Self> {
-        let whole = slices.count() <= 1;
-        let (one, many) = if whole { (Some(self), None) } else { (None, Some(self.cut(slices))) };
-        one.into_iter().chain(many.into_iter().flatten())
-    }
-
-    fn cut(self, slices: Slices) -> impl Iterator<Item = Self> {
-        let (mut part, mut parts) = self.into_parts();
-        slices.lengths().map(move |length| {
-            let mut missing = usize::try_from(length).expect("it is in memory");
-            let mut list = Vec::new();
-            loop {
-                let piece = part.split_to(part.len().min(missing));
-                missing -= piece.len();
-                if part.is_empty() {
-                    part = parts.next().unwrap_or_default();
-                }
-                if missing == 0 && list.is_empty() {
-                    return Self::from(piece);
-                }
-                list.push(piece);
-                if missing == 0 {
-                    return Self::from(list);
-                }
-            }
-        })
-    }
-
     /// The first part, and the others.
-    fn into_parts(self) -> (Bytes, vec::IntoIter<Bytes>) {
+    pub(crate) fn into_parts(self) -> (Bytes, vec::IntoIter<Bytes>) {
         let one = match self.parts {
             Parts::Vec(vec) => Bytes::from(vec),
             Parts::Bytes(bytes) => bytes,

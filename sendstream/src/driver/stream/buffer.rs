@@ -31,6 +31,36 @@ enum Descriptors {
 // share bytes that any thread may read and free), and nothing writes through them.
 unsafe impl Send for Buffer {}
 
+/// Cuts `payload` into pieces of these lengths, which make up its own, without a copy. Mostly it is
+/// one.
+pub(crate) fn cut(payload: Payload, slices: Slices) -> impl Iterator<Item = Payload> {
+    let whole = slices.count() <= 1;
+    let (one, many) = if whole { (Some(payload), None) } else { (None, Some(split(payload, slices))) };
+    one.into_iter().chain(many.into_iter().flatten())
+}
+
+fn split(payload: Payload, slices: Slices) -> impl Iterator<Item = Payload> {
+    let (mut part, mut parts) = payload.into_parts();
+    slices.lengths().map(move |length| {
+        let mut missing = usize::try_from(length).expect("it is in memory");
+        let mut list = Vec::new();
+        loop {
+            let piece = part.split_to(part.len().min(missing));
+            missing -= piece.len();
+            if part.is_empty() {
+                part = parts.next().unwrap_or_default();
+            }
+            if missing == 0 && list.is_empty() {
+                return Payload::from(piece);
+            }
+            list.push(piece);
+            if missing == 0 {
+                return Payload::from(list);
+            }
+        }
+    })
+}
+
 impl Buffer {
     /// Boxes `payload`, which is one slice, with its descriptors.
     pub(crate) fn new(payload: Payload) -> Box<Self> {
@@ -78,7 +108,7 @@ impl Buffer {
 }
 
 fn describe(bytes: &[u8]) -> sys::QUIC_BUFFER {
-    // `Payload::into_slices` has cut everything longer.
+    // `cut` has cut everything longer.
     let length = u32::try_from(bytes.len()).expect("one operation carries at most u32::MAX bytes");
     sys::QUIC_BUFFER { Length: length, Buffer: bytes.as_ptr().cast_mut() }
 }
@@ -186,14 +216,14 @@ mod tests {
         for payload in
             [Payload::from(parts), Payload::from(bytes.clone()), Payload::from(Arc::<[u8]>::from(&bytes[..]))]
         {
-            let pieces: Vec<_> = payload.into_slices(slices).collect();
+            let pieces: Vec<_> = cut(payload, slices).collect();
             assert!(pieces.iter().map(Payload::len).eq(slices.lengths()));
             let joined: Vec<u8> = pieces.into_iter().flat_map(|piece| bytes_of(&Buffer::new(piece))).collect();
             assert_eq!(joined, bytes);
         }
         let address = whole.as_ptr();
-        let cut: Vec<_> = Payload::from(whole).into_slices(slices).map(Buffer::new).collect();
-        for (index, piece) in cut.iter().enumerate() {
+        let buffers: Vec<_> = cut(Payload::from(whole), slices).map(Buffer::new).collect();
+        for (index, piece) in buffers.iter().enumerate() {
             assert_eq!(piece.get_buffers().len(), 1);
             assert_eq!(
                 piece.get_buffers()[0].Buffer.cast_const(),

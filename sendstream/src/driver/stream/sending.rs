@@ -20,7 +20,11 @@ use sendstream_sys as sys;
 use crate::{
     driver::{
         callback,
-        stream::{buffer::Buffer, owner::StreamInstance, status::refused},
+        stream::{
+            buffer::{Buffer, cut},
+            owner::StreamInstance,
+            status::refused,
+        },
         wakes::Wake as _,
     },
     native::{api::call, background, parameter},
@@ -134,7 +138,7 @@ impl StreamInstance {
                 };
             }
         };
-        let mut slices = payload.into_slices(submission.slices);
+        let mut slices = cut(payload, submission.slices);
         let mut left = bytes;
         while let Some(mut slice) = slices.next() {
             let length = slice.len();

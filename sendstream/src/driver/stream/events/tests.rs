@@ -25,7 +25,7 @@ use sendstream_core::{
 };
 
 use super::*;
-use crate::types::payload::Payload;
+use crate::{driver::stream::buffer::cut, types::payload::Payload};
 
 const LOST: ConnectionError = ConnectionError::TimedOut;
 
@@ -218,7 +218,7 @@ fn the_owner_of_a_large_payload_is_dropped_with_its_last_slice() {
     inner.apply(|state| state.set_window(16_000));
     let owner = Owner { bytes: vec![0; 10_000], drops: drops.clone() };
     let submission = inner.lock().begin_send(10_000, Fin::No).expect("data may be sent");
-    let slices = Payload::from(Bytes::from_owner(owner)).into_slices(submission.slices);
+    let slices = cut(Payload::from(Bytes::from_owner(owner)), submission.slices);
     let mut lent: Vec<_> = slices.map(|slice| Buffer::new(slice).into_raw().as_ptr().cast()).collect();
     let last = lent.pop().expect("there are five");
     assert!(task.run(|cx| inner.lock().poll_acked(submission.end(), cx)).is_pending());
