@@ -1,8 +1,9 @@
 //! A stream's states: the calls of its user, the events of its transport, and the tasks that wait.
 //!
 //! [`state`] has the stream as a whole and its send half, [`slices`] how a send becomes operations,
-//! [`recv_state`] the receive half, [`cause`] why they end. Events have MsQuic's names; START_COMPLETE is
-//! `QUIC_STREAM_EVENT_START_COMPLETE`. The futures are those of `SendStream` and `RecvStream`.
+//! [`recv_state`] the receive half, [`cause`] why they end. Events have MsQuic's names;
+//! START_COMPLETE is `QUIC_STREAM_EVENT_START_COMPLETE`. The futures are those of `SendStream` and
+//! `RecvStream`.
 //!
 //! # The stream as a whole: `StreamState`
 //!

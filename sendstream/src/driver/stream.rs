@@ -28,9 +28,9 @@
 //! `send_stream.rs` and `recv_stream.rs` make errors of them.
 //!
 //! A byte's way out: `SendStream::send` → `StreamInstance::send` → `begin_send` admits it and says
-//! in how many slices it goes → `Buffer::into_raw` and `StreamSend`, for each slice. An acknowledgement's way back: SEND_COMPLETE →
-//! `stream_callback` → `handle_event_send_complete` → `Buffer::from_raw`, freed →
-//! `on_send_complete` → the waker of `SendData`.
+//! in how many slices it goes → `Buffer::into_raw` and `StreamSend`, for each slice. An
+//! acknowledgement's way back: SEND_COMPLETE → `stream_callback` → `handle_event_send_complete` →
+//! `Buffer::from_raw`, freed → `on_send_complete` → the waker of `SendData`.
 //!
 //! # Rules
 //!
