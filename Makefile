@@ -37,26 +37,35 @@ build: tools
 demo: build
 	$(target)/release/sendstream demo
 
+# Most tests drive their connections on an executor without threads. Once more they do it on a tokio runtime, which then does the
+# work of MsQuic's threads.
+on_tokio = SENDSTREAM_TESTS_ON=tokio
+
 test: test-tools
 	$(cargo) test --workspace --all-features
+	$(on_tokio) $(cargo) test -p sendstream --all-features --tests
 	$(MAKE) --no-print-directory test-debug test-asan
 
 # In a folder of its own, so that neither half of `make test` undoes what the other has built. OpenSSL is shared. Without the
 # transfers of more than 4 GiB, over bad networks, and for ever: with MsQuic's assertions on they take minutes.
+debug = SENDSTREAM_MSQUIC_PROFILE=Debug
+debug_tests = --all-features --target-dir $(target)/debug-core -- --skip 4_gib --skip transfers:: --skip come_and_go
 test-debug: tools
-	SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstream-sys --all-features --target-dir $(target)/debug-core -- \
-	    --skip 4_gib --skip transfers:: --skip come_and_go
+	$(debug) $(cargo) test -p sendstream -p sendstream-sys $(debug_tests)
+	$(debug) $(on_tokio) $(cargo) test -p sendstream --tests $(debug_tests)
 
 # Rust and MsQuic's C under AddressSanitizer, which stable Rust has behind a switch. Documentation tests link without it.
 # What is no leak .ci/lsan.supp says, also to the processes that tests start.
 test-asan: export LSAN_OPTIONS = suppressions=$(CURDIR)/.ci/lsan.supp:print_suppressions=0
+asan = SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
+asan_tests = --test reentrancy --test drop_orders --test cancel_safety \
+    --test send_stream --test recv_stream --test connection --test tls --test datagrams --test worker_tasks --test panics --test races \
+    --test accept --test paths --test config --test retry --test registration --test resumption --test zero_rtt \
+    --test spinner --test hostile --test native_fixes --test forbidden_frames --test runtimes \
+    --target $(host) --target-dir $(target)/asan
 test-asan: tools
-	SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
-	    $(cargo) test -p sendstream --all-features --lib --test reentrancy --test drop_orders --test cancel_safety \
-	    --test send_stream --test recv_stream --test connection --test tls --test datagrams --test worker_tasks --test panics --test races \
-	    --test accept --test paths --test config --test retry --test registration --test resumption --test zero_rtt \
-	    --test spinner --test hostile --test native_fixes --test forbidden_frames --test lent_workers \
-	    --target $(host) --target-dir $(target)/asan
+	$(asan) $(cargo) test -p sendstream --all-features --lib $(asan_tests)
+	$(asan) $(on_tokio) $(cargo) test -p sendstream --all-features $(asan_tests)
 
 # Coverage and AddressSanitizer, which stable Rust has behind a switch. What is found to reach new code is kept in the target
 # directory; an input that fails is left in fuzz/failures and printed with the command that runs it again.
@@ -132,7 +141,7 @@ lint:
 	    cargo fmt --manifest-path $$stack/Cargo.toml -- --check || exit 1; \
 	done
 	$(cargo) clippy --workspace --all-targets --all-features --target-dir $(target)/lint -- -D warnings
-	for features in "" tokio tokio-workers futures-io metrics; do \
+	for features in "" tokio futures-io metrics; do \
 	    $(cargo) clippy -p sendstream --features "$$features" --target-dir $(target)/lint -- -D warnings || exit 1; \
 	done
 	RUSTFLAGS="--cfg benching" $(cargo) clippy --locked --manifest-path bench/Cargo.toml -p bench-micro --all-targets \

@@ -98,16 +98,30 @@ pub const QUIC_SESSION_RESUMED: u8 = byte(shared::QUIC_SESSION_RESUMED);
 /// The edit `early-data-verdict` sets it; a library without never does.
 pub const QUIC_SESSION_EARLY_DATA_ACCEPTED: u8 = byte(shared::QUIC_SESSION_EARLY_DATA_ACCEPTED);
 
-/// What [`QUIC_PARAM_GLOBAL_WORKER_LENDING`] is filled with. Its functions take the pool and a
-/// worker's number, from 0 and below the count; they may be called from any thread.
+/// What [`QUIC_PARAM_GLOBAL_WORKER_LENDING`] is filled with.
+///
+/// Workers are in groups, each of a worker for every processor: worker `i` is in group
+/// `i / Count`. The functions take the pool and a worker's number, and may be called from any
+/// thread. The worker's group must have a registration, or have had one.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 #[allow(non_camel_case_types, non_snake_case)]
 pub struct QUIC_WORKER_LENDING {
     /// The process's workers, which live until `MsQuicClose`.
     pub WorkerPool: *mut c_void,
-    /// How many they are.
+    /// How many a group has.
     pub Count: u32,
+    /// How many groups there are. The edit `worker-groups` says it; without it this is 0.
+    pub Groups: u32,
+    /// `RegistrationOpen` for one of the groups. `RegistrationOpen` itself takes the first, which
+    /// is not to be lent.
+    pub OpenRegistration: Option<
+        unsafe extern "C" fn(
+            config: *const QUIC_REGISTRATION_CONFIG,
+            group: u32,
+            registration: *mut HQUIC,
+        ) -> QUIC_STATUS,
+    >,
     /// A worker's epoll instance, which has events when the worker needs a turn.
     pub GetDescriptor: Option<unsafe extern "C" fn(pool: *mut c_void, index: u32) -> c_int>,
     /// Lends a worker, or gives it back to its own thread where there is no function. It waits for

@@ -196,6 +196,11 @@ fn the_shared_header_and_the_rust_side_agree() {
     let mut ours = [
         (offset_of!(Lending, WorkerPool), "struct CXPLAT_WORKER_POOL* WorkerPool;"),
         (offset_of!(Lending, Count), "uint32_t Count;"),
+        (offset_of!(Lending, Groups), "uint32_t Groups;"),
+        (
+            offset_of!(Lending, OpenRegistration),
+            "const struct QUIC_REGISTRATION_CONFIG* Config, uint32_t Group, struct QUIC_HANDLE** Registration);",
+        ),
         (
             offset_of!(Lending, GetDescriptor),
             "int (*GetDescriptor)(struct CXPLAT_WORKER_POOL* WorkerPool, uint32_t Index);",

@@ -91,7 +91,6 @@
 //! | [`Server::accept`] | NEW_CONNECTION; `None` after [`stop_listening`](Server::stop_listening) once no connection waits, and after `shutdown` | never | no connection is lost |
 //! | [`Server::shutdown`] | STOP_COMPLETE, and the close of every connection's handle | never | the server has stopped listening; only the wait ends |
 //! | [`Client::wait_idle`], [`Registration::wait_idle`] | the close of every handle | never | only the wait ends |
-//! | `LentWorkers::give_back` | the runtime has let go of the workers | never | only the wait ends |
 
 #[cfg(doc)]
 use crate::{

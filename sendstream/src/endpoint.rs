@@ -11,12 +11,41 @@ use crate::{
     },
 };
 
+/// Whose threads do the work of an endpoint's connections: they receive, decrypt, acknowledge, send
+/// again, keep time, and wake the tasks of the application.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ServedBy {
+    /// The tokio runtime in which the client or server is made; outside of one, MsQuic's own
+    /// threads.
+    ///
+    /// It needs the feature `tokio`, and a runtime with its I/O and time drivers
+    /// (`enable_all`). Three runtimes of a process can have connections at a time. What a further
+    /// one makes is served by MsQuic's own threads, and so is everything where the linked MsQuic
+    /// lacks the edit `worker-groups`.
+    ///
+    /// A runtime that computes, blocks (`block_on` inside of a task), or is not driven delays its
+    /// connections for up to 10 milliseconds. Then MsQuic's own threads do the work until the
+    /// runtime comes back. They also do it when the runtime has ended, and when its clock is paused
+    /// (`tokio::time::pause`).
+    ///
+    /// A runtime keeps its place until it ends, and for some milliseconds after that. One without
+    /// drivers panics when it is asked for them, once; the panic is caught, unless a panic aborts
+    /// the process (`panic = "abort"`).
+    #[default]
+    Runtime,
+    /// MsQuic's own threads (`QUIC_EXECUTION_PROFILE`). Each event wakes a thread of the runtime,
+    /// and each answer wakes one of MsQuic's.
+    OwnThreads,
+}
+
 /// The settings that [`ServerBuilder`](crate::ServerBuilder) and
 /// [`ClientBuilder`](crate::ClientBuilder) have in common. Their setters are in
 /// [`endpoint_setters`].
 #[derive(Debug, Clone, Default)]
 pub(crate) struct EndpointSettings {
     pub(crate) registration: Option<Registration>,
+    pub(crate) served_by: ServedBy,
     pub(crate) alpn: Vec<Vec<u8>>,
     pub(crate) transport: TransportConfig,
     /// Those it is kept to, if it is.
@@ -26,9 +55,19 @@ pub(crate) struct EndpointSettings {
 }
 
 impl EndpointSettings {
-    /// The worker threads that were chosen, or the process's own.
+    /// The worker threads that were chosen, or else those of the runtime that the caller is in, or
+    /// the process's own.
     pub(crate) fn registration(&self) -> Result<Registration, NativeError> {
-        self.registration.clone().map_or_else(Registration::shared, Ok)
+        if let Some(registration) = &self.registration {
+            return Ok(registration.clone());
+        }
+        #[cfg(feature = "tokio")]
+        if self.served_by == ServedBy::Runtime
+            && let Some(registration) = crate::runtime::registration()?
+        {
+            return Ok(registration);
+        }
+        Registration::shared()
     }
 
     /// The key log, if there is to be one.
@@ -71,7 +110,15 @@ macro_rules! endpoint_setters {
             self
         }
 
-        /// The worker threads that it runs on. The default is the process's own.
+        /// Whose threads do its connections' work. The default is
+        /// [`ServedBy::Runtime`](crate::ServedBy::Runtime).
+        pub fn served_by(mut self, served_by: $crate::endpoint::ServedBy) -> Self {
+            self.endpoint.served_by = served_by;
+            self
+        }
+
+        /// Worker threads of MsQuic's that it runs on, whatever [`served_by`](Self::served_by)
+        /// says.
         pub fn registration(mut self, registration: &Registration) -> Self {
             self.endpoint.registration = Some(registration.clone());
             self

@@ -33,24 +33,27 @@
 //!
 //! # Features
 //!
-//! - `tokio`: `tokio::io::AsyncWrite` for [`SendStream`], `tokio::io::AsyncRead` for
-//!   [`RecvStream`].
-//! - `tokio-workers`: that, and `lend_workers`, with which a tokio runtime runs MsQuic's workers.
+//! - `tokio`: a tokio runtime does the work of its own connections ([`ServedBy`]); and
+//!   `tokio::io::AsyncWrite` for [`SendStream`], `tokio::io::AsyncRead` for [`RecvStream`].
 //! - `futures-io`: the same traits of `futures`.
 //! - `metrics`: the module of this name, with the crate's numbers for exporters.
 //!
 //! All are off by default, and none brings a runtime: nothing here needs a particular executor.
-//! MsQuic has its own threads and wakes every future from them, unless a runtime runs its workers.
+//! MsQuic has its own threads and wakes every future from them, unless a runtime does the work.
 //!
 //! [`cancel_safety`] lists every future: what resolves it, and what a drop does to it.
 //!
 //! # What runs on MsQuic's threads
 //!
 //! Wakers, the destructors of what owned sent bytes, [verifiers](Trust::verify_with), [worker
-//! tasks](Connection::spawn_on_worker) and the log's subscriber. A worker thread serves many
-//! connections, so none of these may block; least of all for a task, which may be one that the same
-//! packets woke: it runs when the worker is done with all of them, and whoever waited for it there
-//! would never end.
+//! tasks](Connection::spawn_on_worker) and the log's subscriber. A worker serves many connections,
+//! so none of these may block; least of all for a task, which may be one that the same packets woke:
+//! it runs when the worker is done with all of them, and whoever waited for it there would never
+//! end.
+//!
+//! Where a runtime does the work ([`ServedBy::Runtime`]), all of this runs on the runtime's threads,
+//! inside of one of its tasks. tokio has calls that panic there: `Handle::block_on`,
+//! `blocking_send`, and to drop a `Runtime`.
 //!
 //! # Logs
 //!
@@ -92,13 +95,13 @@ mod driver;
 mod early;
 mod endpoint;
 mod io;
-#[cfg(feature = "tokio-workers")]
-mod lent_workers;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod native;
 pub mod process;
 mod recv_stream;
+#[cfg(feature = "tokio")]
+mod runtime;
 mod send_stream;
 mod server;
 mod types;
@@ -116,8 +119,7 @@ pub use connection::{Connection, OpenError};
 pub use datagram::{SendDatagram, SendDatagramError};
 pub use driver::worker_task::WorkerTask;
 pub use early::EarlyConnection;
-#[cfg(feature = "tokio-workers")]
-pub use lent_workers::{LendError, LentWorkers, lend_workers};
+pub use endpoint::ServedBy;
 pub use native::{
     info::native_info,
     registration::{ExecutionProfile, Registration},

@@ -11,7 +11,7 @@ pub(crate) mod deadline;
 pub(crate) mod handle;
 pub(crate) mod info;
 pub(crate) mod key_log;
-#[cfg(feature = "tokio-workers")]
+#[cfg(feature = "tokio")]
 pub(crate) mod lending;
 pub(crate) mod library;
 pub(crate) mod live;

@@ -43,8 +43,6 @@ send_and_sync! {
     Identity,
     IdentityError,
     Incoming,
-    LendError,
-    LentWorkers,
     LoadBalancing,
     MemorySessionCache,
     NativeError,
@@ -72,6 +70,7 @@ send_and_sync! {
     SendStream,
     SendStreamStats,
     SentStats,
+    ServedBy,
     Server,
     ServerBuilder,
     ServerConfig,
@@ -186,8 +185,7 @@ fn futures_of_streams(send: &mut SendStream, recv: &mut RecvStream) {
 }
 
 #[expect(dead_code, reason = "to compile is the test")]
-fn futures_of_workers(lent: LentWorkers, task: WorkerTask<u64>) {
-    is_send(lent.give_back());
+fn futures_of_workers(task: WorkerTask<u64>) {
     is_send(task);
 }
 

@@ -21,9 +21,9 @@ use sendstream::{
     process::counters,
 };
 use support::{
-    Endpoints, accept, any_port, exchange, figure,
-    foreign::{self, on_tokio},
+    Endpoints, accept, any_port, exchange, figure, foreign,
     memory::{assert_within, resident},
+    on_tokio,
     relay::{Direction, Faults, Relay},
     run, soak,
 };

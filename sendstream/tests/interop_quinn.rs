@@ -8,11 +8,7 @@ use sendstream::{
     Bytes, CertificateHash, Client, ConnectError, ConnectionError, DatagramFate, ReadError, SendDatagramError, Server,
     TransportConfig, Trust, WriteError,
 };
-use support::{
-    accept, any_port, assert_closed_by_peer,
-    foreign::{self, on_tokio},
-    pattern,
-};
+use support::{accept, any_port, assert_closed_by_peer, foreign, on_tokio, pattern};
 
 /// Our server and a quinn client that trusts it, connected.
 async fn quinn_to_us() -> (Server, quinn::Endpoint, quinn::Connection, sendstream::Connection) {

@@ -5,10 +5,7 @@ mod support;
 use std::{net::SocketAddr, sync::Arc};
 
 use sendstream::{CertificateHash, Client, Identity, MemorySessionCache, Resumption, Server, TicketKey, Trust};
-use support::{
-    accept, any_port,
-    foreign::{self, on_tokio},
-};
+use support::{accept, any_port, foreign, on_tokio};
 
 /// A quinn client that keeps tickets and sends early data where it may.
 fn quinn_client(identity: &Identity) -> quinn::Endpoint {

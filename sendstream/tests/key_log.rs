@@ -12,11 +12,7 @@ use std::{
 };
 
 use sendstream::{BindError, CertificateHash, ClientBuilder, ConfigError, Trust};
-use support::{
-    Endpoints, accept, any_port, connect,
-    foreign::{self, on_tokio},
-    run,
-};
+use support::{Endpoints, accept, any_port, connect, foreign, on_tokio, run};
 
 const LABELS: [&str; 4] = [
     "CLIENT_HANDSHAKE_TRAFFIC_SECRET",

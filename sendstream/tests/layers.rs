@@ -35,7 +35,7 @@ fn layer_of(module: &[String]) -> Option<Layer> {
         Some("native") => Layer::Native,
         Some("driver") => Layer::Driver,
         Some(
-            "cancel_safety" | "client" | "connection" | "datagram" | "early" | "endpoint" | "io" | "lent_workers"
+            "cancel_safety" | "client" | "connection" | "datagram" | "early" | "endpoint" | "io" | "runtime"
             | "metrics" | "process" | "recv_stream" | "send_stream" | "server",
         ) => Layer::Public,
         Some(_) => return None,

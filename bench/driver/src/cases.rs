@@ -168,7 +168,7 @@ impl Case {
     /// variants of MsQuic and of Sendstream.
     pub(crate) fn is_for(&self, stack: &str) -> bool {
         let has_none = stack.starts_with("raw") && self.arguments.iter().any(|argument| argument == "--async-write");
-        let is_variant = ["raw-edited", "sendstream-lent", "sendstream-local"].contains(&stack);
+        let is_variant = ["raw-edited", "sendstream-threads", "sendstream-local"].contains(&stack);
         !(has_none || is_variant && self.place.two_processes)
     }
 }

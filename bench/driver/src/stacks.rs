@@ -105,7 +105,7 @@ const ALL: [(&str, &str); 9] = [
     ("raw", "raw"),
     ("raw-edited", "main"),
     ("sendstream", "main"),
-    ("sendstream-lent", "main"),
+    ("sendstream-threads", "main"),
     ("sendstream-local", "main"),
     ("msquic-async", "msquic-async"),
     ("quinn", "main"),

@@ -160,7 +160,6 @@ impl Wanted {
 }
 
 const TOKIO: &str = "sendstream";
-const LENT: &str = "sendstream-lent";
 const LOCAL: &str = "sendstream-local";
 
 /// The stacks that are neither ours nor plain MsQuic.
@@ -285,8 +284,7 @@ fn rows_in_one_process() -> Vec<Row> {
             &[AtMost(1.1, "raw")],
             &[LessThan(1.0, "raw"), LessThan(1.0, "tokio-quiche")],
         ),
-        // Tokio's tasks too. Who wants the short time lends it the workers.
-        Row::new(cases::PING_PONG, ALL_CPUS, LENT, p50, &[AtMost(0.5, "msquic-async")], &[AtMost(1.0, "s2n-quic")]),
+        Row::new(cases::PING_PONG, ALL_CPUS, TOKIO, p50, &[AtMost(0.5, "msquic-async")], &[AtMost(1.0, "s2n-quic")]),
         Row::new(
             cases::PING_PONG,
             ONE_CPU,

@@ -1,5 +1,5 @@
-//! Sendstream as its users would have it: on a multi-threaded tokio, also with MsQuic's workers
-//! lent to it, or with each task on its connection's own MsQuic worker.
+//! Sendstream as its users would have it: on a multi-threaded tokio, also with MsQuic's own threads
+//! beside it, or with each task on its connection's own MsQuic worker.
 
 use std::{marker::PhantomData, net::SocketAddr, sync::OnceLock};
 
@@ -7,15 +7,16 @@ use anyhow::{Context, Result};
 use bench_core::{Async, Listening, Setup, Suite, Transport, limits};
 use bytes::Bytes;
 use sendstream::{
-    CipherSuite, Client, Connection, Identity, RecvChunk, RecvStream, SendStream, Server, TransportConfig, Trust,
+    CipherSuite, Client, Connection, Identity, RecvChunk, RecvStream, SendStream, ServedBy, Server, TransportConfig,
+    Trust,
 };
 use tokio::io::AsyncWriteExt;
 
 /// On tokio.
 pub type OnTokio = Async<Sendstream<Tokio>>;
 
-/// On tokio, and MsQuic's workers on the same threads.
-pub type OnLentWorkers = Async<Sendstream<Lent>>;
+/// On tokio, and MsQuic on threads of its own.
+pub type BesideThreads = Async<Sendstream<Threads>>;
 
 /// On the connections' own workers.
 pub type OnWorkers = Async<Sendstream<Local>>;
@@ -23,11 +24,7 @@ pub type OnWorkers = Async<Sendstream<Local>>;
 /// Where tasks run, and where MsQuic does.
 pub trait Mode: Send + Sync + 'static {
     const NAME: &'static str;
-
-    /// What is done first, within tokio.
-    fn begin() -> Result<()> {
-        Ok(())
-    }
+    const SERVED_BY: ServedBy;
 
     fn spawn(_connection: &Connection, work: impl Future<Output = ()> + Send + 'static) {
         tokio::spawn(work);
@@ -38,24 +35,21 @@ pub struct Tokio;
 
 impl Mode for Tokio {
     const NAME: &'static str = "sendstream";
+    const SERVED_BY: ServedBy = ServedBy::Runtime;
 }
 
-pub struct Lent;
+pub struct Threads;
 
-impl Mode for Lent {
-    const NAME: &'static str = "sendstream-lent";
-
-    fn begin() -> Result<()> {
-        // For as long as the runtime lives.
-        std::mem::forget(sendstream::lend_workers(&tokio::runtime::Handle::current())?);
-        Ok(())
-    }
+impl Mode for Threads {
+    const NAME: &'static str = "sendstream-threads";
+    const SERVED_BY: ServedBy = ServedBy::OwnThreads;
 }
 
 pub struct Local;
 
 impl Mode for Local {
     const NAME: &'static str = "sendstream-local";
+    const SERVED_BY: ServedBy = ServedBy::OwnThreads;
 
     fn spawn(connection: &Connection, work: impl Future<Output = ()> + Send + 'static) {
         // Dropping its handle lets the task go on.
@@ -85,13 +79,13 @@ impl<M: Mode> Transport for Sendstream<M> {
     type Chunk = Chunk;
 
     fn new(_setup: &Setup) -> Result<Self> {
-        M::begin()?;
         Ok(Self { mode: PhantomData })
     }
 
     fn listen(&self, setup: &Setup, identity: &bench_core::Identity) -> Result<(Server, SocketAddr)> {
         let server = Server::builder()
             .identity(Identity::from_pem(&identity.certificate_pem, &identity.key_pem)?)
+            .served_by(M::SERVED_BY)
             .alpn([limits::ALPN])
             .transport(transport(setup.streams))
             .cipher_suites([cipher_suite(setup.suite)])
@@ -102,6 +96,7 @@ impl<M: Mode> Transport for Sendstream<M> {
 
     fn client(&self, setup: &Setup, server: &Listening) -> Result<BenchClient> {
         let client = Client::builder()
+            .served_by(M::SERVED_BY)
             .alpn([limits::ALPN])
             .trust(Trust::dangerous_accept_any_certificate())
             .transport(transport(setup.streams))

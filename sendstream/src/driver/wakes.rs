@@ -11,7 +11,12 @@
 //! edit, and for events that no packet caused, wakes happen at once. The turn that polls a
 //! connection's worker tasks ends with the batch.
 
-use std::{cell::RefCell, ptr, sync::Arc, task::Waker};
+use std::{
+    cell::{Cell, RefCell},
+    ptr,
+    sync::Arc,
+    task::Waker,
+};
 
 use sendstream_core::{foreign::contain, wait::Wakeups};
 
@@ -54,6 +59,19 @@ impl Batch {
 
 thread_local! {
     static BATCH: RefCell<Batch> = const { RefCell::new(Batch::NONE) };
+    /// How many tasks this thread has woken.
+    static WOKEN: Cell<usize> = const { Cell::new(0) };
+}
+
+/// How many tasks this thread has woken, modulo the number's range.
+#[cfg(feature = "tokio")]
+pub(crate) fn woken() -> usize {
+    WOKEN.get()
+}
+
+fn count_woken(wakers: usize) {
+    // A thread that is ending counts no more.
+    let _ = WOKEN.try_with(|woken| woken.set(woken.get().wrapping_add(wakers)));
 }
 
 /// Runs `body` with this thread's batch, if one is under way. It runs no foreign code.
@@ -82,6 +100,7 @@ impl Wake for Wakeups {
         if !self.is_empty()
             && let Some(now) = keep(self)
         {
+            count_woken(now.len());
             now.wake_now();
         }
     }
@@ -134,6 +153,9 @@ fn begin() {
 fn end() {
     let mut batch = BATCH.replace(Batch::NONE);
     let turn = batch.connection.as_ref().map(|connection| Turn::resume(connection, batch.has_turn));
+    // Several events may wake the same task.
+    let alone = batch.wakers.iter().all(|(waker, _)| waker.will_wake(&batch.wakers[0].0));
+    count_woken(if alone { batch.wakers.len().min(1) } else { batch.wakers.len() });
     for (waker, blame) in batch.wakers.drain(..) {
         let failed = contain("a waker", || waker.wake()).is_none();
         // Whoever was woken may have let go of the stream, so that this is the last of it.

@@ -140,7 +140,7 @@ pub(crate) struct Abilities {
     /// Every thread can read a connection's [round-trip time](sys::QUIC_PARAM_CONN_SMOOTHED_RTT).
     pub(crate) publishes_rtt: bool,
     /// Its [workers can be lent](sys::QUIC_PARAM_GLOBAL_WORKER_LENDING).
-    #[cfg(feature = "tokio-workers")]
+    #[cfg(feature = "tokio")]
     pub(crate) lends_workers: bool,
 }
 
@@ -153,8 +153,8 @@ pub(crate) fn abilities() -> &'static Abilities {
             starts_in_place: has("unstarted-parameters-in-place"),
             gives_up_tls: has("tls-ends-with-handshake"),
             publishes_rtt: has("smoothed-rtt-in-place"),
-            #[cfg(feature = "tokio-workers")]
-            lends_workers: has("workers-can-be-lent"),
+            #[cfg(feature = "tokio")]
+            lends_workers: has("worker-groups"),
         }
     });
     &ABILITIES

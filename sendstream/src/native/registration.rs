@@ -14,6 +14,8 @@ use super::{
     handle::Handle,
     live::HandleCount,
 };
+#[cfg(feature = "tokio")]
+use crate::native::lending::Group;
 use crate::types::error::NativeError;
 
 /// MsQuic's worker threads, and what runs on them: the parent of servers, clients and their
@@ -41,10 +43,25 @@ pub struct Registration {
     inner: Arc<RegistrationInner>,
 }
 
+/// A registration that may be closed.
+#[cfg(feature = "tokio")]
+pub(crate) struct WeakRegistration(std::sync::Weak<RegistrationInner>);
+
+#[cfg(feature = "tokio")]
+impl WeakRegistration {
+    /// The registration, unless nothing uses it any more.
+    pub(crate) fn upgrade(&self) -> Option<Registration> {
+        self.0.upgrade().map(|inner| Registration { inner })
+    }
+}
+
 struct RegistrationInner {
     handle: Handle,
     profile: ExecutionProfile,
     count: HandleCount,
+    /// Whose workers it runs on, if they are not those of MsQuic's own threads.
+    #[cfg(feature = "tokio")]
+    group: Option<Group>,
 }
 
 /// What a registration's worker threads are good at (`QUIC_EXECUTION_PROFILE`).
@@ -96,15 +113,42 @@ impl Registration {
     /// MsQuic's status when it cannot start: no memory or threads left.
     pub fn with_profile(profile: ExecutionProfile) -> Result<Self, NativeError> {
         Api::get()?;
-        let config =
-            sys::QUIC_REGISTRATION_CONFIG { AppName: c"sendstream".as_ptr(), ExecutionProfile: profile.native() };
         let mut handle: sys::HQUIC = ptr::null_mut();
-        // SAFETY: `config` and its name outlive the call, which copies both; `handle` has room for
-        // the one pointer that is written.
-        let status = unsafe { call!(RegistrationOpen(&config, &mut handle)) };
+        // SAFETY: the config and its name outlive the call, which copies both; `handle` has room
+        // for the one pointer that is written.
+        let status = unsafe { call!(RegistrationOpen(&config(profile), &mut handle)) };
         NativeError::check(status)?;
-        let inner = RegistrationInner { handle: Handle::new(handle), profile, count: HandleCount::default() };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self::of(RegistrationInner {
+            handle: Handle::new(handle),
+            profile,
+            count: HandleCount::default(),
+            #[cfg(feature = "tokio")]
+            group: None,
+        }))
+    }
+
+    /// Opens one that runs on `group`'s workers, and has them until it is closed.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn on(group: Group) -> Result<Self, NativeError> {
+        let profile = ExecutionProfile::default();
+        let handle = Handle::new(group.open_registration(&config(profile))?);
+        Ok(Self::of(RegistrationInner { handle, profile, count: HandleCount::default(), group: Some(group) }))
+    }
+
+    /// One that does not keep it open.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn downgrade(&self) -> WeakRegistration {
+        WeakRegistration(Arc::downgrade(&self.inner))
+    }
+
+    fn of(inner: RegistrationInner) -> Self {
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// The group that it runs on, if it was opened with one.
+    #[cfg(feature = "tokio")]
+    pub(crate) fn group(&self) -> Option<&Group> {
+        self.inner.group.as_ref()
     }
 
     /// What its worker threads are good at.
@@ -144,6 +188,10 @@ impl Registration {
     }
 }
 
+fn config(profile: ExecutionProfile) -> sys::QUIC_REGISTRATION_CONFIG {
+    sys::QUIC_REGISTRATION_CONFIG { AppName: c"sendstream".as_ptr(), ExecutionProfile: profile.native() }
+}
+
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registration").field("profile", &self.inner.profile).finish_non_exhaustive()
@@ -153,8 +201,15 @@ impl fmt::Debug for Registration {
 impl Drop for RegistrationInner {
     fn drop(&mut self) {
         let handle = self.handle;
+        #[cfg(feature = "tokio")]
+        let group = self.group.take();
         // Every handle below holds the registration, so none is left, but MsQuic may still be busy
-        // with their ends. SAFETY: the only close of this handle, which nothing uses any more.
-        background::run(move || unsafe { call!(RegistrationClose(handle.raw())) });
+        // with their ends.
+        background::run(move || {
+            // SAFETY: the only close of this handle, which nothing uses any more.
+            unsafe { call!(RegistrationClose(handle.raw())) };
+            #[cfg(feature = "tokio")]
+            drop(group);
+        });
     }
 }

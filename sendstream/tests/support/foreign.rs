@@ -6,17 +6,7 @@ use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
 use rustls::crypto::{CryptoProvider, ring};
 use sendstream::Identity;
 
-use super::{any_port, run};
-
-/// Runs on tokio, which quinn needs, within the tests' bound on hanging.
-pub(crate) fn on_tokio<T: Send + 'static>(test: impl Future<Output = T> + Send + 'static) -> T {
-    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    run(async move {
-        let result = tokio.block_on(test);
-        tokio.shutdown_background();
-        result
-    })
-}
+use super::any_port;
 
 /// A quinn client that trusts the server with `identity`; to be made on tokio.
 pub(crate) fn client(identity: &Identity) -> quinn::Endpoint {

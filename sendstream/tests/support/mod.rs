@@ -49,11 +49,32 @@ pub(crate) fn run<T: Send + 'static>(future: impl Future<Output = T> + Send + 's
 
 /// [`run`] with a bound of the test's own.
 pub(crate) fn run_within<T: Send + 'static>(bound: Duration, future: impl Future<Output = T> + Send + 'static) -> T {
+    // On an executor without threads, unless a runtime is to do the work of all connections.
+    match std::env::var_os("SENDSTREAM_TESTS_ON") {
+        Some(on) if on == "tokio" => watch(bound, || block_on_tokio(future)),
+        _ => watch(bound, || futures::executor::block_on(future)),
+    }
+}
+
+/// [`run`] on a tokio runtime, which does the work of the connections that are made there.
+pub(crate) fn on_tokio<T: Send + 'static>(future: impl Future<Output = T> + Send + 'static) -> T {
+    watch(HANG, || block_on_tokio(future))
+}
+
+fn block_on_tokio<T>(future: impl Future<Output = T>) -> T {
+    let tokio = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let result = tokio.block_on(future);
+    tokio.shutdown_background();
+    result
+}
+
+/// Runs `body` on a thread, and panics if it is not done after `bound`.
+fn watch<T: Send + 'static>(bound: Duration, body: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = mpsc::channel();
     // Under the test's name, for what it prints.
     let name = thread::current().name().unwrap_or_default().to_owned();
     let body = move || {
-        let _ = done.send(futures::executor::block_on(future));
+        let _ = done.send(body());
     };
     let test = thread::Builder::new().name(name).spawn(body).unwrap();
     match result.recv_timeout(bound) {
