@@ -69,6 +69,13 @@ unsafe extern "C" {
 /// The edit `receives-are-announced` knows it; a library without refuses it.
 pub const QUIC_PARAM_GLOBAL_RECEIVE_BRACKET: u32 = shared::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET;
 
+/// Has a client's connections that start with a configuration share a socket for each address
+/// family, which lives as long as the configuration (a byte other than 0, for `SetParam` on the
+/// configuration before a connection starts with it).
+///
+/// The edit `client-shares-a-socket` knows it; a library without refuses it.
+pub const QUIC_PARAM_CONFIGURATION_SHARED_SOCKET: u32 = shared::QUIC_PARAM_CONFIGURATION_SHARED_SOCKET;
+
 /// Has a client's connection give up its TLS state when the handshake is confirmed (a byte other
 /// than 0, for `SetParam` before the start). It gets no session ticket then, and no parameter of
 /// `QUIC_PARAM_TLS_*` can be asked for.

@@ -27,6 +27,12 @@ use crate::{
 
 /// Connects to servers, with one set of protocols, trust and transport settings.
 ///
+/// Its connections share one UDP port for IPv4 and one for IPv6, as connection ids tell their
+/// packets apart (RFC 9000 §5.2). So its descriptors do not grow with its connections. Each port
+/// opens with the first connection that needs it, and takes four descriptors for each of MsQuic's
+/// workers. It closes when the client and its connections are gone.
+/// [`ClientBuilder::socket_per_connection`] gives each connection a socket of its own instead.
+///
 /// Dropping it leaves its connections as they are.
 #[derive(Debug)]
 pub struct Client {
@@ -47,6 +53,7 @@ impl Client {
             trust: Trust::default(),
             identity: None,
             bind: None,
+            socket_per_connection: false,
             session_cache: None,
         }
     }
@@ -131,6 +138,7 @@ pub struct ClientBuilder {
     trust: Trust,
     identity: Option<Identity>,
     bind: Option<SocketAddr>,
+    socket_per_connection: bool,
     session_cache: Option<Arc<dyn SessionCache>>,
 }
 
@@ -162,10 +170,29 @@ impl ClientBuilder {
     /// the system chooses it. With port 0 the system chooses only the port. With the unspecified
     /// address (`0.0.0.0`, `::`) it chooses only the address.
     ///
-    /// It must be of the family of the servers' addresses. A port other than 0 can serve one
-    /// connection at a time. [`Connection::rebind`] moves a connection later.
+    /// It must be of the family of the servers' addresses. The client's connections share the port,
+    /// and nobody else can have it meanwhile. [`Connection::rebind`] moves a connection later.
     pub fn bind(mut self, local: SocketAddr) -> Self {
         self.bind = Some(local);
+        self
+    }
+
+    /// Whether each connection has a UDP socket of its own, which is connected to the server
+    /// (`connect` of POSIX). The default is `false`: they share one ([`Client`]).
+    ///
+    /// A socket of its own takes four descriptors and a port for each connection. A packet needs no
+    /// connection id then: one of the server's is 9 bytes shorter, or 14 after
+    /// [`set_load_balancing`](crate::process::set_load_balancing). A port to [bind](Self::bind)
+    /// other than 0 serves one connection at a time then.
+    ///
+    /// A client of one or two connections on a machine of many processors may want that. So may one
+    /// whose address changes often, if the server runs on an MsQuic without Sendstream's edits: that
+    /// one can run out of connection ids, and the connection times out.
+    ///
+    /// Only an MsQuic with Sendstream's edits can share a socket. With another
+    /// (`SENDSTREAM_MSQUIC=system`) each connection has its own, whatever is set here.
+    pub fn socket_per_connection(mut self, separate: bool) -> Self {
+        self.socket_per_connection = separate;
         self
     }
 
@@ -196,13 +223,16 @@ impl ClientBuilder {
         let key_log = self.endpoint.open_key_log()?;
         let credential = Credential::Client { trust: &self.trust, identity: self.identity.as_ref() };
         let registration = self.endpoint.registration()?;
-        let configuration = Configuration::open(
+        let mut configuration = Configuration::open(
             &registration,
             &alpn,
             &self.endpoint.transport,
             self.endpoint.cipher_suites.as_deref(),
             credential,
         )?;
+        if !self.socket_per_connection {
+            configuration.share_socket()?;
+        }
         Ok(Client {
             configuration: Arc::new(configuration),
             trust: self.trust,
@@ -222,6 +252,7 @@ impl fmt::Debug for ClientBuilder {
             .field("trust", &self.trust)
             .field("identity", &self.identity)
             .field("bind", &self.bind)
+            .field("socket_per_connection", &self.socket_per_connection)
             .finish_non_exhaustive()
     }
 }
@@ -253,8 +284,9 @@ pub enum ConnectError {
         /// The server's.
         remote: SocketAddr,
     },
-    /// Something uses the address to [bind](ClientBuilder::bind) already, such as another
-    /// connection of this client.
+    /// Something uses the address to [bind](ClientBuilder::bind) already, such as another client; or
+    /// another connection of this one, if it has a
+    /// [socket for each](ClientBuilder::socket_per_connection).
     #[error("{0} is in use: bind to another port, or to 0")]
     AddressInUse(SocketAddr),
     /// The address to [bind](ClientBuilder::bind) is none of this machine's.

@@ -253,6 +253,9 @@ impl Connection {
     /// with the new address. With the unspecified address (`0.0.0.0`, `::`) the system's routes
     /// choose the address. With port 0 the system chooses the port.
     ///
+    /// The connection leaves the socket that it shares with the [`Client`](crate::Client)'s others
+    /// for one of its own, or returns to it, if `local` is that one's address.
+    ///
     /// Streams and datagrams continue. From now on everything goes out from the new address.
     /// Packets on their way to the old address are lost, and their data is sent again. Nobody has
     /// tried the new path: if it does not reach the server, the connection times out unless it

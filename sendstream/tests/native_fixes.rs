@@ -13,6 +13,8 @@ use std::{
 };
 
 use sendstream::{ConnectError, ConnectionError, Identity, TransportConfig, Trust};
+#[cfg(target_os = "linux")]
+use support::processors::move_thread;
 use support::{
     Endpoints, LONG_DELAY, PATIENCE, Pair, TIMEOUT, any_port, figure, forwarder::Forwarder, run, run_within,
 };
@@ -137,7 +139,8 @@ fn a_stream_that_waits_for_its_reader_does_not_fill_the_network() {
 #[test]
 fn a_client_at_an_address_that_another_had_is_answered() {
     run(async {
-        let endpoints = Endpoints::new();
+        // Clients without connection ids, and the forwarder knows them by their ports.
+        let endpoints = Endpoints::with_a_socket_per_connection();
         let forwarder = Forwarder::start(endpoints.address, |_| None);
         let mut pairs = Vec::new();
         // The server has all the earlier connections from the same address still.
@@ -271,17 +274,6 @@ impl Drop for Wandering {
     fn drop(&mut self) {
         let _ = self.end.send(());
         let _ = self.thread.take().map(thread::JoinHandle::join);
-    }
-}
-
-/// Lets a thread, which may be over, run on these processors only.
-#[cfg(target_os = "linux")]
-fn move_thread(thread: libc::pid_t, processors: impl IntoIterator<Item = usize>) {
-    // SAFETY: an all-zero set is an empty one, and the calls get places of their types.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        processors.into_iter().for_each(|processor| libc::CPU_SET(processor, &mut set));
-        libc::sched_setaffinity(thread, size_of_val(&set), &set);
     }
 }
 

@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 
 use futures::future::poll_immediate;
 use ring::digest::{self, SHA256};
-use sendstream::{Client, ConnectError, Connection, ConnectionError, RebindError, TransportConfig, Trust};
+use sendstream::{
+    Client, ClientBuilder, ConnectError, Connection, ConnectionError, RebindError, TransportConfig, Trust,
+};
 use support::{Endpoints, Pair, accept, any_port, assert_closed_locally, connect, pattern, run};
 
 /// Sends something and waits until the server has acknowledged it: by then its handshake is
@@ -81,7 +83,7 @@ fn a_transfer_goes_on_when_the_client_moves_in_the_middle() {
 fn a_client_may_move_more_than_once_and_to_where_it_is() {
     run(async {
         let pair = Pair::new().await;
-        for _ in 0..3 {
+        for _ in 0..12 {
             let changed = pair.server.path_changed();
             let moved = rebind(&pair.client, any_port()).await.unwrap();
             settle(&pair.client).await;
@@ -160,9 +162,12 @@ fn who_waits_for_another_path_is_told_when_the_connection_ends() {
     });
 }
 
+fn describe_client_at(local: &str) -> ClientBuilder {
+    support::client_with(Trust::dangerous_accept_any_certificate()).bind(local.parse().unwrap())
+}
+
 fn client_at(local: &str) -> Client {
-    let trust = Trust::dangerous_accept_any_certificate();
-    support::client_with(trust).bind(local.parse().unwrap()).build().unwrap()
+    describe_client_at(local).build().unwrap()
 }
 
 #[test]
@@ -180,20 +185,27 @@ fn a_client_connects_from_where_it_is_told_to() {
             client.wait_idle().await;
         }
         // A port that was just free, and is still unless another test was quicker.
-        let (client, free, connected, accepted) = loop {
-            let free = std::net::UdpSocket::bind(any_port()).unwrap().local_addr().unwrap();
-            let client = client_at(&free.to_string());
-            let accept = async { Ok(accept(&endpoints.server).await.unwrap()) };
-            match futures::try_join!(client.connect(endpoints.address, "localhost"), accept) {
-                Ok((connected, accepted)) => break (client, free, connected, accepted),
-                Err(error) => assert!(matches!(error, ConnectError::AddressInUse(_)), "{error}"),
+        for separate in [false, true] {
+            let (client, free, connected, accepted) = loop {
+                let free = std::net::UdpSocket::bind(any_port()).unwrap().local_addr().unwrap();
+                let client = describe_client_at(&free.to_string()).socket_per_connection(separate).build().unwrap();
+                let accept = async { Ok(accept(&endpoints.server).await.unwrap()) };
+                match futures::try_join!(client.connect(endpoints.address, "localhost"), accept) {
+                    Ok((connected, accepted)) => break (client, free, connected, accepted),
+                    Err(error) => assert!(matches!(error, ConnectError::AddressInUse(_)), "{error}"),
+                }
+            };
+            assert_eq!(accepted.remote_addr(), Some(free));
+            if separate {
+                let second = client.connect(endpoints.address, "localhost").await.unwrap_err();
+                assert!(matches!(second, ConnectError::AddressInUse(local) if local == free), "{second}");
+            } else {
+                let (_second, accepted) = connect(&client, &endpoints.server).await;
+                assert_eq!(accepted.remote_addr(), Some(free));
             }
-        };
-        assert_eq!(accepted.remote_addr(), Some(free));
-        let second = client.connect(endpoints.address, "localhost").await.unwrap_err();
-        assert!(matches!(second, ConnectError::AddressInUse(local) if local == free), "{second}");
-        drop((connected, accepted));
-        client.wait_idle().await;
+            drop((connected, accepted));
+            client.wait_idle().await;
+        }
         endpoints.end().await;
     });
 }

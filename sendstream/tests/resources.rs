@@ -1,48 +1,19 @@
 //! A process that runs out of something gets an error that says so, ends with its own status, and
-//! goes on once there is some again. Each test limits a process of its own: this executable, run
-//! for the one test that has the name it is started with.
+//! goes on once there is some again. Each test limits a process of its own.
 
 mod support;
 
-use std::{
-    collections::BTreeMap,
-    io::Write as _,
-    os::unix::process::CommandExt,
-    process::{Command, Output},
-    time::Duration,
-};
+use std::{collections::BTreeMap, os::unix::process::CommandExt, process::Command, time::Duration};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sendstream::{Bytes, TransportConfig, native_info};
-use support::{Endpoints, any_port, exchange, figure, memory::holdings, pattern, run, skip};
-
-const CHILD: &str = "SENDSTREAM_TEST_LIMITED";
-
-/// Runs the body of `test` in a process of its own; `None` there, where the body follows.
-fn parent(test: &str, prepare: impl FnOnce(&mut Command)) -> Option<Output> {
-    if std::env::var_os(CHILD).is_some() {
-        return None;
-    }
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", test, "--nocapture", "--test-threads", "1"]).env(CHILD, "1");
-    prepare(&mut command);
-    let output = command.output().unwrap();
-    pass_on(&output.stdout);
-    assert!(output.status.success(), "{output:#?}");
-    Some(output)
-}
-
-/// Prints what a process of [`parent`] printed, its figures also where the output of tests that
-/// pass is not shown.
-fn pass_on(output: &[u8]) {
-    for line in String::from_utf8_lossy(output).lines() {
-        if line.starts_with("FIGURE ") {
-            let _ = writeln!(std::io::stdout(), "\n{line}");
-        } else {
-            println!("{line}");
-        }
-    }
-}
+use support::{
+    Endpoints,
+    alone::{CHILD, parent, pass_on},
+    any_port, exchange, figure,
+    memory::holdings,
+    pattern, run, skip,
+};
 
 fn limit(resource: Resource, current: u64) {
     let maximum = getrlimit(resource).maximum;
@@ -61,7 +32,7 @@ fn without_descriptors_connections_fail_and_later_ones_do_not() {
         return;
     }
     run(async {
-        let endpoints = Endpoints::new();
+        let endpoints = Endpoints::with_a_socket_per_connection();
         let (client, server) = endpoints.connect().await;
         limit(Resource::Nofile, holdings().descriptors as u64 + 10);
         let mut held = Vec::new();
@@ -81,6 +52,31 @@ fn without_descriptors_connections_fail_and_later_ones_do_not() {
         let (another, its_peer) = endpoints.connect().await;
         exchange(&another, &its_peer, 100_000).await;
         drop((client, server, another, its_peer));
+        endpoints.end().await;
+    });
+}
+
+#[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
+fn descriptors_grow_with_clients_and_not_with_connections() {
+    if parent("descriptors_grow_with_clients_and_not_with_connections", |_| {}).is_some() {
+        return;
+    }
+    run(async {
+        let endpoints = Endpoints::new();
+        let (first, its_peer) = endpoints.connect().await;
+        exchange(&first, &its_peer, 100_000).await;
+        let descriptors = holdings().descriptors;
+        limit(Resource::Nofile, descriptors as u64 + 1);
+        let mut held = vec![(first, its_peer)];
+        for _ in 0..1000 {
+            held.push(endpoints.connect().await);
+        }
+        for (client, server) in &held {
+            exchange(client, server, 1000).await;
+        }
+        assert!(holdings().descriptors <= descriptors);
+        drop(held);
         endpoints.end().await;
     });
 }

@@ -41,8 +41,9 @@ impl Client {
     /// that connects wins, and the others are given up; a server that hears of two attempts may see
     /// one of them connect and close at once with code 0.
     ///
-    /// A client that [binds](crate::ClientBuilder::bind) an address tries those of the same family,
-    /// and one that binds a port tries one address at a time, as a port serves one connection.
+    /// A client that [binds](crate::ClientBuilder::bind) an address tries those of the same family.
+    /// One that binds a port, and has a [socket for each
+    /// connection](crate::ClientBuilder::socket_per_connection), tries one address at a time.
     ///
     /// ```no_run
     /// # async fn example(client: sendstream::Client) -> Result<(), sendstream::ConnectError> {
@@ -99,7 +100,7 @@ impl Client {
 
     /// Whether two attempts may be under way at once.
     fn may_try_together(&self) -> bool {
-        self.bind.is_none_or(|local| local.port() == 0)
+        self.configuration.shares_socket() || self.bind.is_none_or(|local| local.port() == 0)
     }
 }
 
@@ -287,12 +288,14 @@ mod tests {
     }
 
     #[test]
-    fn whoever_gives_up_gives_every_attempt_up_and_a_port_serves_one_at_a_time() {
+    fn whoever_gives_up_gives_every_attempt_up_and_a_socket_serves_one_at_a_time() {
         futures::executor::block_on(async {
-            for (local, most) in [("127.0.0.1:0", 2), ("127.0.0.1:1", 1)] {
+            for (local, separate, together) in
+                [("127.0.0.1:0", true, true), ("127.0.0.1:1", true, false), ("127.0.0.1:1", false, true)]
+            {
                 let (server, client) = server();
-                let client = client.bind(local.parse().unwrap()).build().unwrap();
-                assert_eq!(client.may_try_together(), most == 2);
+                let client = client.bind(local.parse().unwrap()).socket_per_connection(separate).build().unwrap();
+                assert_eq!(client.may_try_together(), together);
                 server.shutdown().await;
             }
             let (server, client) = server();

@@ -137,6 +137,9 @@ pub(crate) struct Abilities {
     /// A client's connection can [do without TLS](sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE)
     /// after the handshake.
     pub(crate) gives_up_tls: bool,
+    /// A client's connections can [share a socket](sys::QUIC_PARAM_CONFIGURATION_SHARED_SOCKET), hear
+    /// over it what they hear over one of their own, and run on every worker.
+    pub(crate) shares_sockets: bool,
     /// Every thread can read a connection's [round-trip time](sys::QUIC_PARAM_CONN_SMOOTHED_RTT).
     pub(crate) publishes_rtt: bool,
     /// Its [workers can be lent](sys::QUIC_PARAM_GLOBAL_WORKER_LENDING).
@@ -146,12 +149,13 @@ pub(crate) struct Abilities {
 
 pub(crate) fn abilities() -> &'static Abilities {
     static ABILITIES: LazyLock<Abilities> = LazyLock::new(|| {
-        let has = |name| sys::edits().iter().any(|edit| edit.name == name);
+        let has = |name: &str| sys::edits().iter().any(|edit| edit.name == name);
         Abilities {
             polls_while_busy: has("workers-poll-while-busy"),
             announces_receives: has("receives-are-announced"),
             starts_in_place: has("unstarted-parameters-in-place"),
             gives_up_tls: has("tls-ends-with-handshake"),
+            shares_sockets: SHARED_SOCKET_EDITS.iter().all(|edit| has(edit)),
             publishes_rtt: has("smoothed-rtt-in-place"),
             #[cfg(feature = "tokio")]
             lends_workers: has("worker-groups"),
@@ -159,6 +163,9 @@ pub(crate) fn abilities() -> &'static Abilities {
     });
     &ABILITIES
 }
+
+const SHARED_SOCKET_EDITS: [&str; 4] =
+    ["client-shares-a-socket", "packets-by-connection-id", "unreachable-by-connection-id", "resets-by-token"];
 
 /// What has MsQuic's workers poll for `timeout` before they sleep, and leaves everything else as it
 /// is.

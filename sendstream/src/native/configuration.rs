@@ -5,7 +5,12 @@ use std::{mem, ptr};
 
 use sendstream_sys as sys;
 
-use super::{api::call, registration::Registration, ticket};
+use super::{
+    api::{self, call},
+    background, parameter,
+    registration::Registration,
+    ticket,
+};
 use crate::types::{
     config::{ConfigError, TransportConfig},
     error::NativeError,
@@ -22,7 +27,9 @@ use crate::types::{
 pub(crate) struct Configuration {
     handle: sys::HQUIC,
     /// Stays open until the configuration is closed.
-    _registration: Registration,
+    registration: Registration,
+    /// Whether it has a socket, or may get one.
+    shares_socket: bool,
 }
 
 // SAFETY: MsQuic lets any thread use a configuration handle; it counts its references atomically.
@@ -69,7 +76,7 @@ impl Configuration {
             }
         });
         NativeError::check(status)?;
-        let configuration = Self { handle, _registration: registration.clone() };
+        let configuration = Self { handle, registration: registration.clone(), shares_socket: false };
         configuration.load_credential(&credential, suites)?;
         if let Some(keys) = credential.ticket_keys() {
             // SAFETY: the handle was opened above, has its credential, and nobody else knows it
@@ -77,6 +84,25 @@ impl Configuration {
             unsafe { ticket::set_keys(handle, keys)? };
         }
         Ok(configuration)
+    }
+
+    /// Has the connections that start with it share a socket for each address family, which lives as
+    /// long as they and the configuration. Without it, or where MsQuic [cannot](api::Abilities), each
+    /// connection has a socket of its own.
+    pub(crate) fn share_socket(&mut self) -> Result<(), NativeError> {
+        if !api::abilities().shares_sockets {
+            return Ok(());
+        }
+        // SAFETY: the handle is open and a configuration's. The parameter is one byte, which the
+        // call copies.
+        unsafe { parameter::set(self.handle, sys::QUIC_PARAM_CONFIGURATION_SHARED_SOCKET, &1_u8)? };
+        self.shares_socket = true;
+        Ok(())
+    }
+
+    /// Whether [`share_socket`](Self::share_socket) had an effect.
+    pub(crate) fn shares_socket(&self) -> bool {
+        self.shares_socket
     }
 
     /// The native handle, valid as long as `self`.
@@ -122,6 +148,26 @@ impl Configuration {
 }
 
 impl Drop for Configuration {
+    fn drop(&mut self) {
+        let open = Open { handle: self.handle, _registration: self.registration.clone() };
+        if self.shares_socket {
+            // Its socket closes once the workers are done with what they received there.
+            background::run(move || drop(open));
+        }
+    }
+}
+
+/// The handle, which is closed with it.
+struct Open {
+    handle: sys::HQUIC,
+    /// Is dropped after the handle was closed.
+    _registration: Registration,
+}
+
+// SAFETY: MsQuic lets any thread close a configuration.
+unsafe impl Send for Open {}
+
+impl Drop for Open {
     fn drop(&mut self) {
         // SAFETY: the handle came from ConfigurationOpen and is closed only here. The call gives up
         // one reference and does not wait for those of connections.

@@ -2,12 +2,15 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod aioquic;
+pub(crate) mod alone;
 #[cfg(target_os = "linux")]
 pub(crate) mod control_group;
 pub(crate) mod foreign;
 pub(crate) mod forwarder;
 pub(crate) mod memory;
 pub(crate) mod peer;
+#[cfg(target_os = "linux")]
+pub(crate) mod processors;
 pub(crate) mod relay;
 pub(crate) mod soak;
 
@@ -130,6 +133,15 @@ impl Endpoints {
         let identity = identity();
         let server = self::server(&identity).transport(server).bind(any_port()).unwrap();
         let client = self::client(&identity).transport(client).build().unwrap();
+        let address = server.local_addr().unwrap();
+        Self { server, client, address }
+    }
+
+    /// The client has a socket for each connection.
+    pub(crate) fn with_a_socket_per_connection() -> Self {
+        let identity = identity();
+        let server = self::server(&identity).bind(any_port()).unwrap();
+        let client = self::client(&identity).socket_per_connection(true).build().unwrap();
         let address = server.local_addr().unwrap();
         Self { server, client, address }
     }

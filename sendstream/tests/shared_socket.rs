@@ -1,0 +1,363 @@
+//! The connections of a client share a socket, and each is as it would be over its own.
+
+mod support;
+
+use std::{
+    collections::HashSet,
+    net::{SocketAddr, UdpSocket},
+    sync::{Arc, mpsc},
+    thread::{self, ThreadId},
+};
+
+use futures::{channel::oneshot, future::poll_immediate};
+use sendstream::{
+    BindError, CertificateHash, Client, ConnectError, Connection, ConnectionError, RebindError, ServedBy,
+    process::counters,
+};
+use support::{
+    Endpoints, alone, any_port, connect, exchange, foreign, on_tokio,
+    relay::{Faults, Relay},
+    run, wait_until,
+};
+
+/// What one side sends to the other arrives there, unmixed.
+async fn send(from: &Connection, to: &Connection, byte: u8) {
+    const LENGTH: usize = 3_000_000;
+    let sending = async {
+        let mut stream = from.open_uni().unwrap();
+        stream.finish_with(vec![byte; LENGTH]).await.unwrap_or_else(|error| panic!("{byte}: {error}"));
+    };
+    let receiving = async {
+        let received = to.accept_uni().await.unwrap().read_to_end(LENGTH).await.unwrap();
+        assert_eq!(received.len(), LENGTH);
+        assert!(received.iter().all(|received| *received == byte));
+    };
+    futures::join!(sending, receiving);
+}
+
+/// Moves, as soon as the server has said what that takes.
+async fn rebind(connection: &Connection, peer: &Connection, local: SocketAddr) -> SocketAddr {
+    loop {
+        match connection.rebind(local).await {
+            Err(RebindError::TooEarly) => exchange(connection, peer, 1).await,
+            moved => return moved.unwrap(),
+        }
+    }
+}
+
+fn port(connection: &Connection) -> u16 {
+    connection.local_addr().unwrap().port()
+}
+
+#[test]
+fn connections_to_one_server_share_a_port_and_each_gets_its_own_data() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let (first, its_peer) = endpoints.connect().await;
+        let (second, other_peer) = endpoints.connect().await;
+        assert_eq!(first.local_addr(), second.local_addr());
+        assert_eq!(its_peer.remote_addr(), other_peer.remote_addr());
+        assert_eq!(first.local_addr(), its_peer.remote_addr());
+        futures::join!(
+            send(&first, &its_peer, 1),
+            send(&its_peer, &first, 2),
+            send(&second, &other_peer, 3),
+            send(&other_peer, &second, 4),
+        );
+        first.close(7, "").unwrap();
+        first.closed().await;
+        exchange(&second, &other_peer, 100_000).await;
+        drop((first, its_peer, second, other_peer));
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn one_client_connects_to_several_servers_and_over_both_families() {
+    run(async {
+        let identity = support::identity();
+        let client = support::client(&identity).build().unwrap();
+        let servers = ["127.0.0.1:0", "127.0.0.1:0", "[::1]:0", "[::1]:0"]
+            .map(|address| support::server(&identity).bind(address.parse().unwrap()).unwrap());
+        let mut pairs = Vec::new();
+        for server in &servers {
+            pairs.push(connect(&client, server).await);
+        }
+        let ports: Vec<_> = pairs.iter().map(|(connection, _)| port(connection)).collect();
+        assert_eq!(ports[0], ports[1]);
+        assert_eq!(ports[2], ports[3]);
+        let all = pairs.iter().zip(1..).map(|((connected, accepted), byte)| send(accepted, connected, byte));
+        futures::future::join_all(all).await;
+        drop(pairs);
+        client.wait_idle().await;
+        for server in servers {
+            server.shutdown().await;
+        }
+    });
+}
+
+#[test]
+fn a_socket_closes_when_the_client_and_its_last_connection_are_gone() {
+    run(async {
+        let identity = support::identity();
+        let server = support::server(&identity).bind(any_port()).unwrap();
+        let client = support::client(&identity).build().unwrap();
+        let (connected, accepted) = connect(&client, &server).await;
+        let local = connected.local_addr().unwrap();
+        drop(client);
+        exchange(&connected, &accepted, 1000).await;
+        assert!(UdpSocket::bind(local).is_err(), "the connection goes on over it");
+        drop((connected, accepted));
+        wait_until(|| UdpSocket::bind(local).is_ok());
+
+        let client = support::client(&identity).build().unwrap();
+        let (connected, accepted) = connect(&client, &server).await;
+        let local = connected.local_addr().unwrap();
+        drop((connected, accepted));
+        client.wait_idle().await;
+        assert!(UdpSocket::bind(local).is_err(), "the client keeps it for its next connection");
+        let (connected, accepted) = connect(&client, &server).await;
+        assert_eq!(connected.local_addr(), Some(local));
+        drop((connected, accepted, client));
+        wait_until(|| UdpSocket::bind(local).is_ok());
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn with_a_socket_for_each_connection_ports_differ() {
+    run(async {
+        let identity = support::identity();
+        let server = support::server(&identity).bind(any_port()).unwrap();
+        let client = support::client(&identity).socket_per_connection(true).build().unwrap();
+        let (first, its_peer) = connect(&client, &server).await;
+        let (second, other_peer) = connect(&client, &server).await;
+        assert_ne!(port(&first), port(&second));
+        futures::join!(send(&its_peer, &first, 1), send(&other_peer, &second, 2));
+        drop((first, its_peer, second, other_peer));
+        client.wait_idle().await;
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn nobody_else_gets_the_port_of_a_client() {
+    run(async {
+        let identity = support::identity();
+        let server = support::server(&identity).bind(any_port()).unwrap();
+        let address = server.local_addr().unwrap();
+        let client = support::client(&identity).build().unwrap();
+        let (connected, accepted) = connect(&client, &server).await;
+        let local = connected.local_addr().unwrap();
+        let refused = support::server(&identity).bind(local).unwrap_err();
+        assert!(matches!(refused, BindError::AddressInUse(_)), "{refused}");
+        for bound in [local, address] {
+            let another = support::client(&identity).bind(bound).build().unwrap();
+            let refused = another.connect(address, "localhost").await.unwrap_err();
+            assert!(matches!(refused, ConnectError::AddressInUse(address) if address == bound), "{refused}");
+        }
+        exchange(&connected, &accepted, 1000).await;
+        drop((connected, accepted));
+        client.wait_idle().await;
+        server.shutdown().await;
+    });
+}
+
+#[test]
+fn a_connection_that_moves_leaves_the_others_where_they_are_and_may_return() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let (moving, its_peer) = endpoints.connect().await;
+        let (staying, other_peer) = endpoints.connect().await;
+        let home = moving.local_addr().unwrap();
+        exchange(&moving, &its_peer, 1000).await;
+        let away = rebind(&moving, &its_peer, any_port()).await;
+        assert_ne!(away, home);
+        assert_eq!(staying.local_addr(), Some(home));
+        futures::join!(send(&its_peer, &moving, 1), send(&other_peer, &staying, 2));
+        assert_eq!(its_peer.remote_addr(), Some(away));
+        assert_eq!(other_peer.remote_addr(), Some(home));
+
+        assert_eq!(rebind(&moving, &its_peer, home).await, home);
+        futures::join!(send(&moving, &its_peer, 3), send(&its_peer, &moving, 4), send(&other_peer, &staying, 5));
+        assert_eq!(its_peer.remote_addr(), Some(home));
+        wait_until(|| UdpSocket::bind(away).is_ok());
+
+        // Another address of the same socket.
+        let elsewhere = SocketAddr::new("127.0.0.2".parse().unwrap(), home.port());
+        assert_eq!(rebind(&moving, &its_peer, elsewhere).await, elsewhere);
+        futures::join!(send(&moving, &its_peer, 6), send(&other_peer, &staying, 7));
+        assert_eq!(its_peer.remote_addr(), Some(elsewhere));
+        drop((moving, its_peer, staying, other_peer));
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_closed_port_ends_its_own_attempt_and_no_other() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let (connected, accepted) = endpoints.connect().await;
+        for host in ["127.0.0.1", "::1"] {
+            let host = host.parse().unwrap();
+            // It answers nothing.
+            let silent = UdpSocket::bind(SocketAddr::new(host, 0)).unwrap();
+            let mut waiting = Box::pin(endpoints.client.connect(silent.local_addr().unwrap(), "localhost"));
+            assert!(poll_immediate(&mut waiting).await.is_none());
+            silent.recv(&mut [0; 2000]).unwrap();
+            for _ in 0..10 {
+                let closed = endpoints.client.connect(SocketAddr::new(host, 1), "localhost").await.unwrap_err();
+                assert!(matches!(closed, ConnectError::Connection(ConnectionError::Unreachable)), "{closed}");
+                exchange(&connected, &accepted, 10_000).await;
+            }
+            assert!(poll_immediate(&mut waiting).await.is_none());
+        }
+        drop((connected, accepted));
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_stranger_gets_no_answer_from_a_client() {
+    // Nothing but what this test sends is dropped in a process of its own.
+    if alone::parent("a_stranger_gets_no_answer_from_a_client", |_| {}).is_some() {
+        return;
+    }
+    run(async {
+        let endpoints = Endpoints::new();
+        let (connected, accepted) = endpoints.connect().await;
+        exchange(&connected, &accepted, 1000).await;
+        let stranger = UdpSocket::bind(any_port()).unwrap();
+        stranger.set_nonblocking(true).unwrap();
+        let before = counters().unwrap();
+        // What a server answers: the first packet of a connection, one of a version that nobody
+        // has, and one of a connection that it does not know.
+        let mut initial = vec![0xc0, 0, 0, 0, 1, 8, 1, 2, 3, 4, 5, 6, 7, 8, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0, 0x44, 0x80];
+        initial.resize(1200, 0);
+        let mut unknown_version = initial.clone();
+        unknown_version[1..5].copy_from_slice(&[0x1a, 0x2a, 0x3a, 0x4a]);
+        let packets = [initial, unknown_version, vec![0x40; 100], vec![0x40; 3], vec![0x40]];
+        for packet in &packets {
+            stranger.send_to(packet, connected.local_addr().unwrap()).unwrap();
+        }
+        wait_until(|| counters().unwrap().packets_dropped >= before.packets_dropped + packets.len() as u64);
+        exchange(&connected, &accepted, 1000).await;
+        let after = counters().unwrap();
+        assert_eq!(after.stateless_resets_sent, before.stateless_resets_sent);
+        assert_eq!(after.connections_created, before.connections_created);
+        assert!(stranger.recv(&mut [0; 2000]).is_err(), "it was answered");
+        drop((connected, accepted));
+        endpoints.end().await;
+    });
+}
+
+/// A quinn server that sends streams back, and a client that trusts it. MsQuic's own threads do the
+/// client's work, so that a thread that is held up is a worker's.
+fn quinn() -> (quinn::Endpoint, Client) {
+    let own = foreign::certified();
+    let endpoint = foreign::server(foreign::server_tls(&own), |_| ());
+    let trust = sendstream::Trust::pinned([CertificateHash::of(own.cert.der())]);
+    let client = support::client_with(trust).served_by(ServedBy::OwnThreads).build().unwrap();
+    let server = endpoint.clone();
+    tokio::spawn(async move {
+        while let Some(incoming) = server.accept().await {
+            tokio::spawn(async move {
+                let Ok(connection) = incoming.await else { return };
+                while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+                    let received = recv.read_to_end(1 << 20).await.unwrap();
+                    send.write_all(&received).await.unwrap();
+                    send.finish().unwrap();
+                }
+            });
+        }
+    });
+    (endpoint, client)
+}
+
+/// Sends something to an echo and gets it back.
+async fn echo(connection: &Connection) {
+    let (mut send, mut recv) = connection.open_bi().unwrap();
+    drop(send.finish_with(vec![5; 100_000]));
+    assert_eq!(recv.read_to_end(1 << 20).await.unwrap().len(), 100_000);
+}
+
+/// The thread of the connection's worker.
+async fn worker(connection: &Connection) -> ThreadId {
+    connection.spawn_on_worker(async { thread::current().id() }).await.unwrap()
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_connection_goes_on_while_every_other_worker_of_its_client_is_held_up() {
+    use support::processors;
+    on_tokio(async {
+        let (endpoint, client) = quinn();
+        let (address, client) = (endpoint.local_addr().unwrap(), Arc::new(client));
+        // MsQuic gives a connection to the worker of the processor that asks for one.
+        let mut connections = Vec::new();
+        for processor in processors::allowed() {
+            let client = client.clone();
+            let connecting = thread::spawn(move || {
+                processors::move_thread(0, [processor]);
+                futures::executor::block_on(client.connect(address, "localhost")).unwrap()
+            });
+            let connection = tokio::task::spawn_blocking(|| connecting.join().unwrap()).await.unwrap();
+            connections.push((worker(&connection).await, connection));
+        }
+        let workers: HashSet<_> = connections.iter().map(|(worker, _)| *worker).collect();
+        support::figure(format_args!("{} connections on {} workers", connections.len(), workers.len()));
+        if processors::allowed().len() < 2 {
+            support::skip("there is one processor");
+            return;
+        }
+        assert!(workers.len() > 1);
+        for (own, connection) in &connections {
+            assert_eq!(worker(connection).await, *own, "it stays");
+            let mut releases = Vec::new();
+            for other in workers.iter().filter(|worker| *worker != own) {
+                let (_, on_other) = connections.iter().find(|(worker, _)| worker == other).unwrap();
+                let (held, holds) = oneshot::channel();
+                let (release, released) = mpsc::channel::<()>();
+                let task = on_other.spawn_on_worker(async move {
+                    held.send(()).unwrap();
+                    let _ = released.recv();
+                });
+                holds.await.unwrap();
+                releases.push((release, task));
+            }
+            echo(connection).await;
+            for (release, task) in releases {
+                drop(release);
+                task.await.unwrap();
+            }
+        }
+        drop(connections);
+        client.wait_idle().await;
+    });
+}
+
+#[test]
+fn a_server_that_lost_a_connection_says_so() {
+    on_tokio(async {
+        let (endpoint, client) = quinn();
+        let relay = Relay::start(endpoint.local_addr().unwrap(), Faults::none());
+        let direct = client.connect(endpoint.local_addr().unwrap(), "localhost").await.unwrap();
+        let lost = client.connect(relay.address(), "localhost").await.unwrap();
+        echo(&direct).await;
+        echo(&lost).await;
+        relay.cut();
+        direct.close(0, "").unwrap();
+        endpoint.close(0_u32.into(), b"");
+        endpoint.wait_idle().await;
+        relay.mend();
+        let mut stream = lost.open_uni().unwrap();
+        drop(stream.finish_with("is anybody there?"));
+        let cause = lost.closed().await;
+        assert!(
+            matches!(cause, ConnectionError::TransportClosed { status, .. } if status.to_string().contains("ABORTED")),
+            "{cause:?} is no stateless reset"
+        );
+        drop((direct, lost, stream));
+        client.wait_idle().await;
+    });
+}
