@@ -171,12 +171,18 @@ impl Wakeups {
 
     /// Adds those of `other`.
     pub fn merge(&mut self, other: Self) {
-        other.into_iter().for_each(|waker| self.add(waker));
+        if self.is_empty() {
+            *self = other;
+        } else if !other.is_empty() {
+            other.into_iter().for_each(|waker| self.add(waker));
+        }
     }
 
     /// Adds those of `other`, as [`Waiter::append_to`] does.
     pub fn append(&mut self, other: Self) {
-        self.rest.extend(other);
+        if !other.is_empty() {
+            self.rest.extend(other);
+        }
     }
 
     fn add(&mut self, waker: Waker) {

@@ -474,6 +474,38 @@ fn flood(to: std::net::SocketAddr, stop: &std::sync::atomic::AtomicBool) {
     }
 }
 
+/// The name that the system knows of the thread that works for `connection`.
+async fn thread_of(connection: &Connection) -> String {
+    let name = async { std::fs::read_to_string("/proc/thread-self/comm").unwrap() };
+    connection.spawn_on_worker(name).await.unwrap()
+}
+
+#[test]
+fn the_workers_of_a_runtime_share_its_connections_evenly() {
+    let _alone = alone();
+    if !can_be_served() || !std::path::Path::new("/proc/thread-self/comm").exists() {
+        return skip("workers cannot be told apart here");
+    }
+    let (runtime, first) = serving_here();
+    let others = runtime.block_on(join_all((0..9).map(|_| first.endpoints.connect())));
+    // The thread of the runtime is here, so each worker's own thread does its work.
+    let (first, others, counts) = run(async move {
+        let mut counts = std::collections::BTreeMap::new();
+        let clients = others.iter().map(|(client, _)| client).chain([&first.client]);
+        let servers = others.iter().map(|(_, server)| server).chain([&first.server]);
+        for end in clients.chain(servers) {
+            *counts.entry(thread_of(end).await).or_insert(0) += 1;
+        }
+        (first, others, counts)
+    });
+    let workers = thread::available_parallelism().unwrap().get().min(20);
+    assert_eq!(counts.len(), workers, "{counts:?}");
+    let (least, most) = (counts.values().min().unwrap(), counts.values().max().unwrap());
+    assert!(most - least <= 2, "{counts:?}");
+    drop(others);
+    runtime.block_on(first.end());
+}
+
 #[test]
 fn types_of_the_plain_path_need_no_runtime() {
     let identity = Identity::self_signed(["localhost"]).unwrap();
