@@ -2,14 +2,17 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::{
+    net::{SocketAddr, UdpSocket},
+    time::{Duration, Instant},
+};
 
 use futures::future::poll_immediate;
 use ring::digest::{self, SHA256};
 use sendstream::{
     Client, ClientBuilder, ConnectError, Connection, ConnectionError, RebindError, TransportConfig, Trust,
 };
-use support::{Endpoints, Pair, accept, any_port, assert_closed_locally, connect, pattern, run};
+use support::{Endpoints, Pair, accept, any_port, assert_closed_locally, connect, pattern, run, wait_until};
 
 /// Sends something and waits until the server has acknowledged it: by then its handshake is
 /// confirmed.
@@ -92,6 +95,31 @@ fn a_client_may_move_more_than_once_and_to_where_it_is() {
             assert_eq!(rebind(&pair.client, moved).await, Ok(moved), "it is there already");
         }
         pair.end().await;
+    });
+}
+
+/// The edit `removed-path-gives-its-binding-back`.
+#[test]
+fn a_server_whose_clients_have_moved_gives_its_port_back() {
+    /// A multiple of the time after which the server gives up the address that the client left. No
+    /// event tells that.
+    const LONGER: Duration = Duration::from_secs(1);
+    run(async {
+        let config = || TransportConfig::default().initial_rtt(Duration::from_millis(10));
+        let endpoints = Endpoints::with(config(), config());
+        let address = endpoints.address;
+        let (client, server) = endpoints.connect().await;
+        let changed = server.path_changed();
+        rebind(&client, any_port()).await.unwrap();
+        settle(&client).await;
+        changed.await.unwrap();
+        let begin = Instant::now();
+        while begin.elapsed() < LONGER {
+            settle(&client).await;
+        }
+        drop((client, server));
+        endpoints.end().await;
+        wait_until(|| UdpSocket::bind(address).is_ok());
     });
 }
 

@@ -183,6 +183,15 @@ fn a_connection_that_moves_leaves_the_others_where_they_are_and_may_return() {
         assert_eq!(its_peer.remote_addr(), Some(home));
         wait_until(|| UdpSocket::bind(away).is_ok());
 
+        // An address of nobody here, with the socket's port.
+        let nowhere = SocketAddr::new("203.0.113.9".parse().unwrap(), home.port());
+        let refused = moving.rebind(nowhere).await.unwrap_err();
+        assert_eq!(refused, RebindError::AddressNotAvailable(nowhere));
+
+        // Every address, with the socket's port: another socket would have to be there.
+        let everywhere = SocketAddr::new("0.0.0.0".parse().unwrap(), home.port());
+        assert_eq!(moving.rebind(everywhere).await.unwrap_err(), RebindError::AddressInUse(everywhere));
+
         // Another address of the same socket.
         let elsewhere = SocketAddr::new("127.0.0.2".parse().unwrap(), home.port());
         assert_eq!(rebind(&moving, &its_peer, elsewhere).await, elsewhere);

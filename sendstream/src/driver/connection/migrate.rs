@@ -1,6 +1,9 @@
 //! A client's move to another local address (RFC 9000 §9).
 
-use std::net::SocketAddr;
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+};
 
 use sendstream_sys as sys;
 
@@ -31,6 +34,15 @@ impl ConnectionInstance {
         // MsQuic takes a path for new that it is told to activate.
         if local == current {
             return Ok(current);
+        }
+        // Nothing is bound for a move to another address of the shared socket, so the system says here
+        // if it is one of this machine's.
+        let mut any_port = local;
+        any_port.set_port(0);
+        if let Err(error) = UdpSocket::bind(any_port)
+            && error.kind() == io::ErrorKind::AddrNotAvailable
+        {
+            return Err(RebindError::AddressNotAvailable(local));
         }
         // SAFETY: the handle is a connection's and open, because `self` is alive.
         unsafe { activate_path(self.handle().raw(), local, remote) }.map_err(|error| match self.inner().cause() {
