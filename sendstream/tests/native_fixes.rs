@@ -16,7 +16,10 @@ use sendstream::{ConnectError, ConnectionError, Identity, TransportConfig, Trust
 #[cfg(target_os = "linux")]
 use support::processors::move_thread;
 use support::{
-    Endpoints, LONG_DELAY, PATIENCE, Pair, TIMEOUT, any_port, figure, forwarder::Forwarder, run, run_within,
+    Endpoints, LONG_DELAY, PATIENCE, Pair, TIMEOUT, alone, any_port, exchange, figure,
+    forwarder::Forwarder,
+    relay::{Faults, Relay},
+    run, run_within,
 };
 
 /// The edits `removed-path` and `one-worker-change-at-a-time`: whoever forwards a client's packets
@@ -44,6 +47,30 @@ fn a_client_whose_packets_come_from_many_ports_does_no_harm() {
         };
         let ((), received) = futures::join!(transfer, reception);
         assert!(received == sent);
+        drop((client, server));
+        endpoints.end().await;
+    });
+}
+
+/// The edit `paced-in-bursts`. In a process of its own, as the calls of all connections count.
+#[test]
+fn what_is_paced_goes_out_in_bursts() {
+    if alone::parent("what_is_paced_goes_out_in_bursts", |_| {}).is_some() {
+        return;
+    }
+    run(async {
+        let endpoints = Endpoints::new();
+        // The smaller the window is for the round trip, the less may go out in a millisecond.
+        let relay = Relay::start(endpoints.address, Faults::none().delay(Duration::from_millis(100)));
+        let (client, server) = endpoints.connect_through(relay.address()).await;
+        let calls = || sendstream::process::counters().unwrap().udp_send_calls;
+        let begin = calls();
+        exchange(&client, &server, 200_000).await;
+        let calls = calls() - begin;
+        let packets = client.stats().await.unwrap().sent.packets + server.stats().await.unwrap().sent.packets;
+        figure(format_args!("{packets} packets in {calls} calls"));
+        // Those with acknowledgements alone are calls too.
+        assert!(packets >= 2 * calls, "{packets} packets in {calls} calls");
         drop((client, server));
         endpoints.end().await;
     });
