@@ -30,8 +30,9 @@ pub(crate) enum Command {
 /// result goes to standard error.
 ///
 /// A file gets its name in DIR only when all of it has arrived and its BLAKE3 digest is right.
-/// Until then it is a hidden `.sendstream-*.part` file beside that place. Ctrl-C stops receiving
-/// and removes unfinished files.
+/// Until then it is a hidden `.sendstream-*.part` file in DIR, or in that of its directories which
+/// exists already; missing ones are made with the file. Ctrl-C stops receiving and removes
+/// unfinished files.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct RecvArgs {
@@ -78,7 +79,8 @@ pub(crate) struct RecvArgs {
 ///
 /// Directories are sent with everything in them; the relative paths are kept. Symbolic links to
 /// files are sent as the files they point to, links to directories are left out. Empty directories
-/// are not sent.
+/// are not sent. A file may lie at most 64 directories deep, and one session takes about a million
+/// files and directories.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct SendArgs {

@@ -1,11 +1,13 @@
 //! Where received bytes go. A file gets its name only when all of it is there and its digest is
 //! right.
 //!
-//! Until then it is a hidden temporary file in the same directory, which vanishes with its
-//! [`PartialFile`]: when the peer dies, when something fails, on Ctrl-C. (Only SIGKILL and a crash
-//! of the machine can leave one behind; its name is `.sendstream-*.part`.) Giving the name is one
-//! atomic step of the file system, so no other process ever sees half a file under it, and without
-//! `--overwrite` the same step refuses to replace a file that came up in the meantime.
+//! Until then it is a hidden temporary file in the deepest of its directories that exists, which
+//! vanishes with its [`PartialFile`]: when the peer dies, when something fails, on Ctrl-C. (Only
+//! SIGKILL and a crash of the machine can leave one behind; its name is `.sendstream-*.part`.)
+//! Missing directories are made only when the file is complete, and removed again if it cannot get
+//! its name, so a sender that finishes nothing leaves nothing. Giving the name is one atomic step of
+//! the file system, so no other process ever sees half a file under it, and without `--overwrite`
+//! the same step refuses to replace a file that came up in the meantime.
 //!
 //! Nothing is flushed to the disk unless `--fsync` asks for it. The kernel keeps what a process
 //! wrote when the process dies, so only a power failure can hurt a file that was reported as
@@ -16,6 +18,7 @@ use std::{
     fs::{self, File, Permissions},
     io::{self, Write as _},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
 };
 
 use tempfile::NamedTempFile;
@@ -31,6 +34,9 @@ use crate::{
 pub(crate) struct Inbox {
     root: PathBuf,
     rules: Rules,
+    /// Held while a file gets its name: another that fails to get one then removes the directories
+    /// that it made, and they must not be this one's.
+    placing: Mutex<()>,
 }
 
 /// What the user asked for.
@@ -47,14 +53,13 @@ impl Inbox {
         fs::create_dir_all(dir).map_err(unusable)?;
         let root = dir.canonicalize().map_err(unusable)?;
         temp_file(&root).map_err(unusable)?;
-        Ok(Self { root, rules })
+        Ok(Self { root, rules, placing: Mutex::default() })
     }
 
     /// Starts a file, or says at once that it cannot be kept.
-    pub(crate) fn begin(&self, header: &FileHeader) -> Result<PartialFile, StoreError> {
-        let parent = self.make_parents(&header.name)?;
-        let target = self.root.join(header.name.to_path());
-        match fs::symlink_metadata(&target) {
+    pub(crate) fn begin(&self, header: &FileHeader) -> Result<PartialFile<'_>, StoreError> {
+        let dir = self.existing_parent(&header.name)?;
+        match fs::symlink_metadata(self.target(&header.name)) {
             Ok(metadata) if metadata.is_dir() => return Err(StoreError::IsDirectory),
             Ok(_) if !self.rules.overwrite => return Err(StoreError::Exists),
             Ok(_) => {}
@@ -62,50 +67,96 @@ impl Inbox {
             Err(error) => return Err(error.into()),
         }
         Ok(PartialFile {
-            temp: temp_file(&parent)?,
-            parent,
-            target,
+            inbox: self,
+            name: header.name.clone(),
+            temp: temp_file(&dir)?,
             hasher: blake3::Hasher::new(),
             buffer: Vec::with_capacity(usize::try_from(header.size).map_or(CHUNK_LEN, |size| size.min(CHUNK_LEN))),
-            rules: self.rules,
         })
     }
 
-    /// Makes the directories above a file one by one. None of them may be a symbolic link, which
-    /// could lead out of the inbox; the peer cannot make one, but the user may have.
-    fn make_parents(&self, name: &SafeName) -> Result<PathBuf, StoreError> {
+    fn target(&self, name: &SafeName) -> PathBuf {
+        self.root.join(name.to_path())
+    }
+
+    /// The deepest directory above a file that exists.
+    fn existing_parent(&self, name: &SafeName) -> Result<PathBuf, StoreError> {
+        let mut dir = self.root.clone();
+        for component in name.parents() {
+            let next = dir.join(component);
+            if !is_directory(&next)? {
+                break;
+            }
+            dir = next;
+        }
+        Ok(dir)
+    }
+
+    /// Gives a complete file its name, and returns the directories that were made for it. If it
+    /// gets none, these are removed.
+    fn place(&self, temp: NamedTempFile, name: &SafeName) -> Result<Vec<PathBuf>, StoreError> {
+        let _turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut made = Vec::new();
+        let placed = self.make_parents(name, &mut made).and_then(|()| self.rename(temp, name));
+        if placed.is_err() {
+            for dir in made.iter().rev() {
+                // Nothing else is to be done about a directory that stays: something was put there.
+                let _ = fs::remove_dir(dir);
+            }
+        }
+        placed.map(|()| made)
+    }
+
+    /// Makes the directories above a file one by one, and adds those that were missing to `made`.
+    fn make_parents(&self, name: &SafeName, made: &mut Vec<PathBuf>) -> Result<(), StoreError> {
         let mut dir = self.root.clone();
         for component in name.parents() {
             dir.push(component);
             match fs::create_dir(&dir) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
-                _ => {}
+                Ok(()) => made.push(dir.clone()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error.into()),
             }
-            let kind = fs::symlink_metadata(&dir)?.file_type();
-            if kind.is_symlink() {
-                return Err(StoreError::ThroughLink);
-            }
-            if !kind.is_dir() {
-                return Err(StoreError::NotDirectory);
-            }
+            is_directory(&dir)?;
         }
-        Ok(dir)
+        Ok(())
+    }
+
+    fn rename(&self, temp: NamedTempFile, name: &SafeName) -> Result<(), StoreError> {
+        let target = self.target(name);
+        let renamed = if self.rules.overwrite { temp.persist(target) } else { temp.persist_noclobber(target) };
+        renamed.map(drop).map_err(|refused| match refused.error.kind() {
+            io::ErrorKind::AlreadyExists => StoreError::Exists,
+            io::ErrorKind::IsADirectory => StoreError::IsDirectory,
+            _ => StoreError::from(refused.error),
+        })
+    }
+}
+
+/// Whether there is a directory: an error if there is something else. A symbolic link could lead out
+/// of the inbox; the peer cannot make one, but the user may have.
+fn is_directory(path: &Path) -> Result<bool, StoreError> {
+    match fs::symlink_metadata(path) {
+        Ok(metadata) if metadata.is_symlink() => Err(StoreError::ThroughLink),
+        Ok(metadata) if metadata.is_dir() => Ok(true),
+        Ok(_) => Err(StoreError::NotDirectory),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error.into()),
     }
 }
 
 /// A file that is being received. Dropping it removes what is there.
 #[derive(Debug)]
-pub(crate) struct PartialFile {
+pub(crate) struct PartialFile<'a> {
+    inbox: &'a Inbox,
+    name: SafeName,
     temp: NamedTempFile,
-    parent: PathBuf,
-    target: PathBuf,
     hasher: blake3::Hasher,
     /// Gathers what comes in small chunks, since hashing and writing both like large ones.
     buffer: Vec<u8>,
-    rules: Rules,
 }
 
-impl PartialFile {
+impl PartialFile<'_> {
     /// Appends to the content.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         if self.buffer.len() + bytes.len() > CHUNK_LEN {
@@ -120,29 +171,25 @@ impl PartialFile {
         Ok(())
     }
 
-    /// Gives the file its name if its content has the digest.
-    pub(crate) fn keep(mut self, digest: blake3::Hash) -> Result<(), StoreError> {
+    /// Gives the file its name if its content has the digest. Returns how many directories were
+    /// made for it.
+    pub(crate) fn keep(mut self, digest: blake3::Hash) -> Result<usize, StoreError> {
         self.flush()?;
         if self.hasher.finalize() != digest {
             return Err(StoreError::Corrupt);
         }
-        if self.rules.fsync {
-            self.temp.as_file().sync_all()?;
+        let Self { inbox, name, temp, .. } = self;
+        if !inbox.rules.fsync {
+            return Ok(inbox.place(temp, &name)?.len());
         }
-        let renamed = if self.rules.overwrite {
-            self.temp.persist(&self.target)
-        } else {
-            self.temp.persist_noclobber(&self.target)
-        };
-        renamed.map_err(|refused| match refused.error.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::Exists,
-            io::ErrorKind::IsADirectory => StoreError::IsDirectory,
-            _ => StoreError::from(refused.error),
-        })?;
-        if self.rules.fsync {
-            File::open(&self.parent)?.sync_all()?;
+        temp.as_file().sync_all()?;
+        let made = inbox.place(temp, &name)?;
+        let target = inbox.target(&name);
+        // A new name is on the disk once its directory is.
+        for parent in made.iter().chain([&target]).filter_map(|path| path.parent()) {
+            File::open(parent)?.sync_all()?;
         }
-        Ok(())
+        Ok(made.len())
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {
@@ -206,7 +253,7 @@ mod tests {
     fn store(inbox: &Inbox, name: &str, content: &[u8]) -> Result<(), StoreError> {
         let mut file = inbox.begin(&header(name, content))?;
         content.chunks(100_000).try_for_each(|chunk| file.write(chunk))?;
-        file.keep(blake3::hash(content))
+        file.keep(blake3::hash(content)).map(drop)
     }
 
     fn entries(dir: &Path) -> Vec<String> {
@@ -222,10 +269,38 @@ mod tests {
         let inbox = Inbox::open(dir.path(), KEEP).unwrap();
         let mut file = inbox.begin(&header("a/b/x", b"content")).unwrap();
         file.write(b"content").unwrap();
-        assert!(entries(&dir.path().join("a/b")).iter().all(|name| name.ends_with(".part")));
-        file.keep(blake3::hash(b"content")).unwrap();
+        assert!(entries(dir.path()).iter().all(|name| name.ends_with(".part")));
+        assert_eq!(file.keep(blake3::hash(b"content")).unwrap(), 2, "two directories were made");
+        assert_eq!(entries(dir.path()), ["a"]);
         assert_eq!(entries(&dir.path().join("a/b")), ["x"]);
         assert_eq!(fs::read(dir.path().join("a/b/x")).unwrap(), b"content");
+
+        // Directories that exist are used, also for what is not complete.
+        let mut file = inbox.begin(&header("a/c/y", b"content")).unwrap();
+        file.write(b"content").unwrap();
+        assert_eq!(entries(&dir.path().join("a")).len(), 2, "b and the unfinished file");
+        assert_eq!(file.keep(blake3::hash(b"content")).unwrap(), 1);
+    }
+
+    #[test]
+    fn directories_made_for_a_file_that_gets_no_name_are_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let inbox = Inbox::open(dir.path(), KEEP).unwrap();
+        fs::create_dir(dir.path().join("mine")).unwrap();
+        let file = inbox.begin(&header("mine/a/b/x", b"")).unwrap();
+        // The file's own place is taken while it arrives, which nothing but a local user can do.
+        fs::create_dir_all(dir.path().join("mine/a/b/x")).unwrap();
+        assert!(file.keep(blake3::hash(b"")).is_err());
+        assert_eq!(entries(&dir.path().join("mine/a/b")), ["x"]);
+
+        let mut made = Vec::new();
+        inbox.make_parents(&"mine/c/d/x".parse().unwrap(), &mut made).unwrap();
+        assert_eq!(made.len(), 2);
+        // A temporary file that somebody took away cannot be renamed.
+        let temp = temp_file(dir.path()).unwrap();
+        fs::remove_file(temp.path()).unwrap();
+        assert!(inbox.place(temp, &"other/e/x".parse().unwrap()).is_err());
+        assert_eq!(entries(dir.path()), ["mine"]);
     }
 
     #[test]

@@ -16,6 +16,9 @@ impl SafeName {
     /// The longest name in bytes, as in Linux's `PATH_MAX`.
     pub(crate) const MAX_LEN: usize = 4096;
 
+    /// How many directories a name may lead through.
+    pub(crate) const MAX_DEPTH: usize = 64;
+
     /// The name as it is on the wire.
     pub(crate) fn as_str(&self) -> &str {
         &self.0
@@ -40,6 +43,9 @@ impl SafeName {
         }
         if name.starts_with('/') {
             return Err(NameError::Absolute);
+        }
+        if name.matches('/').count() > Self::MAX_DEPTH {
+            return Err(NameError::TooDeep);
         }
         name.split('/').try_for_each(|component| check_component(component, rules))
     }
@@ -107,6 +113,8 @@ pub(crate) enum NameError {
     Empty,
     #[error("is too long")]
     TooLong,
+    #[error("leads through more than {} directories", SafeName::MAX_DEPTH)]
+    TooDeep,
     #[error("is not UTF-8")]
     NotUtf8,
     #[error("is an absolute path")]
@@ -190,8 +198,16 @@ mod tests {
     fn lengths_are_limited_per_component_and_in_all() {
         assert_eq!(unix(&"x".repeat(255)), Ok(()));
         assert_eq!(unix(&"x".repeat(256)), Err(NameError::TooLong));
-        assert_eq!(unix(&vec!["x"; 2048].join("/")), Ok(()));
-        assert_eq!(unix(&vec!["x"; 2049].join("/")), Err(NameError::TooLong));
+        let long = vec!["x".repeat(240); 18].join("/");
+        assert_eq!(unix(&long[..4096]), Ok(()));
+        assert_eq!(unix(&long[..4097]), Err(NameError::TooLong));
+    }
+
+    #[test]
+    fn depth_is_limited() {
+        assert_eq!(unix(&["x"; 65].join("/")), Ok(()));
+        assert_eq!(unix(&["x"; 66].join("/")), Err(NameError::TooDeep));
+        assert_eq!(unix(&["x"; 2048].join("/")), Err(NameError::TooDeep));
     }
 
     #[test]

@@ -34,14 +34,18 @@ pub(crate) const ALPN: &str = "sendstream-file/1";
 /// only.
 pub(crate) const SERVER_NAME: &str = "sendstream";
 
-/// How much one session may make the two ends remember: the sum of [`listing_len`] over its files,
-/// in bytes.
+/// How much one session may make the two ends remember, and the receiver store beside contents: the
+/// sum of [`listing_len`] over its files and of [`INODE_LEN`] over the directories that are made for
+/// them, in bytes. So a session leaves at most a million files and directories (inodes).
 pub(crate) const MAX_LISTING_LEN: usize = 64 << 20;
 
-/// What it costs to remember one file until the session's summary.
+/// What it costs to remember one file until the session's summary, and to store it.
 pub(crate) fn listing_len(name: &str) -> usize {
-    name.len() + 64
+    name.len() + INODE_LEN
 }
+
+/// What a file or directory counts, beside its name.
+pub(crate) const INODE_LEN: usize = 64;
 
 /// The unit in which files are read and sent, in bytes.
 pub(crate) const CHUNK_LEN: usize = 256 * 1024;

@@ -37,7 +37,8 @@ use crate::{
     name::Printable,
     progress::{Bar, Progress},
     protocol::{
-        Code, FileDecoder, FileHeader, Hello, MAX_LISTING_LEN, Part, ProtocolError, Verdict, Welcome, listing_len,
+        Code, FileDecoder, FileHeader, Hello, INODE_LEN, MAX_LISTING_LEN, Part, ProtocolError, Verdict, Welcome,
+        listing_len,
     },
     signal::Interrupt,
     summary::{Direction, FileResult, Summary, count_files},
@@ -128,7 +129,7 @@ struct Session {
 /// What happens next in a session.
 enum Event {
     /// A file is through, or has failed.
-    Through(Result<FileResult, oneshot::Canceled>),
+    Through(Result<Through, oneshot::Canceled>),
     /// The sender started another file, or the connection is lost.
     Started(Result<(SendStream, RecvStream), ConnectionError>),
     /// The sender ended the control stream, which says that all is sent, or did something else with
@@ -136,6 +137,13 @@ enum Event {
     Farewell(Result<Option<usize>, ReadError>),
     /// The user here wants to stop.
     Interrupted,
+}
+
+/// A file that is through, or has failed.
+struct Through {
+    file: FileResult,
+    /// How many directories were made for it.
+    made: usize,
 }
 
 impl Session {
@@ -228,7 +236,7 @@ struct Log<'a> {
     peer: SocketAddr,
     progress: &'a Progress,
     summary: Summary,
-    /// What it costs to remember them.
+    /// What they cost: see [`MAX_LISTING_LEN`].
     len: usize,
 }
 
@@ -240,16 +248,19 @@ impl<'a> Log<'a> {
     }
 
     /// Adds a file. Fails if these are more than one session may have.
-    fn add(&mut self, file: Result<FileResult, oneshot::Canceled>) -> Result<(), Failure> {
-        let file = file.unwrap_or_else(|oneshot::Canceled| FileResult {
-            name: UNNAMED.to_owned(),
-            bytes: 0,
-            outcome: Err("this end failed; please report it".to_owned()),
+    fn add(&mut self, through: Result<Through, oneshot::Canceled>) -> Result<(), Failure> {
+        let Through { file, made } = through.unwrap_or_else(|oneshot::Canceled| Through {
+            file: FileResult {
+                name: UNNAMED.to_owned(),
+                bytes: 0,
+                outcome: Err("this end failed; please report it".to_owned()),
+            },
+            made: 0,
         });
         if let Err(why) = &file.outcome {
             self.progress.warn(format_args!("{}: {}: {}", self.peer, Printable(&file.name), Printable(why)));
         }
-        self.len += listing_len(&file.name);
+        self.len += listing_len(&file.name) + made * INODE_LEN;
         self.summary.add(file);
         if self.len <= MAX_LISTING_LEN { Ok(()) } else { Err(Failure::new("the sender sent too many files")) }
     }
@@ -261,7 +272,7 @@ fn receive_on_thread(
     bar: &Bar,
     answer: SendStream,
     content: RecvStream,
-) -> oneshot::Receiver<FileResult> {
+) -> oneshot::Receiver<Through> {
     let (done, result) = oneshot::channel();
     let (shared, bar) = (Arc::clone(shared), bar.clone());
     let work = move || {
@@ -281,7 +292,7 @@ struct FileReceiver<'a> {
 }
 
 impl FileReceiver<'_> {
-    async fn run(mut self, mut answer: SendStream, mut content: RecvStream) -> FileResult {
+    async fn run(mut self, mut answer: SendStream, mut content: RecvStream) -> Through {
         let result = self.receive(&mut content).await;
         let verdict = match &result {
             Ok(_) => Some(Verdict::Kept),
@@ -305,12 +316,15 @@ impl FileReceiver<'_> {
             Some(FileHeader { name, size }) => (name.as_str().to_owned(), size),
             None => (UNNAMED.to_owned(), 0),
         };
-        FileResult { name, bytes, outcome: result.map_err(|error| error.local_text()) }
+        let made = result.as_ref().map_or(0, |(_, made)| *made);
+        let outcome = result.map(|(digest, _)| digest).map_err(|error| error.local_text());
+        Through { file: FileResult { name, bytes, outcome }, made }
     }
 
-    async fn receive(&mut self, content: &mut RecvStream) -> Result<blake3::Hash, FileError> {
+    /// Returns the content's digest, and how many directories were made for the file.
+    async fn receive(&mut self, content: &mut RecvStream) -> Result<(blake3::Hash, usize), FileError> {
         let mut decoder = FileDecoder::new();
-        let mut file: Option<PartialFile> = None;
+        let mut file: Option<PartialFile<'_>> = None;
         let mut digest = None;
         while let Some(chunk) = content.read_chunk().await? {
             let mut input = &chunk[..];
@@ -333,8 +347,8 @@ impl FileReceiver<'_> {
         }
         decoder.end()?;
         let (Some(file), Some(digest)) = (file, digest) else { return Err(ProtocolError::TooLittle.into()) };
-        file.keep(digest)?;
-        Ok(digest)
+        let made = file.keep(digest)?;
+        Ok((digest, made))
     }
 }
 
@@ -395,3 +409,24 @@ const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// What stands for the name of a file that was given none, or a bad one.
 const UNNAMED: &str = "(a file without a valid name)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_ends_when_its_files_and_directories_are_too_many() {
+        let progress = Progress::new(true);
+        let mut log = Log::new("192.0.2.1:1".parse().unwrap(), &progress);
+        let mut add = |made| {
+            let file = FileResult { name: "x".repeat(64), bytes: 0, outcome: Ok(blake3::hash(b"")) };
+            log.add(Ok(Through { file, made }))
+        };
+        // A file counts its name, which is as long as an inode counts, and itself; and each
+        // directory that was made for it.
+        let all = MAX_LISTING_LEN / INODE_LEN;
+        add(all - 4).unwrap();
+        add(0).unwrap();
+        assert!(add(0).is_err());
+    }
+}

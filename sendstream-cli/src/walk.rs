@@ -11,7 +11,7 @@ use crate::{
     error::Failure,
     name::{NameError, SafeName},
     progress::Progress,
-    protocol::{MAX_LISTING_LEN, listing_len},
+    protocol::{INODE_LEN, MAX_LISTING_LEN, listing_len},
 };
 
 /// A file to send.
@@ -63,6 +63,7 @@ impl Walk<'_> {
         // stack.
         let mut pending = vec![(dir.to_owned(), name.to_owned())];
         while let Some((dir, prefix)) = pending.pop() {
+            self.count(INODE_LEN)?;
             let entries = fs::read_dir(&dir).and_then(Iterator::collect::<Result<Vec<_>, _>>);
             let mut entries = entries.map_err(|error| unreadable(&dir, error))?;
             entries.sort_unstable_by_key(fs::DirEntry::file_name);
@@ -94,18 +95,22 @@ impl Walk<'_> {
 
     fn file(&mut self, path: &Path, name: &str, size: u64) -> Result<(), Failure> {
         let name: SafeName = name.parse().map_err(|error| unsendable(path, error))?;
-        self.listing_len += listing_len(name.as_str());
-        if self.listing_len > MAX_LISTING_LEN {
-            return Err(
-                Failure::new("too many files for one session").todo("send them in several goes, or as an archive")
-            );
-        }
+        self.count(listing_len(name.as_str()))?;
         if !self.names.insert(name.clone()) {
             return Err(Failure::new(format!("two of the files would be called {name} at the receiver"))
                 .todo("send them one after the other, or from different directories"));
         }
         self.found.push(Outgoing { path: path.to_owned(), name, size });
         Ok(())
+    }
+
+    /// Adds to what the listing costs.
+    fn count(&mut self, len: usize) -> Result<(), Failure> {
+        self.listing_len += len;
+        if self.listing_len <= MAX_LISTING_LEN {
+            return Ok(());
+        }
+        Err(Failure::new("too many files for one session").todo("send them in several goes, or as an archive"))
     }
 
     fn leave_out(&self, path: &Path, why: &str) {

@@ -197,3 +197,31 @@ fn files_of_a_session_without_the_token_are_not_even_looked_at() {
     assert_eq!(stranger.is_closed(), 2);
     assert!(receiver.everything().is_empty());
 }
+
+#[test]
+fn a_file_that_is_not_kept_leaves_no_directory() {
+    let receiver = Receiver::start(&[]);
+    let stranger = Stranger::connect(&receiver);
+    let _session = stranger.begin();
+    let deep = |top: &str| format!("{top}{}", "/x".repeat(60)).into_bytes();
+    let mut corrupt = file(&deep("corrupt"), b"content");
+    *corrupt.last_mut().unwrap() ^= 1;
+    for (stream, why) in [
+        (header(&deep("short"), 9), "less than it announced"),
+        (corrupt, "another digest"),
+        (file(&format!("deeper{}", "/x".repeat(2000)).into_bytes(), b"content"), "64 directories"),
+    ] {
+        let (status, text) = stranger.offer(&stream);
+        assert_eq!((status, text.contains(why)), (1, true), "{text}");
+    }
+    let (mut content, _verdict) = stranger.connection.open_bi().unwrap();
+    let stream = file(&deep("taken back"), &noise(1, 300_000));
+    block_on(content.write_all(&stream[..290_000])).unwrap();
+    receiver.wait_for_content();
+    content.abort(6).unwrap();
+    receiver.says("the sender took it back");
+    assert!(fs::read_dir(receiver.inbox()).unwrap().next().is_none());
+
+    // The same names are as good as any once the file is complete.
+    assert_eq!(stranger.offer(&file(&deep("short"), b"content")).0, 0);
+}
