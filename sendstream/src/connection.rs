@@ -24,6 +24,7 @@ use crate::{
     send_stream::SendStream,
     types::{
         code::{CodeOutOfRange, check_code},
+        config::{ConfigError, TransportConfig},
         error::{ConnectionError, NativeError},
         payload::Payload,
         rebind::RebindError,
@@ -275,6 +276,56 @@ impl Connection {
         let instance = Arc::clone(&self.0);
         let moved = background::ask(move || Ok(instance.rebind(local)));
         async move { moved.await.map_err(RebindError::Native)? }
+    }
+
+    /// Gives the peer the room that `transport` says, on this connection alone: its
+    /// [`max_concurrent_uni_streams`](TransportConfig::max_concurrent_uni_streams),
+    /// [`max_concurrent_bidi_streams`](TransportConfig::max_concurrent_bidi_streams) and
+    /// [`connection_flow_control_window`](TransportConfig::connection_flow_control_window); its other
+    /// settings do not count (`QUIC_PARAM_CONN_SETTINGS`, MAX_STREAMS and MAX_DATA of RFC 9000
+    /// §19.9). Resolves when MsQuic has them, which tells the peer at once.
+    ///
+    /// A server that knows its clients only by what they say on a stream lets strangers have one
+    /// stream and a few KiB, and raises that for those it believes:
+    ///
+    /// ```
+    /// # use sendstream::{Connection, Server, TransportConfig};
+    /// # async fn believes(connection: &Connection) -> bool { true }
+    /// let few = TransportConfig::default()
+    ///     .max_concurrent_uni_streams(0)
+    ///     .max_concurrent_bidi_streams(1)
+    ///     .connection_flow_control_window(4096);
+    /// let server = Server::builder().transport(few);
+    /// # async fn serve(connection: Connection) -> Result<(), Box<dyn std::error::Error>> {
+    /// // ... and of each connection:
+    /// if believes(&connection).await {
+    ///     connection.raise_limits(&TransportConfig::default()).await?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// What the peer was told cannot be taken back (RFC 9000 §4.1, §4.6). A smaller window changes
+    /// nothing. A smaller number of streams holds once so many have ended. With an installed
+    /// libmsquic a larger window changes nothing either (the edit `window-raised-after-the-start`).
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::OutOfRange`], as for the builders. [`ConfigError::Native`]: MsQuic is out of
+    /// memory. Nothing was changed. That the connection is over is no error.
+    ///
+    /// # Cancel safety
+    ///
+    /// The limits are on their way once this was called; dropping the future only ends the wait.
+    pub fn raise_limits(
+        &self,
+        transport: &TransportConfig,
+    ) -> impl Future<Output = Result<(), ConfigError>> + Send + Sync + use<> {
+        let raised = transport.to_limits().map(|limits| {
+            let instance = Arc::clone(&self.0);
+            background::ask(move || instance.set_limits(&limits))
+        });
+        async move { Ok(raised?.await?) }
     }
 
     /// The application protocol that both sides agreed on (RFC 7301).

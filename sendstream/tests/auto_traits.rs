@@ -127,6 +127,7 @@ fn every_public_function_that_returns_a_future_is_called_here() {
 #[expect(dead_code, reason = "to compile is the test")]
 fn futures_that_are_both(connection: &Connection, send: &SendStream, recv: &RecvStream, address: SocketAddr) {
     is_send_and_sync(connection.path_changed());
+    is_send_and_sync(connection.raise_limits(&TransportConfig::default()));
     is_send_and_sync(connection.rebind(address));
     is_send_and_sync(connection.stats());
     is_send_and_sync(send.stopped());

@@ -193,6 +193,45 @@ fn each_kind_of_stream_has_the_window_that_is_asked_for() {
 }
 
 #[test]
+fn limits_that_are_raised_later_count_for_a_connection_under_way() {
+    const FEW: usize = 4096;
+    const MANY: usize = 1 << 20;
+    run(async {
+        let few = defaults()
+            .max_concurrent_uni_streams(1)
+            .max_concurrent_bidi_streams(0)
+            .connection_flow_control_window(FEW as u32);
+        let pair = Pair::with(defaults(), few.clone()).await;
+        let mut first = pair.client.open_uni().unwrap();
+        first.send(vec![0; FEW]).await.unwrap();
+        let mut beyond = first.send(vec![0; MANY - FEW]);
+        let (mut second, _) = pair.client.open_bi().unwrap();
+        let mut start = Box::pin(second.start());
+        // The server has said all that it will by then.
+        pair.server.stats().await.unwrap();
+        assert_eq!(futures::future::poll_immediate(&mut beyond).await, None, "the window holds");
+        assert!(futures::future::poll_immediate(&mut start).await.is_none(), "the count holds");
+
+        let more = few.clone().max_concurrent_bidi_streams(1).connection_flow_control_window(MANY as u32);
+        pair.server.raise_limits(&more).await.unwrap();
+        start.await.unwrap();
+        beyond.await.unwrap();
+        // The window is full again, and a smaller one does not shrink it. The peer hears that it has
+        // moved when a part of it has.
+        pair.server.raise_limits(&few).await.unwrap();
+        let rest = first.send(vec![0; MANY / 4]);
+        let mut accepted = pair.server.accept_uni().await.unwrap();
+        accepted.read_exact(&mut vec![0; MANY]).await.unwrap();
+        rest.await.unwrap();
+
+        let wrong = pair.server.raise_limits(&defaults().connection_flow_control_window(1)).await.unwrap_err();
+        assert!(matches!(wrong, ConfigError::OutOfRange { field: "connection_flow_control_window", .. }), "{wrong}");
+        drop((first, second, accepted));
+        pair.end().await;
+    });
+}
+
+#[test]
 fn streams_go_one_after_the_other_or_in_turn() {
     const LENGTH: usize = 1 << 20;
     /// How much of the first stream had been read when the second stream's first bytes came.

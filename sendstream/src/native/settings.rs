@@ -16,10 +16,7 @@ macro_rules! settings {
         flags { $($flag:ident : $flag_value:expr,)* }
     ) => {{
         let mut settings = unset_settings();
-        let mut is_set = sys::QUIC_SETTINGS__bindgen_ty_1__bindgen_ty_1 {
-            _bitfield_align_1: [],
-            _bitfield_1: sys::__BindgenBitfieldUnit::new([0; 8]),
-        };
+        let mut is_set = no_bits();
         let mut flags = sys::QUIC_SETTINGS__bindgen_ty_2__bindgen_ty_1 {
             _bitfield_align_1: [],
             _bitfield_1: sys::__BindgenBitfieldUnit::new([0; 8]),
@@ -129,6 +126,23 @@ impl TransportConfig {
             }
         })
     }
+
+    /// What a peer may do on a connection under way: the settings of
+    /// [`Connection::raise_limits`](crate::Connection::raise_limits) alone.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Self::to_settings`].
+    pub(crate) fn to_limits(&self) -> Result<sys::QUIC_SETTINGS, ConfigError> {
+        let mut settings = self.to_settings()?;
+        // MsQuic looks at no other number, whatever it is.
+        let mut is_set = no_bits();
+        is_set.set_PeerUnidiStreamCount(1);
+        is_set.set_PeerBidiStreamCount(1);
+        is_set.set_ConnFlowControlWindow(1);
+        settings.__bindgen_anon_1 = sys::QUIC_SETTINGS__bindgen_ty_1 { IsSet: is_set };
+        Ok(settings)
+    }
 }
 
 impl CongestionControl {
@@ -157,6 +171,14 @@ impl StreamScheduling {
 pub(crate) fn unset_settings() -> sys::QUIC_SETTINGS {
     // SAFETY: QUIC_SETTINGS is integers and bit fields throughout, for which zero is a valid value.
     unsafe { mem::zeroed() }
+}
+
+/// A set of settings without any.
+fn no_bits() -> sys::QUIC_SETTINGS__bindgen_ty_1__bindgen_ty_1 {
+    sys::QUIC_SETTINGS__bindgen_ty_1__bindgen_ty_1 {
+        _bitfield_align_1: [],
+        _bitfield_1: sys::__BindgenBitfieldUnit::new([0; 8]),
+    }
 }
 
 /// Which settings are set, and the flags among them, as bits.

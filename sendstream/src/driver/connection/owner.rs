@@ -195,6 +195,12 @@ impl ConnectionInstance {
         unsafe { parameter::set(self.handle().raw(), parameter, value) }
     }
 
+    /// Sets what [`to_limits`](crate::TransportConfig) made; on the worker or where it may block.
+    pub(crate) fn set_limits(&self, limits: &sys::QUIC_SETTINGS) -> Result<(), NativeError> {
+        // SAFETY: the parameter is a `QUIC_SETTINGS`, which the call copies.
+        unsafe { self.set_parameter(sys::QUIC_PARAM_CONN_SETTINGS, limits) }
+    }
+
     /// An address parameter, asked for on the worker or where it may block.
     pub(super) fn address(&self, parameter: u32) -> Option<SocketAddr> {
         // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in
