@@ -10,12 +10,18 @@
 //!  refused           refused       +--refuse_waiting----------------------------> refused by the server's end
 //! ```
 //!
+//! When the backlog is full, an origin that has two places less than another takes the place of that
+//! one's oldest connection, which is refused. So an origin that sends many cannot keep others out,
+//! and many that come from one origin do not drive each other away.
+//!
 //! A connection that waits may end meanwhile: its client gives up, or its time is over. It keeps
 //! its place until the backlog comes to it, is full, or is swept. No transition drops a connection:
 //! each hands it out, because a drop shuts the connection down, which nobody does under the lock.
 
 use std::{
-    collections::VecDeque,
+    cmp::Reverse,
+    collections::{HashMap, VecDeque},
+    hash::Hash,
     task::{Context, Poll, Waker},
 };
 
@@ -23,8 +29,14 @@ use crate::wait::{Retire, WaiterKey, Waiters, Wakeups};
 
 /// Something that waits to be accepted.
 pub trait Waits {
+    /// What places are shared fairly between.
+    type Origin: Eq + Hash;
+
     /// Whether it has ended meanwhile, so that accepting it makes no sense. Asked under the lock.
     fn is_over(&self) -> bool;
+
+    /// Where it comes from.
+    fn origin(&self) -> Self::Origin;
 }
 
 /// Connections that wait, behind a lock of the queue's.
@@ -36,7 +48,7 @@ pub struct Backlog<W> {
     closed: bool,
     /// Those that wait, the oldest first.
     waiting: VecDeque<W>,
-    /// How many found no room. Written by: `check_room`, `push`.
+    /// How many found no room, or had to make it. Written by: `check_room`, `push`.
     refused: u64,
     /// How many ended while they waited. Written by: whatever comes upon them.
     expired: u64,
@@ -51,7 +63,7 @@ pub struct Backlog<W> {
 pub struct Counts {
     /// How many wait now, those included that are over.
     pub waiting: usize,
-    /// How many found no room.
+    /// How many found no room, or had to make it.
     pub refused: u64,
     /// How many ended while they waited.
     pub expired: u64,
@@ -81,13 +93,29 @@ impl<W: Waits> Backlog<W> {
         Counts { waiting: self.waiting.len(), refused: self.refused, expired: self.expired }
     }
 
-    /// Whether one more may wait. If not, that is counted, and the error is how many that makes.
-    /// Comes with those that were found to be over.
-    pub fn check_room(&mut self) -> (Result<(), u64>, Vec<W>) {
-        let over = if self.waiting.len() >= self.limit { self.sweep() } else { Vec::new() };
+    /// Whether one more may wait, from `origin`. If not, that is counted, and the error is how many
+    /// that makes. Comes with those that were found to be over, or whose place it takes.
+    pub fn check_room(&mut self, origin: &W::Origin) -> (Result<(), u64>, Vec<W>) {
+        let mut over = if self.waiting.len() >= self.limit { self.sweep() } else { Vec::new() };
+        if !self.closed && self.waiting.len() >= self.limit {
+            let displaced = self.place_for(origin).and_then(|place| self.waiting.remove(place));
+            self.refused += u64::from(displaced.is_some());
+            over.extend(displaced);
+        }
         let room = !self.closed && self.waiting.len() < self.limit;
         self.refused += u64::from(!room);
         (if room { Ok(()) } else { Err(self.refused) }, over)
+    }
+
+    /// The place of the oldest of the origin that has most, if that has two more than `origin`.
+    fn place_for(&self, origin: &W::Origin) -> Option<usize> {
+        let mut origins = HashMap::new();
+        for (place, waiting) in self.waiting.iter().enumerate() {
+            origins.entry(waiting.origin()).or_insert((0, place)).0 += 1;
+        }
+        let own = origins.get(origin).map_or(0, |(count, _)| *count);
+        let (most, oldest) = origins.into_values().max_by_key(|(count, oldest)| (*count, Reverse(*oldest)))?;
+        (most >= own + 2).then_some(oldest)
     }
 
     /// Lets `new` wait, for which there was room. Gives it back, as refused, if no more are taken.
@@ -170,7 +198,8 @@ mod tests {
     use super::*;
     use crate::testing::Task;
 
-    /// A connection with a number, whose end somebody else brings about.
+    /// A connection with a number, of which the tens are its origin, and whose end somebody else
+    /// brings about.
     #[derive(Debug, Clone, PartialEq, Eq)]
     struct New(u8, Rc<Cell<bool>>);
 
@@ -181,8 +210,14 @@ mod tests {
     }
 
     impl Waits for New {
+        type Origin = u8;
+
         fn is_over(&self) -> bool {
             self.1.get()
+        }
+
+        fn origin(&self) -> u8 {
+            self.0 / 10
         }
     }
 
@@ -194,7 +229,7 @@ mod tests {
     fn backlog<const N: usize>(limit: usize, waiting: [&New; N]) -> Backlog<New> {
         let mut backlog = Backlog::new(limit);
         for new in waiting {
-            assert_eq!(backlog.check_room(), (Ok(()), Vec::new()));
+            assert_eq!(backlog.check_room(&new.origin()), (Ok(()), Vec::new()));
             push(&mut backlog, new);
         }
         backlog
@@ -226,16 +261,16 @@ mod tests {
     fn a_full_backlog_refuses_and_counts() {
         let (first, second) = (new(1), new(2));
         let mut backlog = backlog(2, [&first, &second]);
-        assert_eq!(backlog.check_room(), (Err(1), Vec::new()));
-        assert_eq!(backlog.check_room(), (Err(2), Vec::new()));
+        assert_eq!(backlog.check_room(&0), (Err(1), Vec::new()));
+        assert_eq!(backlog.check_room(&0), (Err(2), Vec::new()));
         assert_eq!(backlog.counts(), counts(2, 2, 0));
         assert_eq!(accept(&mut backlog, &Task::new()).0, Poll::Ready(Some(first)));
-        assert_eq!(backlog.check_room(), (Ok(()), Vec::new()));
+        assert_eq!(backlog.check_room(&0), (Ok(()), Vec::new()));
     }
 
     #[test]
     fn a_backlog_without_a_place_refuses_everybody() {
-        assert_eq!(backlog(0, []).check_room(), (Err(1), Vec::new()));
+        assert_eq!(backlog(0, []).check_room(&0), (Err(1), Vec::new()));
     }
 
     #[test]
@@ -243,8 +278,26 @@ mod tests {
         let (first, second) = (new(1), new(2));
         let mut backlog = backlog(2, [&first, &second]);
         second.end();
-        assert_eq!(backlog.check_room(), (Ok(()), vec![second]));
+        assert_eq!(backlog.check_room(&0), (Ok(()), vec![second]));
         assert_eq!(backlog.counts(), counts(1, 0, 1));
+    }
+
+    #[test]
+    fn an_origin_with_two_places_less_than_another_takes_the_oldest_ones_place() {
+        let (other, first, second, third) = (new(11), new(1), new(2), new(21));
+        let mut backlog = backlog(3, [&other, &first, &second]);
+        // One that has most itself, and one that would have as many then.
+        assert_eq!(backlog.check_room(&0), (Err(1), Vec::new()));
+        assert_eq!(backlog.check_room(&1), (Err(2), Vec::new()));
+        assert_eq!(backlog.check_room(&2), (Ok(()), vec![first]));
+        push(&mut backlog, &third);
+        assert_eq!(backlog.counts(), counts(3, 3, 0));
+        // Each origin has one place now.
+        assert_eq!(backlog.check_room(&3), (Err(4), Vec::new()));
+        let task = Task::new();
+        for waiting in [other, second, third] {
+            assert_eq!(accept(&mut backlog, &task).0, Poll::Ready(Some(waiting)));
+        }
     }
 
     #[test]
@@ -252,7 +305,7 @@ mod tests {
         let first = new(1);
         let mut backlog = backlog(2, [&first]);
         first.end();
-        assert_eq!(backlog.check_room(), (Ok(()), Vec::new()));
+        assert_eq!(backlog.check_room(&0), (Ok(()), Vec::new()));
         assert_eq!(backlog.counts(), counts(1, 0, 0));
     }
 
@@ -312,7 +365,7 @@ mod tests {
         backlog.close().wake_now();
         backlog.close().wake_now();
         assert_eq!(task.wakes(), 1);
-        assert_eq!(backlog.check_room(), (Err(1), Vec::new()));
+        assert_eq!(backlog.check_room(&0), (Err(1), Vec::new()));
         // There was room, and then it closed.
         assert_eq!(backlog.push(new(1)).unwrap_err().0, 1);
         assert_eq!(backlog.counts(), counts(0, 2, 0));

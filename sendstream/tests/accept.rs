@@ -3,9 +3,12 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
-use futures::{channel::oneshot, future::poll_immediate};
+use futures::{
+    channel::oneshot,
+    future::{join_all, poll_immediate},
+};
 use sendstream::{
     BindError, Client, ClientAuth, ConfigError, ConnectError, Connection, ConnectionError, Identity, Server,
     StartError, TransportConfig, Trust,
@@ -231,6 +234,48 @@ fn a_client_that_gave_up_makes_room_for_another() {
         };
         let (connected, accepted) = futures::join!(next, accept(&endpoints.server));
         drop((connected.unwrap(), accepted.unwrap()));
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_client_from_another_address_takes_a_place_of_one_that_has_them_all() {
+    run(async {
+        let settings = timeout(2 * HANG);
+        let endpoints = Endpoints::with(settings.clone(), settings.clone().accept_backlog(4));
+        let client = |host: u8| {
+            let trust = Trust::dangerous_accept_any_certificate();
+            let client = support::client_with(trust).transport(settings.clone());
+            client.bind(([127, 0, 0, host], 0).into()).build().unwrap()
+        };
+        let (greedy, other) = (client(2), client(3));
+        let mut connecting: VecDeque<_> =
+            (0..4).map(|_| Box::pin(greedy.connect(endpoints.address, "localhost"))).collect();
+        for (waiting, one) in (1..).zip(&mut connecting) {
+            assert!(poll_immediate(one).await.is_none());
+            wait_until(|| endpoints.server.stats().waiting == waiting);
+        }
+        let fifth = greedy.connect(endpoints.address, "localhost").await;
+        assert_eq!(failure(fifth), ConnectionError::Refused);
+
+        let mut others = Box::pin(other.connect(endpoints.address, "localhost"));
+        assert!(poll_immediate(&mut others).await.is_none());
+        let oldest = connecting.pop_front().unwrap();
+        assert_eq!(failure(oldest.await), ConnectionError::Refused);
+        wait_until(|| endpoints.server.stats().waiting == 4);
+        assert_eq!(endpoints.server.stats().refused, 2);
+        let accepting = async {
+            let mut accepted = Vec::new();
+            for _ in 0..4 {
+                accepted.push(accept(&endpoints.server).await.unwrap());
+            }
+            accepted
+        };
+        let (theirs, others, accepted) = futures::join!(join_all(connecting), others, accepting);
+        assert!(theirs.iter().all(Result::is_ok));
+        drop((theirs, others.unwrap(), accepted));
+        greedy.wait_idle().await;
+        other.wait_idle().await;
         endpoints.end().await;
     });
 }

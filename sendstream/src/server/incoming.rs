@@ -182,7 +182,7 @@ pub struct ServerStats {
     pub waiting: usize,
     /// How many connections were refused because
     /// [`accept_backlog`](crate::TransportConfig::accept_backlog) others were waiting, or because
-    /// the server had stopped listening.
+    /// the server had stopped listening; those included whose place another took.
     pub refused: u64,
     /// How many connections ended while they were waiting: nobody accepted them within the
     /// [`handshake_timeout`](crate::TransportConfig::handshake_timeout), or their client gave up.

@@ -1,7 +1,7 @@
 //! The queue in which a server's connections wait for an application that accepts them.
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::Arc,
     task::{Context, Poll, Waker},
     time::{Duration, Instant},
@@ -45,8 +45,23 @@ pub(crate) struct NewConnection {
 }
 
 impl Waits for NewConnection {
+    type Origin = IpAddr;
+
     fn is_over(&self) -> bool {
         self.user.inner().is_over()
+    }
+
+    fn origin(&self) -> IpAddr {
+        network(self.remote_addr)
+    }
+}
+
+/// What stands for all addresses that whoever has `address` can be expected to have: an IPv4
+/// address, or the network of 64 bits around an IPv6 one.
+fn network(address: SocketAddr) -> IpAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
+        v4 => v4,
     }
 }
 
@@ -56,9 +71,10 @@ impl IncomingQueue {
         Arc::new(Self { backlog: Lock::new(Backlog::new(limit)), timeout, key_log })
     }
 
-    /// Whether one more may wait. If not, that is counted, and the error is how many that makes.
-    pub(crate) fn check_room(&self) -> Result<(), u64> {
-        let (room, over) = self.lock().check_room();
+    /// Whether one more may wait, from `address`. If not, that is counted, and the error is how many
+    /// that makes.
+    pub(crate) fn check_room(&self, address: SocketAddr) -> Result<(), u64> {
+        let (room, over) = self.lock().check_room(&network(address));
         drop(over);
         room
     }
@@ -117,5 +133,18 @@ impl KeyedWait for &IncomingQueue {
 
     fn forget(&self, key: WaiterKey) -> Option<Waker> {
         self.lock().forget(key)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_stands_for_its_network() {
+        let network = |address: &str| network(address.parse().unwrap()).to_string();
+        assert_eq!(network("192.0.2.7:1"), "192.0.2.7");
+        assert_eq!(network("[::ffff:192.0.2.7]:1"), "192.0.2.7");
+        assert_eq!(network("[2001:db8:1:2:3:4:5:6]:1"), "2001:db8:1:2::");
     }
 }
