@@ -28,7 +28,7 @@ target = $(or $(CARGO_TARGET_DIR),target)
 host = $(shell rustc -vV | sed -n 's/^host: //p')
 
 # The tests of bad days: hostile peers, broken networks, scarce resources, and whoever uses the library wrongly.
-bad_days = empty_datagrams native_fixes signals hostile forbidden_frames retry_flood faults stopped clock_jump resources memory_limit panics \
+bad_days = empty_datagrams native_fixes signals hostile forbidden_frames retry_flood retry_backlog faults stopped clock_jump resources memory_limit panics \
     exit spinner soak
 
 build: tools
@@ -60,7 +60,7 @@ test-asan: export LSAN_OPTIONS = suppressions=$(CURDIR)/.ci/lsan.supp:print_supp
 asan = SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
 asan_tests = --test reentrancy --test drop_orders --test cancel_safety \
     --test send_stream --test recv_stream --test connection --test tls --test datagrams --test worker_tasks --test panics --test races \
-    --test accept --test paths --test config --test retry --test registration --test resumption --test zero_rtt \
+    --test accept --test paths --test config --test retry --test retry_backlog --test registration --test resumption --test zero_rtt \
     --test spinner --test hostile --test native_fixes --test forbidden_frames --test runtimes \
     --target $(host) --target-dir $(target)/asan
 test-asan: tools

@@ -83,6 +83,12 @@ pub const QUIC_PARAM_CONFIGURATION_SHARED_SOCKET: u32 = shared::QUIC_PARAM_CONFI
 /// The edit `tls-ends-with-handshake` knows it; a library without refuses it.
 pub const QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE: u32 = shared::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE;
 
+/// How many handshakes may be under way before clients must prove their addresses (a `u32`, for
+/// `SetParam` without a handle); 0 for any number.
+///
+/// The edit `retry-counts-handshakes` knows it; a library without refuses it.
+pub const QUIC_PARAM_GLOBAL_RETRY_HANDSHAKES: u32 = shared::QUIC_PARAM_GLOBAL_RETRY_HANDSHAKES;
+
 /// A connection's smoothed round-trip time in microseconds (a `u32`, for `GetParam`). It waits for
 /// no worker, and also tells of a connection that has ended.
 ///

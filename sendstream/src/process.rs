@@ -20,7 +20,7 @@ pub use crate::{
 use crate::{
     native::{
         api::{self, Api},
-        library,
+        library, retry,
     },
     types::config::ConfigError,
 };
@@ -33,6 +33,15 @@ use crate::{
 pub enum RetryPolicy {
     /// Every client.
     Always,
+    /// Clients that come while this many handshakes are in progress in this process, or more,
+    /// accepted or not. 0 is every client.
+    ///
+    /// Without any policy it is half of the smallest [`accept_backlog`] of the servers that there
+    /// are, and `UnderLoad(0.001)` beside that: forged first packets leave the other half to clients
+    /// that have an address.
+    ///
+    /// [`accept_backlog`]: crate::TransportConfig::accept_backlog
+    Handshakes(u32),
     /// Clients that come while the handshakes in progress take more than this share of the
     /// machine's memory: above 0, below 1. MsQuic counts in steps of 1/65535, rounded up here, and
     /// begins with 65 of them, about 0.001.
@@ -41,8 +50,9 @@ pub enum RetryPolicy {
     Never,
 }
 
-/// Says when clients must prove their address first (`QUIC_PARAM_GLOBAL_RETRY_MEMORY_PERCENT`). It
-/// holds for all servers of this process, from the next packet on, and may be changed at any time.
+/// Says when clients must prove their address first (`QUIC_PARAM_GLOBAL_RETRY_MEMORY_PERCENT`, and a
+/// parameter of Sendstream's own for [`RetryPolicy::Handshakes`]). It holds for all servers of this
+/// process, from the next packet on, and may be changed at any time.
 ///
 /// ```standalone_crate
 /// use sendstream::process::{self, RetryPolicy};
@@ -53,26 +63,39 @@ pub enum RetryPolicy {
 ///
 /// # Errors
 ///
-/// [`ConfigError::OutOfRange`]: the share is not between 0 and 1. [`ConfigError::Native`]: the
-/// library does not start.
+/// [`ConfigError::OutOfRange`]: the share is not between 0 and 1.
+/// [`ConfigError::CannotCountHandshakes`]: the linked MsQuic lacks what `Handshakes` takes.
+/// [`ConfigError::Native`]: the library does not start.
 pub fn set_retry_policy(policy: RetryPolicy) -> Result<(), ConfigError> {
-    let fraction = policy.fraction()?;
+    let (fraction, handshakes) = (policy.fraction()?, policy.handshakes());
     Api::get()?;
-    Ok(library::set_retry_memory(fraction)?)
+    if handshakes != 0 && !api::abilities().counts_handshakes {
+        return Err(ConfigError::CannotCountHandshakes);
+    }
+    library::set_retry_memory(fraction)?;
+    Ok(retry::choose(handshakes)?)
 }
 
 impl RetryPolicy {
     /// How many 65535ths of memory handshakes may take.
     fn fraction(self) -> Result<u16, ConfigError> {
         match self {
-            Self::Always => Ok(0),
-            Self::Never => Ok(u16::MAX),
+            Self::Always | Self::Handshakes(0) => Ok(0),
+            Self::Never | Self::Handshakes(_) => Ok(u16::MAX),
             Self::UnderLoad(share) if share > 0.0 && share < 1.0 => Ok((share * f64::from(u16::MAX)).ceil() as u16),
             Self::UnderLoad(share) => Err(ConfigError::OutOfRange {
                 field: "RetryPolicy::UnderLoad",
                 value: share.to_string(),
                 allowed: "a share above 0 and below 1",
             }),
+        }
+    }
+
+    /// From how many handshakes on, whatever memory they take; 0 if only that counts.
+    fn handshakes(self) -> u32 {
+        match self {
+            Self::Handshakes(count) => count,
+            Self::Always | Self::UnderLoad(_) | Self::Never => 0,
         }
     }
 }

@@ -13,7 +13,7 @@ use sendstream_core::wait::wait_for;
 use crate::{
     driver::listener::{owner::ListenerInstance, queue::IncomingQueue},
     endpoint::{EndpointSettings, endpoint_setters},
-    native::{configuration::Alpn, live::LiveHandles, registration::Registration},
+    native::{configuration::Alpn, live::LiveHandles, registration::Registration, retry::CountedBacklog},
     server::{
         config::{Recipe, ServerConfig},
         incoming::{Incoming, ServerStats},
@@ -46,6 +46,8 @@ pub struct Server {
     queue: Arc<IncomingQueue>,
     /// What the next connection that is accepted gets. Held only to look at it or to change it.
     config: Mutex<ServerConfig>,
+    /// Has clients prove their addresses before forged ones fill the queue.
+    _backlog: CountedBacklog,
     /// What the listeners tell clients apart by.
     alpn: Alpn,
     live: LiveHandles,
@@ -313,6 +315,7 @@ impl ServerBuilder {
         let config = self.build()?;
         let server = Server {
             listeners: Mutex::default(),
+            _backlog: CountedBacklog::new(config.accept_backlog()),
             queue: IncomingQueue::new(config.accept_backlog(), config.handshake_timeout(), key_log),
             alpn: config.alpn().clone(),
             live: LiveHandles::new(config.registration().clone()),

@@ -11,8 +11,13 @@ use support::{Pair, run};
 #[test]
 fn a_client_that_must_prove_its_address_connects_all_the_same() {
     run(async {
-        for (policy, retries) in [(RetryPolicy::Never, false), (RetryPolicy::Always, true), (RetryPolicy::Never, false)]
-        {
+        for (policy, retries) in [
+            (RetryPolicy::Never, false),
+            (RetryPolicy::Always, true),
+            (RetryPolicy::Handshakes(1), false),
+            (RetryPolicy::Handshakes(0), true),
+            (RetryPolicy::Never, false),
+        ] {
             set_retry_policy(policy).unwrap();
             let before = counters().unwrap().stateless_retries_sent;
             let pair = Pair::new().await;

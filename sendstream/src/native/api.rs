@@ -140,6 +140,9 @@ pub(crate) struct Abilities {
     /// A client's connections can [share a socket](sys::QUIC_PARAM_CONFIGURATION_SHARED_SOCKET), hear
     /// over it what they hear over one of their own, and run on every worker.
     pub(crate) shares_sockets: bool,
+    /// It can have clients [prove their addresses](sys::QUIC_PARAM_GLOBAL_RETRY_HANDSHAKES) from a
+    /// number of handshakes on.
+    pub(crate) counts_handshakes: bool,
     /// Every thread can read a connection's [round-trip time](sys::QUIC_PARAM_CONN_SMOOTHED_RTT).
     pub(crate) publishes_rtt: bool,
     /// Its [workers can be lent](sys::QUIC_PARAM_GLOBAL_WORKER_LENDING).
@@ -156,6 +159,7 @@ pub(crate) fn abilities() -> &'static Abilities {
             starts_in_place: has("unstarted-parameters-in-place"),
             gives_up_tls: has("tls-ends-with-handshake"),
             shares_sockets: SHARED_SOCKET_EDITS.iter().all(|edit| has(edit)),
+            counts_handshakes: has("retry-counts-handshakes"),
             publishes_rtt: has("smoothed-rtt-in-place"),
             #[cfg(feature = "tokio")]
             lends_workers: has("worker-groups"),

@@ -35,6 +35,12 @@ pub(crate) fn set_retry_memory(fraction: u16) -> Result<(), NativeError> {
     set(sys::QUIC_PARAM_GLOBAL_RETRY_MEMORY_PERCENT, &fraction)
 }
 
+/// Says how many handshakes may be under way before clients must prove their address, whatever memory
+/// they take; 0 for any number.
+pub(crate) fn set_retry_handshakes(count: u32) -> Result<(), NativeError> {
+    set(sys::QUIC_PARAM_GLOBAL_RETRY_HANDSHAKES, &count)
+}
+
 /// Says what a load balancer can read from connection ids.
 pub(crate) fn set_load_balancing(balancing: LoadBalancing) -> Result<(), NativeError> {
     let (mode, id) = match balancing {

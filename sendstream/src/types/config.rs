@@ -304,6 +304,11 @@ impl TransportConfig {
     /// How many connections may wait to be accepted by the application before a server refuses
     /// more. At least 1; 1024.
     ///
+    /// Clients must [prove their addresses](crate::process::RetryPolicy) once half as many
+    /// handshakes are in progress, so forged ones leave room. When the backlog is full, a connection
+    /// from an address that has two places less than another takes the place of that one's oldest,
+    /// which is refused. Addresses of one IPv6 network of 64 bits count as one.
+    ///
     /// Streams that wait to be accepted count as open, also when they are over already, as soon as
     /// 64 of their kind wait: there are never more than that and
     /// [`max_concurrent_uni_streams`](Self::max_concurrent_uni_streams), or its bidirectional twin,
@@ -475,6 +480,9 @@ pub enum ConfigError {
     /// whether it pays or not.
     #[error("this MsQuic cannot poll only while it is busy; use the one that is built along, with its speed edits")]
     CannotPoll,
+    /// The linked MsQuic is an installed one, which cannot count handshakes.
+    #[error("this MsQuic cannot count handshakes; use the one that is built along, or another retry policy")]
+    CannotCountHandshakes,
     /// MsQuic could not start or refused the settings.
     #[error("the QUIC library refused the configuration: {0}; if it ran out of memory or threads, free some and retry")]
     Native(#[from] NativeError),

@@ -8,6 +8,7 @@ pub(crate) mod control_group;
 pub(crate) mod foreign;
 pub(crate) mod forwarder;
 pub(crate) mod memory;
+pub(crate) mod packets;
 pub(crate) mod peer;
 #[cfg(target_os = "linux")]
 pub(crate) mod processors;
