@@ -12,12 +12,14 @@ pub(crate) struct Failure {
     what: String,
     todo: Option<String>,
     status: u8,
+    /// Whether it may well go better in a moment.
+    passing: bool,
 }
 
 impl Failure {
     /// Something that went wrong: a sentence without its full stop.
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), todo: None, status: FAILED }
+        Self { what: what.into(), todo: None, status: FAILED, passing: false }
     }
 
     /// What the user can do or type now.
@@ -27,7 +29,18 @@ impl Failure {
 
     /// The user stopped it.
     pub(crate) fn interrupted() -> Self {
-        Self { what: "interrupted".to_owned(), todo: None, status: INTERRUPTED }
+        Self { status: INTERRUPTED, ..Self::new("interrupted") }
+    }
+
+    /// The receiver takes nobody at present.
+    fn full(receiver: &str) -> Self {
+        let full = Self::new(format!("the receiver at {receiver} takes no more senders at present"));
+        Self { passing: true, ..full }.todo("try again when another transfer has ended")
+    }
+
+    /// Whether it may well go better in a moment.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.passing
     }
 
     /// Whether the user stopped it.
@@ -66,10 +79,7 @@ impl Failure {
                      `recv --advertise HOST` puts another address into the ticket",
                 )
             }
-            ConnectionError::Refused => {
-                Self::new(format!("the receiver at {receiver} takes no more senders at present"))
-                    .todo("try again when another transfer has ended")
-            }
+            ConnectionError::Refused => Self::full(receiver),
             ConnectionError::ApplicationClosed { code, .. } => match Code::from_wire(*code) {
                 Some(Code::WrongToken) => {
                     Self::new(format!("the receiver at {receiver} refused the ticket's token; nothing was sent"))
@@ -80,6 +90,7 @@ impl Failure {
                     Self::new(format!("the receiver at {receiver} takes one sender only, and another one came first"))
                         .todo("run `sendstream recv` without `--once` to serve several")
                 }
+                Some(Code::Full) => Self::full(receiver),
                 Some(Code::TooSlow) => Self::new(format!("the receiver at {receiver} gave up waiting for this end")),
                 Some(Code::BadMessage) => Self::new(format!("the receiver at {receiver} did not understand this end"))
                     .todo("install the same release at both ends"),

@@ -4,6 +4,7 @@
 //! | ---------- | ----------------------------------------------------------------------------- |
 //! | `cli`      | the grammar: what can be typed                                                 |
 //! | `receive`  | `sendstream recv`: listens, prints the ticket, reports each session            |
+//! | `strangers`| peers that have not shown the token yet                                        |
 //! | `session`  | one sender at the receiver, from its hello to its last file                    |
 //! | `inbox`    | where received bytes go; a file gets its name only when complete and checked   |
 //! | `send`     | `sendstream send`: connects, sends each file on its own stream, counts answers |
@@ -18,6 +19,7 @@
 //! | `name`     | which names a peer may give a file                                             |
 //! | `progress` | the bars on a terminal, the notes in a pipe                                    |
 //! | `summary`  | the result: one line for people, one object for programs                       |
+//! | `timer`    | a wait for a moment                                                            |
 //! | `signal`   | Ctrl-C as a future                                                             |
 //! | `error`    | what went wrong, what to do about it, and the exit status                      |
 
@@ -42,8 +44,10 @@ mod send;
 mod session;
 mod sessions;
 mod signal;
+mod strangers;
 mod summary;
 mod ticket;
+mod timer;
 mod transport;
 mod version;
 mod walk;

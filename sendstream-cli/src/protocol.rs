@@ -67,6 +67,8 @@ pub(crate) enum Code {
     Refused = 5,
     /// The sender cannot read the file to its end.
     Unreadable = 6,
+    /// The receiver has no room for this sender now; it may come again.
+    Full = 7,
 }
 
 impl Code {
@@ -77,7 +79,7 @@ impl Code {
 
     /// The code that a peer gave, if it is one of these.
     pub(crate) fn from_wire(code: u64) -> Option<Self> {
-        const ALL: [Code; 7] = [
+        const ALL: [Code; 8] = [
             Code::Done,
             Code::Interrupted,
             Code::WrongToken,
@@ -85,6 +87,7 @@ impl Code {
             Code::TooSlow,
             Code::Refused,
             Code::Unreadable,
+            Code::Full,
         ];
         ALL.into_iter().find(|it| it.wire() == code)
     }
@@ -488,9 +491,9 @@ mod tests {
 
     #[test]
     fn codes_survive_the_round_trip() {
-        for code in 0..7 {
+        for code in 0..8 {
             assert_eq!(Code::from_wire(code).unwrap().wire(), code);
         }
-        assert_eq!(Code::from_wire(7), None);
+        assert_eq!(Code::from_wire(8), None);
     }
 }

@@ -1,16 +1,17 @@
 //! `sendstream recv`: listens, prints the ticket, and reports each session that ends.
 
 use std::{
+    fmt::Display,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
     pin::pin,
     process,
-    sync::{Arc, atomic::AtomicBool},
+    sync::Arc,
     thread,
     time::Duration,
 };
 
 use futures::{FutureExt as _, StreamExt as _, channel::mpsc, executor::block_on};
-use sendstream::{Identity, Incoming, Resumption, Server};
+use sendstream::{Identity, Resumption, Server};
 use serde::Serialize;
 
 use crate::{
@@ -18,9 +19,10 @@ use crate::{
     error::{Failure, chain},
     inbox::{Inbox, Rules},
     progress::Progress,
-    protocol::{ALPN, SERVER_NAME},
+    protocol::{ALPN, Code, SERVER_NAME},
     session::{self, Ended, Shared},
     signal::Interrupt,
+    strangers::{Greeted, Strangers, Trusted, TurnedAway},
     summary,
     ticket::{Host, Ticket, Token},
     transport,
@@ -42,7 +44,7 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
         .identity(identity)
         .alpn([ALPN])
         .resumption(resumption)
-        .transport(transport::settings())
+        .transport(transport::for_strangers())
         .bind(args.listen)
         .map_err(|error| {
             Failure::new(format!("cannot listen on {}: {}", args.listen, chain(&error)))
@@ -57,92 +59,121 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
     let ticket = Ticket { host, port, certificate, token: token.clone() };
     announce(&ticket, local, &args, &progress)?;
 
-    let (once, taken) = (args.once, AtomicBool::new(false));
-    let shared = Arc::new(Shared { token, inbox, progress, interrupt, once, taken });
+    let shared = Arc::new(Shared { inbox, progress, interrupt });
     block_on(async {
-        let result = listen(&server, &shared, args.output.json).await;
+        let result = listen(&server, &token, &shared, &args).await;
         server.shutdown().await;
         result
     })
 }
 
 /// Accepts connections and reports how they ended.
-async fn listen(server: &Server, shared: &Arc<Shared>, json: bool) -> Result<(), Failure> {
+async fn listen(server: &Server, token: &Token, shared: &Arc<Shared>, args: &RecvArgs) -> Result<(), Failure> {
     let (ended_sender, mut ended) = mpsc::unbounded();
-    let mut active = 0;
+    let mut strangers = Strangers::new(token);
+    let mut silent: u64 = 0;
+    let (mut sessions, mut taken) = (0, false);
     let mut interrupted = shared.interrupt.wait();
     let mut accept = pin!(server.accept().fuse());
     let result = loop {
         // The interrupt first: a session that ends because of it must not be taken for one that
-        // ended before.
+        // ended before. Strangers last: sessions that end make room for them.
         futures::select_biased! {
             _ = interrupted => {
                 exit_soon();
                 break Ok(());
             }
+            session = ended.select_next_some() => {
+                sessions -= 1;
+                let result = report(session, shared, args);
+                if args.once {
+                    break result;
+                }
+            }
             incoming = accept => {
                 let Some(incoming) = incoming else { break Err(Failure::new("the listener ended by itself")) };
                 accept.set(server.accept().fuse());
-                if active >= MAX_CONNECTIONS {
-                    incoming.refuse();
-                } else if serve_on_thread(incoming, shared, ended_sender.clone()) {
-                    active += 1;
-                }
+                strangers.admit(incoming);
             }
-            connection = ended.select_next_some() => {
-                active -= 1;
-                match report(connection, shared, json) {
-                    Some(result) if shared.once => break result,
-                    _ => {}
+            Greeted { peer, result, .. } = strangers.next().fuse() => match result {
+                Ok(trusted) if args.once && taken => {
+                    transport::close(&trusted.connection, Code::Refused);
+                    warn_of(peer, "another sender came first, and `--once` takes one only", shared);
+                }
+                Ok(trusted) if sessions >= MAX_SESSIONS => {
+                    transport::close(&trusted.connection, Code::Full);
+                    warn_of(peer, "there are as many sessions as this end serves at a time", shared);
+                }
+                Ok(trusted) => if serve_on_thread(peer, trusted, shared, ended_sender.clone()) {
+                    sessions += 1;
+                    taken = true;
+                },
+                Err(TurnedAway::Failed(why)) => warn_of(peer, why, shared),
+                Err(TurnedAway::Silent) => {
+                    silent += 1;
+                    // Whoever floods this end must not flood its log.
+                    if silent >= MANY_SILENT && silent.is_power_of_two() {
+                        shared.progress.warn(format_args!("{silent} strangers said nothing until they had to go"));
+                    }
                 }
             }
         }
     };
-    // Whatever is still connected ends by this: sessions if the user interrupted us, else strangers
-    // that said nothing.
+    // Whatever is still connected ends by this: strangers that said nothing, and sessions if the
+    // user interrupted us.
     shared.interrupt.fire();
+    strangers.dismiss_all(Code::Interrupted);
+    while !strangers.is_empty() {
+        let _ = strangers.next().await;
+    }
     let mut broken_off = false;
-    while active > 0
-        && let Some(connection) = ended.next().await
+    while sessions > 0
+        && let Some(session) = ended.next().await
     {
-        active -= 1;
-        broken_off |= report(connection, shared, json).is_some_and(|result| result.is_err());
+        sessions -= 1;
+        broken_off |= report(session, shared, args).is_err();
     }
     if broken_off { Err(Failure::interrupted()) } else { result }
 }
 
-/// Says whether there is a thread now that serves the connection; without one the connection is
-/// refused.
-fn serve_on_thread(incoming: Incoming, shared: &Arc<Shared>, ended: mpsc::UnboundedSender<Ended>) -> bool {
+/// Says whether there is a thread now that serves the sender; without one it has to come again.
+fn serve_on_thread(
+    peer: SocketAddr,
+    trusted: Trusted,
+    shared: &Arc<Shared>,
+    ended: mpsc::UnboundedSender<Ended>,
+) -> bool {
     let shared = Arc::clone(shared);
+    let connection = trusted.connection.clone();
     let work = move || {
-        // The listener waits for this as long as it counts the connection.
-        let _ = ended.unbounded_send(session::serve(incoming, &shared));
+        // The listener waits for this as long as it counts the session.
+        let _ = ended.unbounded_send(session::serve(peer, trusted, &shared));
     };
-    thread::Builder::new().name("session".to_owned()).spawn(work).is_ok()
+    let started = thread::Builder::new().name("session".to_owned()).spawn(work).is_ok();
+    if !started {
+        transport::close(&connection, Code::Full);
+    }
+    started
 }
 
-/// Prints how a connection ended. Returns the result of its session if there was one.
-fn report(ended: Ended, shared: &Shared, json: bool) -> Option<Result<(), Failure>> {
+/// Says why a peer got no session.
+fn warn_of(peer: SocketAddr, why: impl Display, shared: &Shared) {
+    shared.progress.warn(format_args!("{peer}: turned away: {why}"));
+}
+
+/// Prints how a session ended, and returns its result.
+fn report(Ended { summary, result }: Ended, shared: &Shared, args: &RecvArgs) -> Result<(), Failure> {
     let progress = &shared.progress;
-    match ended {
-        Ended::TurnedAway(peer, failure) => {
-            progress.warn(format_args!("{peer}: turned away: {failure}"));
-            None
-        }
-        Ended::Session(summary, result) => {
-            let printed = progress.suspend(|| summary.print(json, result.as_ref().copied()));
-            if let Err(failure) = printed {
-                progress.warn(&failure);
-            }
-            match &result {
-                // With `--once` this is the last thing that the process says anyway.
-                Err(failure) if !shared.once => progress.warn(format_args!("{}: {failure}", summary.peer())),
-                _ => {}
-            }
-            Some(result)
-        }
+    let printed = progress.suspend(|| summary.print(args.output.json, result.as_ref().copied()));
+    if let Err(failure) = printed {
+        progress.warn(&failure);
     }
+    match &result {
+        // With `--once` this is the last thing that the process says anyway.
+        Err(failure) if !args.once => progress.warn(format_args!("{}: {failure}", summary.peer())),
+        _ => {}
+    }
+    result
 }
 
 /// Prints the ticket on standard output, and what to do with it on standard error.
@@ -198,9 +229,10 @@ fn exit_soon() {
     let _ = thread::Builder::new().name("exit".to_owned()).spawn(work);
 }
 
-/// How many connections are served at the same time, strangers that have not shown the token
-/// included.
-const MAX_CONNECTIONS: usize = 32;
+/// How many senders that have the ticket are served at the same time.
+const MAX_SESSIONS: usize = 32;
+/// From how many on it is said how many strangers said nothing.
+const MANY_SILENT: u64 = 32;
 /// Addresses that stand for "elsewhere" and belong to nobody (RFC 5737, RFC 3849).
 const DOCUMENTATION_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const DOCUMENTATION_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);

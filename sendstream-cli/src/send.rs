@@ -6,7 +6,7 @@
 //! [`MAX_UNANSWERED_BYTES`] may be outstanding. So a thousand small files take a few round trips,
 //! and the memory that unacknowledged bytes take has a bound.
 
-use std::{future::Future, pin::pin, sync::Arc};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{
@@ -30,7 +30,7 @@ use crate::{
     signal::Interrupt,
     summary::{Direction, FileResult, Summary, count_files},
     ticket::Ticket,
-    transport,
+    timer, transport,
     walk::{self, Outgoing},
 };
 
@@ -54,16 +54,67 @@ fn send(args: &SendArgs, summary: &mut Summary) -> Result<(), Failure> {
     let client = client.build().map_err(|error| Failure::new(format!("cannot set up QUIC: {}", chain(&error))))?;
 
     block_on(async {
-        let connection = unless(&interrupt, connect(&client, &args.ticket)).await?;
-        if connection.session_resumed() {
-            progress.note("resumed an earlier session");
-        }
-        let result = transfer(&connection, &args.ticket, files, &progress, &interrupt, summary).await;
-        drop(connection);
+        let result = match unless(&interrupt, meet(&client, &args.ticket, &files, &progress)).await {
+            Ok(session) => transfer(session, &args.ticket, files, &progress, &interrupt, summary).await,
+            // Nobody may be there to be told.
+            Err(failure) if failure.is_interruption() => return Err(failure),
+            Err(failure) => Err(failure),
+        };
         // The process must not end before the receiver is told.
         client.wait_idle().await;
         result
     })
+}
+
+/// A receiver that has welcomed this end.
+struct Session {
+    connection: Connection,
+    control: SendStream,
+    answer: RecvStream,
+    /// How many bytes were announced.
+    bytes: u64,
+}
+
+/// Comes to the receiver until it has room, for half a minute.
+async fn meet(client: &Client, ticket: &Ticket, files: &[Outgoing], progress: &Progress) -> Result<Session, Failure> {
+    let bytes = files.iter().fold(0u64, |sum, file| sum.saturating_add(file.size));
+    let hello = Hello { token: ticket.token.clone(), files: files.len() as u64, bytes };
+    for (attempt, pause) in (0..).zip(PAUSES) {
+        match begin(client, ticket, &hello, progress).await {
+            Err(failure) if failure.is_passing() => {
+                if attempt == 0 {
+                    progress.note(format_args!("{failure}\ntrying again"));
+                }
+                pause_for(Duration::from_millis(pause)).await?;
+            }
+            met => return met,
+        }
+    }
+    begin(client, ticket, &hello, progress).await
+}
+
+/// Waits for a part of `pause`, by chance, so that not all who were turned away together come again
+/// together.
+async fn pause_for(pause: Duration) -> Result<(), Failure> {
+    let mut dice = [0];
+    // Without dice they do.
+    let _ = getrandom::fill(&mut dice);
+    let pause = pause.mul_f64(0.5 + f64::from(dice[0]) / 512.0);
+    let sleep = timer::sleep(pause).map_err(|error| Failure::new(format!("cannot wait: {error}")))?;
+    let _ = sleep.await;
+    Ok(())
+}
+
+/// Connects, and says hello.
+async fn begin(client: &Client, ticket: &Ticket, hello: &Hello, progress: &Progress) -> Result<Session, Failure> {
+    let receiver = ticket.authority();
+    let connection = connect(client, ticket).await?;
+    if connection.session_resumed() {
+        progress.note("resumed an earlier session");
+    }
+    let (mut control, mut answer) = open(&connection, &receiver).await?;
+    greet(&mut control, &mut answer, hello, &receiver).await?;
+    Ok(Session { connection, control, answer, bytes: hello.bytes })
 }
 
 /// Runs `work` until the user interrupts it.
@@ -86,9 +137,9 @@ async fn connect(client: &Client, ticket: &Ticket) -> Result<Connection, Failure
     })
 }
 
-/// One session: hello, the files, and the end of the connection.
+/// One session: the files, and the end of the connection.
 async fn transfer(
-    connection: &Connection,
+    Session { connection, mut control, mut answer, bytes }: Session,
     ticket: &Ticket,
     files: Arc<[Outgoing]>,
     progress: &Progress,
@@ -96,16 +147,12 @@ async fn transfer(
     summary: &mut Summary,
 ) -> Result<(), Failure> {
     let receiver = ticket.authority();
-    let bytes = files.iter().fold(0u64, |sum, file| sum.saturating_add(file.size));
-    let hello = Hello { token: ticket.token.clone(), files: files.len() as u64, bytes };
-    let (mut control, mut answer) = open(connection, &receiver).await?;
-    unless(interrupt, greet(&mut control, &mut answer, &hello, &receiver)).await?;
     summary.start();
 
     let reader = Reader::spawn(Arc::clone(&files)).map_err(|error| Failure::new(format!("cannot start: {error}")))?;
     let bar = progress.transfer("sending", bytes);
     let mut sender = Sender {
-        connection,
+        connection: &connection,
         receiver: &receiver,
         answers: FuturesUnordered::new(),
         unanswered: 0,
@@ -119,7 +166,7 @@ async fn transfer(
     let sent = sent.await;
     // Before the control stream is dropped, so that the receiver is told nothing but this.
     let interrupted = sent.as_ref().is_err_and(Failure::is_interruption);
-    transport::close(connection, if interrupted { Code::Interrupted } else { Code::Done });
+    transport::close(&connection, if interrupted { Code::Interrupted } else { Code::Done });
     sender.results.close();
     bar.clear();
     sent?;
@@ -325,6 +372,9 @@ impl Results<'_> {
     }
 }
 
+/// How many milliseconds to stay away from a receiver without room, one time after the other: half
+/// of each at least.
+const PAUSES: [u64; 12] = [250, 500, 1000, 2000, 4000, 4000, 4000, 4000, 4000, 4000, 4000, 4000];
 /// How many files may be sent and not answered yet.
 const MAX_UNANSWERED_FILES: usize = 256;
 /// How many bytes they may have in all, unless it is only one.

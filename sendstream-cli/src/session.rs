@@ -5,8 +5,8 @@
 //! executor; and a sender that stalls, or a disk that is slow for one session, holds up nobody
 //! else.
 //!
-//! Until the token is checked a stranger is at the other end: it may send one message of fixed
-//! length, and that within [`HELLO_TIMEOUT`].
+//! It begins with a sender that has shown the token; before that it is one of the
+//! [`strangers`](crate::strangers).
 
 use std::{
     future::{self, Future as _},
@@ -14,7 +14,6 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
         mpsc::{self, RecvTimeoutError},
     },
     task::Poll,
@@ -23,13 +22,9 @@ use std::{
 };
 
 use futures::{
-    FutureExt as _, StreamExt as _,
-    channel::oneshot,
-    executor::block_on,
-    future::{Either, select},
-    stream::FuturesUnordered,
+    FutureExt as _, StreamExt as _, channel::oneshot, executor::block_on, future::select, stream::FuturesUnordered,
 };
-use sendstream::{Connection, ConnectionError, Incoming, ReadError, RecvStream, SendStream};
+use sendstream::{Connection, ConnectionError, ReadError, RecvStream, SendStream};
 
 use crate::{
     error::{Failure, chain, connection_error},
@@ -37,83 +32,35 @@ use crate::{
     name::Printable,
     progress::{Bar, Progress},
     protocol::{
-        Code, FileDecoder, FileHeader, Hello, INODE_LEN, MAX_LISTING_LEN, Part, ProtocolError, Verdict, Welcome,
-        listing_len,
+        Code, FileDecoder, FileHeader, INODE_LEN, MAX_LISTING_LEN, Part, ProtocolError, Verdict, Welcome, listing_len,
     },
     signal::Interrupt,
+    strangers::Trusted,
     summary::{Direction, FileResult, Summary, count_files},
-    ticket::Token,
     transport,
 };
 
 /// What all sessions of a receiver share.
 pub(crate) struct Shared {
-    pub(crate) token: Token,
     pub(crate) inbox: Inbox,
     pub(crate) progress: Progress,
     pub(crate) interrupt: Interrupt,
-    /// Whether only the first sender with the right token is served.
-    pub(crate) once: bool,
-    /// Whether it has come.
-    pub(crate) taken: AtomicBool,
 }
 
-/// How a connection ended.
-pub(crate) enum Ended {
-    /// The peer did not show the token, so there was no session.
-    TurnedAway(SocketAddr, Failure),
-    /// There was a session; so far did it come, and so did it end.
-    Session(Summary, Result<(), Failure>),
+/// How a session ended: so far did it come.
+pub(crate) struct Ended {
+    pub(crate) summary: Summary,
+    pub(crate) result: Result<(), Failure>,
 }
 
-/// Serves one connection to its end. Blocks, so it wants a thread.
-pub(crate) fn serve(incoming: Incoming, shared: &Arc<Shared>) -> Ended {
-    let peer = incoming.remote_addr();
+/// Serves one sender to its end. Blocks, so it wants a thread.
+pub(crate) fn serve(peer: SocketAddr, trusted: Trusted, shared: &Arc<Shared>) -> Ended {
     block_on(async {
-        let greeted = match select(pin!(greet(incoming, shared)), shared.interrupt.wait()).await {
-            Either::Left((greeted, _)) => greeted,
-            Either::Right(_) => Err(Failure::interrupted()),
-        };
-        match greeted {
+        match Session::begin(peer, trusted, shared).await {
             Ok(session) => session.run().await,
-            Err(failure) => Ended::TurnedAway(peer, failure),
+            Err(failure) => Ended { summary: Log::new(peer, &shared.progress).summary, result: Err(failure) },
         }
     })
-}
-
-/// Accepts the connection, reads the hello and checks the token.
-async fn greet(incoming: Incoming, shared: &Arc<Shared>) -> Result<Session, Failure> {
-    let peer = incoming.remote_addr();
-    let connection = incoming.accept().await.map_err(|error| Failure::with_sender(&error))?;
-    let deadline = Deadline::new(&connection, HELLO_TIMEOUT);
-    let (mut answer, mut control) = connection.accept_bi().await.map_err(|error| Failure::with_sender(&error))?;
-    let mut hello = [0; Hello::LEN];
-    control.read_exact(&mut hello).await.map_err(|error| Failure::with_sender(&error))?;
-    drop(deadline);
-
-    let turn_away = |code: Code, why: String| {
-        transport::close(&connection, code);
-        Err(Failure::new(why))
-    };
-    let hello = match Hello::decode(&hello) {
-        Ok(hello) => hello,
-        Err(error) => return turn_away(Code::BadMessage, format!("cannot talk to the sender: {error}")),
-    };
-    if hello.token != shared.token {
-        return turn_away(Code::WrongToken, "it has the wrong token; nothing was received".to_owned());
-    }
-    if shared.once && shared.taken.swap(true, Ordering::Relaxed) {
-        return turn_away(Code::Refused, "another sender came first, and `--once` takes one only".to_owned());
-    }
-    answer.write_all(&Welcome::encode()).await.map_err(|error| Failure::with_sender(&error))?;
-
-    shared.progress.note(format_args!(
-        "{peer}: announces {}, {} bytes",
-        count_files(hello.files as usize),
-        hello.bytes
-    ));
-    let bar = shared.progress.transfer("receiving", hello.bytes);
-    Ok(Session { shared: Arc::clone(shared), peer, connection, control, answer, bar })
 }
 
 /// A connection whose sender showed the token.
@@ -147,6 +94,18 @@ struct Through {
 }
 
 impl Session {
+    /// Gives the sender room and tells it to go on.
+    async fn begin(peer: SocketAddr, trusted: Trusted, shared: &Arc<Shared>) -> Result<Self, Failure> {
+        let Trusted { connection, hello, control, mut answer } = trusted;
+        let raised = connection.raise_limits(&transport::settings()).await;
+        raised.map_err(|error| Failure::new(format!("cannot make room for the sender: {}", chain(&error))))?;
+        answer.write_all(&Welcome::encode()).await.map_err(|error| Failure::with_sender(&error))?;
+        let files = count_files(hello.files as usize);
+        shared.progress.note(format_args!("{peer}: announces {files}, {} bytes", hello.bytes));
+        let bar = shared.progress.transfer("receiving", hello.bytes);
+        Ok(Self { shared: Arc::clone(shared), peer, connection, control, answer, bar })
+    }
+
     /// Receives files until the sender says that these were all, or the session breaks off.
     async fn run(self) -> Ended {
         let Self { shared, peer, connection, mut control, mut answer, bar } = self;
@@ -215,7 +174,7 @@ impl Session {
         if result.is_ok() && failed > 0 {
             result = Err(Failure::new(format!("{} not kept", count_files(failed))));
         }
-        Ended::Session(log.summary, result)
+        Ended { summary: log.summary, result }
     }
 }
 
@@ -403,8 +362,6 @@ impl Deadline {
 
 /// How many files of one session are received at the same time.
 const FILES_AT_A_TIME: usize = 8;
-/// How long a stranger may take to say hello after the handshake.
-const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a sender may take to close the connection when all is said.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
 /// What stands for the name of a file that was given none, or a bad one.

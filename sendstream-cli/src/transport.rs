@@ -19,6 +19,13 @@ pub(crate) fn settings() -> TransportConfig {
         // must be many more than are in use.
         .max_concurrent_bidi_streams(1024)
         .max_concurrent_uni_streams(0)
+        .datagram_receive_buffer(None)
+}
+
+/// What a receiver lets a sender do before that has shown the token: the control stream alone, and
+/// no more than a few KiB. Few may wait to be let in, since they are let in at once.
+pub(crate) fn for_strangers() -> TransportConfig {
+    settings().max_concurrent_bidi_streams(1).connection_flow_control_window(4096).accept_backlog(16)
 }
 
 /// Ends a connection, if it has not ended yet.
@@ -26,4 +33,5 @@ pub(crate) fn close(connection: &Connection, code: Code) {
     connection.close(code.wire(), "").expect("every code is small");
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
+/// How long this end waits for a peer that says nothing, and for a stranger in all.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -16,7 +16,7 @@ use futures::{
     stream::FuturesUnordered,
 };
 use sendstream::{
-    Client, ConnectError, Connection, ConnectionError, Identity, ReadError, Server, TransportConfig, WriteError,
+    Client, ConnectError, Connection, ConnectionError, Identity, ReadError, Server, TransportConfig, Trust, WriteError,
     process::counters,
 };
 use support::{
@@ -38,7 +38,7 @@ fn garbage_is_not_answered_with_more_than_it_brought() {
         let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
         stranger.connect(endpoints.address).unwrap();
         stranger.set_nonblocking(true).unwrap();
-        let initial = first_packets(1).pop().unwrap();
+        let initial = first_packets(&nobody(), 1).pop().unwrap();
         let mut random = Rng::with_seed(soak::seed());
         let (mut tried, mut sent, mut answers, mut answered) = (0, 0, 0, 0);
         for round in 0..200 {
@@ -242,7 +242,7 @@ fn handshakes_that_never_go_on_time_out_while_honest_peers_are_served() {
         const HANDSHAKES: usize = 300;
         let settings = TransportConfig::default().handshake_timeout(Duration::from_secs(2));
         let endpoints = Endpoints::with(TransportConfig::default(), settings);
-        let strangers: Vec<_> = first_packets(HANDSHAKES)
+        let strangers: Vec<_> = first_packets(&nobody(), HANDSHAKES)
             .iter()
             .map(|initial| {
                 let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -493,6 +493,11 @@ async fn honest_at(target: &Target) {
 
 /// A version that nobody speaks.
 const UNKNOWN: u32 = 0xdead_beef;
+
+/// A client that nobody knows.
+fn nobody() -> Client {
+    support::client_with(Trust::dangerous_accept_any_certificate()).build().unwrap()
+}
 
 /// A Version Negotiation packet (RFC 9000 §17.2.1).
 fn version_negotiation(destination: &[u8], source: &[u8], versions: &[u32]) -> Vec<u8> {

@@ -9,7 +9,6 @@ use std::{
     io::{Read, Write},
     net::{SocketAddr, UdpSocket},
     path::Path,
-    process::Command,
     time::Duration,
 };
 
@@ -46,9 +45,8 @@ fn a_file_five_times_as_large_as_memory_arrives_whole() {
         source.write_all(&block).unwrap();
     }
     drop(source);
-    let mut command = Command::new(std::env::current_exe().unwrap());
+    let mut command = group.command(std::env::current_exe().unwrap());
     command.args(["--exact", TEST, "--nocapture"]).env(FOLDER, folder.path());
-    group.hold(&mut command);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:#?}");
     let (sent, received) = (digest(&folder.path().join("source")), digest(&folder.path().join("target")));
@@ -168,8 +166,7 @@ fn a_server_under_floods_stays_within_its_memory() {
     const STREAMS: usize = 2000;
     let Some(group) = group() else { return };
     run(async move {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        group.hold(&mut command);
+        let command = group.command(std::env::current_exe().unwrap());
         let peer = Peer::start_at("peer_process", Role::Echo, command, support::any_port());
         // However slow the machine is, no handshake times out.
         let patient = TransportConfig::default().handshake_timeout(Duration::from_secs(300));

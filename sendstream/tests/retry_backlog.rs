@@ -21,7 +21,7 @@ fn forged_first_packets_leave_places_for_clients_with_an_address() {
         // Each from an address of its own, which never answers. One after the other: a socket does
         // not hold all of them.
         let mut strangers = Vec::new();
-        for (host, packet) in (1..).zip(first_packets(FORGED)) {
+        for (host, packet) in (1..).zip(first_packets(&endpoints.client, FORGED)) {
             let stranger = UdpSocket::bind((Ipv4Addr::new(127, 0, 0, host), 0)).unwrap();
             stranger.send_to(&packet, endpoints.address).unwrap();
             strangers.push(stranger);

@@ -8,12 +8,17 @@
 //! | `storage`    | disks that are full or read-only                                       |
 //! | `broken_off` | ends that are killed or interrupted in the middle                      |
 //! | `stranger`   | peers made by hand that do not keep to the protocol                    |
+//! | `crowd`      | many strangers at once                                                 |
+//! | `memory`     | what strangers and senders make a receiver hold                        |
 //! | `commands`   | `demo`, `version`, wrong usage                                         |
 
 #![forbid(unsafe_code)]
 
 mod broken_off;
 mod commands;
+mod crowd;
+#[cfg(target_os = "linux")]
+mod memory;
 mod refusal;
 mod storage;
 mod stranger;

@@ -10,13 +10,13 @@ use sendstream::{Client, Connection, ConnectionError, RecvStream, SendStream, Tr
 use crate::support::{Files, Receiver, noise, send_well};
 
 /// A connection to a receiver, with the token that its ticket holds.
-struct Stranger {
-    connection: Connection,
+pub(crate) struct Stranger {
+    pub(crate) connection: Connection,
     token: [u8; 16],
 }
 
 impl Stranger {
-    fn connect(receiver: &Receiver) -> Self {
+    pub(crate) fn connect(receiver: &Receiver) -> Self {
         let (address, secret) = receiver.ticket.strip_prefix("sendstream:").unwrap().split_once('/').unwrap();
         let secret = BASE64URL.decode(secret).unwrap();
         let certificate: [u8; 32] = secret[..32].try_into().unwrap();
@@ -30,7 +30,7 @@ impl Stranger {
     }
 
     /// Opens a session in good order.
-    fn begin(&self) -> (SendStream, RecvStream) {
+    pub(crate) fn begin(&self) -> (SendStream, RecvStream) {
         let (mut control, mut answer) = self.connection.open_bi().unwrap();
         block_on(control.write_all(&self.hello(1))).unwrap();
         let mut welcome = [0];
@@ -49,7 +49,7 @@ impl Stranger {
     }
 
     /// The code with which the receiver closes the connection.
-    fn is_closed(&self) -> u64 {
+    pub(crate) fn is_closed(&self) -> u64 {
         match block_on(self.connection.closed()) {
             ConnectionError::ApplicationClosed { code, .. } => code,
             other => panic!("closed otherwise: {other}"),

@@ -1,9 +1,17 @@
 //! A running receiver, a sender, files to send.
 
+#[cfg(target_os = "linux")]
+#[allow(dead_code, reason = "the library's tests use all of it")]
+#[path = "../../../sendstream/tests/support/control_group.rs"]
+pub(crate) mod control_group;
+#[allow(dead_code, reason = "the library's tests use all of it")]
+#[path = "../../../sendstream/tests/support/packets.rs"]
+pub(crate) mod packets;
+
 use std::{
-    fmt::Write as _,
+    fmt::{Display, Write as _},
     fs::{self, File},
-    io::{BufRead as _, BufReader, Read},
+    io::{BufRead as _, BufReader, Read, Write as _},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
@@ -79,6 +87,17 @@ impl Receiver {
                 && entry.metadata().is_ok_and(|metadata| metadata.len() > 0)
         };
         until("a file comes in", || fs::read_dir(self.inbox()).unwrap().any(|entry| is_part(entry.unwrap())));
+    }
+
+    /// Its process's number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.child.id()
+    }
+
+    /// Where it listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        let (address, _) = self.ticket.strip_prefix("sendstream:").unwrap().split_once('/').unwrap();
+        address.parse().unwrap()
     }
 
     pub(crate) fn signal(&self, signal: &str) {
@@ -252,6 +271,13 @@ pub(crate) enum Secret {
 pub(crate) fn readdress(ticket: &str, address: SocketAddr) -> String {
     let (_, secret) = ticket.split_once('/').unwrap();
     format!("sendstream:{address}/{secret}")
+}
+
+/// Prints what a test held or survived, also where the output of tests that pass is not shown.
+pub(crate) fn figure(what: impl Display) {
+    // The test runner may be in the middle of a line.
+    let test = thread::current().name().unwrap_or_default().to_owned();
+    let _ = writeln!(std::io::stdout(), "\nFIGURE tool::{test}: {what}");
 }
 
 /// Waits for something that announces itself in no other way than by being so.

@@ -1,10 +1,11 @@
 //! A control group of Linux that limits memory, of either version.
 
 use std::{
+    ffi::OsStr,
     fs,
-    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::Command,
+    sync::atomic::{AtomicU32, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -27,7 +28,9 @@ impl MemoryGroup {
     /// there can be none.
     pub(crate) fn new(limit: usize) -> Result<Self, String> {
         let (parent, version) = parent()?;
-        let folder = parent.join(format!("sendstream-{}-{}", std::process::id(), fastrand::u32(..)));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = parent.join(format!("sendstream-{}-{number}", std::process::id()));
         fs::create_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let group = Self { folder, version };
         let (memory, swap) = match version {
@@ -40,17 +43,12 @@ impl MemoryGroup {
         Ok(group)
     }
 
-    /// Has `command` start in this group.
-    pub(crate) fn hold(&self, command: &mut Command) {
-        let members = fs::OpenOptions::new().write(true).open(self.folder.join("cgroup.procs")).unwrap();
-        let enter = move || {
-            // 0 is whoever writes.
-            rustix::io::write(&members, b"0")?;
-            Ok(())
-        };
-        // SAFETY: between fork and exec it makes one system call, on a descriptor that it owns, and
-        // allocates nothing.
-        unsafe { command.pre_exec(enter) };
+    /// A command that starts `program` in this group.
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("sh");
+        // 0 is whoever writes.
+        command.args(["-c", r#"echo 0 >"$0" && exec "$@""#]).arg(self.folder.join("cgroup.procs")).arg(program);
+        command
     }
 
     /// The most that was in use at once, files in the kernel's cache among it; `None` where the

@@ -2,18 +2,19 @@
 
 use std::{collections::HashSet, net::UdpSocket};
 
-/// The first packets of so many clients, all different.
-pub(crate) fn first_packets(clients: usize) -> Vec<Vec<u8>> {
+use futures::FutureExt as _;
+use sendstream::Client;
+
+/// The first packets of so many connections of `client`, all different.
+pub(crate) fn first_packets(client: &Client, connections: usize) -> Vec<Vec<u8>> {
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     socket.set_read_timeout(Some(super::HANG)).unwrap();
-    let identity = super::identity();
-    let client = super::client(&identity).build().unwrap();
     let address = socket.local_addr().unwrap();
     let mut seen = HashSet::new();
     let mut first_packet = |_| {
         // Given up as soon as its packet is there.
         let mut connecting = Box::pin(client.connect(address, "localhost"));
-        assert!(super::poll_once(&mut connecting).is_pending());
+        assert!((&mut connecting).now_or_never().is_none());
         loop {
             let mut packet = [0; 2000];
             let length = socket.recv(&mut packet).unwrap();
@@ -23,7 +24,7 @@ pub(crate) fn first_packets(clients: usize) -> Vec<Vec<u8>> {
             }
         }
     };
-    (0..clients).map(&mut first_packet).collect()
+    (0..connections).map(&mut first_packet).collect()
 }
 
 /// The destination and the source connection ids of a packet with a long header (RFC 8999 §5.1).
