@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use futures::{FutureExt as _, StreamExt as _, channel::mpsc, executor::block_on};
-use sendstream::{Identity, Resumption, Server};
+use futures::{FutureExt as _, StreamExt as _, channel::mpsc, executor::block_on, future};
+use sendstream::{Identity, Resumption, Server, process::release_memory};
 use serde::Serialize;
 
 use crate::{
@@ -25,6 +25,7 @@ use crate::{
     strangers::{Greeted, Strangers, Trusted, TurnedAway},
     summary,
     ticket::{Host, Ticket, Token},
+    timer::{self, Sleep},
     transport,
 };
 
@@ -73,11 +74,12 @@ async fn listen(server: &Server, token: &Token, shared: &Arc<Shared>, args: &Rec
     let mut strangers = Strangers::new(token);
     let mut silent: u64 = 0;
     let (mut sessions, mut taken) = (0, false);
+    let mut tidying = Tidying(None);
     let mut interrupted = shared.interrupt.wait();
     let mut accept = pin!(server.accept().fuse());
     let result = loop {
         // The interrupt first: a session that ends because of it must not be taken for one that
-        // ended before. Strangers last: sessions that end make room for them.
+        // ended before. New strangers last, however many come: those that are there are looked at.
         futures::select_biased! {
             _ = interrupted => {
                 exit_soon();
@@ -85,15 +87,11 @@ async fn listen(server: &Server, token: &Token, shared: &Arc<Shared>, args: &Rec
             }
             session = ended.select_next_some() => {
                 sessions -= 1;
+                tidying.begin();
                 let result = report(session, shared, args);
                 if args.once {
                     break result;
                 }
-            }
-            incoming = accept => {
-                let Some(incoming) = incoming else { break Err(Failure::new("the listener ended by itself")) };
-                accept.set(server.accept().fuse());
-                strangers.admit(incoming);
             }
             Greeted { peer, result, .. } = strangers.next().fuse() => match result {
                 Ok(trusted) if args.once && taken => {
@@ -108,14 +106,26 @@ async fn listen(server: &Server, token: &Token, shared: &Arc<Shared>, args: &Rec
                     sessions += 1;
                     taken = true;
                 },
-                Err(TurnedAway::Failed(why)) => warn_of(peer, why, shared),
+                Err(TurnedAway::Failed(why)) => {
+                    tidying.begin();
+                    warn_of(peer, why, shared);
+                }
                 Err(TurnedAway::Silent) => {
+                    tidying.begin();
                     silent += 1;
                     // Whoever floods this end must not flood its log.
                     if silent >= MANY_SILENT && silent.is_power_of_two() {
                         shared.progress.warn(format_args!("{silent} strangers said nothing until they had to go"));
                     }
                 }
+            },
+            () = tidying.due().fuse() => if sessions == 0 {
+                release_memory();
+            },
+            incoming = accept => {
+                let Some(incoming) = incoming else { break Err(Failure::new("the listener ended by itself")) };
+                accept.set(server.accept().fuse());
+                strangers.admit(incoming);
             }
         }
     };
@@ -134,6 +144,28 @@ async fn listen(server: &Server, token: &Token, shared: &Arc<Shared>, args: &Rec
         broken_off |= report(session, shared, args).is_err();
     }
     if broken_off { Err(Failure::interrupted()) } else { result }
+}
+
+/// The wait, after a peer has gone, until its connection is no more: then the memory that it took can
+/// go back to the system.
+struct Tidying(Option<Sleep>);
+
+impl Tidying {
+    /// Begins to wait, unless that was done before. Without a thread it is not waited for.
+    fn begin(&mut self) {
+        if self.0.is_none() {
+            self.0 = timer::sleep(TIDY_AFTER).ok();
+        }
+    }
+
+    /// Resolves once at the end of the wait.
+    async fn due(&mut self) {
+        match &mut self.0 {
+            Some(sleep) => drop(sleep.await),
+            None => future::pending().await,
+        }
+        self.0 = None;
+    }
 }
 
 /// Says whether there is a thread now that serves the sender; without one it has to come again.
@@ -229,6 +261,8 @@ fn exit_soon() {
     let _ = thread::Builder::new().name("exit".to_owned()).spawn(work);
 }
 
+/// How long a connection that has ended may take to be gone.
+const TIDY_AFTER: Duration = Duration::from_secs(2);
 /// How many senders that have the ticket are served at the same time.
 const MAX_SESSIONS: usize = 32;
 /// From how many on it is said how many strangers said nothing.

@@ -89,6 +89,12 @@ pub const QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE: u32 = shared::QUIC_PARAM_CONN
 /// The edit `retry-counts-handshakes` knows it; a library without refuses it.
 pub const QUIC_PARAM_GLOBAL_RETRY_HANDSHAKES: u32 = shared::QUIC_PARAM_GLOBAL_RETRY_HANDSHAKES;
 
+/// Frees the memory that MsQuic keeps for later connections, streams and packets (any value, for
+/// `SetParam` without a handle).
+///
+/// The edit `pools-can-be-emptied` knows it; a library without refuses it.
+pub const QUIC_PARAM_GLOBAL_EMPTY_POOLS: u32 = shared::QUIC_PARAM_GLOBAL_EMPTY_POOLS;
+
 /// A connection's smoothed round-trip time in microseconds (a `u32`, for `GetParam`). It waits for
 /// no worker, and also tells of a connection that has ended.
 ///

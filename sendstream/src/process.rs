@@ -9,6 +9,7 @@
 //! | [`set_retry_policy`] | when servers send Retry | at any time |
 //! | [`set_load_balancing`] | what connection ids tell a load balancer | before the first server and connection |
 //! | [`set_polling_idle_timeout`] | how long workers look for work before they sleep | at any time |
+//! | [`release_memory`] | memory that nothing uses goes back to the system | after a flood |
 //! | [`counters`] | what it has counted | at any time |
 
 use std::time::Duration;
@@ -161,6 +162,24 @@ pub fn set_polling_idle_timeout(timeout: Duration) -> Result<(), ConfigError> {
         return Err(ConfigError::CannotPoll);
     }
     Ok(library::set_polling_idle_timeout(timeout)?)
+}
+
+/// Gives memory that nothing uses back to the system: what MsQuic keeps for later connections,
+/// streams and packets (the edit `pools-can-be-emptied`), and then what the C library keeps
+/// (`malloc_trim`, of glibc).
+///
+/// Both keep what they once needed. After a flood that may be tens of megabytes for each processor.
+/// What is needed next is allocated anew, so this is for a process that has little to do after it
+/// had much. It takes milliseconds, and other threads wait for it now and then.
+pub fn release_memory() {
+    // Without the library there is nothing that it could keep.
+    if Api::get().is_ok()
+        && api::abilities().empties_pools
+        && let Err(error) = library::empty_pools()
+    {
+        tracing::warn!(%error, "MsQuic keeps its free memory");
+    }
+    library::trim_heap();
 }
 
 #[cfg(test)]

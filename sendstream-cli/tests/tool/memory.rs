@@ -10,7 +10,8 @@ use std::{
 
 use crate::{
     crowd::{Greedy, gets_through, half_open, nobody},
-    support::{Files, Receiver, control_group::MemoryGroup, figure, packets::first_packets, sendstream},
+    stranger::{Stranger, header},
+    support::{Files, Receiver, control_group::MemoryGroup, figure, packets::first_packets, sendstream, until},
 };
 
 /// Senders come one after the other while strangers of every kind keep coming. The process may have
@@ -20,13 +21,13 @@ fn a_receiver_among_strangers_stays_small_and_serves_every_sender() {
     const LIMIT: usize = 64 << 20;
     const STRANGERS: usize = 32;
     const SENDERS: usize = 20;
-    let group = MemoryGroup::new(LIMIT).inspect_err(|why| eprintln!("SKIPPED: no limit on memory: {why}")).ok();
+    let group = limited_to(LIMIT);
     let command = group.as_ref().map_or_else(sendstream, |group| group.command(sendstream().get_program()));
     let (receiver, files) = (Receiver::start_as(command, &[]), Files::new());
     for number in 0..4 {
         gets_through(&files, &format!("before {number}"), &receiver.ticket);
     }
-    let idle = memory(&receiver, "VmRSS");
+    let idle = memory(&receiver, "RssAnon");
 
     let (client, address) = (nobody(), receiver.address());
     let (packets, done) = (first_packets(&client, STRANGERS), AtomicBool::new(false));
@@ -56,29 +57,96 @@ fn a_receiver_among_strangers_stays_small_and_serves_every_sender() {
     });
     drop(client);
     let peak = memory(&receiver, "VmHWM");
-    let (gone, mut after) = (Instant::now(), usize::MAX);
-    while gone.elapsed() < Duration::from_secs(10) && after > idle + (2 << 20) {
-        thread::sleep(Duration::from_millis(200));
-        after = memory(&receiver, "VmRSS");
-    }
+    let (after, when) = settled(&receiver, idle);
     figure(format_args!(
-        "{SENDERS} of {SENDERS} senders among {} strangers in {} MiB; {} KiB when idle, {} KiB at most, {} KiB {:.1} s after \
-         the last stranger",
+        "{SENDERS} of {SENDERS} senders among {} strangers in {} MiB; {} KiB resident at most; {} KiB of its own \
+         when idle, {} KiB {:.1} s after the last stranger",
         come.into_inner(),
         LIMIT >> 20,
-        idle >> 10,
         peak >> 10,
+        idle >> 10,
         after >> 10,
-        gone.elapsed().as_secs_f64(),
+        when.as_secs_f64(),
     ));
-    assert!(peak < LIMIT / 2, "{peak} bytes were resident");
-    assert!(after <= idle + (2 << 20), "{after} bytes stay resident, of {idle}");
+    assert!(peak < LIMIT / 2 || !is_judged(), "{peak} bytes were resident");
+    assert!(after <= idle + SLACK || !is_judged(), "{after} bytes stay resident, of {idle}");
 }
 
-/// A line of what the kernel says of the receiver's memory, in bytes.
+/// Senders that have the ticket may have much under way, of which eight files are received at a time.
+#[test]
+fn what_was_held_for_senders_goes_back() {
+    const SENDERS: usize = 6;
+    const FILES: usize = 1000;
+    let (receiver, files) = (Receiver::start(&[]), Files::new());
+    gets_through(&files, "before", &receiver.ticket);
+    let idle = memory(&receiver, "RssAnon");
+    let senders: Vec<_> = (0..SENDERS)
+        .map(|_| {
+            let sender = Stranger::connect(&receiver);
+            let control = sender.begin();
+            let start = |_| {
+                let (mut content, verdict) = sender.connection.open_bi().unwrap();
+                drop(content.send(header(b"unfinished", 1 << 20)));
+                drop(content.send(vec![7; 15 << 10]));
+                (content, verdict)
+            };
+            let files: Vec<_> = (0..FILES).map(start).collect();
+            (sender, control, files)
+        })
+        .collect();
+    until("it is held", || memory(&receiver, "RssAnon") > idle + (SENDERS << 23));
+    drop(senders);
+    for _ in 0..=SENDERS {
+        receiver.session();
+    }
+    let peak = memory(&receiver, "VmHWM");
+    let (after, when) = settled(&receiver, idle);
+    figure(format_args!(
+        "{SENDERS} senders of {FILES} unfinished files: {} KiB resident at most; {} KiB of its own when idle, {} KiB {:.1} s \
+         after they went",
+        peak >> 10,
+        idle >> 10,
+        after >> 10,
+        when.as_secs_f64(),
+    ));
+    assert!(after <= idle + SLACK || !is_judged(), "{after} bytes stay resident, of {idle}");
+}
+
+/// Waits until the receiver has given back what it held, for ten seconds at most; what it holds then,
+/// and when that was.
+fn settled(receiver: &Receiver, idle: usize) -> (usize, Duration) {
+    let begin = Instant::now();
+    loop {
+        let now = memory(receiver, "RssAnon");
+        if now <= idle + SLACK || begin.elapsed() > Duration::from_secs(10) {
+            return (now, begin.elapsed());
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// A group of so many bytes; `None`, with a word on standard error, where there can be none.
+fn limited_to(bytes: usize) -> Option<MemoryGroup> {
+    if !is_judged() {
+        return None;
+    }
+    MemoryGroup::new(bytes).inspect_err(|why| eprintln!("SKIPPED: no limit on memory: {why}")).ok()
+}
+
+/// AddressSanitizer keeps what was freed for a while, on purpose (`make test-asan`).
+fn is_judged() -> bool {
+    std::env::var_os("SENDSTREAM_MSQUIC_SANITIZE").is_none()
+}
+
+/// A line of what the kernel says of the receiver's memory, in bytes. `VmHWM` is the most that was
+/// resident, and `RssAnon` what is now, without the files that are mapped: how much of those the
+/// kernel keeps is its own affair.
 fn memory(receiver: &Receiver, what: &str) -> usize {
     let status = fs::read_to_string(format!("/proc/{}/status", receiver.pid())).unwrap();
     let line = status.lines().find(|line| line.starts_with(what)).unwrap();
     let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
     kib << 10
 }
+
+/// What may stay with a receiver after a flood, in bytes.
+const SLACK: usize = 2 << 20;

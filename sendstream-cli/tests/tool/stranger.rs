@@ -57,7 +57,7 @@ impl Stranger {
     }
 }
 
-fn header(name: &[u8], size: u64) -> Vec<u8> {
+pub(crate) fn header(name: &[u8], size: u64) -> Vec<u8> {
     [&[1], (name.len() as u16).to_be_bytes().as_slice(), name, &size.to_be_bytes()].concat()
 }
 

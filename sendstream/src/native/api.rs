@@ -143,6 +143,8 @@ pub(crate) struct Abilities {
     /// It can have clients [prove their addresses](sys::QUIC_PARAM_GLOBAL_RETRY_HANDSHAKES) from a
     /// number of handshakes on.
     pub(crate) counts_handshakes: bool,
+    /// Its [pools can be emptied](sys::QUIC_PARAM_GLOBAL_EMPTY_POOLS).
+    pub(crate) empties_pools: bool,
     /// Every thread can read a connection's [round-trip time](sys::QUIC_PARAM_CONN_SMOOTHED_RTT).
     pub(crate) publishes_rtt: bool,
     /// Its [workers can be lent](sys::QUIC_PARAM_GLOBAL_WORKER_LENDING).
@@ -160,6 +162,7 @@ pub(crate) fn abilities() -> &'static Abilities {
             gives_up_tls: has("tls-ends-with-handshake"),
             shares_sockets: SHARED_SOCKET_EDITS.iter().all(|edit| has(edit)),
             counts_handshakes: has("retry-counts-handshakes"),
+            empties_pools: has("pools-can-be-emptied"),
             publishes_rtt: has("smoothed-rtt-in-place"),
             #[cfg(feature = "tokio")]
             lends_workers: has("worker-groups"),

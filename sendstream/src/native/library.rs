@@ -41,6 +41,20 @@ pub(crate) fn set_retry_handshakes(count: u32) -> Result<(), NativeError> {
     set(sys::QUIC_PARAM_GLOBAL_RETRY_HANDSHAKES, &count)
 }
 
+/// Frees what MsQuic keeps for later.
+pub(crate) fn empty_pools() -> Result<(), NativeError> {
+    set(sys::QUIC_PARAM_GLOBAL_EMPTY_POOLS, &1_u8)
+}
+
+/// Has the C library give free memory back to the system, where it has a function for that.
+pub(crate) fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: glibc's function may be called by any thread at any time.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// Says what a load balancer can read from connection ids.
 pub(crate) fn set_load_balancing(balancing: LoadBalancing) -> Result<(), NativeError> {
     let (mode, id) = match balancing {
