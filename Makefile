@@ -1,5 +1,5 @@
 # make demo        builds the tool and moves a file between two of its processes
-# make test        every test; then the library's on a MsQuic with its assertions on; then under AddressSanitizer
+# make test        every test; then on a MsQuic with its assertions on; then under AddressSanitizer
 # make build       the tool, as target/release/sendstream
 # make lint        formatting, clippy and the documentation; warnings are errors
 # make bench       builds the bench's programs and runs it in full: Sendstream side by side with other stacks; about an hour
@@ -51,7 +51,7 @@ test: test-tools
 debug = SENDSTREAM_MSQUIC_PROFILE=Debug
 debug_tests = --all-features --target-dir $(target)/debug-core -- --skip 4_gib --skip transfers:: --skip come_and_go
 test-debug: tools
-	$(debug) $(cargo) test -p sendstream -p sendstream-sys $(debug_tests)
+	$(debug) $(cargo) test -p sendstream -p sendstream-sys -p sendstream-cli $(debug_tests)
 	$(debug) $(on_tokio) $(cargo) test -p sendstream --tests $(debug_tests)
 
 # Rust and MsQuic's C under AddressSanitizer, which stable Rust has behind a switch. Documentation tests link without it.
@@ -66,6 +66,7 @@ asan_tests = --test reentrancy --test drop_orders --test cancel_safety \
 test-asan: tools
 	$(asan) $(cargo) test -p sendstream --all-features --lib $(asan_tests)
 	$(asan) $(on_tokio) $(cargo) test -p sendstream --all-features $(asan_tests)
+	$(asan) $(cargo) test -p sendstream-cli --target $(host) --target-dir $(target)/asan
 
 # Coverage and AddressSanitizer, which stable Rust has behind a switch. What is found to reach new code is kept in the target
 # directory; an input that fails is left in fuzz/failures and printed with the command that runs it again.
