@@ -2,9 +2,9 @@
 
 use std::{error::Error, fmt, io::Write as _, process::ExitCode};
 
-use sendstream::ConnectionError;
+use sendstream::{ConnectionError, Printable};
 
-use crate::{name::Printable, protocol::Code};
+use crate::protocol::Code;
 
 /// The end of a command that did not do all it was asked to.
 #[derive(Debug)]
@@ -124,9 +124,9 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Printable(&self.what).fmt(f)?;
+        Printable::new(&self.what).fmt(f)?;
         match &self.todo {
-            Some(todo) => write!(f, "\n  {}", Printable(todo)),
+            Some(todo) => write!(f, "\n  {}", Printable::new(todo)),
             None => Ok(()),
         }
     }

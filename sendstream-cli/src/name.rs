@@ -1,4 +1,4 @@
-//! Which names a peer may give a file, and how text from a peer is shown.
+//! Which names a peer may give a file.
 //!
 //! A name on the wire is a relative path in UTF-8 with `/` between its components, whatever the
 //! systems at both ends use. A name that could leave the receiver's directory, or that no file
@@ -6,6 +6,8 @@
 //! leading dots and every printable character of every script are fine.
 
 use std::{fmt, path::PathBuf, str::FromStr};
+
+use sendstream::Printable;
 
 /// A name that was checked: joined to a directory it stays below that directory, as long as no
 /// symbolic link is followed on the way (which [`Inbox`](crate::inbox::Inbox) sees to).
@@ -62,7 +64,7 @@ impl FromStr for SafeName {
 
 impl fmt::Display for SafeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Printable(&self.0).fmt(f)
+        Printable::new(&self.0).fmt(f)
     }
 }
 
@@ -127,22 +129,6 @@ pub(crate) enum NameError {
     ControlCharacter,
     #[error("is reserved on the receiver's system")]
     Reserved,
-}
-
-/// Shows text from a peer on a terminal without letting it move the cursor, change colours or
-/// reverse the line: control and invisible formatting characters are printed as escapes.
-pub(crate) struct Printable<'a>(pub(crate) &'a str);
-
-impl fmt::Display for Printable<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        use fmt::Write as _;
-        for c in self.0.chars() {
-            let invisible =
-                matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}');
-            if c.is_control() || invisible { write!(f, "{}", c.escape_default())? } else { f.write_char(c)? }
-        }
-        Ok(())
-    }
 }
 
 const MAX_COMPONENT_LEN: usize = 255;
@@ -226,12 +212,5 @@ mod tests {
         let parents = |name: &str| name.parse::<SafeName>().unwrap().parents().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(parents("x"), [""; 0]);
         assert_eq!(parents("a/b/x"), ["a", "b"]);
-    }
-
-    #[test]
-    fn text_from_a_peer_cannot_steer_the_terminal() {
-        assert_eq!(Printable("a\u{1b}[31m\r\n").to_string(), "a\\u{1b}[31m\\r\\n");
-        assert_eq!(Printable("gpj\u{202e}exe").to_string(), "gpj\\u{202e}exe");
-        assert_eq!(Printable("日本語 ü").to_string(), "日本語 ü");
     }
 }

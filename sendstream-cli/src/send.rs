@@ -16,13 +16,12 @@ use futures::{
     stream::FuturesUnordered,
 };
 use sendstream::{
-    Client, ConnectError, Connection, OpenError, ReadToEndError, RecvStream, SendStream, Trust, WriteError,
+    Client, ConnectError, Connection, OpenError, Printable, ReadToEndError, RecvStream, SendStream, Trust, WriteError,
 };
 
 use crate::{
     cli::SendArgs,
     error::{Failure, chain, connection_error},
-    name::Printable,
     progress::{Bar, Progress},
     protocol::{ALPN, Code, Hello, Verdict, Welcome},
     reader::{Piece, Reader},
@@ -355,7 +354,7 @@ impl Results<'_> {
         let Outgoing { name, size, .. } = &self.files[file];
         self.open[file] = false;
         if let Err(why) = &outcome {
-            self.progress.warn(format_args!("{name}: {}", Printable(why)));
+            self.progress.warn(format_args!("{name}: {}", Printable::new(why)));
         }
         self.summary.add(FileResult { name: name.as_str().to_owned(), bytes: *size, outcome });
     }

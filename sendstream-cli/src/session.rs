@@ -24,12 +24,11 @@ use std::{
 use futures::{
     FutureExt as _, StreamExt as _, channel::oneshot, executor::block_on, future::select, stream::FuturesUnordered,
 };
-use sendstream::{Connection, ConnectionError, ReadError, RecvStream, SendStream};
+use sendstream::{Connection, ConnectionError, Printable, ReadError, RecvStream, SendStream};
 
 use crate::{
     error::{Failure, chain, connection_error},
     inbox::{Inbox, PartialFile, StoreError},
-    name::Printable,
     progress::{Bar, Progress},
     protocol::{
         Code, FileDecoder, FileHeader, INODE_LEN, MAX_LISTING_LEN, Part, ProtocolError, Verdict, Welcome, listing_len,
@@ -217,7 +216,7 @@ impl<'a> Log<'a> {
             made: 0,
         });
         if let Err(why) = &file.outcome {
-            self.progress.warn(format_args!("{}: {}: {}", self.peer, Printable(&file.name), Printable(why)));
+            self.progress.warn(format_args!("{}: {}: {}", self.peer, Printable::new(&file.name), Printable::new(why)));
         }
         self.len += listing_len(&file.name) + made * INODE_LEN;
         self.summary.add(file);

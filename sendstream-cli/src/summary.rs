@@ -7,9 +7,10 @@ use std::{
 };
 
 use indicatif::BinaryBytes;
+use sendstream::Printable;
 use serde::Serialize;
 
-use crate::{error::Failure, name::Printable};
+use crate::error::Failure;
 
 /// What became of one session's files.
 #[derive(Debug)]
@@ -113,7 +114,7 @@ impl Summary {
         let bytes = self.bytes();
         let mut line = format!(
             "{verb} {count} {preposition} {}: {} ({bytes} bytes) in {:.2} s, {:.1} MiB/s",
-            Printable(&self.peer),
+            Printable::new(&self.peer),
             BinaryBytes(bytes),
             self.took.as_secs_f64(),
             mib_per_s(bytes, self.took.as_secs_f64()),
@@ -161,7 +162,21 @@ pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
 /// Prints one JSON object on a line of its own.
 pub(crate) fn print_json(object: &impl Serialize) -> Result<(), Failure> {
     let line = serde_json::to_string(object).map_err(|error| Failure::new(format!("cannot print as JSON: {error}")))?;
-    print_line(&line)
+    print_line(&harmless(&line))
+}
+
+/// The same JSON, with JSON's escapes for what must not reach a terminal as it is ([`Printable`]).
+/// Such a character can only be inside a string.
+fn harmless(json: &str) -> String {
+    let mut harmless = String::with_capacity(json.len());
+    for c in json.chars() {
+        if Printable::escapes(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| harmless.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            harmless.push(c);
+        }
+    }
+    harmless
 }
 
 /// "1 file", "2 files".
@@ -240,6 +255,14 @@ mod tests {
         let digest = Some(blake3::hash(listing.as_bytes()));
         assert_eq!(summary([kept("a", b"x"), kept("b", b"y")]).digest(), digest);
         assert_eq!(summary([kept("b", b"y"), lost("c"), kept("a", b"x")]).digest(), digest);
+    }
+
+    #[test]
+    fn a_name_cannot_steer_a_terminal_through_json_and_stays_the_same_name() {
+        let name = "gpj\u{202e}exe\u{e0041}\u{9b}日本語";
+        let json = harmless(&serde_json::to_string(&[name]).unwrap());
+        assert_eq!(json, r#"["gpj\u202eexe\udb40\udc41\u009b日本語"]"#);
+        assert_eq!(serde_json::from_str::<[String; 1]>(&json).unwrap(), [name]);
     }
 
     #[test]

@@ -21,6 +21,7 @@ use crate::{
         config::{ConfigError, TransportConfig},
         error::{ConnectionError, NativeError},
         resumption::SessionCache,
+        text::Printable,
         tls::{Identity, Trust},
     },
 };
@@ -267,7 +268,10 @@ pub enum ConnectError {
     InvalidServerName,
     /// The host of [`Client::connect_host`] stands for no address, or the system's resolver could
     /// not be asked.
-    #[error("{host} cannot be resolved ({error}): check how it is spelt, and that this machine reaches its DNS server")]
+    #[error(
+        "{} cannot be resolved ({error}): check how it is spelt, and that this machine reaches its DNS server",
+        Printable::new(.host)
+    )]
     Unresolved {
         /// The host's name, as it was looked up.
         host: String,

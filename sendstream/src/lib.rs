@@ -59,7 +59,8 @@
 //!
 //! Through [`tracing`](https://docs.rs/tracing), mostly from MsQuic's threads. Each connection is a
 //! span, and each stream is a span within its connection's. A connection's span is a root: it
-//! outlives the span that was current at the call. Targets begin with `sendstream`.
+//! outlives the span that was current at the call. Targets begin with `sendstream`. Text of a
+//! peer's is logged as [`Printable`] shows it.
 //!
 //! | span | level | fields |
 //! | --- | --- | --- |
@@ -144,6 +145,7 @@ pub use types::{
         CipherSuite, ConnectionStats, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats, SentStats,
         TlsVersion,
     },
+    text::Printable,
     tls::{
         CertificateHash, CertificateRefusal, ClientAuth, Identity, IdentityError, ParseCertificateHashError,
         ParsePublicKeyHashError, PeerCertificate, PeerIdentity, PublicKeyHash, Trust, TrustError,

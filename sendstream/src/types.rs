@@ -9,4 +9,5 @@ pub(crate) mod payload;
 pub(crate) mod rebind;
 pub(crate) mod resumption;
 pub(crate) mod stats;
+pub(crate) mod text;
 pub(crate) mod tls;

@@ -53,6 +53,7 @@ send_and_sync! {
     Payload,
     PeerCertificate,
     PeerIdentity,
+    Printable<'_>,
     PublicKeyHash,
     ReadError,
     ReadExactError,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use sendstream::{DatagramFate, TransportConfig, Trust};
-use support::{Endpoints, HANG, Pair, accept, run};
+use support::{Endpoints, HANG, Pair, accept, any_port, identity, run};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -162,6 +162,21 @@ fn sides(pair: &Pair) -> (Side, Side) {
 }
 
 #[test]
+fn what_a_peer_calls_its_protocol_cannot_steer_a_terminal() {
+    let captured = Captured::get();
+    run(async move {
+        let identity = identity();
+        let protocol = "\u{9b}2J\u{2028}\u{202e}";
+        let server = support::server(&identity).alpn([protocol]).bind(any_port()).unwrap();
+        let client = support::client(&identity).alpn([protocol]).build().unwrap();
+        let ends = support::connect(&client, &server).await;
+        let shown = r"\u{9b}2J\u{2028}\u{202e}";
+        captured.first(shown, |event| event.is(Level::DEBUG, "connected") && event.field("alpn") == shown);
+        drop(ends);
+    });
+}
+
+#[test]
 fn a_connections_life_is_told_at_debug_in_a_span_with_its_addresses() {
     let captured = Captured::get();
     run(async move {
@@ -182,12 +197,12 @@ fn a_connections_life_is_told_at_debug_in_a_span_with_its_addresses() {
         captured.first("connecting", |event| {
             event.is(Level::DEBUG, "connecting") && event.spans[0].1["remote"] == client.remote.to_string()
         });
-        pair.client.close(7, "").unwrap();
+        pair.client.close(7, "\u{1b}[2J\nforged").unwrap();
         pair.server.closed().await;
         let closed = client.connection(Level::DEBUG, "closed");
-        assert_eq!(closed.field("cause"), "closed by this side's application with code 7");
+        assert_eq!(closed.field("cause"), r"closed by this side's application with code 7: \u{1b}[2J\nforged");
         let closed = server.connection(Level::DEBUG, "closed");
-        assert_eq!(closed.field("cause"), "closed by the peer's application with code 7");
+        assert_eq!(closed.field("cause"), r"closed by the peer's application with code 7: \u{1b}[2J\nforged");
         for side in [client, server] {
             side.connection(Level::DEBUG, "over");
         }

@@ -8,7 +8,7 @@ use std::{any::Any, fmt, io, sync::Arc};
 
 use sendstream_core::stream::cause::Status;
 
-use crate::types::tls::error::CertificateRefusal;
+use crate::types::{text::Printable, tls::error::CertificateRefusal};
 
 /// What ended a connection. One cause per connection: the first that was recorded.
 ///
@@ -24,7 +24,8 @@ pub enum ConnectionError {
     ApplicationClosed {
         /// The code that the peer's application gave.
         code: u64,
-        /// The peer's reason phrase; empty when it gave none. Bytes outside UTF-8 are replaced.
+        /// The peer's reason phrase; empty when it gave none. Bytes outside UTF-8 are replaced. It is
+        /// as the peer wrote it: show it with [`Printable`].
         reason: Arc<str>,
     },
     /// This side's application closed the connection, or dropped its last handle.
@@ -298,12 +299,12 @@ impl From<NativeError> for io::Error {
     }
 }
 
-/// Prints `: <reason>` when there is a reason.
+/// Prints `: <reason>` when there is a reason, [as it can be shown](Printable).
 struct ReasonSuffix<'a>(&'a str);
 
 impl fmt::Display for ReasonSuffix<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", self.0) }
+        if self.0.is_empty() { Ok(()) } else { write!(f, ": {}", Printable::new(self.0)) }
     }
 }
 
@@ -317,6 +318,18 @@ mod tests {
         assert_eq!(local, ConnectionError::LocallyClosed { code: 7, reason: Arc::default() });
         let peer = ConnectionError::from_shutdown(true, true, 7, NativeError::USER_CANCELED);
         assert_eq!(peer, ConnectionError::ApplicationClosed { code: 7, reason: Arc::from("") });
+    }
+
+    #[test]
+    fn a_reason_cannot_steer_a_terminal_or_forge_a_line_of_a_log() {
+        let reason: Arc<str> = "\u{1b}[2J\nINFO forged\u{202e}".into();
+        let peer = ConnectionError::ApplicationClosed { code: 7, reason: reason.clone() };
+        let shown = r"closed by the peer's application with code 7: \u{1b}[2J\nINFO forged\u{202e}";
+        assert_eq!(peer.to_string(), shown);
+        assert_eq!(io::Error::from(peer.clone()).to_string(), shown);
+        assert!(!format!("{peer:?}").contains(['\u{1b}', '\n', '\u{202e}']));
+        let ConnectionError::ApplicationClosed { reason: data, .. } = peer else { unreachable!() };
+        assert_eq!(data, reason);
     }
 
     #[test]

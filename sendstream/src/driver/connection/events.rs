@@ -41,6 +41,7 @@ use crate::{
         config::StreamScheduling,
         error::{ConnectionError, NativeError},
         stats::HandshakeInfo,
+        text::Printable,
         tls::{CertificateRefusal, PeerCertificate, PeerIdentity},
     },
 };
@@ -158,6 +159,7 @@ impl ConnectionInner {
     /// root.
     pub(crate) fn name_client(&self, remote: SocketAddr, server_name: &str) {
         let local = field::Empty;
+        let server_name = field::display(Printable::new(server_name));
         let span = tracing::info_span!(parent: None, "connection", role = "client", %remote, local, server_name);
         tracing::debug!(parent: &span, "connecting");
         let _ = self.span.set(span);
@@ -166,6 +168,7 @@ impl ConnectionInner {
     /// Begins the span of a server's connection, a root as a client's.
     pub(crate) fn name_server(&self, remote: SocketAddr, local: Option<SocketAddr>, server_name: &str) {
         let local = local.map(field::display);
+        let server_name = field::display(Printable::new(server_name));
         let span = tracing::info_span!(parent: None, "connection", role = "server", %remote, local, server_name);
         tracing::debug!(parent: &span, "a client wants a connection");
         let _ = self.span.set(span);
@@ -347,7 +350,7 @@ impl ConnectionInner {
         wakeups.wake();
         tracing::debug!(
             parent: self.span(),
-            alpn = %alpn.escape_ascii(),
+            alpn = %Printable::new(alpn),
             cipher_suite = cipher_suite.map(field::display),
             "connected"
         );

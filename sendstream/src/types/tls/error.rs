@@ -5,7 +5,7 @@ use std::{io, path::PathBuf, sync::Arc};
 use rustls_pki_types::ServerName;
 
 use super::hash::{CertificateHash, PublicKeyHash};
-use crate::types::error::NativeError;
+use crate::types::{error::NativeError, text::Printable};
 
 /// Why a peer was not believed: its certificate is wrong, or it is not the server that was asked
 /// for.
@@ -40,7 +40,7 @@ pub enum CertificateRefusal {
         name: String,
     },
     /// The server's certificate is for other names than the one that was asked for.
-    #[error("the server's certificate is not for {name:?} but for [{}]", .certified.join(", "))]
+    #[error("the server's certificate is not for {name:?} but for [{}]", Printable::new(&.certified.join(", ")))]
     NameMismatch {
         /// The name that was asked for.
         name: String,
@@ -63,14 +63,14 @@ pub enum CertificateRefusal {
     AuthorityAsPeer,
     /// The peer's certificate is meant for something else, or it or an issuer's breaks another rule
     /// of RFC 5280.
-    #[error("the peer's certificate is not acceptable: {reason}")]
+    #[error("the peer's certificate is not acceptable: {}", Printable::new(.reason))]
     Unacceptable {
         /// The rule, in webpki's words.
         reason: String,
     },
     /// The application's own verifier refused it:
     /// [`Trust::verify_with`](crate::Trust::verify_with).
-    #[error("the application's verifier refuses the peer's certificate: {reason}")]
+    #[error("the application's verifier refuses the peer's certificate: {}", Printable::new(.reason))]
     ByVerifier {
         /// The TLS alert of RFC 8446 §6 for the peer, such as 44 for a revoked certificate.
         alert: u8,
