@@ -61,7 +61,7 @@ asan = SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitize
 asan_tests = --test reentrancy --test drop_orders --test cancel_safety \
     --test send_stream --test recv_stream --test connection --test tls --test datagrams --test worker_tasks --test panics --test races \
     --test accept --test paths --test config --test retry --test retry_backlog --test registration --test resumption --test zero_rtt \
-    --test spinner --test hostile --test native_fixes --test forbidden_frames --test runtimes \
+    --test spinner --test hostile --test native_fixes --test forbidden_frames --test runtimes --test idle \
     --target $(host) --target-dir $(target)/asan
 test-asan: tools
 	$(asan) $(cargo) test -p sendstream --all-features --lib $(asan_tests)

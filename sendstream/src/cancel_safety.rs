@@ -90,8 +90,8 @@
 //! | future | `Ok` on | `Err` on | dropped half-way |
 //! | --- | --- | --- | --- |
 //! | [`Server::accept`] | NEW_CONNECTION; `None` after [`stop_listening`](Server::stop_listening) once no connection waits, and after `shutdown` | never | no connection is lost |
-//! | [`Server::shutdown`] | STOP_COMPLETE, and the close of every connection's handle | never | the server has stopped listening; only the wait ends |
-//! | [`Client::wait_idle`], [`Registration::wait_idle`] | the close of every handle | never | only the wait ends |
+//! | [`Server::shutdown`] | STOP_COMPLETE, and SHUTDOWN_COMPLETE of every connection | never | the server has stopped listening; only the wait ends |
+//! | [`Client::wait_idle`], [`Registration::wait_idle`] | SHUTDOWN_COMPLETE of every connection; for the latter, also STOP_COMPLETE of every listener | never | only the wait ends |
 
 #[cfg(doc)]
 use crate::{

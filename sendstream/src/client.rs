@@ -18,6 +18,7 @@ use crate::{
         registration::Registration,
     },
     types::{
+        code::{CodeOutOfRange, check_code},
         config::{ConfigError, TransportConfig},
         error::{ConnectionError, NativeError},
         resumption::SessionCache,
@@ -119,9 +120,26 @@ impl Client {
         Ok(EarlyConnection::new(begun.user, begun.deadline, begun.early_data))
     }
 
-    /// Resolves when no native handle of a connection of this client is left.
+    /// Closes every connection that this client has now, as
+    /// [`Connection::close`](crate::Connection::close) does, also those whose handshake is under
+    /// way. It may connect again.
     ///
-    /// It closes no connection: close or drop them, or wait for their peers.
+    /// To end in good order, close all and then [wait](Self::wait_idle).
+    ///
+    /// # Errors
+    ///
+    /// [`CodeOutOfRange`]: `code` has more than 62 bits; nothing was closed.
+    pub fn close_all(&self, code: u64, reason: &str) -> Result<(), CodeOutOfRange> {
+        check_code(code)?;
+        self.live.close_all(code, reason);
+        Ok(())
+    }
+
+    /// Resolves when every connection of this client is over: closed by either side, and all that
+    /// MsQuic had to send about it sent. Who still holds a connection that is over, or a stream of
+    /// it, holds up nobody.
+    ///
+    /// It closes no connection: [close](Self::close_all) or drop them, or wait for their peers.
     ///
     /// # Cancel safety
     ///

@@ -19,6 +19,7 @@ use crate::{
         incoming::{Incoming, ServerStats},
     },
     types::{
+        code::{CodeOutOfRange, check_code},
         config::{ConfigError, TransportConfig},
         error::NativeError,
         resumption::{Resumption, TicketKey},
@@ -194,10 +195,30 @@ impl Server {
         }
     }
 
-    /// Stops listening, refuses the connections that wait, and resolves when no native handle of
-    /// the server is left: no listener, and no connection that it accepted.
+    /// Closes every connection that this server has now, as
+    /// [`Connection::close`](crate::Connection::close) does. Those that nobody has accepted are
+    /// refused, and so are those whose handshake is under way (RFC 9000 §10.2.3). It goes on
+    /// listening.
     ///
-    /// It closes no accepted connection: close or drop them, or wait for their peers.
+    /// To end in good order, [stop listening](Self::stop_listening), close all, and then
+    /// [shut down](Self::shutdown).
+    ///
+    /// # Errors
+    ///
+    /// [`CodeOutOfRange`]: `code` has more than 62 bits; nothing was closed.
+    pub fn close_all(&self, code: u64, reason: &str) -> Result<(), CodeOutOfRange> {
+        check_code(code)?;
+        self.live.close_all(code, reason);
+        Ok(())
+    }
+
+    /// Stops listening, refuses the connections that wait, and resolves when every listener has
+    /// stopped and every connection that the server accepted is over: closed by either side, and
+    /// all that MsQuic had to send about it sent. Who still holds a connection that is over, or a
+    /// stream of it, holds up nobody.
+    ///
+    /// It closes no accepted connection: [close](Self::close_all) or drop them, or wait for their
+    /// peers.
     /// [`accept`](Self::accept) gives `None` from now on.
     ///
     /// # Cancel safety

@@ -1,7 +1,12 @@
-//! Counts native handles, so that a shutdown can wait until none is left.
+//! Counts the objects that MsQuic works for, so that a shutdown can wait until none is left, and
+//! knows the connections among them, so that all can be closed.
 
 use std::{
-    sync::Arc,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, Waker},
 };
 
@@ -10,15 +15,17 @@ use sendstream_core::{
     wait::{KeyedWait, Lock, LockGuard, Retire, WaiterKey, Waiters, Wakeups, wait_for},
 };
 
+use slab::Slab;
+
 use crate::native::registration::Registration;
 
-/// A number of handles, and who waits for it to be 0.
+/// A number of objects, and who waits for it to be 0.
 #[derive(Debug, Default)]
-pub(crate) struct HandleCount(Lock<Count>);
+pub(crate) struct LiveCount(Lock<Count>);
 
 #[derive(Debug, Default)]
 struct Count {
-    handles: usize,
+    live: usize,
     waiters: Waiters,
     /// Wakers that were replaced, to be dropped outside of the lock.
     retired: Vec<Waker>,
@@ -34,26 +41,38 @@ impl Retire for Count {
     }
 }
 
-/// The native handles of one server, or of one client: counted for themselves and in their
-/// registration.
+/// What can be closed with all others of its group: a connection.
+pub(crate) trait Closable: Send + Sync {
+    /// Closes it for the application, unless it is over.
+    fn close_with_all(self: Arc<Self>, code: u64, reason: &str);
+}
+
+/// The listeners and connections of one server, or the connections of one client: counted for
+/// themselves and in their registration.
 #[derive(Debug, Clone)]
 pub(crate) struct LiveHandles(Arc<Group>);
 
-#[derive(Debug)]
 struct Group {
-    count: HandleCount,
+    count: LiveCount,
     registration: Registration,
+    /// The connections. Held only to look at it or to change it.
+    closable: Mutex<Slab<Weak<dyn Closable>>>,
 }
 
-/// Counts as one handle until dropped, which its owner does after the handle was closed. Keeps the
-/// registration open.
+/// Counts as one object until MsQuic is done with it ([`Self::over`]), or until dropped, which its
+/// owner does after the handle was closed. Keeps the registration open until then.
 #[derive(Debug)]
-pub(crate) struct LiveGuard(LiveHandles);
+pub(crate) struct LiveGuard {
+    group: LiveHandles,
+    /// The place of what can be closed.
+    place: Option<usize>,
+    is_over: AtomicBool,
+}
 
 impl LiveHandles {
-    /// A group without handles.
+    /// A group without objects.
     pub(crate) fn new(registration: Registration) -> Self {
-        Self(Arc::new(Group { count: HandleCount::default(), registration }))
+        Self(Arc::new(Group { count: LiveCount::default(), registration, closable: Mutex::default() }))
     }
 
     /// What all of them are below.
@@ -61,38 +80,77 @@ impl LiveHandles {
         &self.0.registration
     }
 
-    /// Counts one more handle.
+    /// Counts one more object.
     pub(crate) fn enter(&self) -> LiveGuard {
         self.0.count.enter();
         self.0.registration.count().enter();
-        LiveGuard(self.clone())
+        LiveGuard { group: self.clone(), place: None, is_over: AtomicBool::new(false) }
     }
 
-    /// Resolves when every handle is closed. Any number of tasks may wait.
+    /// Closes every connection that there is now.
+    pub(crate) fn close_all(&self, code: u64, reason: &str) {
+        let connections: Vec<_> = self.0.closable().iter().filter_map(|(_, one)| one.upgrade()).collect();
+        for connection in connections {
+            connection.close_with_all(code, reason);
+        }
+    }
+
+    /// Resolves when MsQuic is done with every object. Any number of tasks may wait.
     pub(crate) async fn none_left(&self) {
         wait_for(&self.0.count).await;
     }
 }
 
-impl Drop for LiveGuard {
-    fn drop(&mut self) {
-        let group = &self.0.0;
+impl Group {
+    fn closable(&self) -> MutexGuard<'_, Slab<Weak<dyn Closable>>> {
+        self.closable.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Group {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Group").field("registration", &self.registration).finish_non_exhaustive()
+    }
+}
+
+impl LiveGuard {
+    /// What it guards is `connection`, which [`LiveHandles::close_all`] closes.
+    pub(crate) fn of(mut self, connection: Weak<dyn Closable>) -> Self {
+        self.place = Some(self.group.0.closable().insert(connection));
+        self
+    }
+
+    /// MsQuic is done with the object. Its handle may be open for as long as somebody has it.
+    pub(crate) fn over(&self) {
+        if self.is_over.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let group = &self.group.0;
         let mut wakeups = group.registration.count().leave();
         wakeups.merge(group.count.leave());
         contain("a waker", || wakeups.wake_now());
     }
 }
 
-impl HandleCount {
+impl Drop for LiveGuard {
+    fn drop(&mut self) {
+        if let Some(place) = self.place {
+            self.group.0.closable().remove(place);
+        }
+        self.over();
+    }
+}
+
+impl LiveCount {
     fn enter(&self) {
-        self.lock().handles += 1;
+        self.lock().live += 1;
     }
 
     fn leave(&self) -> Wakeups {
         let mut wakeups = Wakeups::none();
         let mut count = self.lock();
-        count.handles -= 1;
-        if count.handles == 0 {
+        count.live -= 1;
+        if count.live == 0 {
             count.waiters.take_into(&mut wakeups);
         }
         wakeups
@@ -103,13 +161,13 @@ impl HandleCount {
     }
 }
 
-impl KeyedWait for &HandleCount {
+impl KeyedWait for &LiveCount {
     type Output = ();
 
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<()> {
         let mut guard = self.lock();
         let count = &mut *guard;
-        if count.handles == 0 {
+        if count.live == 0 {
             return Poll::Ready(());
         }
         count.waiters.register(key, cx.waker(), &mut count.retired);

@@ -12,7 +12,7 @@ use super::{
     api::{Api, call},
     background,
     handle::Handle,
-    live::HandleCount,
+    live::LiveCount,
 };
 #[cfg(feature = "tokio")]
 use crate::native::lending::Group;
@@ -58,7 +58,7 @@ impl WeakRegistration {
 struct RegistrationInner {
     handle: Handle,
     profile: ExecutionProfile,
-    count: HandleCount,
+    count: LiveCount,
     /// Whose workers it runs on, if they are not those of MsQuic's own threads.
     #[cfg(feature = "tokio")]
     group: Option<Group>,
@@ -121,7 +121,7 @@ impl Registration {
         Ok(Self::of(RegistrationInner {
             handle: Handle::new(handle),
             profile,
-            count: HandleCount::default(),
+            count: LiveCount::default(),
             #[cfg(feature = "tokio")]
             group: None,
         }))
@@ -132,7 +132,7 @@ impl Registration {
     pub(crate) fn on(group: Group) -> Result<Self, NativeError> {
         let profile = ExecutionProfile::default();
         let handle = Handle::new(group.open_registration(&config(profile))?);
-        Ok(Self::of(RegistrationInner { handle, profile, count: HandleCount::default(), group: Some(group) }))
+        Ok(Self::of(RegistrationInner { handle, profile, count: LiveCount::default(), group: Some(group) }))
     }
 
     /// One that does not keep it open.
@@ -164,11 +164,13 @@ impl Registration {
         SHARED.get_or_init(Self::new).clone()
     }
 
-    /// Resolves when no native handle of a listener or a connection is left, and so none of a
-    /// stream.
+    /// Resolves when every listener has stopped and every connection is over: closed by either
+    /// side, and all that MsQuic had to send about it sent. Who still holds a connection that is
+    /// over, or a stream of it, holds up nobody.
     ///
-    /// It closes nothing: shut servers down, and close or drop connections and their streams, or
-    /// wait for their peers.
+    /// It closes nothing: shut servers down, and close or drop connections
+    /// ([`Client::close_all`](crate::Client::close_all),
+    /// [`Server::close_all`](crate::Server::close_all)), or wait for their peers.
     ///
     /// # Cancel safety
     ///
@@ -182,8 +184,8 @@ impl Registration {
         self.inner.handle.raw()
     }
 
-    /// How many handles are below.
-    pub(crate) fn count(&self) -> &HandleCount {
+    /// How many listeners and connections are below.
+    pub(crate) fn count(&self) -> &LiveCount {
         &self.inner.count
     }
 }

@@ -33,7 +33,7 @@ use crate::{
         background,
         handle::Handle,
         key_log::KeyLog,
-        live::LiveGuard,
+        live::{Closable, LiveGuard},
         parameter::{self, Parameter},
         secrets::TlsSecrets,
         status::INTERNAL_ERROR,
@@ -69,8 +69,8 @@ pub(crate) struct ConnectionInstance {
 #[derive(Debug)]
 struct OpenHandle {
     handle: Handle,
-    /// Counts the handle until it is closed.
-    _live: LiveGuard,
+    /// Counts the connection until it is over.
+    live: LiveGuard,
     /// Where MsQuic writes the TLS secrets, until the handle is closed.
     secrets: Option<TlsSecrets>,
 }
@@ -150,14 +150,14 @@ impl ConnectionInstance {
         live: LiveGuard,
     ) -> Arc<Self> {
         let secrets = key_log.is_some().then(TlsSecrets::new);
-        Arc::new(Self {
+        Arc::new_cyclic(|instance: &Weak<Self>| Self {
             // MsQuic works on a server's connection before it shows it, on a client's from the
             // start.
             inner: ConnectionInner::new(is_server, shared, key_log),
             users: AtomicUsize::new(0),
             acceptors: AtomicUsize::new(0),
             is_server,
-            handle: Some(OpenHandle { handle: Handle::new(handle), _live: live, secrets }),
+            handle: Some(OpenHandle { handle: Handle::new(handle), live: live.of(instance.clone()), secrets }),
         })
     }
 
@@ -408,14 +408,27 @@ impl Receiver for ConnectionInstance {
 
     fn release(self: Arc<Self>) {
         self.inner.worker_tasks().close();
-        // If nobody else is left, the handle closes here: in its own SHUTDOWN_COMPLETE that neither
-        // waits nor queues.
-        if let Some(mut instance) = Arc::into_inner(self)
-            && let Some(handle) = instance.handle.take()
-        {
-            // SAFETY: the last reference is gone, so nothing uses the handle.
-            unsafe { handle.close() };
+        match Arc::try_unwrap(self) {
+            // If nobody else is left, the handle closes here: in its own SHUTDOWN_COMPLETE that
+            // neither waits nor queues.
+            Ok(mut instance) => {
+                if let Some(handle) = instance.handle.take() {
+                    // SAFETY: the last reference is gone, so nothing uses the handle.
+                    unsafe { handle.close() };
+                }
+            }
+            Err(held) => {
+                if let Some(open) = &held.handle {
+                    open.live.over();
+                }
+            }
         }
+    }
+}
+
+impl Closable for ConnectionInstance {
+    fn close_with_all(self: Arc<Self>, code: u64, reason: &str) {
+        contain("a waker", || self.close_with_reason(code, reason));
     }
 }
 
