@@ -72,6 +72,43 @@ fn the_series_fits_the_sources_of_the_crate() {
 }
 
 #[test]
+fn the_error_codes_of_the_transport_are_those_of_rfc_9000() {
+    // §20.1, and RFC 9368 §7 for the last.
+    const CODES: [(&str, &str); 17] = [
+        ("NO_ERROR", "0x0"),
+        ("INTERNAL_ERROR", "0x1"),
+        ("CONNECTION_REFUSED", "0x2"),
+        ("FLOW_CONTROL_ERROR", "0x3"),
+        ("STREAM_LIMIT_ERROR", "0x4"),
+        ("STREAM_STATE_ERROR", "0x5"),
+        ("FINAL_SIZE_ERROR", "0x6"),
+        ("FRAME_ENCODING_ERROR", "0x7"),
+        ("TRANSPORT_PARAMETER_ERROR", "0x8"),
+        ("CONNECTION_ID_LIMIT_ERROR", "0x9"),
+        ("PROTOCOL_VIOLATION", "0xA"),
+        ("APPLICATION_ERROR", "0xC"),
+        ("CRYPTO_BUFFER_EXCEEDED", "0xD"),
+        ("KEY_UPDATE_ERROR", "0xE"),
+        ("AEAD_LIMIT_REACHED", "0xF"),
+        ("CRYPTO_ERROR(TlsAlertCode)", "((QUIC_VAR_INT)(0x100 | (TlsAlertCode)))"),
+        ("VERSION_NEGOTIATION_ERROR", "0x11"),
+    ];
+    let series = load();
+    let sources = sources(&series);
+    let outcome = apply::all(&series, |file| sources.get(file).cloned());
+    let header = &outcome.texts["src/core/frame.h"];
+    let defined: BTreeMap<_, _> = header
+        .lines()
+        .filter_map(|line| line.strip_prefix("#define QUIC_ERROR_")?.split_once(' '))
+        .map(|(name, code)| (name, code.split("//").next().unwrap().trim()))
+        // One alert each, and what MsQuic sends without the edit `application-error-code`.
+        .filter(|(name, _)| !name.starts_with("CRYPTO_") || CODES.iter().any(|(code, _)| code == name))
+        .filter(|(name, _)| *name != "APPLICATION_ERROR_MSQUIC")
+        .collect();
+    assert_eq!(defined, BTreeMap::from(CODES));
+}
+
+#[test]
 fn an_edit_says_which_others_it_needs() {
     let series = load();
     let sources = sources(&series);

@@ -505,8 +505,7 @@ fn kinds(role: Role) -> Vec<Kind> {
             "more ids than may be",
             CONNECTION_ID_LIMIT,
             (4..9).flat_map(|number| new_connection_id(number, 0, 8)).collect::<Vec<_>>(),
-        )
-        .but(Answer::Closes(PROTOCOL_VIOLATION)),
+        ),
         kind("the end of an id that was never given", PROTOCOL_VIOLATION, numbers(&[0x19, 1 << 40]))
             .but(Answer::GoesOn),
         // What only one of the two may say (§19.7, §19.20). MsQuic makes no use of tokens, and does

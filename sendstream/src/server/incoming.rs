@@ -139,7 +139,7 @@ impl Incoming {
     /// Refuses the connection; the client sees [`ConnectionError::Refused`].
     ///
     /// It takes no code: application codes stay off the wire before the handshake is done (RFC 9000
-    /// §10.2.3), and MsQuic sends APPLICATION_ERROR in their place. To send a code, accept the
+    /// §10.2.3), and CONNECTION_REFUSED is sent in their place (§20.1). To send a code, accept the
     /// connection and [close](Connection::close) it.
     pub fn refuse(self) {
         drop(self);

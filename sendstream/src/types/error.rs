@@ -98,9 +98,10 @@ impl ConnectionError {
     pub(crate) fn from_transport(code: u64, status: NativeError) -> Self {
         // RFC 9000 §20.1: 0x0100-0x01ff are CRYPTO_ERRORs, with the TLS alert in the low byte.
         const CRYPTO_ERRORS: std::ops::RangeInclusive<u64> = 0x100..=0x1ff;
-        // What a refusal looks like on the wire: CONNECTION_REFUSED from a transport; from an
-        // application, whose own code may not be shown before the handshake is done,
-        // APPLICATION_ERROR, for which MsQuic sends 0xb.
+        // What a refusal looks like on the wire: CONNECTION_REFUSED; from an application that closes
+        // before the handshake is done, whose own code may not be shown yet, APPLICATION_ERROR, for
+        // which MsQuic without Sendstream's edits sends 0xb; and the true meaning of 0xb,
+        // INVALID_TOKEN: the server does not take the address for the client's.
         const REFUSALS: [u64; 3] = [0x2, 0xb, 0xc];
         match status {
             NativeError::CONNECTION_TIMEOUT | NativeError::CONNECTION_IDLE => Self::TimedOut,
