@@ -322,7 +322,13 @@ pub enum ConnectError {
     Connection(#[from] ConnectionError),
     /// MsQuic or the system failed.
     #[error(transparent)]
-    Native(#[from] NativeError),
+    Native(NativeError),
+}
+
+impl From<NativeError> for ConnectError {
+    fn from(error: NativeError) -> Self {
+        if error == NativeError::FORKED { Self::Connection(ConnectionError::Forked) } else { Self::Native(error) }
+    }
 }
 
 impl ConnectError {

@@ -55,6 +55,18 @@
 //! inside of one of its tasks. tokio has calls that panic there: `Handle::block_on`,
 //! `blocking_send`, and to drop a `Runtime`.
 //!
+//! # Forks
+//!
+//! A process that forks does so before its first use of this crate: its child may use everything. A
+//! child that is forked later has memory and sockets of the library's, and none of its threads. There
+//! every call fails at once and waits for nothing: with [`ConfigError::Forked`] if it is for
+//! something new, and with [`ConnectionError::Forked`] on what was inherited. [`Server::accept`]
+//! gives `None`, and waits for the end of something resolve. What is dropped there changes nothing
+//! for the parent. A child that [executes](std::os::unix::process::CommandExt::exec) another program,
+//! as every [`Command`](std::process::Command) does, is not concerned. The sockets stay open until
+//! the child ends or executes. Forks that run no handlers of `pthread_atfork`, such as a bare `clone`,
+//! go unnoticed.
+//!
 //! # Logs
 //!
 //! Through [`tracing`](https://docs.rs/tracing), mostly from MsQuic's threads. Each connection is a

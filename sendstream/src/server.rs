@@ -377,6 +377,7 @@ impl BindError {
             NativeError::ADDRESS_IN_USE | NativeError::ALPN_IN_USE => Self::AddressInUse(address),
             NativeError::ADDRESS_NOT_AVAILABLE | NativeError::INVALID_ADDRESS => Self::AddressNotAvailable(address),
             NativeError::PERMISSION_DENIED => Self::PermissionDenied(address),
+            NativeError::FORKED => Self::Config(ConfigError::Forked),
             _ => Self::Native(error),
         }
     }

@@ -12,6 +12,7 @@ use std::{
     future::Future,
     io::Read,
     os::unix::process::{CommandExt, ExitStatusExt},
+    panic::AssertUnwindSafe,
     pin::pin,
     process::{Command, ExitCode, ExitStatus, Stdio},
     sync::{Arc, Mutex, mpsc},
@@ -19,9 +20,14 @@ use std::{
     thread,
 };
 
+use futures::FutureExt as _;
 use libtest_mimic::{Arguments, Failed, Trial};
-use sendstream::{TransportConfig, Trust};
-use support::{HANG, Pair, run};
+use sendstream::{
+    BindError, ConfigError, ConnectError, Connection, ConnectionError, RecvChunk, RecvStream, Registration, SendStream,
+    TransportConfig, Trust, WorkerTask, WorkerTaskError,
+    process::{self, RetryPolicy},
+};
+use support::{Endpoints, HANG, Pair, run};
 
 const ROLE: &str = "SENDSTREAM_TEST_EXITS";
 
@@ -34,7 +40,7 @@ const ROUNDS: u32 = 10;
 type Role = fn() -> ExitCode;
 
 /// The tests' names, what their processes do, and the status that these must have.
-const ROLES: [(&str, Role, u8); 11] = [
+const ROLES: [(&str, Role, u8); 12] = [
     ("an_exit_in_the_middle_of_a_transfer_keeps_its_status", exits_amid_a_transfer, STATUS),
     ("an_exit_with_live_handles_of_every_kind_keeps_its_status", exits_with_everything, STATUS),
     ("an_exit_on_a_thread_of_msquic_keeps_its_status", exits_in_a_waker, STATUS),
@@ -44,6 +50,7 @@ const ROLES: [(&str, Role, u8); 11] = [
     ("a_return_from_main_right_after_the_last_drop_keeps_its_status", returns_after_drops, STATUS),
     ("a_panic_of_main_with_live_handles_is_an_ordinary_panic", panics_with_everything, 101),
     ("a_child_that_was_forked_before_the_first_use_may_use_everything", forks_before_the_first_use, STATUS),
+    ("a_child_that_is_forked_later_gets_errors_at_once_and_its_parent_goes_on", forks_in_the_middle, STATUS),
     ("a_program_that_is_executed_inherits_neither_sockets_nor_status", executes_with_everything, STATUS),
     ("(what is executed)", looks_at_what_it_inherited, STATUS),
 ];
@@ -235,6 +242,11 @@ fn forks_before_the_first_use() -> ExitCode {
         drop(everything);
         return ExitCode::from(STATUS);
     }
+    ended(child)
+}
+
+/// What `child` ended with.
+fn ended(child: libc::pid_t) -> ExitCode {
     let mut status = 0;
     // SAFETY: `status` is a place for what is written, and nobody else waits for the child.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
@@ -242,6 +254,129 @@ fn forks_before_the_first_use() -> ExitCode {
         .code()
         .and_then(|code| u8::try_from(code).ok())
         .map_or(ExitCode::FAILURE, ExitCode::from)
+}
+
+fn forks_in_the_middle() -> ExitCode {
+    run(async {
+        let datagrams = TransportConfig::default().datagram_receive_buffer(1 << 16);
+        let Pair { client, server, endpoints } = Pair::with(datagrams.clone(), datagrams).await;
+        let mut send = client.open_uni().unwrap();
+        send.send("x").await.unwrap();
+        let mut recv = server.accept_uni().await.unwrap();
+        let chunk = recv.read_chunk().await.unwrap().unwrap();
+        let unstarted = client.open_bi().unwrap();
+        let task = client.spawn_on_worker(std::future::pending::<()>());
+        // MsQuic's threads are busy, and so is the one that reads.
+        let mut busy = client.open_uni().unwrap();
+        drop(busy.send(vec![2; 64 << 20]));
+        let mut reading = server.accept_uni().await.unwrap();
+        let reader = thread::spawn(move || {
+            futures::executor::block_on(async {
+                let mut length = 0;
+                while length < 64 << 20 {
+                    length += reading.read_chunk().await.unwrap().unwrap().len();
+                }
+            });
+        });
+        let inherited = Inherited { client, server, endpoints, send, recv, chunk, unstarted, task };
+        // SAFETY: the child calls what a child of a process with threads may call, and the library
+        // under test.
+        let child = unsafe { libc::fork() };
+        assert!(child >= 0);
+        if child == 0 {
+            // SAFETY: it ends a child that hangs.
+            unsafe { libc::alarm(60) };
+            let checked = AssertUnwindSafe(inherited.fails_at_once()).catch_unwind().await;
+            // SAFETY: nothing of the parent's is to run at this exit.
+            unsafe { libc::_exit(if checked.is_ok() { STATUS.into() } else { 1 }) };
+        }
+        let status = ended(child);
+        let Inherited { client, server, endpoints, mut send, mut recv, chunk, unstarted, task } = inherited;
+        assert_eq!(&*chunk, b"x");
+        drop((chunk, unstarted, task));
+        let (sent, received) = futures::join!(send.finish_with("y"), recv.read_to_end(16));
+        sent.unwrap();
+        assert_eq!(received.unwrap(), b"y");
+        reader.join().unwrap();
+        let another = endpoints.connect().await;
+        support::tell(&another.0, &another.1, "it goes on").await;
+        drop((another, send, recv, busy));
+        Pair { client, server, endpoints }.end().await;
+        status
+    })
+}
+
+/// What a child has of its parent's.
+struct Inherited {
+    client: Connection,
+    server: Connection,
+    endpoints: Endpoints,
+    send: SendStream,
+    recv: RecvStream,
+    chunk: RecvChunk,
+    unstarted: (SendStream, RecvStream),
+    task: WorkerTask<()>,
+}
+
+impl Inherited {
+    /// Looks at each call that could wait, and drops everything.
+    async fn fails_at_once(self) {
+        const WHY: &str = "this process was forked from one that uses QUIC already: fork before the first use";
+        #[track_caller]
+        fn forked<T>(result: Result<T, impl ToString>) -> bool {
+            result.map(drop).unwrap_err().to_string().ends_with(WHY)
+        }
+        let Self { client, server, endpoints, mut send, mut recv, chunk, unstarted: (mut unstarted, _recv), task } =
+            self;
+
+        // What is new.
+        let identity = support::identity();
+        let bound = support::server(&identity).bind(support::any_port());
+        assert!(matches!(bound, Err(BindError::Config(ConfigError::Forked))));
+        assert!(matches!(support::client(&identity).build(), Err(ConfigError::Forked)));
+        assert!(forked(Registration::new()));
+        assert!(forked(process::set_retry_policy(RetryPolicy::Always)));
+
+        // Endpoints.
+        let connected = endpoints.client.connect(endpoints.address, "localhost").await;
+        assert!(matches!(connected, Err(ConnectError::Connection(ConnectionError::Forked))));
+        assert!(forked(endpoints.client.connect_host("localhost", 1).await));
+        assert!(forked(endpoints.client.connect_0rtt(endpoints.address, "localhost").await));
+        assert!(forked(endpoints.server.listen_also(support::any_port())));
+        assert!(endpoints.server.accept().await.is_none());
+        endpoints.client.close_all(1, "").unwrap();
+        endpoints.client.wait_idle().await;
+        endpoints.server.shutdown().await;
+
+        // Connections.
+        assert_eq!(client.closed().await, ConnectionError::Forked);
+        assert!(forked(client.open_uni()));
+        assert!(forked(client.open_bi()));
+        assert!(forked(server.accept_uni().await));
+        assert!(forked(server.accept_bi().await));
+        assert!(forked(client.send_datagram("x").await));
+        assert!(forked(client.read_datagram().await));
+        assert!(forked(client.path_changed().await));
+        assert!(forked(client.rebind(support::any_port()).await));
+        assert!(forked(client.stats().await));
+        assert_eq!(client.spawn_on_worker(async {}).await, Err(WorkerTaskError::Canceled));
+        assert_eq!(task.await, Err(WorkerTaskError::Canceled));
+        client.close(7, "why").unwrap();
+        assert_eq!(client.clone().drain().await, ConnectionError::Forked);
+
+        // Streams.
+        assert!(forked(send.send("x").await));
+        assert!(forked(send.write_all(b"x").await));
+        assert!(forked(send.acked().await));
+        assert!(forked(send.finished().await));
+        assert!(forked(send.stopped().await));
+        assert!(forked(unstarted.start().await));
+        assert!(forked(recv.read_chunk().await));
+        assert!(forked(recv.received_reset().await));
+        let lost: std::io::Error = recv.read_chunk().await.map(drop).unwrap_err().into();
+        assert_eq!(lost.kind(), std::io::ErrorKind::Unsupported);
+        drop((chunk, recv, send, unstarted, client, server, endpoints));
+    }
 }
 
 fn executes_with_everything() -> ExitCode {

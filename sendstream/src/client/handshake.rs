@@ -17,7 +17,7 @@ use crate::{
         owner::ConnectionInstance,
         shared::{ConnectionInnerShared, Resuming, Verify},
     },
-    native::{address::Address, api, background, configuration::MAX_SERVER_NAME_LENGTH},
+    native::{address::Address, api, background, configuration::MAX_SERVER_NAME_LENGTH, fork},
     types::{
         error::{ConnectionError, NativeError},
         resumption::ticket::Ticket,
@@ -36,6 +36,7 @@ pub(super) struct Begun {
 impl Client {
     /// Starts a connection, with the ticket for it if there is one.
     pub(super) async fn begin(&self, address: SocketAddr, server_name: &str) -> Result<Begun, ConnectError> {
+        fork::check()?;
         let name = self.check_server_name(server_name)?;
         if let Some(local) = self.bind
             && local.is_ipv4() != address.is_ipv4()

@@ -24,6 +24,7 @@ use crate::{
     native::{
         background,
         deadline::{self, Pause},
+        fork,
     },
     types::error::ConnectionError,
 };
@@ -68,6 +69,7 @@ impl Client {
     ///
     /// Dropping the future gives all attempts up. A lookup that is under way ends unheard.
     pub async fn connect_host(&self, host: &str, port: u16) -> Result<Connection, ConnectError> {
+        fork::check()?;
         let (host, server_name) = names(host);
         native_name(host)?;
         self.check_server_name(server_name)?;

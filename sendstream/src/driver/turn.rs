@@ -35,6 +35,7 @@ use crate::{
         wakes,
         worker_task::{Outcome, WorkerTask},
     },
+    native::fork::is_forked,
     types::error::WorkerTaskError,
 };
 
@@ -90,6 +91,9 @@ impl WorkerTasks {
     /// Queues a task that was woken. Whether the worker must be nudged for it.
     #[must_use]
     fn push(&self, task: Runnable) -> bool {
+        if is_forked() {
+            return false;
+        }
         let mut queue = self.lock();
         if queue.closed {
             drop(queue);
@@ -200,6 +204,9 @@ pub(crate) fn spawn<A: Attended, T: Send + 'static>(
             }
         }
     };
+    if is_forked() {
+        return WorkerTask::refused();
+    }
     let mut queue = tasks.lock();
     if queue.closed {
         drop(queue);
@@ -246,7 +253,9 @@ struct Over<A: Attended> {
 
 impl<A: Attended> Drop for Over<A> {
     fn drop(&mut self) {
-        if let Some(connection) = self.connection.upgrade() {
+        if let Some(connection) = self.connection.upgrade()
+            && !is_forked()
+        {
             let waker = connection.worker_tasks().lock().active.try_remove(self.key);
             drop(waker);
         }

@@ -10,7 +10,7 @@ use std::{
 use async_task::{FallibleTask, Task};
 use sendstream_core::foreign::Contained;
 
-use crate::types::error::WorkerTaskError;
+use crate::{native::fork::is_forked, types::error::WorkerTaskError};
 
 /// A task on a connection's worker thread, from
 /// [`Connection::spawn_on_worker`](crate::Connection::spawn_on_worker); as a future, what its own
@@ -55,6 +55,9 @@ impl<T> Future for WorkerTask<T> {
     type Output = Result<T, WorkerTaskError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if is_forked() {
+            return Poll::Ready(Err(WorkerTaskError::Canceled));
+        }
         let Some(task) = &mut self.0 else { return Poll::Ready(Err(WorkerTaskError::Canceled)) };
         let outcome = ready!(Pin::new(task).poll(cx));
         Poll::Ready(outcome.and_then(Contained::take).unwrap_or(Err(WorkerTaskError::Canceled)))

@@ -12,7 +12,10 @@ use std::{
 
 use sendstream_sys as sys;
 
-use crate::{native::settings::unset_settings, types::error::NativeError};
+use crate::{
+    native::{fork, settings::unset_settings},
+    types::error::NativeError,
+};
 
 /// The function table that MsQuic hands out for version 2 of its API.
 pub(crate) struct Api {
@@ -23,18 +26,24 @@ impl Api {
     /// The process's table, opened by the first caller.
     ///
     /// Every caller but the first gets it without a lock; a failure is kept, because MsQuic's own
-    /// start-up is not meant to be tried twice.
+    /// start-up is not meant to be tried twice. A process that was forked since gets none.
     pub(crate) fn get() -> Result<&'static Self, NativeError> {
         static API: OnceLock<Result<Api, NativeError>> = OnceLock::new();
+        // First, as the thread that opens it may have stayed behind.
+        fork::check()?;
         API.get_or_init(Self::open).as_ref().map_err(|error| *error)
     }
 
     /// The table, for code that holds a handle: a handle exists only after [`Api::get`] succeeded.
     pub(crate) fn opened() -> &'static sys::QUIC_API_TABLE {
+        if fork::is_forked() {
+            return &fork::FORKED_TABLE;
+        }
         Self::get().expect("a native handle exists only after the API table was opened").table
     }
 
     fn open() -> Result<Self, NativeError> {
+        fork::watch();
         if !sys::keep_openssl_at_exit() {
             tracing::warn!("OpenSSL will clean up at exit: a process that exits amid traffic may crash");
         }

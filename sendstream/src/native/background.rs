@@ -22,7 +22,10 @@ use std::{
 use sendstream_core::foreign::contain;
 
 use crate::{
-    native::deadline::{self, Due},
+    native::{
+        deadline::{self, Due},
+        fork,
+    },
     types::error::NativeError,
 };
 
@@ -33,6 +36,10 @@ pub(super) type Job = Box<dyn FnOnce() + Send>;
 /// Should the thread not start (the system is out of threads), the job runs here: late is worse
 /// than slow.
 pub(crate) fn run(job: impl FnOnce() + Send + 'static) {
+    if fork::is_forked() {
+        // The thread stayed behind, and no native call does anything here.
+        return job();
+    }
     static JOBS: OnceLock<Option<Sender<Job>>> = OnceLock::new();
     let jobs = JOBS.get_or_init(start);
     match jobs {

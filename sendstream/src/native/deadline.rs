@@ -11,7 +11,10 @@ use std::{
     time::Instant,
 };
 
-use super::background::{self, Answer, Job};
+use super::{
+    background::{self, Answer, Job},
+    fork,
+};
 
 /// Runs `job` on the background thread at `deadline` or soon after, unless the result is dropped
 /// before. Never without that thread.
@@ -111,7 +114,9 @@ struct Deadlines {
 
 fn deadlines() -> MutexGuard<'static, Deadlines> {
     static DEADLINES: Mutex<Deadlines> = Mutex::new(Deadlines { jobs: BTreeMap::new(), looks_at: None });
-    DEADLINES.lock().unwrap_or_else(PoisonError::into_inner)
+    static FORKED: Mutex<Deadlines> = Mutex::new(Deadlines { jobs: BTreeMap::new(), looks_at: None });
+    let deadlines = if fork::is_forked() { &FORKED } else { &DEADLINES };
+    deadlines.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use sendstream_core::{
 
 use slab::Slab;
 
-use crate::native::registration::Registration;
+use crate::native::{fork::is_forked, registration::Registration};
 
 /// A number of objects, and who waits for it to be 0.
 #[derive(Debug, Default)]
@@ -89,6 +89,9 @@ impl LiveHandles {
 
     /// Closes every connection that there is now.
     pub(crate) fn close_all(&self, code: u64, reason: &str) {
+        if is_forked() {
+            return;
+        }
         let connections: Vec<_> = self.0.closable().iter().filter_map(|(_, one)| one.upgrade()).collect();
         for connection in connections {
             connection.close_with_all(code, reason);
@@ -122,7 +125,8 @@ impl LiveGuard {
 
     /// MsQuic is done with the object. Its handle may be open for as long as somebody has it.
     pub(crate) fn over(&self) {
-        if self.is_over.swap(true, Ordering::Relaxed) {
+        // Whoever counted in a process that was forked from it may have been in the middle of that.
+        if is_forked() || self.is_over.swap(true, Ordering::Relaxed) {
             return;
         }
         let group = &self.group.0;
@@ -134,7 +138,9 @@ impl LiveGuard {
 
 impl Drop for LiveGuard {
     fn drop(&mut self) {
-        if let Some(place) = self.place {
+        if let Some(place) = self.place
+            && !is_forked()
+        {
             self.group.0.closable().remove(place);
         }
         self.over();
@@ -165,6 +171,9 @@ impl KeyedWait for &LiveCount {
     type Output = ();
 
     fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<()> {
+        if is_forked() {
+            return Poll::Ready(());
+        }
         let mut guard = self.lock();
         let count = &mut *guard;
         if count.live == 0 {
@@ -175,6 +184,9 @@ impl KeyedWait for &LiveCount {
     }
 
     fn forget(&self, key: WaiterKey) -> Option<Waker> {
+        if is_forked() {
+            return None;
+        }
         self.lock().waiters.remove(key)
     }
 }

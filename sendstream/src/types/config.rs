@@ -483,9 +483,19 @@ pub enum ConfigError {
     /// The linked MsQuic is an installed one, which cannot count handshakes.
     #[error("this MsQuic cannot count handshakes; use the one that is built along, or another retry policy")]
     CannotCountHandshakes,
+    /// This process was forked from the one that used the library first. See the documentation of
+    /// the crate, *Forks*.
+    #[error("{}", NativeError::FORKED)]
+    Forked,
     /// MsQuic could not start or refused the settings.
     #[error("the QUIC library refused the configuration: {0}; if it ran out of memory or threads, free some and retry")]
-    Native(#[from] NativeError),
+    Native(NativeError),
+}
+
+impl From<NativeError> for ConfigError {
+    fn from(error: NativeError) -> Self {
+        if error == NativeError::FORKED { Self::Forked } else { Self::Native(error) }
+    }
 }
 
 /// MsQuic's QUIC_DEFAULT_MAX_BYTES_PER_KEY, which is also the most it takes.

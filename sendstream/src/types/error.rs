@@ -80,6 +80,10 @@ pub enum ConnectionError {
     /// No packet can reach the peer's address, as the system said.
     #[error("the peer's address is unreachable")]
     Unreachable,
+    /// This process was forked from the one that used the library first. See the documentation of
+    /// the crate, *Forks*.
+    #[error("{}", NativeError::FORKED)]
+    Forked,
 }
 
 impl ConnectionError {
@@ -108,6 +112,7 @@ impl ConnectionError {
             NativeError::CONNECTION_REFUSED => Self::Refused,
             NativeError::VER_NEG_ERROR => Self::VersionMismatch,
             NativeError::UNREACHABLE => Self::Unreachable,
+            NativeError::FORKED => Self::Forked,
             _ if REFUSALS.contains(&code) => Self::Refused,
             _ if CRYPTO_ERRORS.contains(&code) => Self::Tls { alert: (code & 0xff) as u8, status },
             _ => match status.tls_alert() {
@@ -127,7 +132,7 @@ impl From<ConnectionError> for io::Error {
             ConnectionError::TimedOut => io::ErrorKind::TimedOut,
             ConnectionError::Refused => io::ErrorKind::ConnectionRefused,
             ConnectionError::CertificateRefused(_) | ConnectionError::Tls { .. } => io::ErrorKind::PermissionDenied,
-            ConnectionError::VersionMismatch => io::ErrorKind::Unsupported,
+            ConnectionError::VersionMismatch | ConnectionError::Forked => io::ErrorKind::Unsupported,
             ConnectionError::Unreachable => io::ErrorKind::HostUnreachable,
         };
         Self::new(kind, error)
@@ -189,6 +194,9 @@ impl NativeError {
     pub(crate) const PERMISSION_DENIED: Self = Self(libc::EACCES as u32);
     pub(crate) const ADDRESS_NOT_AVAILABLE: Self = Self(libc::EADDRNOTAVAIL as u32);
 
+    /// This process was forked after the library was first used. No function of MsQuic's returns it.
+    pub(crate) const FORKED: Self = Self(libc::ECHILD as u32);
+
     /// Where MsQuic's statuses for TLS alerts begin; the alert's number is added to it.
     const TLS_ALERT_BASE: u32 = 0x0BEB_C300;
     /// Where MsQuic's statuses for certificate failures begin.
@@ -206,7 +214,7 @@ impl NativeError {
     }
 
     /// The raw `QUIC_STATUS`: on POSIX systems mostly an `errno`.
-    pub fn status(self) -> u32 {
+    pub const fn status(self) -> u32 {
         self.0
     }
 
@@ -259,6 +267,9 @@ impl NativeError {
 
 impl fmt::Display for NativeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if *self == Self::FORKED {
+            return f.write_str("this process was forked from one that uses QUIC already: fork before the first use");
+        }
         match (self.name(), self.tls_alert()) {
             (Some(name), _) => write!(f, "MsQuic status {name}"),
             (None, Some(alert)) => write!(f, "MsQuic status TLS_ALERT({alert})"),
@@ -294,6 +305,7 @@ impl From<NativeError> for io::Error {
             NativeError::INVALID_PARAMETER => io::ErrorKind::InvalidInput,
             NativeError::ADDRESS_IN_USE | NativeError::ALPN_IN_USE => io::ErrorKind::AddrInUse,
             NativeError::ADDRESS_NOT_AVAILABLE => io::ErrorKind::AddrNotAvailable,
+            NativeError::FORKED => io::ErrorKind::Unsupported,
             _ => io::ErrorKind::Other,
         };
         Self::new(kind, error)

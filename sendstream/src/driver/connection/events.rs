@@ -17,7 +17,7 @@ use sendstream_core::{
     datagrams::Datagrams,
     dir::Dir,
     stream::copies::{Copies, CopyPlace},
-    wait::{Lock, LockGuard, Wakeups},
+    wait::{LockGuard, Wakeups},
 };
 use sendstream_sys as sys;
 use tracing::{Span, field};
@@ -36,7 +36,12 @@ use crate::{
         turn::WorkerTasks,
         wakes::Wake as _,
     },
-    native::{address::Address, key_log::KeyLog, status},
+    native::{
+        address::Address,
+        fork::{self, ForkLock},
+        key_log::KeyLog,
+        status,
+    },
     types::{
         config::StreamScheduling,
         error::{ConnectionError, NativeError},
@@ -49,7 +54,7 @@ use crate::{
 /// What MsQuic, the user and the streams share of one connection, beside its handle.
 #[derive(Debug)]
 pub(crate) struct ConnectionInner {
-    exclusive: Lock<ConnectionInnerExclusive>,
+    exclusive: ForkLock<ConnectionInnerExclusive>,
     /// Whether `exclusive` has a cause, for those who ask often. Written by: whatever ends the
     /// connection.
     over: AtomicBool,
@@ -58,7 +63,7 @@ pub(crate) struct ConnectionInner {
     /// The smoothed round-trip time in microseconds; 0 before. Written by: CONNECTED where MsQuic
     /// does not publish it, IDEAL_SEND_BUFFER_SIZE.
     rtt: AtomicU32,
-    datagrams: Lock<Datagrams<ConnectionError>>,
+    datagrams: ForkLock<Datagrams<ConnectionError>>,
     worker_tasks: WorkerTasks,
     /// Short pieces that were copied and not read.
     copies: Copies,
@@ -76,11 +81,11 @@ impl ConnectionInner {
     /// server's connection gets its `shared` part when it is accepted.
     pub(super) fn new(started: bool, shared: Option<ConnectionInnerShared>, key_log: Option<KeyLog>) -> Self {
         Self {
-            exclusive: Lock::new(ConnectionInnerExclusive::new(started)),
+            exclusive: ForkLock::new(ConnectionInnerExclusive::new(started)),
             over: AtomicBool::new(false),
             peer: OnceLock::new(),
             rtt: AtomicU32::new(0),
-            datagrams: Lock::default(),
+            datagrams: ForkLock::new(Datagrams::default()),
             worker_tasks: WorkerTasks::default(),
             copies: Copies::default(),
             span: OnceLock::new(),
@@ -93,12 +98,20 @@ impl ConnectionInner {
 
     /// Locks the state.
     pub(crate) fn lock(&self) -> LockGuard<'_, ConnectionInnerExclusive> {
-        self.exclusive.lock()
+        self.exclusive.lock(|| {
+            let mut state = ConnectionInnerExclusive::new(true);
+            drop(state.close_because(0, ConnectionError::Forked));
+            state
+        })
     }
 
     /// Locks the datagrams' state. Never together with the other.
     pub(crate) fn datagrams(&self) -> LockGuard<'_, Datagrams<ConnectionError>> {
-        self.datagrams.lock()
+        self.datagrams.lock(|| {
+            let mut datagrams = Datagrams::default();
+            drop(datagrams.on_closed(&ConnectionError::Forked));
+            datagrams
+        })
     }
 
     /// What ended the connection, if anything has.
@@ -109,7 +122,7 @@ impl ConnectionInner {
     /// Whether something has ended the connection. Just then it may be known to [`Self::cause`]
     /// only.
     pub(crate) fn is_over(&self) -> bool {
-        self.over.load(Ordering::Acquire)
+        self.over.load(Ordering::Acquire) || fork::is_forked()
     }
 
     /// What the peer showed, which counts once the handshake is done.

@@ -10,7 +10,7 @@ use std::{
 use sendstream_core::{
     accept::{Backlog, Counts, Waits},
     foreign::contain,
-    wait::{KeyedWait, Lock, LockGuard, WaiterKey},
+    wait::{KeyedWait, LockGuard, WaiterKey},
 };
 
 use crate::{
@@ -18,13 +18,13 @@ use crate::{
         connection::{deadline::Deadline, hold::User},
         wakes::Wake as _,
     },
-    native::key_log::KeyLog,
+    native::{fork::ForkLock, key_log::KeyLog},
 };
 
 /// Connections that wait to be accepted, from all listeners of a server.
 #[derive(Debug)]
 pub(crate) struct IncomingQueue {
-    backlog: Lock<Backlog<NewConnection>>,
+    backlog: ForkLock<Backlog<NewConnection>>,
     /// How long each may wait.
     pub(crate) timeout: Duration,
     /// Where the TLS secrets of its connections go, if anywhere.
@@ -68,7 +68,7 @@ fn network(address: SocketAddr) -> IpAddr {
 // A connection that goes is dropped outside of the lock: that shuts it down.
 impl IncomingQueue {
     pub(crate) fn new(limit: usize, timeout: Duration, key_log: Option<KeyLog>) -> Arc<Self> {
-        Arc::new(Self { backlog: Lock::new(Backlog::new(limit)), timeout, key_log })
+        Arc::new(Self { backlog: ForkLock::new(Backlog::new(limit)), timeout, key_log })
     }
 
     /// Whether one more may wait, from `address`. If not, that is counted, and the error is how many
@@ -117,7 +117,11 @@ impl IncomingQueue {
     }
 
     fn lock(&self) -> LockGuard<'_, Backlog<NewConnection>> {
-        self.backlog.lock()
+        self.backlog.lock(|| {
+            let mut closed = Backlog::new(0);
+            drop(closed.close());
+            closed
+        })
     }
 }
 

@@ -11,12 +11,13 @@ use std::{
 
 use bytes::Bytes;
 use sendstream_core::{
+    dir::Dir,
     stream::{
         Fin,
         copies::CopyPlace,
         state::{self, StreamState, useful_window},
     },
-    wait::{Lock, LockGuard, Wakeups},
+    wait::{LockGuard, Wakeups},
 };
 use sendstream_sys as sys;
 use tracing::{Span, field};
@@ -30,14 +31,14 @@ use crate::{
         },
         wakes::Wake as _,
     },
-    native::status,
+    native::{fork::ForkLock, status},
     types::error::{ConnectionError, NativeError},
 };
 
 /// What MsQuic and the user share of one stream.
 #[derive(Debug)]
 pub(crate) struct StreamInner {
-    exclusive: Lock<StreamInnerExclusive>,
+    exclusive: ForkLock<StreamInnerExclusive>,
     shared: StreamInnerShared,
 }
 
@@ -89,7 +90,7 @@ impl StreamInner {
     /// A stream in `exclusive`'s state; `id` is known at birth for a stream of the peer's.
     pub(crate) fn new(exclusive: StreamInnerExclusive, id: Option<u64>, span: Span) -> Self {
         let shared = StreamInnerShared { id: AtomicU64::new(id.unwrap_or(NO_ID)), over: AtomicU8::new(NOT_OVER), span };
-        Self { exclusive: Lock::new(exclusive), shared }
+        Self { exclusive: ForkLock::new(exclusive), shared }
     }
 
     /// The stream in logs.
@@ -99,7 +100,13 @@ impl StreamInner {
 
     /// Locks the state.
     pub(crate) fn lock(&self) -> LockGuard<'_, StreamInnerExclusive> {
-        self.exclusive.lock()
+        self.exclusive.lock(|| {
+            let mut state = StreamInnerExclusive::local(Dir::Bi, None);
+            // Something is not acknowledged, so that nothing says that all is.
+            let _ = state.begin_send(1, Fin::No);
+            drop(state.on_lost(Some(ConnectionError::Forked)));
+            state
+        })
     }
 
     /// How far the stream has come, when nobody else can look.

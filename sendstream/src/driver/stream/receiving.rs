@@ -14,7 +14,7 @@ use crate::{
         stream::{chunk::RecvChunk, owner::StreamInstance},
         wakes::Wake as _,
     },
-    native::api::call,
+    native::{api::call, fork::is_forked},
     types::error::ConnectionError,
 };
 
@@ -45,6 +45,9 @@ impl StreamInstance {
 
     /// `StreamReceiveComplete` for what came back with piece `number`.
     pub(super) fn give_back(&self, number: u64) {
+        if is_forked() {
+            return;
+        }
         let (bytes, live) = {
             let mut state = self.inner.lock();
             (state.recv().give_back(number), state.is_live())
