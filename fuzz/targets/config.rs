@@ -4,7 +4,7 @@
 #![no_main]
 
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::LazyLock,
     task::{Context, Poll, Waker},
@@ -46,7 +46,7 @@ fn run(input: &mut Unstructured<'_>) -> arbitrary::Result<()> {
 
 /// A name that cannot be used is refused before anything is done. One that can is not connected to.
 fn check_name(client: &Client, name: &str) {
-    if !name.is_empty() && !name.contains('\0') {
+    if !name.is_empty() && !name.contains(['\0', ':', ' ', '[', '/']) || name.parse::<IpAddr>().is_ok() {
         return;
     }
     let connect = pin!(client.connect(SocketAddr::from(([127, 0, 0, 1], 9)), name));

@@ -64,7 +64,9 @@ impl Client {
     /// [`connect_host`](Self::connect_host) takes a host's name instead.
     ///
     /// The client asks for `server_name` (RFC 6066 §3), and the server's certificate must be valid
-    /// for it. It is a DNS name or an IP address.
+    /// for it. It is a DNS name or an IP address, without a port and without brackets. A name goes
+    /// out in lower case, in A-labels (`bücher.example` as `xn--bcher-kva.example`, by UTS #46) and
+    /// without a dot at its end. It may have underscores. An address does not go out.
     ///
     /// # Errors
     ///
@@ -280,9 +282,9 @@ impl fmt::Debug for ClientBuilder {
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The server name is empty, longer than 65,535 bytes, has a NUL in it, or is neither a DNS
-    /// name nor an IP address while a certificate must be checked against it.
-    #[error("not a server name: give a DNS name or an IP address, without a NUL")]
+    /// The server name is neither a DNS name nor an IP address, or one with a port, brackets or
+    /// spaces. Nothing was sent, whatever the client's [`Trust`] is.
+    #[error("not a server name: give a DNS name or an IP address, without a port and without brackets")]
     InvalidServerName,
     /// The host of [`Client::connect_host`] stands for no address, or the system's resolver could
     /// not be asked.

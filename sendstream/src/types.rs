@@ -8,6 +8,7 @@ pub(crate) mod native_info;
 pub(crate) mod payload;
 pub(crate) mod rebind;
 pub(crate) mod resumption;
+pub(crate) mod server_name;
 pub(crate) mod stats;
 pub(crate) mod text;
 pub(crate) mod tls;

@@ -275,7 +275,7 @@ fn bad_input_gets_an_error_that_says_what_to_do() {
         assert!(matches!(error, BindError::AddressInUse(address) if address == taken_address), "{error}");
 
         let endpoints = Endpoints::new();
-        for name in ["", "nul\0byte"] {
+        for name in ["", "nul\0byte", "host:4433", "[::1]", "two words", "host..example"] {
             let error = endpoints.client.connect(endpoints.address, name).await.unwrap_err();
             assert!(matches!(error, ConnectError::InvalidServerName), "{name:?}: {error}");
         }

@@ -17,10 +17,11 @@ use crate::{
         owner::ConnectionInstance,
         shared::{ConnectionInnerShared, Resuming, Verify},
     },
-    native::{address::Address, api, background, configuration::MAX_SERVER_NAME_LENGTH, fork},
+    native::{address::Address, api, background, fork},
     types::{
         error::{ConnectionError, NativeError},
         resumption::ticket::Ticket,
+        server_name::ServerName,
     },
 };
 
@@ -37,18 +38,18 @@ impl Client {
     /// Starts a connection, with the ticket for it if there is one.
     pub(super) async fn begin(&self, address: SocketAddr, server_name: &str) -> Result<Begun, ConnectError> {
         fork::check()?;
-        let name = self.check_server_name(server_name)?;
+        let name = ServerName::parse(server_name).map_err(|_| ConnectError::InvalidServerName)?;
         if let Some(local) = self.bind
             && local.is_ipv4() != address.is_ipv4()
         {
             return Err(ConnectError::FamilyMismatch { local, remote: address });
         }
         let deadline = Instant::now() + self.transport.handshake_timeout;
-        let mut begun = self.open(address, server_name, deadline)?;
+        let mut begun = self.open(address, name.as_str(), deadline)?;
         let mut in_place = api::abilities().starts_in_place;
         if let Some(sessions) = &self.sessions
             && let Some(ticket) =
-                begun.unless_over(sessions.find(server_name, &self.trust, begun.user.inner().span())).await?
+                begun.unless_over(sessions.find(name.as_str(), &self.trust, begun.user.inner().span())).await?
         {
             let early_data = ticket.early_data && sessions.may_be_early();
             match begun.show(ticket).await {
@@ -58,19 +59,12 @@ impl Client {
                 }
                 Err(error) => {
                     tracing::debug!(parent: begun.user.inner().span(), %error, "MsQuic does not take the session ticket");
-                    begun = self.open(address, server_name, deadline)?;
+                    begun = self.open(address, name.as_str(), deadline)?;
                 }
             }
         }
-        self.start(&begun, address, name, in_place).await?;
+        self.start(&begun, address, name.indication(), in_place).await?;
         Ok(begun)
-    }
-
-    /// Whether a server can have that name, and this client's trust can judge it.
-    pub(super) fn check_server_name(&self, name: &str) -> Result<CString, ConnectError> {
-        let native = native_name(name)?;
-        self.trust.check_server_name(name).map_err(|_| ConnectError::InvalidServerName)?;
-        Ok(native)
     }
 
     /// Opens a connection, not started, that ends at `deadline` unless its handshake is done.
@@ -93,12 +87,17 @@ impl Client {
         &self,
         begun: &Begun,
         address: SocketAddr,
-        name: CString,
+        name: Option<CString>,
         in_place: bool,
     ) -> Result<(), NativeError> {
         let (instance, configuration, local) = ((*begun.user).clone(), self.configuration.clone(), self.bind);
         let start = move || {
-            instance.start(configuration.handle(), local.map(Address::from).as_ref(), &Address::from(address), &name);
+            instance.start(
+                configuration.handle(),
+                local.map(Address::from).as_ref(),
+                &Address::from(address),
+                name.as_deref(),
+            );
         };
         if in_place {
             start();
@@ -138,13 +137,4 @@ impl Begun {
         })
         .await
     }
-}
-
-/// The name as C has it, if MsQuic takes one of that length.
-pub(super) fn native_name(name: &str) -> Result<CString, ConnectError> {
-    let too_long = name.len() > MAX_SERVER_NAME_LENGTH;
-    if name.is_empty() || too_long {
-        return Err(ConnectError::InvalidServerName);
-    }
-    CString::new(name).map_err(|_| ConnectError::InvalidServerName)
 }

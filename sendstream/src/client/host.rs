@@ -19,14 +19,14 @@ use std::{
 };
 
 use crate::{
-    client::{Client, ConnectError, handshake::native_name},
+    client::{Client, ConnectError},
     connection::Connection,
     native::{
         background,
         deadline::{self, Pause},
         fork,
     },
-    types::error::ConnectionError,
+    types::{error::ConnectionError, server_name::ServerName},
 };
 
 /// An attempt to connect to one of the addresses. Dropping it gives the connection up.
@@ -70,11 +70,9 @@ impl Client {
     /// Dropping the future gives all attempts up. A lookup that is under way ends unheard.
     pub async fn connect_host(&self, host: &str, port: u16) -> Result<Connection, ConnectError> {
         fork::check()?;
-        let (host, server_name) = names(host);
-        native_name(host)?;
-        self.check_server_name(server_name)?;
-        let addresses = self.reachable(resolve(host, port).await?)?;
-        self.connect_any(addresses, server_name).await
+        let (host, server_name) = names(host)?;
+        let addresses = self.reachable(resolve(&host, port).await?)?;
+        self.connect_any(addresses, server_name.as_str()).await
     }
 
     /// Connects to the first of `addresses` that answers. There is one at least.
@@ -162,16 +160,19 @@ impl Race<'_> {
     }
 }
 
-/// What to look up, and what the server is to be called: without brackets, without the zone of an
-/// IPv6 address, and without the dot that ends an absolute name (RFC 6066 §3).
-fn names(host: &str) -> (&str, &str) {
+/// What to look up, and what the server is to be called. An address is looked up without brackets,
+/// and the server is called without its zone. A name is looked up in its ASCII form, as an absolute
+/// one if it is, and the server is called without the dot at its end.
+fn names(host: &str) -> Result<(String, ServerName), ConnectError> {
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).filter(|host| host.contains(':'));
-    let host = bare.unwrap_or(host);
-    let server_name = match host.split_once('%') {
-        Some((ip, _zone)) if ip.contains(':') => ip,
-        _ => host.strip_suffix('.').unwrap_or(host),
+    let (looked_up, called) = match bare.unwrap_or(host) {
+        address if address.contains(':') => (Some(address), address.split('%').next().unwrap_or_default()),
+        name => (None, name),
     };
-    (host, server_name)
+    let server_name = ServerName::parse(called).map_err(|_| ConnectError::InvalidServerName)?;
+    let root = if called.ends_with('.') { "." } else { "" };
+    let looked_up = looked_up.map_or_else(|| format!("{}{root}", server_name.as_str()), str::to_owned);
+    Ok((looked_up, server_name))
 }
 
 /// The addresses of `host`, at least one, in the order in which to try them.
@@ -328,11 +329,15 @@ mod tests {
             ("::1", "::1", "::1"),
             ("[::1]", "::1", "::1"),
             ("[fe80::1%2]", "fe80::1%2", "fe80::1"),
-            ("[example.org]", "[example.org]", "[example.org]"),
-            ("[", "[", "["),
-            ("", "", ""),
+            ("Bücher.example", "xn--bcher-kva.example", "xn--bcher-kva.example"),
         ] {
-            assert_eq!(names(host), (looked_up, server_name));
+            let (name, called) = names(host).unwrap();
+            assert_eq!((name.as_str(), called.as_str()), (looked_up, server_name));
+        }
+        for host in
+            ["", "[", "[]", "[example.org]", "[127.0.0.1]", "[::1", "::1]", "[::1]:4433", "example.org%2", "a b"]
+        {
+            assert!(matches!(names(host), Err(ConnectError::InvalidServerName)), "{host}");
         }
     }
 

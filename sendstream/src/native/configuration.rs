@@ -329,9 +329,6 @@ impl Alpn {
 /// `QUIC_MAX_TICKET_KEY_COUNT`.
 pub(crate) const MAX_TICKET_KEYS: usize = sys::QUIC_MAX_TICKET_KEY_COUNT as usize;
 
-/// `QUIC_MAX_SNI_LENGTH`: how many bytes of a server's name `ConnectionStart` takes.
-pub(crate) const MAX_SERVER_NAME_LENGTH: usize = sys::QUIC_MAX_SNI_LENGTH as usize;
-
 /// The longest protocol name; its length travels in one byte.
 const MAX_ALPN_LENGTH: usize = 255;
 

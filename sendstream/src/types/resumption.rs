@@ -37,7 +37,7 @@ use ring::{
 };
 use zeroize::Zeroizing;
 
-use crate::types::config::ConfigError;
+use crate::types::{config::ConfigError, server_name::ServerName};
 
 /// Whether a server lets clients resume a session, and send data before the handshake is done
 /// (`QUIC_SETTINGS::ServerResumptionLevel`).
@@ -139,10 +139,13 @@ impl SessionKey {
     /// The key for [`Client::connect`](crate::Client::connect) with `server_name`, by a client with
     /// these [protocols](crate::ClientBuilder::alpn) in this order.
     pub fn new(server_name: impl Into<String>, alpn: impl IntoIterator<Item = impl Into<Vec<u8>>>) -> Self {
-        Self { server_name: server_name.into(), alpn: alpn.into_iter().map(Into::into).collect() }
+        let given = server_name.into();
+        let server_name = ServerName::parse(&given).map_or(given, |name| name.as_str().to_owned());
+        Self { server_name, alpn: alpn.into_iter().map(Into::into).collect() }
     }
 
-    /// The server's name as it was asked for.
+    /// The server's name as it was asked for: in lower case, in A-labels and without a dot at its
+    /// end.
     pub fn server_name(&self) -> &str {
         &self.server_name
     }

@@ -1,7 +1,7 @@
 //! The handshake's calls: a client's start, a server's acceptance, and the settings that CONNECTED
 //! brings.
 
-use std::{ffi::CStr, sync::Arc};
+use std::{ffi::CStr, ptr, sync::Arc};
 
 use sendstream_sys as sys;
 
@@ -34,7 +34,7 @@ impl ConnectionInstance {
         configuration: sys::HQUIC,
         local: Option<&Address>,
         remote: &Address,
-        server_name: &CStr,
+        server_name: Option<&CStr>,
     ) {
         if !self.inner().lock().may_start() {
             return;
@@ -62,7 +62,7 @@ impl ConnectionInstance {
         configuration: sys::HQUIC,
         local: Option<&Address>,
         remote: &Address,
-        server_name: &CStr,
+        server_name: Option<&CStr>,
     ) -> Result<(), NativeError> {
         let handle = self.handle().raw();
         self.lend_secrets()?;
@@ -76,11 +76,12 @@ impl ConnectionInstance {
             let status = unsafe { call!(SetParam(handle, parameter, Address::SIZE as u32, address.as_ptr().cast())) };
             NativeError::check(status)?;
         }
+        // Where a remote address is set, there may be no name.
+        let server_name = server_name.map_or(ptr::null(), CStr::as_ptr);
         let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
         // SAFETY: the handles are open; the name outlives the call, which copies it. The family
         // does not count where a remote address is set.
-        let status =
-            unsafe { call!(ConnectionStart(handle, configuration, unspecified, server_name.as_ptr(), remote.port())) };
+        let status = unsafe { call!(ConnectionStart(handle, configuration, unspecified, server_name, remote.port())) };
         NativeError::check(status)
     }
 

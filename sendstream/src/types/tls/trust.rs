@@ -172,21 +172,6 @@ impl Trust {
         }
     }
 
-    /// Whether a certificate could be for `server_name`, which the connecting call should ask
-    /// first; pins and verifiers take any.
-    ///
-    /// # Errors
-    ///
-    /// [`CertificateRefusal::InvalidServerName`].
-    pub(crate) fn check_server_name(&self, server_name: &str) -> Result<(), CertificateRefusal> {
-        match &self.kind {
-            TrustKind::System(_) | TrustKind::Authorities(_) if self.verifier.is_none() => {
-                parse_server_name(server_name).map(drop)
-            }
-            _ => Ok(()),
-        }
-    }
-
     /// Judges a server by its certificates: the answer to
     /// `QUIC_CONNECTION_EVENT_PEER_CERTIFICATE_RECEIVED`, unless a verifier has the last word
     /// ([`Trust::ask_verifier`]).
