@@ -22,6 +22,7 @@ use crate::{
         config::{ConfigError, TransportConfig},
         error::{ConnectionError, NativeError},
         resumption::SessionCache,
+        system::{SystemError, is_privileged},
         text::Printable,
         tls::{Identity, Trust},
     },
@@ -316,10 +317,11 @@ pub enum ConnectError {
     /// The address to [bind](ClientBuilder::bind) is none of this machine's.
     #[error("{0} is not an address of this machine: bind to one that is, or to the unspecified address")]
     AddressNotAvailable(SocketAddr),
-    /// The system lets this user not [bind](ClientBuilder::bind) the address.
+    /// The system lets this user not [bind](ClientBuilder::bind) the port, which is below 1024.
     #[error("no permission to bind {0}: choose a port above 1023, or 0")]
     PermissionDenied(SocketAddr),
-    /// The handshake failed: refused, timed out, or the server was not believed.
+    /// The handshake failed: refused, timed out, or the server was not believed. What the system on
+    /// this side refused is [`ConnectionError::System`].
     #[error(transparent)]
     Connection(#[from] ConnectionError),
     /// MsQuic or the system failed.
@@ -329,7 +331,11 @@ pub enum ConnectError {
 
 impl From<NativeError> for ConnectError {
     fn from(error: NativeError) -> Self {
-        if error == NativeError::FORKED { Self::Connection(ConnectionError::Forked) } else { Self::Native(error) }
+        match (error, SystemError::from_native(error)) {
+            (NativeError::FORKED, _) => Self::Connection(ConnectionError::Forked),
+            (_, Some(error)) => Self::Connection(error.into()),
+            _ => Self::Native(error),
+        }
     }
 }
 
@@ -338,13 +344,29 @@ impl ConnectError {
     /// connection's end.
     fn from_handshake(error: ConnectionError, local: Option<SocketAddr>) -> Self {
         match (&error, local) {
-            (ConnectionError::TransportClosed { status, .. }, Some(local)) => match *status {
-                NativeError::ADDRESS_IN_USE => Self::AddressInUse(local),
-                NativeError::ADDRESS_NOT_AVAILABLE | NativeError::INVALID_ADDRESS => Self::AddressNotAvailable(local),
-                NativeError::PERMISSION_DENIED => Self::PermissionDenied(local),
-                _ => Self::Connection(error),
-            },
+            (ConnectionError::System(SystemError::AddressInUse), Some(local)) => Self::AddressInUse(local),
+            (ConnectionError::System(SystemError::AddressNotAvailable), Some(local)) => {
+                Self::AddressNotAvailable(local)
+            }
+            (ConnectionError::System(SystemError::PermissionDenied), Some(local)) if is_privileged(local) => {
+                Self::PermissionDenied(local)
+            }
             _ => Self::Connection(error),
         }
+    }
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        let kind = match &error {
+            ConnectError::Connection(error) => return error.clone().into(),
+            ConnectError::Native(error) => return (*error).into(),
+            ConnectError::Unresolved { error, .. } => error.kind(),
+            ConnectError::InvalidServerName | ConnectError::FamilyMismatch { .. } => io::ErrorKind::InvalidInput,
+            ConnectError::AddressInUse(_) => io::ErrorKind::AddrInUse,
+            ConnectError::AddressNotAvailable(_) => io::ErrorKind::AddrNotAvailable,
+            ConnectError::PermissionDenied(_) => io::ErrorKind::PermissionDenied,
+        };
+        Self::new(kind, error)
     }
 }

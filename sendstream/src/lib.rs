@@ -157,6 +157,7 @@ pub use types::{
         CipherSuite, ConnectionStats, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats, SentStats,
         TlsVersion,
     },
+    system::SystemError,
     text::Printable,
     tls::{
         CertificateHash, CertificateRefusal, ClientAuth, Identity, IdentityError, ParseCertificateHashError,

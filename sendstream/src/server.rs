@@ -4,6 +4,7 @@ pub(crate) mod config;
 pub(crate) mod incoming;
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -23,6 +24,7 @@ use crate::{
         config::{ConfigError, TransportConfig},
         error::NativeError,
         resumption::{Resumption, TicketKey},
+        system::{SystemError, is_privileged},
         tls::{ClientAuth, Identity},
     },
 };
@@ -360,13 +362,17 @@ pub enum BindError {
     /// The address is none of this machine's.
     #[error("{0} is not an address of this machine: choose one that is, or the unspecified address for all of them")]
     AddressNotAvailable(SocketAddr),
-    /// The system lets this user not listen there.
+    /// The system lets this user not listen on the port, which is below 1024.
     #[error("no permission to listen on {0}: choose a port above 1023, or get the right to use this one")]
     PermissionDenied(SocketAddr),
     /// The server has stopped listening; it does not start again.
     #[error("the server has stopped listening: make another")]
     Stopped,
-    /// MsQuic or the system failed.
+    /// The system refused something else: a socket, for example, because the process is out of
+    /// descriptors.
+    #[error("cannot listen: {0}")]
+    System(#[source] SystemError),
+    /// MsQuic failed.
     #[error("cannot listen: {0}")]
     Native(NativeError),
 }
@@ -375,10 +381,26 @@ impl BindError {
     fn from_start(error: NativeError, address: SocketAddr) -> Self {
         match error {
             NativeError::ADDRESS_IN_USE | NativeError::ALPN_IN_USE => Self::AddressInUse(address),
-            NativeError::ADDRESS_NOT_AVAILABLE | NativeError::INVALID_ADDRESS => Self::AddressNotAvailable(address),
-            NativeError::PERMISSION_DENIED => Self::PermissionDenied(address),
+            NativeError::ADDRESS_NOT_AVAILABLE => Self::AddressNotAvailable(address),
+            NativeError::PERMISSION_DENIED if is_privileged(address) => Self::PermissionDenied(address),
             NativeError::FORKED => Self::Config(ConfigError::Forked),
-            _ => Self::Native(error),
+            _ => SystemError::from_native(error).map_or(Self::Native(error), Self::System),
         }
+    }
+}
+
+impl From<BindError> for io::Error {
+    fn from(error: BindError) -> Self {
+        let kind = match &error {
+            BindError::System(error) | BindError::Config(ConfigError::System(error)) => return (*error).into(),
+            BindError::Native(error) | BindError::Config(ConfigError::Native(error)) => return (*error).into(),
+            BindError::Config(ConfigError::Forked) => io::ErrorKind::Unsupported,
+            BindError::Config(_) => io::ErrorKind::InvalidInput,
+            BindError::AddressInUse(_) => io::ErrorKind::AddrInUse,
+            BindError::AddressNotAvailable(_) => io::ErrorKind::AddrNotAvailable,
+            BindError::PermissionDenied(_) => io::ErrorKind::PermissionDenied,
+            BindError::Stopped => io::ErrorKind::NotConnected,
+        };
+        Self::new(kind, error)
     }
 }

@@ -80,6 +80,7 @@ send_and_sync! {
     SessionKey,
     StartError,
     StreamScheduling,
+    SystemError,
     TicketKey,
     TlsVersion,
     TransportConfig,

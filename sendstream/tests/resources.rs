@@ -6,7 +6,7 @@ mod support;
 use std::{collections::BTreeMap, os::unix::process::CommandExt, process::Command, time::Duration};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sendstream::{Bytes, TransportConfig, native_info};
+use sendstream::{BindError, Bytes, ConfigError, SystemError, TransportConfig, native_info};
 use support::{
     Endpoints,
     alone::{CHILD, parent, pass_on},
@@ -44,8 +44,12 @@ fn without_descriptors_connections_fail_and_later_ones_do_not() {
         };
         figure(format_args!("{} more connections, then: {refused}", held.len()));
         assert!(held.len() < 11);
-        let no_server = support::server(&support::identity()).bind(any_port());
-        figure(format_args!("a server: {}", no_server.unwrap_err()));
+        assert!(refused.starts_with("out of file descriptors: raise the limit"), "{refused}");
+        let no_client = endpoints.client.connect(endpoints.address, "localhost").await.unwrap_err();
+        assert_eq!(std::io::Error::from(no_client).kind(), std::io::ErrorKind::QuotaExceeded);
+        let no_server = support::server(&support::identity()).bind(any_port()).unwrap_err();
+        assert!(matches!(no_server, BindError::System(SystemError::OutOfDescriptors)), "{no_server}");
+        assert_eq!(std::io::Error::from(no_server).kind(), std::io::ErrorKind::QuotaExceeded);
         exchange(&client, &server, 100_000).await;
         drop(held);
         unlimit(Resource::Nofile);
@@ -91,6 +95,7 @@ fn without_descriptors_the_first_client_of_a_process_is_an_error() {
     limit(Resource::Nofile, holdings().descriptors as u64);
     let error = support::client_with(trust.clone()).build().unwrap_err();
     figure(&error);
+    assert!(matches!(error, ConfigError::System(SystemError::OutOfDescriptors)), "{error}");
     unlimit(Resource::Nofile);
     let again = support::client_with(trust).build().unwrap_err();
     assert_eq!(again.to_string(), error.to_string(), "MsQuic starts once");
@@ -106,7 +111,8 @@ fn without_threads_the_first_client_of_a_process_is_an_error() {
     let trust = support::pinned(&support::identity());
     limit(Resource::Nproc, 1);
     let error = support::client_with(trust).build().unwrap_err();
-    figure(error);
+    figure(&error);
+    assert!(matches!(error, ConfigError::System(SystemError::OutOfThreads)), "{error}");
 }
 
 #[test]

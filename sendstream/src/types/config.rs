@@ -4,6 +4,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::types::{
     error::NativeError,
+    system::SystemError,
     tls::{IdentityError, TrustError},
 };
 
@@ -487,14 +488,24 @@ pub enum ConfigError {
     /// the crate, *Forks*.
     #[error("{}", NativeError::FORKED)]
     Forked,
+    /// The system has no memory, threads or descriptors left for what MsQuic starts.
+    #[error(transparent)]
+    System(SystemError),
     /// MsQuic could not start or refused the settings.
-    #[error("the QUIC library refused the configuration: {0}; if it ran out of memory or threads, free some and retry")]
+    #[error("the QUIC library refused the configuration: {0}")]
     Native(NativeError),
 }
 
 impl From<NativeError> for ConfigError {
     fn from(error: NativeError) -> Self {
-        if error == NativeError::FORKED { Self::Forked } else { Self::Native(error) }
+        match (error, SystemError::from_native(error)) {
+            (NativeError::FORKED, _) => Self::Forked,
+            (
+                _,
+                Some(error @ (SystemError::OutOfDescriptors | SystemError::OutOfThreads | SystemError::OutOfMemory)),
+            ) => Self::System(error),
+            _ => Self::Native(error),
+        }
     }
 }
 

@@ -8,7 +8,12 @@ use std::{any::Any, fmt, io, sync::Arc};
 
 use sendstream_core::stream::cause::Status;
 
-use crate::types::{text::Printable, tls::error::CertificateRefusal};
+use crate::types::{
+    code::{Alert, TransportCode},
+    system::SystemError,
+    text::Printable,
+    tls::error::CertificateRefusal,
+};
 
 /// What ended a connection. One cause per connection: the first that was recorded.
 ///
@@ -38,9 +43,9 @@ pub enum ConnectionError {
         reason: Arc<str>,
     },
     /// A transport closed the connection (CONNECTION_CLOSE of type 0x1c): the peer's, or MsQuic on
-    /// this side, because the other broke the protocol or the system failed. MsQuic does not tell
-    /// which of the two it was.
-    #[error("closed by the transport with code {code:#x} ({status})")]
+    /// this side, because the other broke the protocol. MsQuic does not tell which of the two it
+    /// was. What the system on this side refused is [`ConnectionError::System`].
+    #[error("closed by the transport with {}", TransportCode(*.code))]
     #[non_exhaustive]
     TransportClosed {
         /// The transport error code of RFC 9000 §20.1.
@@ -65,7 +70,7 @@ pub enum ConnectionError {
     /// The TLS handshake failed: the peer found fault with this side's certificate or wants one,
     /// the two have nothing in common, or the peer broke the protocol. If this side refused the
     /// peer's certificate, the error is [`ConnectionError::CertificateRefused`].
-    #[error("TLS failed with alert {alert} ({status})")]
+    #[error("TLS failed with alert {}", Alert(*.alert))]
     #[non_exhaustive]
     Tls {
         /// The TLS alert of RFC 8446 §6: 42 bad certificate, 48 unknown CA, 116 certificate
@@ -77,9 +82,14 @@ pub enum ConnectionError {
     /// Client and server share no version of QUIC.
     #[error("no QUIC version in common with the peer")]
     VersionMismatch,
-    /// No packet can reach the peer's address, as the system said.
-    #[error("the peer's address is unreachable")]
+    /// Nobody listens at the peer's address, or a host on the way says that it leads nowhere, in an
+    /// ICMP packet. Anybody on the path can say so, and it counts only before the peer's first
+    /// packet.
+    #[error("the peer's address is unreachable: check that the server runs there, and the network between")]
     Unreachable,
+    /// The system on this side refused something, mostly the socket of a client.
+    #[error(transparent)]
+    System(#[from] SystemError),
     /// This process was forked from the one that used the library first. See the documentation of
     /// the crate, *Forks*.
     #[error("{}", NativeError::FORKED)]
@@ -107,6 +117,14 @@ impl ConnectionError {
         // which MsQuic without Sendstream's edits sends 0xb; and the true meaning of 0xb,
         // INVALID_TOKEN: the server does not take the address for the client's.
         const REFUSALS: [u64; 3] = [0x2, 0xb, 0xc];
+        // A failure of this side's has that code and the system's own `errno`. None of those that
+        // MsQuic has for a peer's code is among them.
+        const INTERNAL_ERROR: u64 = 0x1;
+        if code == INTERNAL_ERROR
+            && let Some(error) = SystemError::from_native(status)
+        {
+            return Self::System(error);
+        }
         match status {
             NativeError::CONNECTION_TIMEOUT | NativeError::CONNECTION_IDLE => Self::TimedOut,
             NativeError::CONNECTION_REFUSED => Self::Refused,
@@ -134,6 +152,7 @@ impl From<ConnectionError> for io::Error {
             ConnectionError::CertificateRefused(_) | ConnectionError::Tls { .. } => io::ErrorKind::PermissionDenied,
             ConnectionError::VersionMismatch | ConnectionError::Forked => io::ErrorKind::Unsupported,
             ConnectionError::Unreachable => io::ErrorKind::HostUnreachable,
+            ConnectionError::System(error) => return (*error).into(),
         };
         Self::new(kind, error)
     }
@@ -273,6 +292,9 @@ impl fmt::Display for NativeError {
         match (self.name(), self.tls_alert()) {
             (Some(name), _) => write!(f, "MsQuic status {name}"),
             (None, Some(alert)) => write!(f, "MsQuic status TLS_ALERT({alert})"),
+            (None, None) if self.0 < Self::TLS_ALERT_BASE => {
+                write!(f, "MsQuic status {:#x}: {}", self.0, io::Error::from_raw_os_error(self.0.cast_signed()))
+            }
             (None, None) => write!(f, "MsQuic status {:#x}", self.0),
         }
     }
@@ -306,6 +328,13 @@ impl From<NativeError> for io::Error {
             NativeError::ADDRESS_IN_USE | NativeError::ALPN_IN_USE => io::ErrorKind::AddrInUse,
             NativeError::ADDRESS_NOT_AVAILABLE => io::ErrorKind::AddrNotAvailable,
             NativeError::FORKED => io::ErrorKind::Unsupported,
+            _ if matches!(
+                SystemError::from_native(error),
+                Some(SystemError::OutOfDescriptors | SystemError::OutOfThreads)
+            ) =>
+            {
+                io::ErrorKind::QuotaExceeded
+            }
             _ => io::ErrorKind::Other,
         };
         Self::new(kind, error)
@@ -351,6 +380,47 @@ mod tests {
         assert!(matches!(error, ConnectionError::Tls { alert: 42, .. }));
         let error = ConnectionError::from_shutdown(false, false, 1, NativeError::ALPN_NEG_FAILURE);
         assert!(matches!(error, ConnectionError::Tls { alert: 120, .. }));
+    }
+
+    #[test]
+    fn what_the_system_refused_is_never_reported_as_a_transports() {
+        use SystemError::*;
+        let refusals = [
+            (libc::ENETUNREACH, NoRoute, io::ErrorKind::NetworkUnreachable),
+            (libc::EADDRNOTAVAIL, AddressNotAvailable, io::ErrorKind::AddrNotAvailable),
+            (libc::EADDRINUSE, AddressInUse, io::ErrorKind::AddrInUse),
+            (libc::EMFILE, OutOfDescriptors, io::ErrorKind::QuotaExceeded),
+            (libc::ENFILE, OutOfDescriptors, io::ErrorKind::QuotaExceeded),
+            (libc::EINVAL, InvalidAddress, io::ErrorKind::InvalidInput),
+            (libc::EACCES, PermissionDenied, io::ErrorKind::PermissionDenied),
+            (libc::EPERM, PermissionDenied, io::ErrorKind::PermissionDenied),
+            (libc::EAFNOSUPPORT, FamilyNotSupported, io::ErrorKind::Unsupported),
+            (libc::EAGAIN, OutOfThreads, io::ErrorKind::QuotaExceeded),
+            (libc::ENOMEM, OutOfMemory, io::ErrorKind::OutOfMemory),
+            (libc::ENOBUFS, OutOfMemory, io::ErrorKind::OutOfMemory),
+        ];
+        for (errno, expected, kind) in refusals {
+            let error = ConnectionError::from_shutdown(false, false, 1, NativeError(errno.cast_unsigned()));
+            assert_eq!(error, ConnectionError::System(expected));
+            assert!(!error.to_string().contains("MsQuic") && !error.to_string().contains("closed"), "{error}");
+            assert_eq!(io::Error::from(error).kind(), kind);
+        }
+        // What MsQuic makes of a peer's codes is none of them.
+        for status in [0, libc::EPROTO, libc::EIO, libc::ECONNREFUSED, libc::EOWNERDEAD, libc::ECONNABORTED] {
+            let error = ConnectionError::from_transport(1, NativeError(status.cast_unsigned()));
+            assert!(!matches!(error, ConnectionError::System(_)), "{error}");
+        }
+    }
+
+    #[test]
+    fn codes_alerts_and_statuses_are_told_by_their_names() {
+        let closed = |code| ConnectionError::from_transport(code, NativeError::INTERNAL_ERROR).to_string();
+        assert_eq!(closed(0xa), "closed by the transport with PROTOCOL_VIOLATION (0xa)");
+        assert_eq!(closed(0x99), "closed by the transport with code 0x99");
+        assert_eq!(closed(0x178), "TLS failed with alert no_application_protocol (120)");
+        assert_eq!(closed(0x1ff), "TLS failed with alert 255");
+        let files = NativeError(libc::EMFILE.cast_unsigned()).to_string();
+        assert!(files.starts_with("MsQuic status 0x18: Too many open files"), "{files}");
     }
 
     #[test]

@@ -2,7 +2,10 @@
 
 use std::net::SocketAddr;
 
-use crate::types::error::{ConnectionError, NativeError};
+use crate::types::{
+    error::{ConnectionError, NativeError},
+    system::{SystemError, is_privileged},
+};
 
 /// Why a connection stays where it is. It goes on, but for [`RebindError::ConnectionLost`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -41,7 +44,11 @@ pub enum RebindError {
     /// The connection has ended.
     #[error("the connection is lost: {0}")]
     ConnectionLost(#[source] ConnectionError),
-    /// MsQuic or the system failed.
+    /// The system refused something else: a socket, for example, because the process is out of
+    /// descriptors.
+    #[error("cannot move to another address: {0}")]
+    System(#[source] SystemError),
+    /// MsQuic failed.
     #[error("cannot move to another address: {0}")]
     Native(#[source] NativeError),
 }
@@ -53,9 +60,9 @@ impl RebindError {
             NativeError::NOT_SUPPORTED => Self::Disabled,
             NativeError::INVALID_STATE => Self::TooEarly,
             NativeError::ADDRESS_IN_USE => Self::AddressInUse(local),
-            NativeError::ADDRESS_NOT_AVAILABLE | NativeError::INVALID_ADDRESS => Self::AddressNotAvailable(local),
-            NativeError::PERMISSION_DENIED => Self::PermissionDenied(local),
-            _ => Self::Native(error),
+            NativeError::ADDRESS_NOT_AVAILABLE => Self::AddressNotAvailable(local),
+            NativeError::PERMISSION_DENIED if is_privileged(local) => Self::PermissionDenied(local),
+            _ => SystemError::from_native(error).map_or(Self::Native(error), Self::System),
         }
     }
 }

@@ -1,0 +1,94 @@
+//! [`SystemError`]: what the system of this side refuses.
+
+use std::{io, net::SocketAddr};
+
+use crate::types::error::NativeError;
+
+/// What the system on this side refused. The peer has nothing to do with it, and may never have
+/// heard of the attempt.
+///
+/// [`io::Error::from`] has the [`io::ErrorKind`] that each variant names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum SystemError {
+    /// No route leads to the address (`ENETUNREACH`; [`io::ErrorKind::NetworkUnreachable`]): the
+    /// network is down, or this machine has no address of that family.
+    #[error("no route leads there: check that this machine's network is up, and has addresses of that family")]
+    NoRoute,
+    /// The system has no local address or port for it (`EADDRNOTAVAIL`;
+    /// [`io::ErrorKind::AddrNotAvailable`]): the address to bind is none of this machine's, or all
+    /// ports are taken.
+    #[error(
+        "the system has no local address or port for it: bind an address of this machine, or hold fewer connections"
+    )]
+    AddressNotAvailable,
+    /// Something uses the local address and port already (`EADDRINUSE`;
+    /// [`io::ErrorKind::AddrInUse`]).
+    #[error("the local address is in use: choose another port, or 0")]
+    AddressInUse,
+    /// The process, or the system, has no file descriptors left (`EMFILE`, `ENFILE`;
+    /// [`io::ErrorKind::QuotaExceeded`]).
+    #[error("out of file descriptors: raise the limit (`ulimit -n`), or hold fewer connections at a time")]
+    OutOfDescriptors,
+    /// The address cannot be used (`EINVAL`; [`io::ErrorKind::InvalidInput`]): its port is 0, or it
+    /// is link-local and has no scope.
+    #[error(
+        "the system takes no such address: give a port above 0, and a link-local address with its scope, `fe80::1%2`"
+    )]
+    InvalidAddress,
+    /// The system forbids it (`EACCES`, `EPERM`; [`io::ErrorKind::PermissionDenied`]): a firewall, a
+    /// policy, or a port that is not for this user.
+    #[error("the system forbids it: check its firewall and routes, and what this user may do")]
+    PermissionDenied,
+    /// The system has no such addresses (`EAFNOSUPPORT`; [`io::ErrorKind::Unsupported`]): IPv6 is
+    /// switched off, mostly.
+    #[error("the system has no addresses of that family, IPv6 or IPv4: switch it on, or use an address of the other")]
+    FamilyNotSupported,
+    /// The user, or the system, has no threads left (`EAGAIN`; [`io::ErrorKind::QuotaExceeded`]).
+    #[error("out of threads: raise the limit (`ulimit -u`, or that of the control group), or end some")]
+    OutOfThreads,
+    /// The process, or the system, has no memory left (`ENOMEM`, `ENOBUFS`;
+    /// [`io::ErrorKind::OutOfMemory`]).
+    #[error("out of memory: free some, and try again")]
+    OutOfMemory,
+}
+
+impl SystemError {
+    /// What MsQuic passes on of the system's: `status` is an `errno`. `None` if it is a word of
+    /// MsQuic's own.
+    pub(crate) fn from_native(status: NativeError) -> Option<Self> {
+        Some(match i32::try_from(status.status()).ok()? {
+            libc::ENETUNREACH | libc::ENETDOWN => Self::NoRoute,
+            libc::EADDRNOTAVAIL => Self::AddressNotAvailable,
+            libc::EADDRINUSE => Self::AddressInUse,
+            libc::EMFILE | libc::ENFILE => Self::OutOfDescriptors,
+            libc::EINVAL | libc::EDESTADDRREQ => Self::InvalidAddress,
+            libc::EACCES | libc::EPERM => Self::PermissionDenied,
+            libc::EAFNOSUPPORT => Self::FamilyNotSupported,
+            libc::EAGAIN => Self::OutOfThreads,
+            libc::ENOMEM | libc::ENOBUFS => Self::OutOfMemory,
+            _ => return None,
+        })
+    }
+}
+
+impl From<SystemError> for io::Error {
+    fn from(error: SystemError) -> Self {
+        let kind = match error {
+            SystemError::NoRoute => io::ErrorKind::NetworkUnreachable,
+            SystemError::AddressNotAvailable => io::ErrorKind::AddrNotAvailable,
+            SystemError::AddressInUse => io::ErrorKind::AddrInUse,
+            SystemError::OutOfDescriptors | SystemError::OutOfThreads => io::ErrorKind::QuotaExceeded,
+            SystemError::InvalidAddress => io::ErrorKind::InvalidInput,
+            SystemError::PermissionDenied => io::ErrorKind::PermissionDenied,
+            SystemError::FamilyNotSupported => io::ErrorKind::Unsupported,
+            SystemError::OutOfMemory => io::ErrorKind::OutOfMemory,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// Whether the system keeps the port of `address` from ordinary users, as most do.
+pub(crate) fn is_privileged(address: SocketAddr) -> bool {
+    (1..1024).contains(&address.port())
+}
