@@ -28,8 +28,10 @@ async fn main() -> Result {
         .collect();
     let sender = async {
         let mut peers = Vec::new();
+        // Their handshakes are under way at the same time: none waits for another's.
+        let mut connections = server.connections();
         while peers.len() < PEERS {
-            peers.push(server.accept().await.ok_or("the server was shut down")?.accept().await?);
+            peers.push(connections.next().await.ok_or("the server was shut down")?);
         }
         broadcast(&peers).await
     };

@@ -79,6 +79,8 @@ async fn connect(
     address: SocketAddr,
 ) -> std::result::Result<Connection, ConnectError> {
     let (connected, accepted) = futures::join!(client.connect(address, "localhost"), async {
+        // There is one client, whose failure is to be seen. A server with more awaits the second of
+        // these in a task of its own, or takes `Server::connections`.
         server.accept().await.expect("nobody shuts it down").accept().await
     });
     // A refused server learns of it by an alert; this one does not mind.

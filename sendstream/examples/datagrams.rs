@@ -22,7 +22,7 @@ async fn main() -> Result {
     let address = server.local_addr()?;
 
     let receiving = async {
-        let connection = server.accept().await.ok_or("the server was shut down")?.accept().await?;
+        let connection = server.connections().next().await.ok_or("the server was shut down")?;
         receive(&connection).await
     };
     let sending = async {

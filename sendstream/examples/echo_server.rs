@@ -22,6 +22,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     loop {
         tokio::select! {
             incoming = server.accept() => match incoming {
+                // The handshake is part of the task: awaited here, a client that never finishes it
+                // would hold up all others. `Server::connections` does the same, but does not say
+                // which client failed.
                 Some(incoming) => drop(tokio::spawn(serve(incoming))),
                 None => break,
             },

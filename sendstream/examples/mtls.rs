@@ -69,6 +69,8 @@ async fn meet(server: &Server, builder: ClientBuilder) -> Result<(Client, Connec
     let client = builder.build()?;
     let address = server.local_addr()?;
     let (connected, accepted) = futures::join!(client.connect(address, "localhost"), async {
+        // There is one client, whose failure is to be seen. A server with more awaits the second of
+        // these in a task of its own, or takes `Server::connections`.
         server.accept().await.expect("nobody shuts it down").accept().await
     });
     Ok((client, connected, accepted))

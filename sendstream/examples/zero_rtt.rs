@@ -48,6 +48,8 @@ async fn run() -> Result<()> {
 /// Answers one question on each of three connections.
 async fn serve(server: &Server) -> Result<()> {
     for number in 1..=3 {
+        // One client at a time, as there is only one. A server with more would go on in a task of its
+        // own: this client may take its time with the handshake.
         let incoming = server.accept().await.expect("the server runs");
         // `accept` would wait for the handshake. This goes on as soon as early data can be read, if
         // the client sends some.

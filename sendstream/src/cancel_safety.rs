@@ -90,6 +90,7 @@
 //! | future | `Ok` on | `Err` on | dropped half-way |
 //! | --- | --- | --- | --- |
 //! | [`Server::accept`] | NEW_CONNECTION; `None` after [`stop_listening`](Server::stop_listening) once no connection waits, and after `shutdown` | never | no connection is lost |
+//! | [`Connections::next`](crate::Connections::next) | CONNECTED of any handshake; `None` as `Server::accept`, once no handshake is under way | never | no connection is lost; the handshakes go on with the next call |
 //! | [`Server::shutdown`] | STOP_COMPLETE, and SHUTDOWN_COMPLETE of every connection | never | the server has stopped listening; only the wait ends |
 //! | [`Client::wait_idle`], [`Registration::wait_idle`] | SHUTDOWN_COMPLETE of every connection; for the latter, also STOP_COMPLETE of every listener | never | only the wait ends |
 

@@ -19,7 +19,8 @@
 //!     Ok::<_, Box<dyn std::error::Error>>(())
 //! };
 //! let receiving = async {
-//!     let connection = server.accept().await.expect("the server runs").accept().await?;
+//!     let mut connections = server.connections();
+//!     let connection = connections.next().await.expect("the server runs");
 //!     let mut stream = connection.accept_uni().await?;
 //!     let all = stream.read_to_end(1 << 20).await?;
 //!     assert_eq!(all, b"hello world");
@@ -143,6 +144,7 @@ pub use sendstream_core::datagrams::DatagramFate;
 pub use server::{
     BindError, Server, ServerBuilder,
     config::ServerConfig,
+    connections::Connections,
     incoming::{Incoming, ServerStats},
 };
 pub use types::{

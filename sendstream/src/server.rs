@@ -1,6 +1,7 @@
 //! [`Server`]: listening, and taking or refusing the connections that come.
 
 pub(crate) mod config;
+pub(crate) mod connections;
 pub(crate) mod incoming;
 
 use std::{
@@ -17,6 +18,7 @@ use crate::{
     native::{configuration::Alpn, live::LiveHandles, registration::Registration, retry::CountedBacklog},
     server::{
         config::{Recipe, ServerConfig},
+        connections::Connections,
         incoming::{Incoming, ServerStats},
     },
     types::{
@@ -111,6 +113,11 @@ impl Server {
     /// The next connection that a client wants: `None` once the server has stopped listening and
     /// none waits any more.
     ///
+    /// The handshake is not done yet: [`Incoming::accept`] finishes it, which takes as long as the
+    /// client wants, up to the [`handshake_timeout`](TransportConfig::handshake_timeout). So await
+    /// that in a task of its own, or use [`connections`](Self::connections): a loop that awaits both
+    /// lets one client that stalls hold up all others.
+    ///
     /// Any number of tasks may wait at once. Up to
     /// [`accept_backlog`](TransportConfig::accept_backlog) connections wait to be accepted, each
     /// for at most [`handshake_timeout`](TransportConfig::handshake_timeout).
@@ -123,6 +130,13 @@ impl Server {
     pub async fn accept(&self) -> Option<Incoming> {
         let new = wait_for(&*self.queue).await?;
         Some(Incoming::new(new, self.config()))
+    }
+
+    /// The server's connections whose handshakes are done, as a stream. It has many handshakes under
+    /// way at once, so that no client holds up another. Use [`accept`](Self::accept) to look at a
+    /// client before its handshake, or for early data.
+    pub fn connections(&self) -> Connections<'_> {
+        Connections::new(self)
     }
 
     /// Shows `identity`, such as a renewed certificate, to every connection that

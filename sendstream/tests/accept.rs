@@ -3,15 +3,15 @@
 
 mod support;
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, future::Future, pin::pin, time::Duration};
 
 use futures::{
     channel::oneshot,
-    future::{join_all, poll_immediate},
+    future::{Either, join_all, poll_immediate},
 };
 use sendstream::{
-    BindError, Client, ClientAuth, ConfigError, ConnectError, Connection, ConnectionError, Identity, Server,
-    StartError, TransportConfig, Trust,
+    BindError, Client, ClientAuth, ConfigError, ConnectError, Connection, ConnectionError, Connections, Identity,
+    Server, StartError, TransportConfig, Trust,
 };
 use support::{Endpoints, HANG, accept, any_port, run, wait_until};
 
@@ -82,6 +82,116 @@ fn a_dropped_incoming_connection_is_refused() {
         });
         assert_eq!(failure(refused), ConnectionError::Refused);
         endpoints.end().await;
+    });
+}
+
+/// A client whose handshake never ends, and is under way as long as the result lives.
+async fn stalling(address: std::net::SocketAddr) -> impl Future<Output = Result<Connection, ConnectError>> + Unpin {
+    let (asked, judging) = oneshot::channel();
+    let asked = std::sync::Mutex::new(Some(asked));
+    let trust = Trust::dangerous_accept_any_certificate().verify_with(move |_| {
+        let _ = asked.lock().unwrap().take().unwrap().send(());
+        std::future::pending()
+    });
+    let client = support::client_with(trust).build().unwrap();
+    let connecting = Box::pin(async move { client.connect(address, "localhost").await });
+    match futures::future::select(connecting, judging).await {
+        Either::Right((_, connecting)) => connecting,
+        Either::Left(_) => panic!("its handshake never ends"),
+    }
+}
+
+/// The next of `connections` while nothing else drives them.
+async fn with_server<T>(connections: &mut Connections<'_>, client: impl Future<Output = T>) -> T {
+    match futures::future::select(pin!(client), pin!(connections.next())).await {
+        Either::Left((done, _)) => done,
+        Either::Right(_) => panic!("no handshake ends meanwhile"),
+    }
+}
+
+#[test]
+fn a_client_that_stalls_holds_up_no_other() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let mut connections = endpoints.server.connections();
+        let mut stalled = Vec::new();
+        for _ in 0..3 {
+            stalled.push(with_server(&mut connections, stalling(endpoints.address)).await);
+        }
+        for _ in 0..3 {
+            let connect = endpoints.client.connect(endpoints.address, "localhost");
+            let (ours, theirs) = futures::join!(connect, connections.next());
+            support::tell(&ours.unwrap(), &theirs.unwrap(), "hello").await;
+        }
+        for mut client in stalled {
+            assert!(support::poll_once(&mut client).is_pending(), "nobody has given it up");
+        }
+    });
+}
+
+#[test]
+fn only_so_many_handshakes_are_under_way_and_the_oldest_gives_way() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let mut connections = endpoints.server.connections().handshakes(2);
+        let mut stalled = Vec::new();
+        for _ in 0..2 {
+            stalled.push(with_server(&mut connections, stalling(endpoints.address)).await);
+        }
+        // Every client after these waits, and then takes the place of one.
+        for _ in 0..3 {
+            let connect = endpoints.client.connect(endpoints.address, "localhost");
+            let (ours, theirs) = futures::join!(connect, connections.next());
+            support::tell(&ours.unwrap(), &theirs.unwrap(), "hello").await;
+        }
+        let mut stalled = stalled.into_iter();
+        let gave_way = failure(stalled.next().unwrap().await);
+        let closed = matches!(gave_way, ConnectionError::ApplicationClosed { code: 0, .. } | ConnectionError::Refused);
+        assert!(closed, "{gave_way}");
+        assert!(support::poll_once(&mut stalled.next().unwrap()).is_pending(), "there was room by then");
+    });
+}
+
+#[test]
+fn more_clients_than_handshakes_at_a_time_are_all_served() {
+    const CLIENTS: usize = 40;
+    run(async {
+        let endpoints = Endpoints::new();
+        let server = &endpoints.server;
+        let clients: Vec<_> = (0..CLIENTS).map(|_| endpoints.client.connect(endpoints.address, "localhost")).collect();
+        let serve = async {
+            let mut held = Vec::new();
+            let mut connections = server.connections().handshakes(4);
+            while held.len() < CLIENTS {
+                held.push(connections.next().await.unwrap());
+            }
+            held
+        };
+        let (connected, accepted) = futures::join!(futures::future::try_join_all(clients), serve);
+        assert_eq!((connected.unwrap().len(), accepted.len()), (CLIENTS, CLIENTS));
+    });
+}
+
+#[test]
+fn the_connections_of_a_server_end_with_the_last_handshake() {
+    run(async {
+        let identity = support::identity();
+        let server = support::server(&identity).bind(any_port()).unwrap();
+        let address = server.local_addr().unwrap();
+        let stranger = support::client_with(Trust::pinned([[7; 32]])).build().unwrap();
+        let honest = support::client(&identity).build().unwrap();
+        let mut connections = server.connections();
+        // A handshake that fails is nobody's connection.
+        let failed = with_server(&mut connections, stranger.connect(address, "localhost")).await;
+        assert!(matches!(failure(failed), ConnectionError::CertificateRefused(_)));
+        let late = with_server(&mut connections, stalling(address)).await;
+        server.stop_listening();
+        let mut next = Box::pin(connections.next());
+        assert!(support::poll_once(&mut next).is_pending());
+        drop(late);
+        assert!(next.await.is_none());
+        assert!(connections.next().await.is_none());
+        honest.wait_idle().await;
     });
 }
 

@@ -32,6 +32,7 @@ send_and_sync! {
     Connection,
     ConnectionError,
     ConnectionStats,
+    Connections<'_>,
     Counters,
     DatagramFate,
     EarlyConnection,
@@ -149,6 +150,7 @@ fn futures_of_clients(client: &Client, registration: &Registration, address: Soc
 #[expect(dead_code, reason = "to compile is the test")]
 fn futures_of_servers(server: &Server, incoming: [Incoming; 4], config: &ServerConfig) {
     is_send(server.accept());
+    is_send(server.connections().next());
     is_send(server.shutdown());
     let [first, second, third, fourth] = incoming;
     is_send(first.accept());

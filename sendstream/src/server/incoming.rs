@@ -21,14 +21,28 @@ use crate::{
 /// [`handshake_timeout`](crate::TransportConfig::handshake_timeout) from the client's first packet.
 /// Then the connection times out. Dropping it refuses the connection.
 ///
+/// To finish the handshake takes as long as the client wants. So it belongs into a task of its own:
+/// otherwise a client that stalls holds up all others. [`Server::connections`](crate::Server) does
+/// that, for a server that looks at no client before.
+///
 /// ```no_run
 /// # async fn serve(server: sendstream::Server, special: sendstream::ServerConfig) {
 /// while let Some(incoming) = server.accept().await {
-///     if incoming.server_name() == "special.example" {
-///         let _connection = incoming.accept_with(&special).await;
-///     } else if !incoming.alpn().any(|protocol| protocol == b"demo") {
+///     if !incoming.alpn().any(|protocol| protocol == b"demo") {
 ///         incoming.refuse();
+///         continue;
 ///     }
+///     let special = special.clone();
+///     tokio::spawn(async move {
+///         let connection = match incoming.server_name() {
+///             "special.example" => incoming.accept_with(&special).await,
+///             _ => incoming.accept().await,
+///         };
+///         if let Ok(connection) = connection {
+///             // Serve it.
+/// #           drop(connection);
+///         }
+///     });
 /// }
 /// # }
 /// ```
