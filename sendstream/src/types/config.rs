@@ -289,7 +289,7 @@ impl TransportConfig {
         self
     }
 
-    /// Which of several streams with data to send goes first. [`StreamScheduling::Fifo`].
+    /// Which of several streams with data to send goes first. [`StreamScheduling::RoundRobin`].
     pub fn stream_scheduling(mut self, scheduling: StreamScheduling) -> Self {
         self.stream_scheduling = scheduling;
         self
@@ -339,10 +339,14 @@ pub enum CongestionControl {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum StreamScheduling {
-    /// The one that had data first, until it has no more or is blocked.
-    #[default]
+    /// The one that had data first, until it has no more or is blocked. A small message waits until
+    /// every bigger one before it is sent. It takes some 10% less CPU time than
+    /// [`RoundRobin`](Self::RoundRobin) where many streams send as much as the machine can, and
+    /// ends the first of them sooner.
     Fifo,
-    /// All of them in turn, a few packets each.
+    /// All of them in turn, at most about 40 packets each: what MsQuic sends in one go. Data that is
+    /// sent before the handshake is done goes [first in, first out](Self::Fifo).
+    #[default]
     RoundRobin,
 }
 
@@ -395,7 +399,7 @@ impl Default for TransportConfig {
             migration: true,
             grease_quic_bit: false,
             key_update_after: MAX_BYTES_PER_KEY,
-            stream_scheduling: StreamScheduling::Fifo,
+            stream_scheduling: StreamScheduling::default(),
             drop_error_code: 0,
             accept_backlog: 1024,
         }

@@ -348,7 +348,8 @@ impl ConnectionInner {
             resumed,
             handshake: owner.parameter().ok().as_ref().and_then(HandshakeInfo::new),
         };
-        if self.shared().scheduling != StreamScheduling::default() {
+        // MsQuic begins with that.
+        if self.shared().scheduling != StreamScheduling::Fifo {
             owner.set_scheduling(self.shared().scheduling);
         }
         if let (Some(key_log), Some(secrets)) = (&self.key_log, owner.secrets()) {

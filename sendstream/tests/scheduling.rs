@@ -1,0 +1,95 @@
+//! Streams of the same priority share a connection fairly, unless it is told otherwise. The path is
+//! slow, so that data waits for its turn.
+
+mod support;
+
+use std::{
+    future::{Future, pending},
+    pin::pin,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use futures::future::select;
+use sendstream::{Connection, RecvStream, SendStream, StreamScheduling, TransportConfig};
+use support::{
+    Endpoints, pattern,
+    relay::{Faults, Relay},
+    run,
+};
+
+/// What a big stream carries, all of which waits in the sender from the beginning.
+const BIG: usize = 2 << 20;
+
+/// A connection over a path of 10 Mbit/s, whose client schedules as `client` says.
+async fn slowly_connected(client: TransportConfig) -> (Endpoints, Relay, Connection, Connection) {
+    let endpoints = Endpoints::with(client, TransportConfig::default());
+    let relay = Relay::start(endpoints.address, Faults::none().rate(1_250_000, Duration::from_millis(100)));
+    let (client, server) = endpoints.connect_through(relay.address()).await;
+    (endpoints, relay, client, server)
+}
+
+/// A stream that has `BIG` bytes to send, of which the server has read the first.
+async fn big(client: &Connection, server: &Connection) -> (SendStream, RecvStream) {
+    let mut send = client.open_uni().unwrap();
+    drop(send.finish_with(pattern(BIG)));
+    let mut recv = server.accept_uni().await.unwrap();
+    recv.read_exact(&mut [0]).await.unwrap();
+    (send, recv)
+}
+
+/// How many bytes of `stream` come until `end`.
+async fn read_until(stream: &mut RecvStream, end: impl Future<Output = ()>) -> usize {
+    let read = AtomicUsize::new(0);
+    let reading = async {
+        while let Some(chunk) = stream.read_chunk().await.unwrap() {
+            read.fetch_add(chunk.len(), Ordering::Relaxed);
+        }
+        pending::<()>().await;
+    };
+    select(pin!(reading), pin!(end)).await;
+    read.load(Ordering::Relaxed)
+}
+
+/// How much of a big stream comes before a small message that is sent after it.
+async fn before_a_message(client: TransportConfig) -> usize {
+    let (_endpoints, _relay, client, server) = slowly_connected(client).await;
+    let (_send, mut recv) = big(&client, &server).await;
+    let mut message = client.open_uni().unwrap();
+    drop(message.finish_with("ping"));
+    let arrival = async {
+        assert_eq!(server.accept_uni().await.unwrap().read_to_end(4).await.unwrap(), b"ping");
+    };
+    read_until(&mut recv, arrival).await
+}
+
+#[test]
+fn a_small_message_does_not_wait_behind_a_big_one() {
+    run(async {
+        let before = before_a_message(TransportConfig::default()).await;
+        support::figure(format_args!("{before} of {BIG} bytes came before the message"));
+        // What is on the path already comes first, and no more than that.
+        assert!(before < BIG / 4, "{before}");
+    });
+}
+
+#[test]
+fn first_in_first_out_is_there_for_who_wants_it() {
+    run(async {
+        let fifo = TransportConfig::default().stream_scheduling(StreamScheduling::Fifo);
+        let before = before_a_message(fifo).await;
+        assert!(before > BIG / 4 * 3, "{before}");
+    });
+}
+
+#[test]
+fn big_streams_come_on_together() {
+    run(async {
+        let (_endpoints, _relay, client, server) = slowly_connected(TransportConfig::default()).await;
+        let (_first, mut first) = big(&client, &server).await;
+        let (_second, mut second) = big(&client, &server).await;
+        let ended = async { while first.read_chunk().await.unwrap().is_some() {} };
+        let meanwhile = read_until(&mut second, ended).await;
+        assert!(meanwhile > BIG / 2, "{meanwhile}");
+    });
+}
