@@ -27,7 +27,7 @@ use tokio::{
 use crate::{
     driver::wakes,
     native::{
-        api,
+        api, fork,
         lending::{Events, Group, NextTurn, Worker},
         registration::{Registration, WeakRegistration},
     },
@@ -40,6 +40,7 @@ pub(crate) fn registration() -> Result<Option<Registration>, NativeError> {
     static KNOWN: Mutex<Known> = Mutex::new(Known { serving: Vec::new(), unable: Vec::new() });
 
     let Ok(runtime) = Handle::try_current() else { return Ok(None) };
+    fork::check()?;
     let mut known = lock(&KNOWN);
     if known.unable.contains(&runtime.id()) {
         return Ok(None);
@@ -166,6 +167,9 @@ impl Borrowed {
 
 impl Drop for Borrowed {
     fn drop(&mut self) {
+        if fork::is_forked() {
+            return;
+        }
         let waker = self.waker().take();
         drop(waker);
         self.worker.give_back();

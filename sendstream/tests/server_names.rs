@@ -12,11 +12,7 @@ use std::{
 use futures::future::poll_immediate;
 use quinn::crypto::rustls::HandshakeData;
 use sendstream::{ConnectError, Connection, Trust};
-use support::{
-    any_port, exchange,
-    foreign::{self, on_tokio},
-    identity, pinned, run,
-};
+use support::{any_port, exchange, foreign, identity, on_tokio, pinned, run};
 
 /// What a client may ask for, and what goes out.
 const NAMES: [(&str, Option<&str>); 7] = [

@@ -20,10 +20,7 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use sendstream::{CertificateRefusal, ClientAuth, ConnectError, ConnectionError, TransportConfig, Trust};
-use support::{
-    any_port,
-    foreign::{self, on_tokio},
-};
+use support::{any_port, foreign, on_tokio};
 
 const CONNECTION_REFUSED: u64 = 0x2;
 const APPLICATION_ERROR: u64 = 0xc;

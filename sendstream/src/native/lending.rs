@@ -11,7 +11,7 @@ use std::{
 use sendstream_sys as sys;
 use tokio::io::{Interest, unix::AsyncFd};
 
-use super::library;
+use super::{fork, library};
 use crate::types::error::NativeError;
 
 /// A group of the process's workers, one for each processor, that nobody else has. Its number is
@@ -141,8 +141,11 @@ impl Worker {
     }
 
     /// Does what there is to do, if it is lent and nobody else is at it: callbacks happen in here.
-    /// `has_events` is whether its descriptor may be readable.
+    /// `has_events` is whether its descriptor may be readable. In a forked process it does nothing.
     pub(crate) fn take_turn(&self, has_events: bool) -> NextTurn {
+        if fork::is_forked() {
+            return NextTurn::WhenAsked;
+        }
         let take_turn = self.lending.TakeTurn.expect("MsQuic says how a turn is taken");
         // SAFETY: the pool is never closed, as the API table is not, and its worker of this number
         // has begun.
