@@ -28,7 +28,7 @@ target = $(or $(CARGO_TARGET_DIR),target)
 host = $(shell rustc -vV | sed -n 's/^host: //p')
 
 # The tests of bad days: hostile peers, broken networks, scarce resources, and whoever uses the library wrongly.
-bad_days = empty_datagrams native_fixes signals hostile forbidden_frames retry_flood retry_backlog faults stopped clock_jump resources \
+bad_days = empty_datagrams native_fixes signals hostile hostile_frames forbidden_frames retry_flood retry_backlog faults stopped clock_jump resources \
     memory_limit release_memory panics exit spinner soak
 
 build: tools
@@ -61,7 +61,7 @@ asan = SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitize
 asan_tests = --test reentrancy --test drop_orders --test cancel_safety \
     --test send_stream --test recv_stream --test connection --test tls --test datagrams --test worker_tasks --test panics --test races \
     --test accept --test paths --test config --test retry --test retry_backlog --test registration --test resumption --test zero_rtt \
-    --test spinner --test hostile --test native_fixes --test forbidden_frames --test runtimes --test idle \
+    --test spinner --test hostile --test hostile_frames --test native_fixes --test forbidden_frames --test runtimes --test idle \
     --target $(host) --target-dir $(target)/asan
 test-asan: tools
 	$(asan) $(cargo) test -p sendstream --all-features --lib $(asan_tests)

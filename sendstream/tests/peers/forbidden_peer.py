@@ -1,4 +1,5 @@
-"""A peer on aioquic for tests/forbidden_frames.rs, which sends whatever bytes it is told to as the frames of a packet.
+"""A peer on aioquic for tests/forbidden_frames.rs and tests/hostile_frames.rs, which sends whatever bytes it is told to as the
+frames of packets.
 
     forbidden_peer.py server CERTIFICATE KEY    listens, and prints "ready PORT"
     forbidden_peer.py client CERTIFICATE PORT   connects to that port of 127.0.0.1 once for each order
@@ -13,6 +14,11 @@ application come alone in a packet, once the other side has asked on a stream th
 "acknowledged" or "dropped", whichever became of the packet. When the other side closes, "closed transport CODE" or "closed
 application CODE" is printed.
 
+For the application FRAMES may be those of many packets: with a comma between two of them, and with a slash between those that go
+at once and those that wait until the other side asks again. If it asks with a number, so many packets go in a second. In place of
+a packet's frames there may be `^N`: that packet is full of ACK frames with N ranges each, which name every other packet that has
+come. A `+` before a packet leaves one packet number out.
+
 The process ends when its standard input does.
 """
 
@@ -22,14 +28,19 @@ import sys
 
 import aioquic.asyncio.server
 from aioquic.asyncio import QuicConnectionProtocol, serve
+from aioquic.buffer import encode_uint_var
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection, stream_is_client_initiated
 from aioquic.quic.events import StreamDataReceived
 from aioquic.quic.packet import QuicPacketType, pull_ack_frame
+from aioquic.quic.rangeset import RangeSet
 from aioquic.tls import Epoch
 
 AHEAD = "ahead"
 SPACES = {"initial": Epoch.INITIAL, "handshake": Epoch.HANDSHAKE, "application": Epoch.ONE_RTT, AHEAD: AHEAD}
+# What fits into a packet, and how many go before one must have arrived.
+FULL = 1200
+AT_ONCE = 16
 PACKETS = {Epoch.INITIAL: QuicPacketType.INITIAL, Epoch.HANDSHAKE: QuicPacketType.HANDSHAKE}
 
 
@@ -38,10 +49,23 @@ class Order:
         space, reserved, frames = line.split(" ")
         self.space = SPACES[space]
         self.reserved = int(reserved)
-        self.frames = bytes.fromhex(frames)
+        self.batches = [batch.split(",") for batch in frames.split("/")]
+
+    @property
+    def frames(self):
+        """Those of the only packet."""
+        [[packet]] = self.batches
+        return bytes.fromhex(packet)
 
     # What the next connection of a server does.
     next = None
+
+
+class Kept(RangeSet):
+    """The numbers of all packets that have come, also of those that need not be acknowledged any more."""
+
+    def subtract(self, start, stop):
+        pass
 
 
 class Forbidden(QuicConnection):
@@ -51,19 +75,22 @@ class Forbidden(QuicConnection):
         super().__init__(*args, **kwargs)
         self.order = Order.next
         self.on_closed = lambda: None
-        # The number of the packet that is sent by hand, and whether it was acknowledged.
-        self.number = None
-        self.acknowledged = False
+        # The numbers of the packets that were sent by hand and are not acknowledged yet.
+        self.unacknowledged = set()
         # Whether a packet was sent ahead, until something says that its datagram has arrived.
         self.sent_ahead = False
+
+    def _initialize(self, peer_cid):
+        super()._initialize(peer_cid)
+        self._spaces[Epoch.ONE_RTT].ack_queue = Kept()
 
     def _handle_ack_frame(self, context, frame_type, buf):
         # Not left to loss detection: packets that come in another order are lost to it, for a while.
         begin = buf.tell()
         ranges, _ = pull_ack_frame(buf)
         buf.seek(begin)
-        if context.epoch == Epoch.ONE_RTT and self.number is not None and self.number in ranges:
-            self.acknowledged = True
+        if context.epoch == Epoch.ONE_RTT:
+            self.unacknowledged = {number for number in self.unacknowledged if number not in ranges}
         self._hear()
         super()._handle_ack_frame(context, frame_type, buf)
 
@@ -107,15 +134,29 @@ class Forbidden(QuicConnection):
             self.order.space = None
         super()._write_application(builder, network_path, now)
 
-    def forbidden_packet(self):
+    def forbidden_packet(self, packet):
         """The packet with the order's frames and nothing else."""
+        if packet.startswith("+"):
+            self._packet_number += 1
+            packet = packet[1:]
+        frames = self._acknowledgements(int(packet[1:])) if packet.startswith("^") else bytes.fromhex(packet)
         # By hand: the builder pads what is too short. Four bytes of packet number make padding needless.
         crypto = self._cryptos[Epoch.ONE_RTT]
         first = 0x40 | self.order.reserved << 3 | crypto.key_phase << 2 | 3
-        self.number = self._packet_number
+        number = self._packet_number
+        self.unacknowledged.add(number)
         self._packet_number += 1
-        header = bytes([first]) + self._peer_cid.cid + self.number.to_bytes(4, "big")
-        return crypto.encrypt_packet(header, self.order.frames, self.number)
+        header = bytes([first]) + self._peer_cid.cid + number.to_bytes(4, "big")
+        return crypto.encrypt_packet(header, frames, number)
+
+    def _acknowledgements(self, ranges):
+        come = [number for range in self._spaces[Epoch.ONE_RTT].ack_queue for number in range]
+        named = come[::-2][:ranges]
+        assert len(named) == ranges, f"{len(come)} packets have come, which make no {ranges} ranges"
+        frame = b"\x02" + b"".join(map(encode_uint_var, [named[0], 0, ranges - 1, 0]))
+        for before, number in zip(named, named[1:]):
+            frame += encode_uint_var(before - number - 2) + encode_uint_var(0)
+        return frame * (FULL // len(frame))
 
 
 class Peer(QuicConnectionProtocol):
@@ -135,17 +176,24 @@ class Peer(QuicConnectionProtocol):
     def quic_event_received(self, event):
         # Bidirectional; on the other one there is nothing to be answered.
         if isinstance(event, StreamDataReceived) and event.stream_id % 4 < 2 and event.end_stream:
-            self.forbidding = asyncio.ensure_future(self.forbid(event.stream_id))
+            pace = int(event.data) if event.data.isdigit() else None
+            self.forbidding = asyncio.ensure_future(self.forbid(event.stream_id, pace))
 
-    async def forbid(self, stream_id):
+    async def forbid(self, stream_id, pace):
         # What is due goes first: that the handshake is done, and connection ids.
         self.transmit()
         await self.ping()
-        self._transport.sendto(self._quic.forbidden_packet(), self._quic._network_paths[0].addr)
+        begin = asyncio.get_running_loop().time()
+        for count, packet in enumerate(self._quic.order.batches.pop(0), 1):
+            self._transport.sendto(self._quic.forbidden_packet(packet), self._quic._network_paths[0].addr)
+            if pace is not None:
+                await asyncio.sleep(begin + count / pace - asyncio.get_running_loop().time())
+            elif count % AT_ONCE == 0:
+                await self.ping()
         # Who acknowledges a packet acknowledges those that came before it. The first may have overtaken the forbidden one.
         for _ in range(3):
             await self.ping()
-        answer = b"acknowledged" if self._quic.acknowledged else b"dropped"
+        answer = b"dropped" if self._quic.unacknowledged else b"acknowledged"
         self._quic.send_stream_data(stream_id, answer, end_stream=True)
         self.transmit()
 

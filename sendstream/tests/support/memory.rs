@@ -1,5 +1,7 @@
 //! What this process uses, as the kernel counts it.
 
+use std::time::Duration;
+
 /// Resident memory in bytes, without the files that are mapped: how much of those the kernel keeps
 /// is its own affair, and a page of code that it took away comes back when it is run again.
 ///
@@ -45,4 +47,9 @@ pub(crate) fn holdings() -> Holdings {
 pub(crate) fn address_space() -> usize {
     let pages: usize = std::fs::read_to_string("/proc/self/statm").unwrap().split(' ').next().unwrap().parse().unwrap();
     pages * rustix::param::page_size()
+}
+
+/// The processor time that this process has used, with all its threads.
+pub(crate) fn processor_time() -> Duration {
+    rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime).try_into().unwrap()
 }

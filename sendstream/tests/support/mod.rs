@@ -7,6 +7,7 @@ pub(crate) mod alone;
 pub(crate) mod control_group;
 pub(crate) mod foreign;
 pub(crate) mod forwarder;
+pub(crate) mod frames;
 pub(crate) mod memory;
 pub(crate) mod packets;
 pub(crate) mod peer;
