@@ -38,6 +38,10 @@ pub(crate) fn build(settings: &Settings, tools: &Tools, source: &Source, copy: &
         // stop the build.
         .cflag("-w")
         .build_target("msquic_lib");
+    // For `fuzz/targets/ranges.rs`.
+    if settings.sanitizer == Some(Sanitizer::Address) {
+        config.cflag("-DQUIC_COUNT_RANGE_WORK");
+    }
     if let Some(commit) = &source.commit {
         config.cflag(format!("-DVER_GIT_HASH={commit}"));
     }
