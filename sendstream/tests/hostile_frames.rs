@@ -231,6 +231,26 @@ fn what_a_connection_holds_is_within_twice_its_windows() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
+fn acknowledgements_that_nobody_acknowledges_are_not_kept_for_ever() {
+    with_client(|mut peer, target| async move {
+        const PACKETS: usize = 20_000;
+        let pings = |count| vec![format!("+{}", hex(&[1])); count];
+        peer.tell(&order([pings(PACKETS / 10), pings(PACKETS)]));
+        let connection = accept(&target.server).await.unwrap();
+        assert_eq!(ask(&connection, "go").await.unwrap(), b"acknowledged");
+        let before = resident();
+        let most = Most::watch();
+        assert_eq!(ask(&connection, "go").await.unwrap(), b"acknowledged");
+        let grown = most.end().saturating_sub(before);
+        figure(format_args!("{PACKETS} packets that ask for acknowledgements: {} KiB more", grown >> 10));
+        assert_within(grown, 512 << 10);
+        drop((peer, connection));
+        target.end().await;
+    });
+}
+
+#[test]
 fn a_stream_with_more_gaps_than_honest_losses_leave_ends_its_connection() {
     with_client(|mut peer, target| async move {
         // One for each 64 bytes of a small window, and not more than 1536.

@@ -34,7 +34,8 @@ use crate::types::{
 /// [`connection_flow_control_window`](Self::connection_flow_control_window) bytes of stream data
 /// per connection that the application has not read yet, over all its streams, up to 128 pieces of
 /// at most 2 KiB beyond them, and [`datagram_receive_buffer`](Self::datagram_receive_buffer) bytes
-/// of datagrams.
+/// of datagrams. Pieces with gaps between them take at most half of the connection's window more: a
+/// peer that leaves more gaps than losses do is closed with INTERNAL_ERROR (RFC 9000 §20.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "give it to a builder's `transport`"]
 pub struct TransportConfig {
