@@ -69,8 +69,6 @@ pub struct BenchClient {
 
 impl<M: Mode> Transport for Sendstream<M> {
     const NAME: &'static str = M::NAME;
-    /// A client's socket, and three events of its.
-    const DESCRIPTORS_PER_CONNECTION: u64 = 4;
     type Server = Server;
     type Client = BenchClient;
     type Connection = Connection;
