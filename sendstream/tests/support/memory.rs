@@ -14,14 +14,6 @@ pub(crate) fn resident() -> usize {
     kib * 1024
 }
 
-/// The most resident memory that there has been, in bytes, with the files that are mapped.
-pub(crate) fn peak() -> usize {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-    let kib: usize = line.split_whitespace().nth(1).unwrap().parse().unwrap();
-    kib * 1024
-}
-
 /// Holds a test to a bound on the memory that it needs, in bytes. AddressSanitizer keeps what was
 /// freed for a while, on purpose, so that under it (`make test-asan`) nothing is judged.
 pub(crate) fn assert_within(grown: usize, allowed: usize) {
