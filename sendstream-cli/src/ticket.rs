@@ -116,7 +116,9 @@ impl FromStr for Host {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let valid = if text.contains(':') {
             let (ip, zone) = text.split_once('%').unwrap_or((text, "0"));
-            ip.parse::<Ipv6Addr>().is_ok() && zone.parse::<u32>().is_ok()
+            // A number's parser takes a plus sign as well.
+            let is_number = zone.bytes().all(|byte| byte.is_ascii_digit()) && zone.parse::<u32>().is_ok();
+            ip.parse::<Ipv6Addr>().is_ok() && is_number
         } else {
             let label = |label: &str| {
                 (1..=63).contains(&label.len())
@@ -224,6 +226,13 @@ mod tests {
         for host in ["192.0.2.7", "fe80::1%2", "files.example"] {
             let line = Ticket { host: host.parse().unwrap(), ..example() }.to_string();
             assert!(line.bytes().all(|byte| byte.is_ascii_alphanumeric() || b":/._-%".contains(&byte)), "{line}");
+        }
+    }
+
+    #[test]
+    fn the_zone_of_an_address_is_a_number_without_a_sign() {
+        for host in ["fe80::1%+4", "fe80::1%-4", "fe80::1%", "fe80::1%eth0"] {
+            assert_eq!(host.parse::<Host>(), Err(TicketError::Address), "{host}");
         }
     }
 
