@@ -7,7 +7,15 @@
 //! 4. MsQuic brings PEER_CERTIFICATE_RECEIVED, where [`Trust`](crate::Trust) judges, and then
 //!    CONNECTED; or it brings what ended the attempt. Both settle [`Client::connected`].
 
-use std::{ffi::CString, future::poll_fn, net::SocketAddr, pin::pin, task::Poll, time::Instant};
+use std::{
+    ffi::CString,
+    future::poll_fn,
+    io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
+    pin::pin,
+    task::Poll,
+    time::Instant,
+};
 
 use crate::{
     client::{Client, ConnectError},
@@ -22,6 +30,7 @@ use crate::{
         error::{ConnectionError, NativeError},
         resumption::ticket::Ticket,
         server_name::ServerName,
+        system::SystemError,
     },
 };
 
@@ -44,6 +53,9 @@ impl Client {
         {
             return Err(ConnectError::FamilyMismatch { local, remote: address });
         }
+        if self.configuration.shares_socket() {
+            self.ask_for_way(address)?;
+        }
         let deadline = Instant::now() + self.transport.handshake_timeout;
         let mut begun = self.open(address, name.as_str(), deadline)?;
         let mut in_place = api::abilities().starts_in_place;
@@ -65,6 +77,25 @@ impl Client {
         }
         self.start(&begun, address, name.indication(), in_place).await?;
         Ok(begun)
+    }
+
+    /// Fails if the system knows that nothing can be sent to `address`. A connection's own socket is
+    /// connected, and tells; the shared one is not.
+    fn ask_for_way(&self, address: SocketAddr) -> Result<(), ConnectionError> {
+        if address.port() == 0 {
+            return Err(SystemError::InvalidAddress.into());
+        }
+        let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+        let local = self.bind.map_or(any, |local| local.ip());
+        // What is wrong with the local address, or with this process, the shared socket tells.
+        let Ok(socket) = UdpSocket::bind((local, 0)) else { return Ok(()) };
+        let Err(error) = socket.connect(address) else { return Ok(()) };
+        let status = NativeError::from_status(error.raw_os_error().unwrap_or_default().cast_unsigned());
+        match SystemError::from_native(status) {
+            Some(error) => Err(error.into()),
+            None if error.kind() == io::ErrorKind::HostUnreachable => Err(ConnectionError::Unreachable),
+            None => Ok(()),
+        }
     }
 
     /// Opens a connection, not started, that ends at `deadline` unless its handshake is done.
