@@ -90,6 +90,7 @@ fn big_streams_come_on_together() {
         let (_second, mut second) = big(&client, &server).await;
         let ended = async { while first.read_chunk().await.unwrap().is_some() {} };
         let meanwhile = read_until(&mut second, ended).await;
-        assert!(meanwhile > BIG / 2, "{meanwhile}");
+        support::figure(format_args!("{meanwhile} of {BIG} bytes came of one while the other came whole"));
+        assert!(meanwhile > BIG / 8 * 7, "{meanwhile}");
     });
 }
