@@ -3,11 +3,11 @@
 //! # What becomes of a connection
 //!
 //! ```text
-//! check_room --room--> push --> waiting --poll_accept--------------------> accepted
-//!     |                 |          |
-//!     | full, closed    | closed   +--poll_accept, sweep, check_room: it is over--> expired
-//!     v                 v          |
-//!  refused           refused       +--refuse_waiting----------------------------> refused by the server's end
+//! reserve --place--> push --> waiting --poll_accept-----------------> accepted
+//!    |                 |          |
+//!    | full, closed    | closed   +--poll_accept, sweep, reserve: it is over--> expired
+//!    v                 v          |
+//! refused           refused       +--refuse_waiting-------------------------> refused by the server's end
 //! ```
 //!
 //! When the backlog is full, an origin that has two places less than another takes the place of that
@@ -48,7 +48,9 @@ pub struct Backlog<W> {
     closed: bool,
     /// Those that wait, the oldest first.
     waiting: VecDeque<W>,
-    /// How many found no room, or had to make it. Written by: `check_room`, `push`.
+    /// The places of those that will be pushed. Written by: `reserve`, `push`.
+    reserved: usize,
+    /// How many found no room, or had to make it. Written by: `reserve`, `push`.
     refused: u64,
     /// How many ended while they waited. Written by: whatever comes upon them.
     expired: u64,
@@ -76,6 +78,7 @@ impl<W: Waits> Backlog<W> {
             limit,
             closed: false,
             waiting: VecDeque::new(),
+            reserved: 0,
             refused: 0,
             expired: 0,
             waiters: Waiters::default(),
@@ -93,18 +96,26 @@ impl<W: Waits> Backlog<W> {
         Counts { waiting: self.waiting.len(), refused: self.refused, expired: self.expired }
     }
 
-    /// Whether one more may wait, from `origin`. If not, that is counted, and the error is how many
-    /// that makes. Comes with those that were found to be over, or whose place it takes.
-    pub fn check_room(&mut self, origin: &W::Origin) -> (Result<(), u64>, Vec<W>) {
-        let mut over = if self.waiting.len() >= self.limit { self.sweep() } else { Vec::new() };
-        if !self.closed && self.waiting.len() >= self.limit {
+    /// Keeps a place for a connection from `origin`, which [`push`](Self::push) fills. If there is none,
+    /// that is counted, and the error is how many that makes. Comes with those that were found to be
+    /// over, or whose place it takes.
+    pub fn reserve(&mut self, origin: &W::Origin) -> (Result<(), u64>, Vec<W>) {
+        let mut over = if self.is_full() { self.sweep() } else { Vec::new() };
+        if !self.closed && self.is_full() {
             let displaced = self.place_for(origin).and_then(|place| self.waiting.remove(place));
             self.refused += u64::from(displaced.is_some());
             over.extend(displaced);
         }
-        let room = !self.closed && self.waiting.len() < self.limit;
-        self.refused += u64::from(!room);
-        (if room { Ok(()) } else { Err(self.refused) }, over)
+        if self.closed || self.is_full() {
+            self.refused += 1;
+            return (Err(self.refused), over);
+        }
+        self.reserved += 1;
+        (Ok(()), over)
+    }
+
+    fn is_full(&self) -> bool {
+        self.waiting.len() + self.reserved >= self.limit
     }
 
     /// The place of the oldest of the origin that has most, if that has two more than `origin`.
@@ -118,8 +129,10 @@ impl<W: Waits> Backlog<W> {
         (most >= own + 2).then_some(oldest)
     }
 
-    /// Lets `new` wait, for which there was room. Gives it back, as refused, if no more are taken.
+    /// Lets `new` wait in the place that was reserved for it. Gives it back, as refused, if no more
+    /// are taken.
     pub fn push(&mut self, new: W) -> Result<Wakeups, W> {
+        self.reserved -= 1;
         if self.closed {
             self.refused += 1;
             return Err(new);
@@ -229,10 +242,15 @@ mod tests {
     fn backlog<const N: usize>(limit: usize, waiting: [&New; N]) -> Backlog<New> {
         let mut backlog = Backlog::new(limit);
         for new in waiting {
-            assert_eq!(backlog.check_room(&new.origin()), (Ok(()), Vec::new()));
-            push(&mut backlog, new);
+            come(&mut backlog, new);
         }
         backlog
+    }
+
+    /// What the arrival of `new` does while there is room.
+    fn come(backlog: &mut Backlog<New>, new: &New) {
+        assert_eq!(backlog.reserve(&new.origin()), (Ok(()), Vec::new()));
+        push(backlog, new);
     }
 
     fn push(backlog: &mut Backlog<New>, new: &New) {
@@ -261,16 +279,26 @@ mod tests {
     fn a_full_backlog_refuses_and_counts() {
         let (first, second) = (new(1), new(2));
         let mut backlog = backlog(2, [&first, &second]);
-        assert_eq!(backlog.check_room(&0), (Err(1), Vec::new()));
-        assert_eq!(backlog.check_room(&0), (Err(2), Vec::new()));
+        assert_eq!(backlog.reserve(&0), (Err(1), Vec::new()));
+        assert_eq!(backlog.reserve(&0), (Err(2), Vec::new()));
         assert_eq!(backlog.counts(), counts(2, 2, 0));
         assert_eq!(accept(&mut backlog, &Task::new()).0, Poll::Ready(Some(first)));
-        assert_eq!(backlog.check_room(&0), (Ok(()), Vec::new()));
+        assert_eq!(backlog.reserve(&0), (Ok(()), Vec::new()));
+    }
+
+    #[test]
+    fn two_that_come_at_once_do_not_both_get_the_last_place() {
+        let first = new(1);
+        let mut backlog = backlog(2, [&first]);
+        assert_eq!(backlog.reserve(&0), (Ok(()), Vec::new()));
+        assert_eq!(backlog.reserve(&0), (Err(1), Vec::new()), "the other is on its way");
+        push(&mut backlog, &new(2));
+        assert_eq!(backlog.counts(), counts(2, 1, 0));
     }
 
     #[test]
     fn a_backlog_without_a_place_refuses_everybody() {
-        assert_eq!(backlog(0, []).check_room(&0), (Err(1), Vec::new()));
+        assert_eq!(backlog(0, []).reserve(&0), (Err(1), Vec::new()));
     }
 
     #[test]
@@ -278,7 +306,7 @@ mod tests {
         let (first, second) = (new(1), new(2));
         let mut backlog = backlog(2, [&first, &second]);
         second.end();
-        assert_eq!(backlog.check_room(&0), (Ok(()), vec![second]));
+        assert_eq!(backlog.reserve(&0), (Ok(()), vec![second]));
         assert_eq!(backlog.counts(), counts(1, 0, 1));
     }
 
@@ -287,13 +315,13 @@ mod tests {
         let (other, first, second, third) = (new(11), new(1), new(2), new(21));
         let mut backlog = backlog(3, [&other, &first, &second]);
         // One that has most itself, and one that would have as many then.
-        assert_eq!(backlog.check_room(&0), (Err(1), Vec::new()));
-        assert_eq!(backlog.check_room(&1), (Err(2), Vec::new()));
-        assert_eq!(backlog.check_room(&2), (Ok(()), vec![first]));
+        assert_eq!(backlog.reserve(&0), (Err(1), Vec::new()));
+        assert_eq!(backlog.reserve(&1), (Err(2), Vec::new()));
+        assert_eq!(backlog.reserve(&2), (Ok(()), vec![first]));
         push(&mut backlog, &third);
         assert_eq!(backlog.counts(), counts(3, 3, 0));
         // Each origin has one place now.
-        assert_eq!(backlog.check_room(&3), (Err(4), Vec::new()));
+        assert_eq!(backlog.reserve(&3), (Err(4), Vec::new()));
         let task = Task::new();
         for waiting in [other, second, third] {
             assert_eq!(accept(&mut backlog, &task).0, Poll::Ready(Some(waiting)));
@@ -305,7 +333,7 @@ mod tests {
         let first = new(1);
         let mut backlog = backlog(2, [&first]);
         first.end();
-        assert_eq!(backlog.check_room(&0), (Ok(()), Vec::new()));
+        assert_eq!(backlog.reserve(&0), (Ok(()), Vec::new()));
         assert_eq!(backlog.counts(), counts(1, 0, 0));
     }
 
@@ -342,8 +370,8 @@ mod tests {
         for task in &tasks {
             assert!(accept(&mut backlog, task).0.is_pending());
         }
-        push(&mut backlog, &new(1));
-        push(&mut backlog, &new(2));
+        come(&mut backlog, &new(1));
+        come(&mut backlog, &new(2));
         assert!(tasks.iter().all(|task| (task.wakes(), task.stored()) == (1, 0)));
     }
 
@@ -360,14 +388,14 @@ mod tests {
 
     #[test]
     fn closing_wakes_those_that_wait_and_refuses_those_that_come() {
-        let (mut backlog, task) = (backlog(1, []), Task::new());
+        let (mut backlog, task) = (backlog(2, []), Task::new());
         assert!(accept(&mut backlog, &task).0.is_pending());
+        assert_eq!(backlog.reserve(&0), (Ok(()), Vec::new()));
         backlog.close().wake_now();
         backlog.close().wake_now();
         assert_eq!(task.wakes(), 1);
-        assert_eq!(backlog.check_room(&0), (Err(1), Vec::new()));
-        // There was room, and then it closed.
-        assert_eq!(backlog.push(new(1)).unwrap_err().0, 1);
+        assert_eq!(backlog.reserve(&0), (Err(1), Vec::new()));
+        assert_eq!(backlog.push(new(1)).unwrap_err().0, 1, "it closed while this one was on its way");
         assert_eq!(backlog.counts(), counts(0, 2, 0));
     }
 

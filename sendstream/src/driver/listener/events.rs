@@ -104,7 +104,7 @@ impl ListenerInner {
         let ((Some(remote_addr), Some(local_addr)), Some(alpn)) = (addresses, parse_alpn(alpn)) else {
             return NativeError::CONNECTION_REFUSED.status();
         };
-        if let Err(refused) = self.queue.check_room(remote_addr) {
+        if let Err(refused) = self.queue.reserve(remote_addr) {
             self.log_refusal(refused);
             return NativeError::CONNECTION_REFUSED.status();
         }

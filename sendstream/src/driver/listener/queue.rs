@@ -71,15 +71,15 @@ impl IncomingQueue {
         Arc::new(Self { backlog: ForkLock::new(Backlog::new(limit)), timeout, key_log })
     }
 
-    /// Whether one more may wait, from `address`. If not, that is counted, and the error is how many
-    /// that makes.
-    pub(crate) fn check_room(&self, address: SocketAddr) -> Result<(), u64> {
-        let (room, over) = self.lock().check_room(&network(address));
+    /// Keeps a place for a connection from `address`, which [`push`](Self::push) fills. If there is
+    /// none, that is counted, and the error is how many that makes.
+    pub(crate) fn reserve(&self, address: SocketAddr) -> Result<(), u64> {
+        let (place, over) = self.lock().reserve(&network(address));
         drop(over);
-        room
+        place
     }
 
-    /// Lets `new` wait, if the queue still takes any.
+    /// Lets `new` wait in its place, if the queue still takes any.
     pub(crate) fn push(&self, new: NewConnection) {
         let pushed = self.lock().push(new);
         match pushed {
