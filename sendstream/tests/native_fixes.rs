@@ -184,6 +184,23 @@ fn a_client_at_an_address_that_another_had_is_answered() {
     });
 }
 
+/// The edit `waiting-clients-back-off`.
+#[test]
+fn a_client_that_waits_to_be_accepted_probes_ever_less_often() {
+    run(async {
+        let impatient = TransportConfig::default().handshake_timeout(Duration::from_secs(3));
+        let endpoints = Endpoints::with(TransportConfig::default(), impatient);
+        let relay = Relay::start(endpoints.address, Faults::none());
+        // Nobody accepts it, until its time is over.
+        endpoints.client.connect(relay.address(), "localhost").await.unwrap_err();
+        let packets = relay.done().received.get();
+        figure(format_args!("{packets} packets while nobody accepted"));
+        // Each takes twice as long as the one before, and has an answer.
+        assert!(packets < 60, "{packets}");
+        endpoints.end().await;
+    });
+}
+
 /// The edit `tolerance-within-what-is-under-way`.
 #[test]
 fn a_large_send_is_acknowledged_without_the_acknowledgement_delay() {
