@@ -8,9 +8,7 @@ mod support;
 
 use std::{
     collections::{HashMap, HashSet},
-    io::{BufRead, BufReader},
     net::{Ipv4Addr, SocketAddr, UdpSocket},
-    process::{Child, Command, Stdio},
     sync::Arc,
     thread,
 };
@@ -20,10 +18,13 @@ use sendstream::{
     CertificateHash, ConfigError, Connection, RebindError, Trust,
     process::{LoadBalancing, RetryPolicy, set_load_balancing, set_retry_policy},
 };
-use support::{any_port, end_with_parent, run};
+use support::{
+    any_port, end_with_parent,
+    namespaces::{self, Network, ip},
+    run, skip,
+};
 
 const TEST: &str = "a_client_that_moves_stays_with_its_server_behind_a_balancer";
-const ROLE: &str = "SENDSTREAM_TEST_ROLE";
 const PORT: u16 = 4433;
 
 /// What the client connects to: the balancer.
@@ -36,27 +37,26 @@ const BACKS: [(Ipv4Addr, [u8; 4]); 2] =
 
 #[test]
 fn a_client_that_moves_stays_with_its_server_behind_a_balancer() {
-    match std::env::var(ROLE).as_deref() {
-        Ok("server 0") => return serve(BACKS[0].1),
-        Ok("server 1") => return serve(BACKS[1].1),
-        Ok("balancer") => return balance(),
-        Ok(hashes) => return be_client(hashes),
-        Err(_) => {}
+    match namespaces::role().as_deref() {
+        Some("server 0") => return serve(BACKS[0].1),
+        Some("server 1") => return serve(BACKS[1].1),
+        Some("balancer") => return balance(),
+        Some(hashes) => return be_client(hashes),
+        None => {}
     }
-    let network = match Network::new() {
+    let network = match network() {
         Ok(network) => network,
-        Err(why) => return eprintln!("SKIPPED {TEST}: {why}"),
+        Err(why) => return skip(&why),
     };
-    let servers = [0, 1].map(|index| network.start(&format!("server{index}"), &format!("server {index}")));
-    let _balancer = network.start("balancer", "balancer");
+    let servers = [0, 1].map(|index| network.start(&format!("server{index}"), TEST, &format!("server {index}")));
+    let _balancer = network.start("balancer", TEST, "balancer");
     let hashes = servers.each_ref().map(|server| server.ready.clone()).join(" ");
-    let mut client = network.start("client", &hashes);
-    assert!(client.child.wait().unwrap().success(), "see the client's words above");
+    network.start("client", TEST, &hashes).end();
 }
 
 #[test]
 fn a_server_id_cannot_be_changed_under_a_bound_server() {
-    if std::env::var(ROLE).is_ok() {
+    if namespaces::role().is_some() {
         return;
     }
     run(async {
@@ -174,91 +174,25 @@ fn route(packet: &[u8]) -> Option<usize> {
     known.or_else(spread)
 }
 
-/// The namespaces; gone when dropped.
-struct Network {
-    prefix: String,
-}
-
-/// A process in one of them.
-struct Process {
-    child: Child,
-    /// What it said when it was ready.
-    ready: String,
-}
-
-impl Network {
-    fn new() -> Result<Self, String> {
-        let network = Self { prefix: format!("sendstream-{}", std::process::id()) };
-        for name in ["client", "balancer", "server0", "server1"] {
-            ip(&["netns", "add", &network.name(name)])?;
-            network.ip_in(name, &["link", "set", "lo", "up"])?;
+/// The namespaces, linked to each other.
+fn network() -> Result<Network, String> {
+    let network = Network::new(&["client", "balancer", "server0", "server1"])?;
+    let links =
+        [("client", "10.77.1", &["2", "3"][..]), ("server0", "10.77.2", &["2"]), ("server1", "10.77.3", &["2"])];
+    for (name, net, hosts) in links {
+        let (inner, outer) = (network.name(name), network.name("balancer"));
+        // The ends are made where they belong: interface names in the machine's own namespace
+        // may be taken.
+        network.ip_in(
+            name,
+            &["link", "add", "up0", "type", "veth", "peer", "name", &format!("to-{name}"), "netns", &outer],
+        )?;
+        for host in hosts {
+            ip(&["-n", &inner, "addr", "add", &format!("{net}.{host}/24"), "dev", "up0"])?;
         }
-        let links =
-            [("client", "10.77.1", &["2", "3"][..]), ("server0", "10.77.2", &["2"]), ("server1", "10.77.3", &["2"])];
-        for (name, net, hosts) in links {
-            let (inner, outer) = (network.name(name), network.name("balancer"));
-            // The ends are made where they belong: interface names in the machine's own namespace
-            // may be taken.
-            network.ip_in(
-                name,
-                &["link", "add", "up0", "type", "veth", "peer", "name", &format!("to-{name}"), "netns", &outer],
-            )?;
-            for host in hosts {
-                ip(&["-n", &inner, "addr", "add", &format!("{net}.{host}/24"), "dev", "up0"])?;
-            }
-            network.ip_in("balancer", &["addr", "add", &format!("{net}.1/24"), "dev", &format!("to-{name}")])?;
-            network.ip_in("balancer", &["link", "set", &format!("to-{name}"), "up"])?;
-            network.ip_in(name, &["link", "set", "up0", "up"])?;
-        }
-        Ok(network)
+        network.ip_in("balancer", &["addr", "add", &format!("{net}.1/24"), "dev", &format!("to-{name}")])?;
+        network.ip_in("balancer", &["link", "set", &format!("to-{name}"), "up"])?;
+        network.ip_in(name, &["link", "set", "up0", "up"])?;
     }
-
-    fn name(&self, name: &str) -> String {
-        format!("{}-{name}", self.prefix)
-    }
-
-    fn ip_in(&self, name: &str, arguments: &[&str]) -> Result<(), String> {
-        ip(&[&["-n", &self.name(name)], arguments].concat())
-    }
-
-    /// This executable once more, in the namespace `name`, for the one test.
-    fn start(&self, name: &str, role: &str) -> Process {
-        let mut child = Command::new("ip")
-            .args(["netns", "exec", &self.name(name)])
-            .arg(std::env::current_exe().unwrap())
-            .args(["--exact", TEST, "--nocapture"])
-            .env(ROLE, role)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-        let ready = lines.find_map(|line| line.unwrap().strip_prefix("ready").map(|rest| rest.trim().to_owned()));
-        thread::spawn(move || lines.for_each(drop));
-        Process { child, ready: ready.expect("the process gets ready") }
-    }
-}
-
-impl Drop for Network {
-    fn drop(&mut self) {
-        for name in ["client", "balancer", "server0", "server1"] {
-            let _ = ip(&["netns", "del", &self.name(name)]);
-        }
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Runs `ip`.
-fn ip(arguments: &[&str]) -> Result<(), String> {
-    let output = Command::new("ip").args(arguments).output().map_err(|error| format!("`ip` does not run: {error}"))?;
-    if output.status.success() {
-        return Ok(());
-    }
-    Err(format!("`ip {}`: {}", arguments.join(" "), String::from_utf8_lossy(&output.stderr).trim()))
+    Ok(network)
 }

@@ -9,6 +9,7 @@ pub(crate) mod foreign;
 pub(crate) mod forwarder;
 pub(crate) mod frames;
 pub(crate) mod memory;
+pub(crate) mod namespaces;
 pub(crate) mod packets;
 pub(crate) mod peer;
 #[cfg(target_os = "linux")]
