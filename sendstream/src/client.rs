@@ -192,8 +192,9 @@ impl ClientBuilder {
     /// the system chooses it. With port 0 the system chooses only the port. With the unspecified
     /// address (`0.0.0.0`, `::`) it chooses only the address.
     ///
-    /// It must be of the family of the servers' addresses. The client's connections share the port,
-    /// and nobody else can have it meanwhile. [`Connection::rebind`] moves a connection later.
+    /// It must be of the family of the servers' addresses; `::` stands for both. The client's
+    /// connections share the port, and nobody else can have it meanwhile. [`Connection::rebind`]
+    /// moves a connection later.
     pub fn bind(mut self, local: SocketAddr) -> Self {
         self.bind = Some(local);
         self
@@ -301,7 +302,7 @@ pub enum ConnectError {
         error: Arc<io::Error>,
     },
     /// The address to [bind](ClientBuilder::bind) is not of the family that the server's address
-    /// has.
+    /// has, nor `::`.
     #[error("{local} is of another family than the server's {remote}: bind to one of the same")]
     FamilyMismatch {
         /// The address that the client binds.
@@ -314,7 +315,8 @@ pub enum ConnectError {
     /// [socket for each](ClientBuilder::socket_per_connection).
     #[error("{0} is in use: bind to another port, or to 0")]
     AddressInUse(SocketAddr),
-    /// The address to [bind](ClientBuilder::bind) is none of this machine's.
+    /// The address to [bind](ClientBuilder::bind) is none of this machine's, or no socket's: a
+    /// broadcast or multicast address.
     #[error("{0} is not an address of this machine: bind to one that is, or to the unspecified address")]
     AddressNotAvailable(SocketAddr),
     /// The system lets this user not [bind](ClientBuilder::bind) the port, which is below 1024.

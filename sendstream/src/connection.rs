@@ -251,8 +251,8 @@ impl Connection {
 
     /// Moves this client's connection to another local address now
     /// (`QUIC_PARAM_CONN_ACTIVATE_PATH`; RFC 9000 §9.2), such as another interface's, and resolves
-    /// with the new address. With the unspecified address (`0.0.0.0`, `::`) the system's routes
-    /// choose the address. With port 0 the system chooses the port.
+    /// with the new address. With the unspecified address (`0.0.0.0`, or `::` for either family) the
+    /// system's routes choose the address. With port 0 the system chooses the port.
     ///
     /// The connection leaves the socket that it shares with the [`Client`](crate::Client)'s others
     /// for one of its own, or returns to it, if `local` is that one's address.

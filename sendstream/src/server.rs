@@ -15,7 +15,9 @@ use sendstream_core::wait::wait_for;
 use crate::{
     driver::listener::{owner::ListenerInstance, queue::IncomingQueue},
     endpoint::{EndpointSettings, endpoint_setters},
-    native::{configuration::Alpn, live::LiveHandles, registration::Registration, retry::CountedBacklog},
+    native::{
+        address::is_of_many, configuration::Alpn, live::LiveHandles, registration::Registration, retry::CountedBacklog,
+    },
     server::{
         config::{Recipe, ServerConfig},
         connections::Connections,
@@ -79,6 +81,9 @@ impl Server {
     /// [`BindError`]: the address cannot be used, or the server has stopped listening. The server
     /// goes on with those it has.
     pub fn listen_also(&self, address: SocketAddr) -> Result<SocketAddr, BindError> {
+        if is_of_many(address.ip()) {
+            return Err(BindError::AddressNotAvailable(address));
+        }
         let listener = ListenerInstance::start(&self.alpn, address, self.queue.clone(), &self.live)
             .map_err(|error| BindError::from_start(error, address))?;
         self.listeners().push(listener.clone());
@@ -373,7 +378,7 @@ pub enum BindError {
     /// Something listens on the address already: choose another port, or end what uses this one.
     #[error("{0} is in use: choose another port, or end what listens there")]
     AddressInUse(SocketAddr),
-    /// The address is none of this machine's.
+    /// The address is none of this machine's, or no server's: a broadcast or multicast address.
     #[error("{0} is not an address of this machine: choose one that is, or the unspecified address for all of them")]
     AddressNotAvailable(SocketAddr),
     /// The system lets this user not listen on the port, which is below 1024.
@@ -395,10 +400,13 @@ impl BindError {
     fn from_start(error: NativeError, address: SocketAddr) -> Self {
         match error {
             NativeError::ADDRESS_IN_USE | NativeError::ALPN_IN_USE => Self::AddressInUse(address),
-            NativeError::ADDRESS_NOT_AVAILABLE => Self::AddressNotAvailable(address),
             NativeError::PERMISSION_DENIED if is_privileged(address) => Self::PermissionDenied(address),
             NativeError::FORKED => Self::Config(ConfigError::Forked),
-            _ => SystemError::from_native(error).map_or(Self::Native(error), Self::System),
+            _ => match SystemError::from_native(error) {
+                Some(SystemError::AddressNotAvailable) => Self::AddressNotAvailable(address),
+                Some(error) => Self::System(error),
+                None => Self::Native(error),
+            },
         }
     }
 }

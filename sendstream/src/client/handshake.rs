@@ -25,7 +25,10 @@ use crate::{
         owner::ConnectionInstance,
         shared::{ConnectionInnerShared, Resuming, Verify},
     },
-    native::{address::Address, api, background, fork},
+    native::{
+        address::{Address, is_of_many, plain, towards},
+        api, background, fork,
+    },
     types::{
         error::{ConnectionError, NativeError},
         resumption::ticket::Ticket,
@@ -48,13 +51,10 @@ impl Client {
     pub(super) async fn begin(&self, address: SocketAddr, server_name: &str) -> Result<Begun, ConnectError> {
         fork::check()?;
         let name = ServerName::parse(server_name).map_err(|_| ConnectError::InvalidServerName)?;
-        if let Some(local) = self.bind
-            && local.is_ipv4() != address.is_ipv4()
-        {
-            return Err(ConnectError::FamilyMismatch { local, remote: address });
-        }
+        let address = plain(address);
+        let local = self.local_towards(address)?;
         if self.configuration.shares_socket() {
-            self.ask_for_way(address)?;
+            ask_for_way(local, address)?;
         }
         let deadline = Instant::now() + self.transport.handshake_timeout;
         let mut begun = self.open(address, name.as_str(), deadline)?;
@@ -75,27 +75,20 @@ impl Client {
                 }
             }
         }
-        self.start(&begun, address, name.indication(), in_place).await?;
+        self.start(&begun, local, address, name.indication(), in_place).await?;
         Ok(begun)
     }
 
-    /// Fails if the system knows that nothing can be sent to `address`. A connection's own socket is
-    /// connected, and tells; the shared one is not.
-    fn ask_for_way(&self, address: SocketAddr) -> Result<(), ConnectionError> {
-        if address.port() == 0 {
-            return Err(SystemError::InvalidAddress.into());
+    /// Where the client binds to connect to `address`, if it was told to.
+    fn local_towards(&self, address: SocketAddr) -> Result<Option<SocketAddr>, ConnectError> {
+        let Some(asked) = self.bind else { return Ok(None) };
+        let Some(local) = towards(asked, address) else {
+            return Err(ConnectError::FamilyMismatch { local: asked, remote: address });
+        };
+        if is_of_many(local.ip()) {
+            return Err(ConnectError::AddressNotAvailable(asked));
         }
-        let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-        let local = self.bind.map_or(any, |local| local.ip());
-        // What is wrong with the local address, or with this process, the shared socket tells.
-        let Ok(socket) = UdpSocket::bind((local, 0)) else { return Ok(()) };
-        let Err(error) = socket.connect(address) else { return Ok(()) };
-        let status = NativeError::from_status(error.raw_os_error().unwrap_or_default().cast_unsigned());
-        match SystemError::from_native(status) {
-            Some(error) => Err(error.into()),
-            None if error.kind() == io::ErrorKind::HostUnreachable => Err(ConnectionError::Unreachable),
-            None => Ok(()),
-        }
+        Ok(Some(local))
     }
 
     /// Opens a connection, not started, that ends at `deadline` unless its handshake is done.
@@ -117,11 +110,12 @@ impl Client {
     async fn start(
         &self,
         begun: &Begun,
+        local: Option<SocketAddr>,
         address: SocketAddr,
         name: Option<CString>,
         in_place: bool,
     ) -> Result<(), NativeError> {
-        let (instance, configuration, local) = ((*begun.user).clone(), self.configuration.clone(), self.bind);
+        let (instance, configuration) = ((*begun.user).clone(), self.configuration.clone());
         let start = move || {
             instance.start(
                 configuration.handle(),
@@ -146,6 +140,26 @@ impl Client {
     pub(super) async fn connected(&self, begun: &Begun) -> Result<(), ConnectError> {
         let connected = poll_fn(|cx| begun.user.inner().lock().poll_connected(cx)).await;
         connected.map_err(|error| ConnectError::from_handshake(error, self.bind))
+    }
+}
+
+/// Fails if the system knows that nothing can be sent to `address` from `local`. A connection's own
+/// socket is connected, and tells; the shared one is not.
+fn ask_for_way(local: Option<SocketAddr>, address: SocketAddr) -> Result<(), ConnectionError> {
+    if address.port() == 0 {
+        return Err(SystemError::InvalidAddress.into());
+    }
+    let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
+    let mut local = local.unwrap_or(SocketAddr::new(any, 0));
+    local.set_port(0);
+    // What is wrong with the local address, or with this process, the shared socket tells.
+    let Ok(socket) = UdpSocket::bind(local) else { return Ok(()) };
+    let Err(error) = socket.connect(address) else { return Ok(()) };
+    let status = NativeError::from_status(error.raw_os_error().unwrap_or_default().cast_unsigned());
+    match SystemError::from_native(status) {
+        Some(error) => Err(error.into()),
+        None if error.kind() == io::ErrorKind::HostUnreachable => Err(ConnectionError::Unreachable),
+        None => Ok(()),
     }
 }
 

@@ -22,6 +22,7 @@ use crate::{
     client::{Client, ConnectError},
     connection::Connection,
     native::{
+        address::towards,
         background,
         deadline::{self, Pause},
         fork,
@@ -42,7 +43,8 @@ impl Client {
     /// that connects wins, and the others are given up; a server that hears of two attempts may see
     /// one of them connect and close at once with code 0.
     ///
-    /// A client that [binds](crate::ClientBuilder::bind) an address tries those of the same family.
+    /// A client that [binds](crate::ClientBuilder::bind) an address tries those of the same family,
+    /// or of both if that is `::`.
     /// One that binds a port, and has a [socket for each
     /// connection](crate::ClientBuilder::socket_per_connection), tries one address at a time.
     ///
@@ -91,7 +93,7 @@ impl Client {
     fn reachable(&self, addresses: Vec<SocketAddr>) -> Result<VecDeque<SocketAddr>, ConnectError> {
         let Some(local) = self.bind else { return Ok(addresses.into()) };
         let reachable: VecDeque<_> =
-            addresses.iter().copied().filter(|address| address.is_ipv4() == local.is_ipv4()).collect();
+            addresses.iter().copied().filter(|address| towards(local, *address).is_some()).collect();
         if reachable.is_empty() {
             return Err(ConnectError::FamilyMismatch { local, remote: addresses[0] });
         }

@@ -1,6 +1,11 @@
 //! Socket addresses as MsQuic takes and gives them: `QUIC_ADDR` is a `sockaddr`.
 
-use std::{ffi::c_void, mem, net::SocketAddr, ptr};
+use std::{
+    ffi::c_void,
+    mem,
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
+    ptr,
+};
 
 use sendstream_sys as sys;
 use socket2::{SockAddr, SockAddrStorage};
@@ -15,7 +20,7 @@ pub(crate) struct Address(SockAddr);
 
 impl From<SocketAddr> for Address {
     fn from(address: SocketAddr) -> Self {
-        Self(address.into())
+        Self(plain(address).into())
     }
 }
 
@@ -48,8 +53,62 @@ impl Address {
         unsafe { ptr::copy_nonoverlapping(address.cast::<u8>(), (&raw mut storage).cast::<u8>(), Self::SIZE) };
         // SAFETY: the storage holds a whole address, of a family that `as_socket` looks at first.
         let address = unsafe { SockAddr::new(storage, Self::SIZE as libc::socklen_t) };
-        address.as_socket()
+        address.as_socket().map(shown)
     }
+}
+
+/// An IPv4 address that is written as one of IPv6 (`::ffff:192.0.2.1`), as the IPv4 address that it
+/// is (RFC 4291 §2.5.5.2); any other as it is.
+pub(crate) fn plain(address: SocketAddr) -> SocketAddr {
+    let SocketAddr::V6(v6) = address else { return address };
+    v6.ip().to_ipv4_mapped().map_or(address, |v4| SocketAddr::new(v4.into(), v6.port()))
+}
+
+/// An address of MsQuic's as people write it. MsQuic notes with each of IPv6 on which interface a
+/// packet came, but only a link-local one needs that (RFC 4007 §6).
+fn shown(address: SocketAddr) -> SocketAddr {
+    match plain(address) {
+        SocketAddr::V6(mut v6) if !v6.ip().is_unicast_link_local() => {
+            v6.set_scope_id(0);
+            v6.into()
+        }
+        address => address,
+    }
+}
+
+/// Where a socket that is asked to be at `local` has to be to reach `remote`: the IPv6 wildcard
+/// stands for that of IPv4 as well. `None` if the two are of different families.
+pub(crate) fn towards(local: SocketAddr, remote: SocketAddr) -> Option<SocketAddr> {
+    let local = plain(local);
+    match (local.is_ipv4(), plain(remote).is_ipv4()) {
+        (false, true) if local.ip().is_unspecified() => {
+            Some(SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), local.port()))
+        }
+        (local_is_v4, remote_is_v4) => (local_is_v4 == remote_is_v4).then_some(local),
+    }
+}
+
+/// Whether packets to the address are for many: a broadcast or multicast address. Systems bind
+/// sockets to such, but nothing can be sent from them.
+pub(crate) fn is_of_many(ip: IpAddr) -> bool {
+    let ip = match ip {
+        IpAddr::V6(ip) => match ip.to_ipv4_mapped() {
+            Some(ip) => ip,
+            None => return ip.is_multicast(),
+        },
+        IpAddr::V4(ip) => ip,
+    };
+    if ip.is_multicast() || ip.is_broadcast() {
+        return true;
+    }
+    if ip.is_unspecified() {
+        return false;
+    }
+    // Which addresses are a network's broadcast, the system knows: it lets nobody send there who has
+    // not asked to.
+    let Ok(socket) = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)) else { return false };
+    let may_send = || socket.connect((ip, DISCARD_PORT)).is_ok();
+    !may_send() && socket.set_broadcast(true).is_ok() && may_send()
 }
 
 /// Asks an object for a parameter that is an address.
@@ -97,6 +156,8 @@ struct PathParameter {
 
 /// `QUIC_PARAM_CONN_ACTIVATE_PATH` of msquic.h 2.6.
 const PARAM_CONN_ACTIVATE_PATH: u32 = 0x0500_001F;
+/// Any port; nothing is sent there.
+const DISCARD_PORT: u16 = 9;
 
 #[cfg(test)]
 mod tests {
@@ -112,5 +173,48 @@ mod tests {
         }
         // SAFETY: null is allowed.
         assert_eq!(unsafe { Address::read(ptr::null()) }, None);
+    }
+
+    #[test]
+    fn a_mapped_address_is_one_of_ipv4_and_only_a_link_local_one_has_a_scope() {
+        for (text, seen) in [
+            ("[::ffff:192.0.2.1]:7", "192.0.2.1:7"),
+            ("[::ffff:0.0.0.0]:7", "0.0.0.0:7"),
+            ("[::192.0.2.1]:7", "[::192.0.2.1]:7"),
+            ("[2001:db8::1%3]:7", "[2001:db8::1]:7"),
+            ("[::1%1]:7", "[::1]:7"),
+            ("[febf::1%3]:7", "[febf::1%3]:7"),
+        ] {
+            let native = Address::from(text.parse::<SocketAddr>().unwrap());
+            // SAFETY: `native` is a `QUIC_ADDR`.
+            assert_eq!(unsafe { Address::read(native.as_ptr()) }, Some(seen.parse().unwrap()), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_ipv6_wildcard_reaches_both_families_and_nothing_else_does() {
+        let towards = |local: &str, remote: &str| {
+            towards(local.parse().unwrap(), remote.parse().unwrap()).map(|address| address.to_string())
+        };
+        assert_eq!(towards("[::]:5", "192.0.2.1:7"), Some("0.0.0.0:5".to_owned()));
+        assert_eq!(towards("[::]:5", "[::ffff:192.0.2.1]:7"), Some("0.0.0.0:5".to_owned()));
+        assert_eq!(towards("[::]:5", "[2001:db8::1]:7"), Some("[::]:5".to_owned()));
+        assert_eq!(towards("[::ffff:127.0.0.1]:5", "192.0.2.1:7"), Some("127.0.0.1:5".to_owned()));
+        assert_eq!(towards("0.0.0.0:5", "192.0.2.1:7"), Some("0.0.0.0:5".to_owned()));
+        assert_eq!(towards("0.0.0.0:5", "[2001:db8::1]:7"), None);
+        assert_eq!(towards("[::1]:5", "192.0.2.1:7"), None);
+        assert_eq!(towards("127.0.0.1:5", "[2001:db8::1]:7"), None);
+    }
+
+    #[test]
+    fn addresses_of_many_are_known() {
+        let many = ["224.0.0.1", "239.1.2.3", "255.255.255.255", "ff02::1", "::ffff:224.0.0.1", "127.255.255.255"];
+        for text in many {
+            assert!(is_of_many(text.parse().unwrap()), "{text}");
+        }
+        let one = ["127.0.0.1", "127.0.0.9", "0.0.0.0", "::", "::1", "::ffff:127.0.0.1", "192.0.2.1", "fe80::1"];
+        for text in one {
+            assert!(!is_of_many(text.parse().unwrap()), "{text}");
+        }
     }
 }

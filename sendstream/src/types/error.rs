@@ -388,6 +388,7 @@ mod tests {
         let refusals = [
             (libc::ENETUNREACH, NoRoute, io::ErrorKind::NetworkUnreachable),
             (libc::EADDRNOTAVAIL, AddressNotAvailable, io::ErrorKind::AddrNotAvailable),
+            (libc::ENODEV, AddressNotAvailable, io::ErrorKind::AddrNotAvailable),
             (libc::EADDRINUSE, AddressInUse, io::ErrorKind::AddrInUse),
             (libc::EMFILE, OutOfDescriptors, io::ErrorKind::QuotaExceeded),
             (libc::ENFILE, OutOfDescriptors, io::ErrorKind::QuotaExceeded),

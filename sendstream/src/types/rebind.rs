@@ -24,7 +24,7 @@ pub enum RebindError {
     /// two: try again.
     #[error("too early: the server has not yet said what it takes to move; try again in a moment")]
     TooEarly,
-    /// The address is not of the family that the server's address has.
+    /// The address is not of the family that the server's address has, nor `::`.
     #[error("{local} is of another family than the server's {remote}")]
     FamilyMismatch {
         /// The address that was asked for.
@@ -35,7 +35,7 @@ pub enum RebindError {
     /// Something uses the address already.
     #[error("{0} is in use: choose another port, or 0")]
     AddressInUse(SocketAddr),
-    /// The address is none of this machine's.
+    /// The address is none of this machine's, or no socket's: a broadcast or multicast address.
     #[error("{0} is not an address of this machine")]
     AddressNotAvailable(SocketAddr),
     /// The system lets this user not use the address.
@@ -60,9 +60,12 @@ impl RebindError {
             NativeError::NOT_SUPPORTED => Self::Disabled,
             NativeError::INVALID_STATE => Self::TooEarly,
             NativeError::ADDRESS_IN_USE => Self::AddressInUse(local),
-            NativeError::ADDRESS_NOT_AVAILABLE => Self::AddressNotAvailable(local),
             NativeError::PERMISSION_DENIED if is_privileged(local) => Self::PermissionDenied(local),
-            _ => SystemError::from_native(error).map_or(Self::Native(error), Self::System),
+            _ => match SystemError::from_native(error) {
+                Some(SystemError::AddressNotAvailable) => Self::AddressNotAvailable(local),
+                Some(error) => Self::System(error),
+                None => Self::Native(error),
+            },
         }
     }
 }

@@ -15,9 +15,9 @@ pub enum SystemError {
     /// network is down, or this machine has no address of that family.
     #[error("no route leads there: check that this machine's network is up, and has addresses of that family")]
     NoRoute,
-    /// The system has no local address or port for it (`EADDRNOTAVAIL`;
-    /// [`io::ErrorKind::AddrNotAvailable`]): the address to bind is none of this machine's, or all
-    /// ports are taken.
+    /// The system has no local address or port for it (`EADDRNOTAVAIL`, `ENODEV`;
+    /// [`io::ErrorKind::AddrNotAvailable`]): the address to bind is none of this machine's, its scope
+    /// none of this machine's interfaces, or all ports are taken.
     #[error(
         "the system has no local address or port for it: bind an address of this machine, or hold fewer connections"
     )]
@@ -59,7 +59,7 @@ impl SystemError {
     pub(crate) fn from_native(status: NativeError) -> Option<Self> {
         Some(match i32::try_from(status.status()).ok()? {
             libc::ENETUNREACH | libc::ENETDOWN => Self::NoRoute,
-            libc::EADDRNOTAVAIL => Self::AddressNotAvailable,
+            libc::EADDRNOTAVAIL | libc::ENODEV => Self::AddressNotAvailable,
             libc::EADDRINUSE => Self::AddressInUse,
             libc::EMFILE | libc::ENFILE => Self::OutOfDescriptors,
             libc::EINVAL | libc::EDESTADDRREQ => Self::InvalidAddress,

@@ -1,16 +1,13 @@
 //! A client's move to another local address (RFC 9000 §9).
 
-use std::{
-    io,
-    net::{SocketAddr, UdpSocket},
-};
+use std::net::{SocketAddr, UdpSocket};
 
 use sendstream_sys as sys;
 
 use crate::{
     driver::{connection::owner::ConnectionInstance, wakes::Wake as _},
-    native::address::activate_path,
-    types::rebind::RebindError,
+    native::address::{activate_path, is_of_many, towards},
+    types::{error::NativeError, rebind::RebindError, system::SystemError},
 };
 
 impl ConnectionInstance {
@@ -28,9 +25,10 @@ impl ConnectionInstance {
         let (None, (Some(current), Some(remote))) = (&cause, current) else {
             return Err(cause.map_or(RebindError::TooEarly, RebindError::ConnectionLost));
         };
-        if local.is_ipv4() != remote.is_ipv4() {
-            return Err(RebindError::FamilyMismatch { local, remote });
-        }
+        let asked = local;
+        let Some(local) = towards(asked, remote) else {
+            return Err(RebindError::FamilyMismatch { local: asked, remote });
+        };
         // MsQuic takes a path for new that it is told to activate.
         if local == current {
             return Ok(current);
@@ -39,15 +37,18 @@ impl ConnectionInstance {
         // if it is one of this machine's.
         let mut any_port = local;
         any_port.set_port(0);
-        if let Err(error) = UdpSocket::bind(any_port)
-            && error.kind() == io::ErrorKind::AddrNotAvailable
-        {
-            return Err(RebindError::AddressNotAvailable(local));
+        let is_foreign = || {
+            let error = UdpSocket::bind(any_port).err().and_then(|error| error.raw_os_error());
+            let status = error.map(|error| NativeError::from_status(error.cast_unsigned()));
+            status.and_then(SystemError::from_native) == Some(SystemError::AddressNotAvailable)
+        };
+        if is_of_many(local.ip()) || is_foreign() {
+            return Err(RebindError::AddressNotAvailable(asked));
         }
         // SAFETY: the handle is a connection's and open, because `self` is alive.
         unsafe { activate_path(self.handle().raw(), local, remote) }.map_err(|error| match self.inner().cause() {
             Some(cause) => RebindError::ConnectionLost(cause),
-            None => RebindError::from_native(error, local),
+            None => RebindError::from_native(error, asked),
         })?;
         let local = self.address(sys::QUIC_PARAM_CONN_LOCAL_ADDRESS).unwrap_or(local);
         let wakeups = self.inner().lock().on_path_changed(Some(local), None);
