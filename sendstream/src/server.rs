@@ -74,7 +74,7 @@ impl Server {
 
     /// Listens on `address` as well (`ListenerStart`), and returns it with the port that the system
     /// chose if the port was 0. [`accept`](Self::accept) returns the connections of every address;
-    /// [`Incoming::local_addr`] tells.
+    /// [`Incoming::local_addr`] tells. [`ServerBuilder::bind`] says what an address means.
     ///
     /// # Errors
     ///
@@ -347,6 +347,25 @@ impl ServerBuilder {
 
     /// Starts listening on `address` (`ListenerStart`); port 0 lets the system choose.
     /// [`Server::listen_also`] adds further addresses.
+    ///
+    /// # Addresses
+    ///
+    /// The server is at that address alone. To all other addresses of this machine it does not
+    /// exist: a client that tries one hears of the system that nobody is there, and other programs
+    /// may have the port there. So nobody but this machine reaches a server on `127.0.0.1` or `::1`.
+    ///
+    /// - `0.0.0.0` is every IPv4 address of this machine. `[::]` is every address of both families,
+    ///   whatever the system is set to (`net.ipv6.bindv6only`). Answers come from the address that
+    ///   the client has sent to.
+    /// - An IPv4 address that is written as one of IPv6 (`[::ffff:127.0.0.1]`) is that IPv4 address.
+    ///   Every address of an IPv4 client, and every one that it has sent to, is shown as IPv4.
+    /// - A link-local address needs its scope: `[fe80::1%2]`.
+    /// - Nobody listens on a broadcast or multicast address, and packets to one begin no connection.
+    /// - What can be bound together is the system's to say. On Linux `[::]` leaves nothing else of
+    ///   its port, and `0.0.0.0` nothing of IPv4; single addresses have the port each.
+    /// - Servers of one process that have no [protocol](Self::alpn) in common may share an address:
+    ///   a client comes to the one that has its protocol.
+    /// - On a machine that has no IPv6 addresses `[::]` serves IPv4.
     ///
     /// # Errors
     ///
