@@ -439,6 +439,36 @@ fn an_ipv4_address_that_is_written_as_one_of_ipv6_is_an_ipv4_address() {
 }
 
 #[test]
+fn a_client_on_the_ipv6_wildcard_reaches_servers_of_both_families() {
+    run(async {
+        let identity = support::identity();
+        let servers = ["127.0.0.1", "::1"].map(|host| support::server(&identity).bind(at(host, 0)).unwrap());
+        for (port, separate) in [(0, false), (0, true), (free_port(), false), (free_port(), true)] {
+            let client = support::client(&identity).bind(at("::", port)).socket_per_connection(separate);
+            let client = client.build().unwrap();
+            let mut pairs = Vec::new();
+            for server in &servers {
+                let (connected, accepted) = connect(&client, server).await;
+                assert_eq!(connected.local_addr(), accepted.remote_addr());
+                assert!(port == 0 || accepted.remote_addr().unwrap().port() == port);
+                pairs.push((connected, accepted));
+            }
+            for (connected, accepted) in &pairs {
+                exchange(connected, accepted, 100_000).await;
+                let moved = connected.rebind(at("::", 0)).await.unwrap();
+                exchange(connected, accepted, 100_000).await;
+                assert_eq!(accepted.remote_addr().unwrap().port(), moved.port());
+            }
+            drop(pairs);
+            client.wait_idle().await;
+        }
+        for server in servers {
+            server.shutdown().await;
+        }
+    });
+}
+
+#[test]
 fn a_client_and_a_server_may_have_one_port_on_two_addresses() {
     run(async {
         for separate in [false, true] {
