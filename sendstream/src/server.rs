@@ -365,7 +365,9 @@ impl ServerBuilder {
     ///   its port, and `0.0.0.0` nothing of IPv4; single addresses have the port each.
     /// - Servers of one process that have no [protocol](Self::alpn) in common may share an address:
     ///   a client comes to the one that has its protocol.
-    /// - On a machine that has no IPv6 addresses `[::]` serves IPv4.
+    /// - A machine without IPv6 serves IPv4 addresses. There `[::]` is
+    ///   [`SystemError::FamilyNotSupported`] if the system has no such sockets; if it has no IPv6
+    ///   addresses only, `[::]` serves IPv4.
     ///
     /// # Errors
     ///

@@ -13,7 +13,7 @@ use std::{
 use futures::{executor::block_on, future::poll_immediate};
 use sendstream::{BindError, Client, ConnectError, ConnectionError, Server, SystemError, Trust};
 use support::{
-    HANG, connect, end_with_parent, exchange,
+    HANG, alone, connect, end_with_parent, exchange,
     namespaces::{self, Network, ip},
     run, skip,
 };
@@ -309,4 +309,85 @@ fn the_ipv6_wildcard_is_for_both_families_whatever_the_system_is_set_to() {
         return;
     };
     network.start("v6only", TEST, "v6only").end();
+}
+
+/// Has the system refuse this thread, and those that it starts, every socket of the IPv6 family, as
+/// it does where IPv6 is switched off.
+fn without_ipv6() -> io::Result<()> {
+    // The fields of `seccomp_data`: the call's number, and the low half of its first argument.
+    const NUMBER: u32 = 0;
+    const FAMILY: u32 = 16;
+    let code = |code: u32, jt, jf, k| libc::sock_filter { code: code as u16, jt, jf, k };
+    let load = |offset| code(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, offset);
+    let skip_unless = |value, skipped| code(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, skipped, value);
+    let answer = |value| code(libc::BPF_RET | libc::BPF_K, 0, 0, value);
+    let mut filter = [
+        load(NUMBER),
+        skip_unless(libc::SYS_socket as u32, 3),
+        load(FAMILY),
+        skip_unless(libc::AF_INET6 as u32, 1),
+        answer(libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32),
+        answer(libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: the program outlives the calls, which copy it. They change what this thread may do.
+    let set = unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
+            && libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) == 0
+    };
+    if set { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[test]
+fn without_ipv6_there_is_ipv4() {
+    if alone::parent("without_ipv6_there_is_ipv4", |_| {}).is_some() {
+        return;
+    }
+    if let Err(error) = without_ipv6() {
+        return skip(&format!("this process may not give up IPv6: {error}"));
+    }
+    run(async {
+        let unsupported = UdpSocket::bind("[::]:0").unwrap_err();
+        assert_eq!(unsupported.raw_os_error(), Some(libc::EAFNOSUPPORT));
+        let identity = support::identity();
+        for separate in [false, true] {
+            for wildcard in ["0.0.0.0", "127.0.0.1", "::ffff:127.0.0.1"] {
+                let server = support::server(&identity).bind(at(wildcard, 0)).unwrap();
+                let address = at("127.0.0.1", server.local_addr().unwrap().port());
+                for local in [None, Some("127.0.0.5"), Some("::")] {
+                    let client = support::client(&identity).socket_per_connection(separate);
+                    let client = match local {
+                        Some(local) => client.bind(at(local, 0)),
+                        None => client,
+                    };
+                    let client = client.build().unwrap();
+                    let accepting = async { server.accept().await.unwrap().accept().await.unwrap() };
+                    let (connected, accepted) = futures::join!(client.connect(address, "localhost"), accepting);
+                    let connected = connected.unwrap();
+                    exchange(&connected, &accepted, 3_000_000).await;
+                    assert_eq!(accepted.local_addr(), Some(address));
+                    assert_eq!(accepted.remote_addr(), connected.local_addr());
+                    let moved = connected.rebind(at("127.0.0.6", 0)).await.unwrap();
+                    exchange(&connected, &accepted, 100_000).await;
+                    assert_eq!(accepted.remote_addr(), Some(moved));
+                    // Nobody is there, and the system says so.
+                    let error = client.connect(at("127.0.0.1", 1), "localhost").await.unwrap_err();
+                    assert!(matches!(error, ConnectError::Connection(ConnectionError::Unreachable)), "{error:?}");
+                    drop((connected, accepted));
+                    client.wait_idle().await;
+                }
+                server.shutdown().await;
+            }
+        }
+        for of_ipv6 in ["::", "::1", "2001:db8::1"] {
+            let refused = support::server(&identity).bind(at(of_ipv6, 0)).unwrap_err();
+            assert!(matches!(refused, BindError::System(SystemError::FamilyNotSupported)), "{refused:?}");
+            let client = support::client(&identity).build().unwrap();
+            let error = client.connect(at("::1", 1), "localhost").await.unwrap_err();
+            assert!(
+                matches!(error, ConnectError::Connection(ConnectionError::System(SystemError::FamilyNotSupported))),
+                "{error:?}"
+            );
+        }
+    });
 }
