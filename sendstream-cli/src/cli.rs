@@ -1,10 +1,13 @@
 //! The grammar: what can be typed, and what `--help` says about it.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::ticket::{Host, Ticket};
+use crate::{
+    listen::Listen,
+    ticket::{Host, Ticket},
+};
 
 /// Send files over QUIC, fast and encrypted.
 #[derive(Debug, Parser)]
@@ -41,8 +44,13 @@ pub(crate) struct RecvArgs {
     pub(crate) dir: PathBuf,
 
     /// The address and port to listen on; port 0 takes a free one.
+    ///
+    /// Nobody reaches this end by another address: `127.0.0.1:0` is for this machine alone.
+    /// `0.0.0.0:0` stands for every IPv4 address of this machine, `[::]:0` and `:0` for every one of
+    /// both families. `NAME:PORT` stands for those of this machine's addresses that the name has, and
+    /// `PORT` is the same as `:PORT`.
     #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:0")]
-    pub(crate) listen: SocketAddr,
+    pub(crate) listen: Listen,
 
     /// The address to put into the ticket, if senders reach this machine by another one than it
     /// knows of itself.

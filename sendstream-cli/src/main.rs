@@ -4,6 +4,7 @@
 //! | ---------- | ----------------------------------------------------------------------------- |
 //! | `cli`      | the grammar: what can be typed                                                 |
 //! | `receive`  | `sendstream recv`: listens, prints the ticket, reports each session            |
+//! | `listen`   | where `recv` listens: what `--listen` takes                                    |
 //! | `strangers`| peers that have not shown the token yet                                        |
 //! | `session`  | one sender at the receiver, from its hello to its last file                    |
 //! | `inbox`    | where received bytes go; a file gets its name only when complete and checked   |
@@ -35,6 +36,7 @@ mod cli;
 mod demo;
 mod error;
 mod inbox;
+mod listen;
 mod name;
 mod progress;
 mod protocol;

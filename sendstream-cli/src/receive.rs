@@ -18,6 +18,7 @@ use crate::{
     cli::RecvArgs,
     error::{Failure, chain},
     inbox::{Inbox, Rules},
+    listen::{Listen, is_for_this_machine_only},
     progress::Progress,
     protocol::{ALPN, Code, SERVER_NAME},
     session::{self, Ended, Shared},
@@ -41,24 +42,27 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
     let progress = Progress::new(args.output.quiet);
 
     let resumption = if args.resume { Resumption::Resume } else { Resumption::Off };
-    let server = Server::builder()
-        .identity(identity)
-        .alpn([ALPN])
-        .resumption(resumption)
-        .transport(transport::for_strangers())
-        .bind(args.listen)
-        .map_err(|error| {
-            Failure::new(format!("cannot listen on {}: {}", args.listen, chain(&error)))
-                .todo("choose another address with `--listen IP:PORT`; port 0 takes a free one")
-        })?;
-    let local = server.local_addr().map_err(|error| Failure::new(format!("cannot listen: {error}")))?;
+    let builder = || {
+        Server::builder()
+            .identity(identity.clone())
+            .alpn([ALPN])
+            .resumption(resumption)
+            .transport(transport::for_strangers())
+    };
+    let server = args.listen.start(builder, &progress)?;
+    let locals = server.local_addrs().map_err(|error| Failure::new(format!("cannot listen: {error}")))?;
+    let local = locals[0];
 
     let (host, port) = match args.advertise.clone() {
         Some(advertised) => (advertised.host, advertised.port.unwrap_or(local.port())),
-        None => (Host::of(reachable(local, &progress)), local.port()),
+        None => {
+            // Who says nothing of a family most likely has senders that have IPv4.
+            let ipv4_first = matches!(args.listen, Listen::Everywhere { .. });
+            (Host::of(reachable(local, ipv4_first, &progress)), local.port())
+        }
     };
     let ticket = Ticket { host, port, certificate, token: token.clone() };
-    announce(&ticket, local, &args, &progress)?;
+    announce(&ticket, &locals, &args, &progress)?;
 
     let shared = Arc::new(Shared { inbox, progress, interrupt });
     block_on(async {
@@ -209,36 +213,51 @@ fn report(Ended { summary, result }: Ended, shared: &Shared, args: &RecvArgs) ->
 }
 
 /// Prints the ticket on standard output, and what to do with it on standard error.
-fn announce(ticket: &Ticket, local: SocketAddr, args: &RecvArgs, progress: &Progress) -> Result<(), Failure> {
-    progress.note(format_args!("receiving into {} on {local}; at the other machine, type", args.dir.display()));
+fn announce(ticket: &Ticket, locals: &[SocketAddr], args: &RecvArgs, progress: &Progress) -> Result<(), Failure> {
+    let listening = locals.iter().map(SocketAddr::to_string).collect::<Vec<_>>();
+    let on = listening.join(" and ");
+    if locals.iter().all(|local| is_for_this_machine_only(local.ip())) {
+        progress.note(format_args!(
+            "receiving into {} on {on}, for senders on this machine only; type",
+            args.dir.display()
+        ));
+    } else {
+        progress.note(format_args!("receiving into {} on {on}; at the other machine, type", args.dir.display()));
+    }
     progress.note("  sendstream send FILE... TICKET");
     progress.note("with this ticket:");
     let ticket = ticket.to_string();
     if args.output.json {
-        summary::print_json(&Announcement { ticket, listening: local.to_string() })
+        summary::print_json(&Announcement { ticket, listening: &listening[0], addresses: &listening })
     } else {
         summary::print_line(&ticket)
     }
 }
 
 #[derive(Serialize)]
-struct Announcement {
+struct Announcement<'a> {
     ticket: String,
-    listening: String,
+    /// The first of the addresses.
+    listening: &'a str,
+    addresses: &'a [String],
 }
 
 /// An address by which other machines reach a socket bound to `local`.
-fn reachable(local: SocketAddr, progress: &Progress) -> SocketAddr {
+fn reachable(local: SocketAddr, ipv4_first: bool, progress: &Progress) -> SocketAddr {
     if !local.ip().is_unspecified() {
         return local;
     }
     let v4 = || source_address(Ipv4Addr::UNSPECIFIED.into(), DOCUMENTATION_V4.into());
     let v6 = || source_address(Ipv6Addr::UNSPECIFIED.into(), DOCUMENTATION_V6.into());
-    let found = if local.is_ipv4() { v4() } else { v6().or_else(v4) };
+    let found = match (local.is_ipv4(), ipv4_first) {
+        (true, _) => v4(),
+        (false, true) => v4().or_else(v6),
+        (false, false) => v6().or_else(v4),
+    };
     let ip = found.unwrap_or_else(|| {
         progress.warn("this machine has no route to others, so the ticket works on this machine only;");
         progress.warn("`--advertise HOST` puts another address into it");
-        if local.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
+        if local.is_ipv4() || ipv4_first { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
     });
     SocketAddr::new(ip, local.port())
 }

@@ -79,3 +79,27 @@ fn a_port_in_use_is_reported_with_what_to_type() {
     assert!(stderr(&output).contains("cannot listen on 127.0.0.1:"), "{}", stderr(&output));
     assert!(stderr(&output).contains("--listen"));
 }
+
+#[test]
+fn an_address_that_is_not_this_machines_is_reported_with_what_to_type() {
+    let dir = tempfile::tempdir().unwrap();
+    for listen in ["203.0.113.9:0", "203.0.113.9", "[2001:db8::1]:4433", "224.0.0.1:0", "255.255.255.255:4433"] {
+        let output = run(&["recv", "--listen", listen, dir.path().to_str().unwrap()]);
+        let said = stderr(&output);
+        assert_eq!(output.status.code(), Some(1), "{listen}: {said}");
+        assert!(
+            said.contains("is not an address of this machine") && said.contains("--listen :PORT"),
+            "{listen}: {said}"
+        );
+        assert_eq!(output.stdout, b"", "no ticket for {listen}");
+    }
+}
+
+#[test]
+fn a_name_to_listen_on_that_stands_for_no_address_is_reported_with_what_to_type() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = run(&["recv", "--listen", "nowhere.invalid:4433", dir.path().to_str().unwrap()]);
+    let said = stderr(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("cannot listen on nowhere.invalid:4433") && said.contains("how it is spelt"), "{said}");
+}

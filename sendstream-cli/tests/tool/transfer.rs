@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Files, Process, Receiver, digest, listing_digest, noise, send, send_well, sendstream};
+use crate::support::{Files, HANG, Process, Receiver, digest, listing_digest, noise, send, send_well, sendstream};
 
 #[test]
 fn a_file_arrives_and_both_ends_say_the_same_about_it() {
@@ -145,6 +145,91 @@ fn a_receiver_on_every_address_prints_one_that_can_be_reached() {
     assert!(!ticket.contains("0.0.0.0"), "{ticket}");
     send_well(&[&files.file("x", b"x")], &ticket);
     assert_eq!(fs::read(dir.path().join("x")).unwrap(), b"x");
+}
+
+/// A receiver that was told where to listen, and what it says first.
+fn receiver_at(listen: &str, dir: &tempfile::TempDir) -> (Process, serde_json::Value) {
+    let mut command = sendstream();
+    command.args(["recv", "--json", "--listen", listen]).arg(dir.path());
+    let receiver = Process::start(command);
+    let announced = receiver.object();
+    (receiver, announced)
+}
+
+/// The ticket of `announced` with another host.
+fn ticket_by(host: &str, announced: &serde_json::Value) -> String {
+    let ticket = announced["ticket"].as_str().unwrap();
+    let (authority, secret) = ticket.split_once('/').unwrap();
+    let (_, port) = authority.rsplit_once(':').unwrap();
+    format!("sendstream:{host}:{port}/{secret}")
+}
+
+fn has_ipv6() -> bool {
+    let has = std::net::UdpSocket::bind("[::1]:0").is_ok();
+    if !has {
+        eprintln!("skipped in part: this machine has no IPv6");
+    }
+    has
+}
+
+#[test]
+fn a_receiver_is_at_the_address_it_was_told_and_at_no_other() {
+    let dir = tempfile::tempdir().unwrap();
+    for (here, elsewhere) in [("127.0.0.1:0", "127.0.0.2"), ("127.0.0.2:0", "127.0.0.1")] {
+        let (receiver, announced) = receiver_at(here, &dir);
+        let address: std::net::SocketAddr = announced["listening"].as_str().unwrap().parse().unwrap();
+        receiver.says("for senders on this machine only");
+        let stranger = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        stranger.set_read_timeout(Some(HANG)).unwrap();
+        stranger.connect((elsewhere, address.port())).unwrap();
+        // A server that hears it answers with Version Negotiation.
+        let mut packet = vec![0xc0, 0x1a, 0x2a, 0x3a, 0x4a, 8, 1, 2, 3, 4, 5, 6, 7, 8, 8, 1, 2, 3, 4, 5, 6, 7, 8, 0];
+        packet.resize(1200, 0);
+        stranger.send(&packet).unwrap();
+        let refused = stranger.recv(&mut [0; 2000]).unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::ConnectionRefused);
+        stranger.connect(address).unwrap();
+        stranger.send(&packet).unwrap();
+        stranger.recv(&mut [0; 2000]).unwrap();
+    }
+}
+
+#[test]
+fn a_receiver_on_every_address_of_both_families_has_senders_of_both() {
+    for listen in ["[::]:0", ":0", "0"] {
+        let (dir, files) = (tempfile::tempdir().unwrap(), Files::new());
+        let (receiver, announced) = receiver_at(listen, &dir);
+        let listening = announced["listening"].as_str().unwrap();
+        assert!(listening.starts_with(if has_ipv6() { "[::]:" } else { "0.0.0.0:" }), "{listening}");
+        let own = announced["ticket"].as_str().unwrap().to_owned();
+        let v6 = has_ipv6().then(|| ticket_by("::1", &announced));
+        for (name, ticket) in [own, ticket_by("127.0.0.1", &announced)].into_iter().chain(v6).enumerate() {
+            let name = name.to_string();
+            send_well(&[&files.file(&name, b"x")], &ticket);
+            assert_eq!(receiver.object()["ok"], true, "{ticket}");
+            assert_eq!(fs::read(dir.path().join(name)).unwrap(), b"x");
+        }
+    }
+}
+
+#[test]
+fn a_receiver_may_be_told_a_port_alone_or_a_name() {
+    let free = || std::net::UdpSocket::bind("0.0.0.0:0").unwrap().local_addr().unwrap().port();
+    let (dir, files) = (tempfile::tempdir().unwrap(), Files::new());
+    let port = free();
+    let (_receiver, announced) = receiver_at(&port.to_string(), &dir);
+    assert!(announced["listening"].as_str().unwrap().ends_with(&format!(":{port}")), "{announced}");
+    send_well(&[&files.file("port", b"x")], announced["ticket"].as_str().unwrap());
+
+    for listen in ["localhost:0".to_owned(), format!("localhost:{}", free())] {
+        let (_receiver, announced) = receiver_at(&listen, &dir);
+        for address in announced["addresses"].as_array().unwrap() {
+            let address: std::net::SocketAddr = address.as_str().unwrap().parse().unwrap();
+            assert!(address.ip().is_loopback(), "{announced}");
+            let ticket = ticket_by(&address.ip().to_string(), &announced);
+            send_well(&[&files.file(&format!("{address}").replace(['[', ']', ':'], "-"), b"x")], &ticket);
+        }
+    }
 }
 
 #[test]
