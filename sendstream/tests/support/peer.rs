@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures::{StreamExt, stream};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use sendstream::{CertificateHash, Client, Connection, RecvStream, SendStream, TransportConfig, Trust};
@@ -25,6 +26,8 @@ pub(crate) enum Role {
     Read,
     /// Sends back what comes, on streams of both directions.
     Echo,
+    /// The same, piece by piece.
+    Return,
 }
 
 /// The process.
@@ -126,6 +129,7 @@ pub(crate) fn main() {
         let Ok(connection) = incoming.accept().await else { return };
         match role.as_str() {
             "Echo" => echo(connection).await,
+            "Return" => send_back(connection).await,
             "Read" => {
                 while let Ok(mut stream) = connection.accept_uni().await {
                     while let Ok(Some(_)) = stream.read_chunk().await {}
@@ -150,4 +154,15 @@ async fn echo(connection: Connection) {
         }
     };
     streams.for_each_concurrent(None, answer).await;
+}
+
+async fn send_back(connection: Connection) {
+    while let Ok((mut send, mut recv)) = connection.accept_bi().await {
+        while let Ok(Some(chunk)) = recv.read_chunk().await {
+            if send.write_chunk(Bytes::copy_from_slice(&chunk)).await.is_err() {
+                break;
+            }
+        }
+        let _ = send.finished().await;
+    }
 }

@@ -3,7 +3,7 @@
 //!
 //! What happens to a packet follows from the seed, the client's place in the order of arrival, the
 //! direction, and how many packets went that way before: the same seed gives the n-th packet the
-//! same fate. Only the rate limit and the ends of blackholes go by the clock. Losses of the
+//! same fate. Which packets are too large depends on the packet as well. Only the rate limit and the ends of blackholes go by the clock. Losses of the
 //! system's own, where a socket's buffer is full, come on top.
 
 use std::{
@@ -47,6 +47,7 @@ pub(crate) struct Faults {
     rate: Option<Rate>,
     blackhole: Option<(u64, Duration)>,
     rebinding: Option<(u64, usize)>,
+    other_mtus: Option<(u64, usize)>,
     injection: Option<Arc<Injection>>,
 }
 
@@ -86,6 +87,7 @@ impl Faults {
             rate: None,
             blackhole: None,
             rebinding: None,
+            other_mtus: None,
             injection: None,
         }
     }
@@ -157,6 +159,13 @@ impl Faults {
         Self { rebinding: Some((packets, times)), ..self }
     }
 
+    /// After each `packets` packets of a client's the path carries packets of another size, `times`
+    /// times: 1,280 to 1,500 bytes with the headers, to the server, to clients, or both. Larger ones
+    /// are lost, and nobody is told.
+    pub(crate) fn change_mtu(self, packets: u64, times: usize) -> Self {
+        Self { other_mtus: Some((packets, times)), ..self }
+    }
+
     /// A third party that sees every packet sends what `injection` says; nothing else happens to
     /// those.
     pub(crate) fn inject(
@@ -194,6 +203,7 @@ impl Relay {
             gate: Mutex::default(),
             gate_changed: Condvar::new(),
             lose_from: AtomicUsize::new(usize::MAX),
+            largest: [AtomicUsize::new(LARGEST), AtomicUsize::new(LARGEST)],
             stop: AtomicBool::new(false),
             backs: Mutex::default(),
             done: Done::default(),
@@ -212,6 +222,11 @@ impl Relay {
     /// Loses clients' packets of `length` bytes or more from now on.
     pub(crate) fn lose_from(&self, length: usize) {
         self.shared.lose_from.store(length, Ordering::SeqCst);
+    }
+
+    /// Loses packets of more than `bytes` of UDP payload that go in this direction, from now on.
+    pub(crate) fn carry_at_most(&self, direction: Direction, bytes: usize) {
+        self.shared.largest(direction).store(bytes, Ordering::SeqCst);
     }
 
     /// Lets nothing pass from now on.
@@ -275,6 +290,8 @@ struct Shared {
     gate: Mutex<Gate>,
     gate_changed: Condvar,
     lose_from: AtomicUsize,
+    /// The largest UDP payload that passes to servers, and to clients.
+    largest: [AtomicUsize; 2],
     stop: AtomicBool,
     /// The threads that read what the server sends.
     backs: Mutex<Vec<JoinHandle<()>>>,
@@ -305,6 +322,7 @@ struct Path {
     in_burst: bool,
     free_at: Instant,
     rebound: usize,
+    mtu_changes: usize,
 }
 
 struct Late {
@@ -354,6 +372,7 @@ impl Shared {
                 in_burst: false,
                 free_at: Instant::now(),
                 rebound: 0,
+                mtu_changes: 0,
             };
             let (to_server, to_client) = (Mutex::new(path(0)), Mutex::new(path(1)));
             let flow = Arc::new(Flow { client, back: Mutex::new(Arc::new(socket())), to_server, to_client });
@@ -402,6 +421,15 @@ impl Shared {
                 self.bind(flow);
             }
         }
+        if let Some((packets, times)) = faults.other_mtus
+            && direction == Direction::ToServer
+            && number > 0
+            && number.is_multiple_of(packets)
+            && path.mtu_changes < times
+        {
+            path.mtu_changes += 1;
+            self.change_mtu(path.mtu_changes as u64);
+        }
         let fate = if faults.hits(direction) { path.decide(faults, done, &mut packet) } else { Some(Fate::GOOD) };
         drop(path);
         if self.is_closed() {
@@ -409,12 +437,40 @@ impl Shared {
             return;
         }
         let Some(Fate { copies, after }) = fate else { return };
+        if packet.len() > self.largest(direction).load(Ordering::SeqCst) {
+            done.too_large.add();
+            return;
+        }
         for _ in 0..copies {
             if after.is_zero() {
                 self.send(flow, direction, &packet);
             } else {
                 self.hold(Late { flow: flow.clone(), direction, packet: packet.clone() }, after);
             }
+        }
+    }
+
+    /// The path carries packets of another size, the one that the seed gives the `number`-th
+    /// change.
+    fn change_mtu(&self, number: u64) {
+        let mut random = Rng::with_seed(self.faults.seed.wrapping_add(number << 48));
+        let largest = random.usize(1280..=1500) - IPV4_AND_UDP_HEADERS;
+        let both = [Direction::ToServer, Direction::ToClient];
+        let changes = match random.usize(..3) {
+            0 => &both[..1],
+            1 => &both[1..],
+            _ => &both[..],
+        };
+        for direction in changes.iter().filter(|direction| self.faults.hits(**direction)) {
+            self.largest(*direction).store(largest, Ordering::SeqCst);
+        }
+        self.done.other_mtus.add();
+    }
+
+    fn largest(&self, direction: Direction) -> &AtomicUsize {
+        match direction {
+            Direction::ToServer => &self.largest[0],
+            Direction::ToClient => &self.largest[1],
         }
     }
 
@@ -548,6 +604,10 @@ pub(crate) struct Done {
     pub(crate) corrupted: Count,
     pub(crate) truncated: Count,
     pub(crate) injected: Count,
+    /// Larger than what the path carried.
+    pub(crate) too_large: Count,
+    /// Changes of the size that the path carries.
+    pub(crate) other_mtus: Count,
     /// Changes of port.
     pub(crate) rebound: Count,
 }
@@ -579,6 +639,8 @@ impl fmt::Display for Done {
             ("corrupted", &self.corrupted),
             ("truncated", &self.truncated),
             ("injected", &self.injected),
+            ("too large", &self.too_large),
+            ("changes of size", &self.other_mtus),
             ("changes of port", &self.rebound),
         ] {
             if count.get() > 0 {
@@ -601,5 +663,6 @@ fn socket() -> UdpSocket {
 
 const LOOK_UP: Duration = Duration::from_millis(50);
 const FOREVER: Duration = Duration::from_secs(1 << 30);
+const IPV4_AND_UDP_HEADERS: usize = 28;
 /// The longest UDP datagram.
 const LARGEST: usize = 65_536;
