@@ -43,6 +43,7 @@ fn what_is_out_of_range_is_refused_by_name_before_anything_is_sent() {
         ("min_mtu", defaults().min_mtu(1247)),
         ("max_mtu", defaults().max_mtu(9000)),
         ("min_mtu", defaults().min_mtu(1500).max_mtu(1400)),
+        ("mtu_search_interval", defaults().mtu_search_interval(Duration::ZERO)),
         ("key_update_after", defaults().key_update_after(0)),
     ];
     for (name, transport) in refused {
@@ -63,7 +64,8 @@ fn msquic_takes_both_ends_of_every_range() {
         .initial_rtt(Duration::from_millis(1))
         .max_ack_delay(Duration::from_millis(1))
         .max_mtu(1248)
-        .min_mtu(1248);
+        .min_mtu(1248)
+        .mtu_search_interval(Duration::from_micros(1));
     let most = defaults()
         .uni_stream_receive_window(1 << 31)
         .local_bidi_stream_receive_window(1 << 31)
@@ -73,6 +75,7 @@ fn msquic_takes_both_ends_of_every_range() {
         .max_ack_delay(Duration::from_secs(16))
         .max_mtu(1500)
         .min_mtu(1500)
+        .mtu_search_interval(Duration::MAX)
         .key_update_after(1 << 38);
     run(async move {
         for transport in [least, most] {

@@ -83,6 +83,10 @@ impl TransportConfig {
         require(self.min_mtu <= self.max_mtu, || {
             out_of_range("min_mtu", self.min_mtu.to_string(), "at most `max_mtu`")
         })?;
+        let mtu_search_interval = u64::try_from(self.mtu_search_interval.as_micros()).unwrap_or(u64::MAX);
+        require(mtu_search_interval > 0, || {
+            out_of_range("mtu_search_interval", format!("{:?}", self.mtu_search_interval), "1 µs or more")
+        })?;
         require((1..=MAX_BYTES_PER_KEY).contains(&self.key_update_after), || {
             out_of_range("key_update_after", self.key_update_after.to_string(), "1 to 2^38 bytes")
         })?;
@@ -110,6 +114,7 @@ impl TransportConfig {
                 MaxAckDelayMs/set_MaxAckDelayMs: max_ack_delay,
                 MinimumMtu/set_MinimumMtu: self.min_mtu,
                 MaximumMtu/set_MaximumMtu: self.max_mtu,
+                MtuDiscoverySearchCompleteTimeoutUs/set_MtuDiscoverySearchCompleteTimeoutUs: mtu_search_interval,
                 MaxBytesPerKey/set_MaxBytesPerKey: self.key_update_after,
             }
             switches {

@@ -62,6 +62,7 @@ pub struct TransportConfig {
     pub(crate) max_ack_delay: Duration,
     pub(crate) min_mtu: u16,
     pub(crate) max_mtu: u16,
+    pub(crate) mtu_search_interval: Duration,
     pub(crate) migration: bool,
     pub(crate) grease_quic_bit: bool,
     pub(crate) key_update_after: u64,
@@ -254,18 +255,28 @@ impl TransportConfig {
     }
 
     /// The size of the packets that a connection begins with: bytes of the whole IP packet, with
-    /// the headers of IP and UDP. A path that cannot carry it carries no connection. 1248 to 1500,
-    /// at most [`max_mtu`](Self::max_mtu); 1288.
+    /// the headers of IP and UDP. Where a path turns out to carry less, packets have 1248 bytes,
+    /// which every path of QUIC's carries (RFC 9000 §14). 1248 to 1500, at most
+    /// [`max_mtu`](Self::max_mtu); 1288.
     pub fn min_mtu(mut self, bytes: u16) -> Self {
         self.min_mtu = bytes;
         self
     }
 
     /// Up to which packet size to probe the path (RFC 8899), counted like
-    /// [`min_mtu`](Self::min_mtu); the same value as there switches the probing off. 1248 to 1500;
-    /// 1500.
+    /// [`min_mtu`](Self::min_mtu); the same value as there switches the probing off, except on a
+    /// path that turned out to carry less than that. 1248 to 1500; 1500.
     pub fn max_mtu(mut self, bytes: u16) -> Self {
         self.max_mtu = bytes;
+        self
+    }
+
+    /// How long after a search for the path's packet size a connection that sends something begins
+    /// the next, to notice that the path carries more by now (`PMTU_RAISE_TIMER` of RFC 8899
+    /// §5.1.1). After the path has once carried less than before, it is at most a minute. 1 µs or
+    /// more; 10 minutes.
+    pub fn mtu_search_interval(mut self, interval: Duration) -> Self {
+        self.mtu_search_interval = interval;
         self
     }
 
@@ -397,6 +408,7 @@ impl Default for TransportConfig {
             max_ack_delay: Duration::from_millis(25),
             min_mtu: 1288,
             max_mtu: 1500,
+            mtu_search_interval: Duration::from_secs(600),
             migration: true,
             grease_quic_bit: false,
             key_update_after: MAX_BYTES_PER_KEY,
