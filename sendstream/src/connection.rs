@@ -128,7 +128,9 @@ impl Connection {
     /// The most bytes that a datagram may have now
     /// (`QUIC_CONNECTION_EVENT_DATAGRAM_STATE_CHANGED`). The path's packet size and the peer's
     /// `max_datagram_frame_size` (RFC 9221 §3) limit it. It changes as MsQuic learns about the
-    /// path, and mostly grows.
+    /// path: it grows soon after the start, and gets smaller when the path carries less than before
+    /// or the connection moves to another. Datagrams that wait then and are too large are
+    /// [`Canceled`](crate::DatagramFate::Canceled).
     ///
     /// `None` while none can be sent: the peer does not take datagrams, or the connection has
     /// ended.

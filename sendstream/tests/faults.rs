@@ -136,6 +136,17 @@ mod transfers {
     }
 
     #[test]
+    fn twenty_other_sizes_of_packets() {
+        arrives(Faults::none().change_mtu(2000, 20), CongestionControl::Cubic, FULL);
+    }
+
+    #[test]
+    fn twenty_other_sizes_of_packets_and_two_percent_lost() {
+        let faults = Faults::none().change_mtu(300, 20).lose(0.02);
+        arrives(faults, CongestionControl::Bbr, LOSSY);
+    }
+
+    #[test]
     fn another_port_every_twenty_milliseconds_arrives_or_is_an_error() {
         let settings = patient().disconnect_timeout(Duration::from_secs(5)).idle_timeout(Duration::from_secs(10));
         // MsQuic has places for four paths, and connection ids for as many; at times it runs out of

@@ -2,17 +2,21 @@
 //! threads, not native handles. Alone in its file, because it looks at the process's numbers.
 //!
 //! 1,000 connections with 100 streams each, which takes ten seconds; `SENDSTREAM_SOAK_SECONDS` goes
-//! on that long.
+//! on that long. A tenth of them goes over a path that changes which packets it carries.
 
 mod support;
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use futures::{StreamExt, stream};
 use sendstream::{Connection, process::counters};
 use support::{
     Endpoints, accept, figure,
     memory::{Holdings, holdings},
+    relay::{Faults, Relay},
     run_within, soak,
 };
 
@@ -30,11 +34,16 @@ fn connections_and_streams_that_come_and_go_leave_nothing() {
         let endpoints = Endpoints::new();
         // What is kept for the next time, in MsQuic and in the allocator, is there after a tenth of
         // it.
-        come_and_go(&endpoints, CONNECTIONS / 10).await;
+        come_and_go(&endpoints, endpoints.address, CONNECTIONS / 10).await;
+        come_and_go_over_other_sizes(&endpoints, CONNECTIONS / 10).await;
         let before = settled(None).await;
         let mut connections = 0;
         while connections < CONNECTIONS || begin.elapsed() < wanted {
-            come_and_go(&endpoints, CONNECTIONS / 10).await;
+            if connections % CONNECTIONS == 0 {
+                come_and_go_over_other_sizes(&endpoints, CONNECTIONS / 10).await;
+            } else {
+                come_and_go(&endpoints, endpoints.address, CONNECTIONS / 10).await;
+            }
             connections += CONNECTIONS / 10;
             if connections % CONNECTIONS == 0 {
                 println!("{connections} connections, {:.0?}: {:?}", begin.elapsed(), holdings());
@@ -52,9 +61,15 @@ fn connections_and_streams_that_come_and_go_leave_nothing() {
     });
 }
 
-/// So many connections, some at once, each with its streams.
-async fn come_and_go(endpoints: &Endpoints, connections: usize) {
-    let clients = stream::iter(0..connections).map(|number| come(endpoints, number));
+/// So many connections, over a path whose packet size is another one now and then.
+async fn come_and_go_over_other_sizes(endpoints: &Endpoints, connections: usize) {
+    let relay = Relay::start(endpoints.address, Faults::none().change_mtu(300, usize::MAX));
+    come_and_go(endpoints, relay.address(), connections).await;
+}
+
+/// So many connections to `address`, some at once, each with its streams.
+async fn come_and_go(endpoints: &Endpoints, address: SocketAddr, connections: usize) {
+    let clients = stream::iter(0..connections).map(|number| come(endpoints, address, number));
     let servers = stream::iter(0..connections).map(|_| serve(endpoints));
     futures::join!(
         clients.buffer_unordered(AT_ONCE).collect::<Vec<_>>(),
@@ -62,8 +77,8 @@ async fn come_and_go(endpoints: &Endpoints, connections: usize) {
     );
 }
 
-async fn come(endpoints: &Endpoints, number: usize) {
-    let connection = endpoints.client.connect(endpoints.address, "localhost").await.unwrap();
+async fn come(endpoints: &Endpoints, address: SocketAddr, number: usize) {
+    let connection = endpoints.client.connect(address, "localhost").await.unwrap();
     ask(&connection, number).await;
     connection.close(0, "").unwrap();
 }

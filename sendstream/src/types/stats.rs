@@ -21,7 +21,8 @@ pub struct ConnectionStats {
     pub congestion_window: u64,
     /// How many bytes were sent and are neither acknowledged nor given up as lost.
     pub bytes_in_flight: u64,
-    /// The largest packet that the path is known to carry: bytes of the whole IP packet.
+    /// The largest packet that the path is known to carry in this side's direction: bytes of the
+    /// whole IP packet. It gets smaller when larger packets no longer arrive.
     pub path_mtu: u16,
     /// Whether the path was found to carry ECN marks (RFC 9000 §13.4.2).
     pub ecn_capable: bool,
