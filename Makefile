@@ -28,8 +28,8 @@ target = $(or $(CARGO_TARGET_DIR),target)
 host = $(shell rustc -vV | sed -n 's/^host: //p')
 
 # The tests of bad days: hostile peers, broken networks, scarce resources, and whoever uses the library wrongly.
-bad_days = empty_datagrams native_fixes signals hostile hostile_frames forbidden_frames retry_flood retry_backlog faults stopped clock_jump resources \
-    memory_limit release_memory panics exit spinner soak
+bad_days = empty_datagrams native_fixes signals hostile hostile_frames forbidden_frames retry_flood retry_backlog faults path_mtu routed_mtu \
+    stopped clock_jump resources memory_limit release_memory panics exit spinner soak
 
 build: tools
 	$(cargo) build --release -p sendstream-cli
