@@ -448,7 +448,13 @@ fn a_lossy_path_is_not_taken_for_a_small_one() {
 #[test]
 fn a_large_transfer_survives_twenty_other_sizes_of_packets() {
     run_within(BOUND, async {
-        let network = Network::new(Faults::none().change_mtu(2000, 20), quick());
+        let faults = Faults::none().change_mtu(2000, 20);
+        let network = if soak::is_long() {
+            // Slow enough for a search between two changes.
+            Network::new(faults.rate(4_000_000, Duration::from_millis(50)), TransportConfig::default())
+        } else {
+            Network::new(faults, quick())
+        };
         let (client, server) = network.connect().await;
         let begin = Instant::now();
         let (there, back) = futures::join!(carry(&client, &server), carry(&server, &client));
