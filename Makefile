@@ -13,6 +13,7 @@
 # make msquic-tree unpacks MsQuic's sources into target/msquic-tree, a git repository with a commit for each patch
 # make msquic-patches  makes sendstream-sys/patches, and their tables in SECURITY.md, of the commits in that repository
 # make security-table  only the tables, after a change of a header by hand
+# make bindings    makes the types of MsQuic's C ABI anew, of the headers that are built (needs libclang)
 # make patches-check   compiles MsQuic as often as there are edits that no other needs, each time without one of them
 # make soak        every test of bad days in its long form, in less than an hour: full loads over every bad network,
 #                  SENDSTREAM_SPIN_SECONDS of random calls (900 unless set), SENDSTREAM_SOAK_SECONDS of connections that come and
@@ -103,6 +104,25 @@ msquic-patches:
 security-table:
 	$(patches) table
 
+# The headers are the same everywhere, and so are the numbers. The build compares them with each target's own compiler.
+bindgen_version = 0.73.2
+bindgen = $(abspath $(target))/bindgen-$(bindgen_version)
+bindings:
+	@sh .ci/tools bindings
+	test -x $(bindgen)/bin/bindgen || \
+	    $(cargo) install --locked bindgen-cli --version $(bindgen_version) --root $(bindgen) --target-dir $(bindgen)/build
+	rm -rf $(target)/bindings-tree
+	$(patches) tree $(target)/bindings-tree
+	$(bindgen)/bin/bindgen sendstream-sys/src/bindings.h --output sendstream-sys/src/bindings.rs \
+	    --rust-target 1.88 --rust-edition 2024 --formatter prettyplease --ignore-functions --no-recursive-allowlist \
+	    --allowlist-item 'QUIC_.*|HQUIC|BOOLEAN' \
+	    --blocklist-item 'QUIC_(ADDR|ADDR_.*|ADDRESS_FAMILY.*|STATUS.*|EVENTQ|CQE|SQE|LOCALHOST.*|CERTIFICATE_FLAG.*)' \
+	    --blocklist-item 'QUIC_(SCHANNEL|XDP)_.*' \
+	    --raw-line "//! MsQuic's C ABI, made by \`make bindings\` of the headers that are built. It is not edited by hand." \
+	    --raw-line "" --raw-line "use super::{QUIC_ADDR, QUIC_ADDRESS_FAMILY, QUIC_CQE, QUIC_EVENTQ};" \
+	    -- -I $(target)/bindings-tree/src/inc
+	rm -rf $(target)/bindings-tree
+
 # A test is linked each time, since C may call what is not there. With assertions on, as those are code, too; that compiles sooner.
 patches-check: export SENDSTREAM_MSQUIC_PROFILE = Debug
 patches-check: tools
@@ -182,5 +202,5 @@ test-tools:
 	@sh .ci/tools tests
 
 .PHONY: build demo test test-debug test-asan test-ubsan soak fuzz bench bench-quick bench-micro bench-programs deny lint tools test-tools \
-    msquic-tree msquic-patches security-table patches-check
+    msquic-tree msquic-patches security-table patches-check bindings
 

@@ -12,6 +12,7 @@
 //! | `tools`         | is everything here that the build needs?                         |
 //! | `source`        | where are MsQuic's sources, and is our edited copy up to date?   |
 //! | `crate_sources` | where did Cargo put those that come in a crate?                  |
+//! | `layout`        | do the bindings fit the headers?                                 |
 //! | `openssl`       | is OpenSSL built already?                                        |
 //! | `key`           | is what was built still what is wanted?                          |
 //! | `msquic`        | the CMake build                                                  |
@@ -24,6 +25,7 @@
 mod apply;
 mod crate_sources;
 mod key;
+mod layout;
 mod msquic;
 mod openssl;
 mod patch;
@@ -61,6 +63,7 @@ fn run() -> Result<(), Problem> {
     let tools = tools::find()?;
     let source = source::find(&settings)?;
     let copy = source::copy_with_edits(&source, &series, &settings)?;
+    layout::check(&settings, &source, &copy.root)?;
 
     report::inputs(&settings, &source);
     let openssl = openssl::build(&settings, &tools)?;

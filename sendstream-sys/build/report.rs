@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use crate::Problem;
 use crate::patch::Patch;
 use crate::settings::{self, Sanitizer, Settings};
 use crate::shared::Number;
 use crate::source::{self, Copy, Source};
 use crate::system::Installed;
+use crate::{Problem, layout};
 
 /// The variables of others that change the outcome. `cc` and `cmake` look at each with the target's
 /// name added, too.
@@ -39,7 +39,9 @@ pub(crate) fn inputs(settings: &Settings, source: &Source) {
 /// Says how to link the library.
 pub(crate) fn link(settings: &Settings, source: &Source, copy: &Copy<'_>, library: &Path) -> Result<(), Problem> {
     println!("cargo:rustc-link-search=native={}", library.display());
+    println!("cargo:rustc-link-search=native={}", settings.out_dir.display());
     println!("cargo:rustc-link-lib=static=msquic");
+    println!("cargo:rustc-link-lib=static={}", layout::LIBRARY);
     for system in ["pthread", "dl", "m"] {
         println!("cargo:rustc-link-lib={system}");
     }
@@ -99,6 +101,8 @@ fn write(path: &Path, text: &str) -> Result<(), Problem> {
 fn variables(settings: &Settings) {
     println!("cargo:rerun-if-changed=build");
     println!("cargo:rerun-if-changed=patches");
+    println!("cargo:rerun-if-changed=src/bindings.h");
+    println!("cargo:rerun-if-changed=src/bindings.rs");
     for variable in settings::VARIABLES {
         println!("cargo:rerun-if-env-changed={variable}");
     }

@@ -33,12 +33,59 @@
 //! `CC`, `CFLAGS`, `CMAKE` and `PERL` mean what they usually do. With `DOCS_RS` set nothing native
 //! is built: enough to type-check and to document, not to link.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
+#[expect(
+    missing_docs,
+    non_camel_case_types,
+    non_snake_case,
+    clippy::all,
+    clippy::undocumented_unsafe_blocks,
+    reason = "bindgen made it of C"
+)]
+#[rustfmt::skip]
+mod bindings;
 mod edit_kind;
 
+pub use bindings::*;
 pub use edit_kind::EditKind;
-pub use msquic::ffi::*;
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("the structures of MsQuic's C ABI are known for targets of 64 bits only");
+
+/// What most of MsQuic's functions return: 0, or another number that C reads as negative or 0, is a
+/// success. On POSIX systems the others are mostly of `errno`, on Windows an `HRESULT`.
+#[expect(non_camel_case_types, reason = "its name in C")]
+pub type QUIC_STATUS = c_uint;
+
+/// A socket address: C's `sockaddr`, `sockaddr_in` and `sockaddr_in6` in one, or `SOCKADDR_INET` on
+/// Windows. Each system has its own members.
+#[repr(C, align(4))]
+#[derive(Debug, Clone, Copy)]
+pub struct QUIC_ADDR {
+    _bytes: [u8; 28],
+}
+
+/// A family of addresses, as the system numbers them; 0 for any.
+#[cfg(not(target_vendor = "apple"))]
+#[expect(non_camel_case_types, reason = "its name in C")]
+pub type QUIC_ADDRESS_FAMILY = u16;
+/// A family of addresses, as the system numbers them; 0 for any.
+#[cfg(target_vendor = "apple")]
+#[expect(non_camel_case_types, reason = "its name in C")]
+pub type QUIC_ADDRESS_FAMILY = u8;
+
+/// Any family of addresses.
+pub const QUIC_ADDRESS_FAMILY_UNSPEC: QUIC_ADDRESS_FAMILY = 0;
+
+/// The system's queue of events: for applications that run MsQuic's workers through MsQuic's own
+/// interface. Sendstream has another ([`QUIC_WORKER_LENDING`]).
+#[expect(non_camel_case_types, reason = "its name in C")]
+pub type QUIC_EVENTQ = c_void;
+
+/// An entry of the system's queue of events.
+#[expect(non_camel_case_types, reason = "its name in C")]
+pub type QUIC_CQE = c_void;
 
 unsafe extern "C" {
     /// Opens the API table of `version` and stores its address in `table`.

@@ -85,6 +85,23 @@ fn speed_edits_are_all_made_or_none() {
     assert_eq!(speed > 0, wanted, "{:?}", edits());
 }
 
+/// The other numbers of structures are compared when they are compiled (`build/layout.rs`).
+#[test]
+#[cfg(all(target_endian = "little", not(sendstream_system_msquic)))]
+fn c_puts_every_bit_field_where_the_bindings_look_for_it() {
+    use std::ffi::{CStr, c_char};
+
+    unsafe extern "C" {
+        safe fn sendstream_other_bit_field() -> *const c_char;
+        safe fn sendstream_bit_fields() -> usize;
+    }
+    assert!(sendstream_bit_fields() > 100, "{}", sendstream_bit_fields());
+    let other = sendstream_other_bit_field();
+    // SAFETY: the function returns null, or a string that lives as long as the program.
+    let other = (!other.is_null()).then(|| unsafe { CStr::from_ptr(other) });
+    assert_eq!(other, None);
+}
+
 /// The edit `thread-id-remembered`: threads differ, and the one that forked is another in the
 /// child.
 #[test]

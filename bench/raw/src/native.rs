@@ -161,7 +161,7 @@ impl Client {
             (&raw mut remote).cast::<libc::sockaddr_in>().write(self.server);
             let (size, place) = (size_of_val(&remote) as u32, (&raw const remote).cast());
             check(call!(SetParam(connection, sys::QUIC_PARAM_CONN_REMOTE_ADDRESS, size, place)), "SetParam");
-            let family = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
+            let family = sys::QUIC_ADDRESS_FAMILY_UNSPEC;
             let (name, port) = (c"localhost".as_ptr(), u16::from_be(self.server.sin_port));
             let status = call!(ConnectionStart(connection, self.configuration.0, family, name, port));
             check(status, "ConnectionStart");
@@ -397,7 +397,7 @@ fn settings(streams: u16) -> sys::QUIC_SETTINGS {
     // SAFETY: it is integers and bit fields throughout, for which zero is a valid value.
     let mut settings: sys::QUIC_SETTINGS = unsafe { mem::zeroed() };
     let mut is_set = sys::QUIC_SETTINGS__bindgen_ty_1__bindgen_ty_1 {
-        _bitfield_align_1: [],
+        _bindgen_align: [],
         _bitfield_1: sys::__BindgenBitfieldUnit::new([0; 8]),
     };
     settings.IdleTimeoutMs = limits::IDLE_TIMEOUT.as_millis() as u64;

@@ -2,7 +2,6 @@
 
 use std::{
     ffi::c_void,
-    mem,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     ptr,
 };
@@ -25,8 +24,8 @@ impl From<SocketAddr> for Address {
 }
 
 impl Address {
-    /// How many bytes a `QUIC_ADDR` has: as many as its largest member.
-    pub(crate) const SIZE: usize = mem::size_of::<libc::sockaddr_in6>();
+    /// How many bytes a `QUIC_ADDR` has: as many as its largest member, an IPv6 address.
+    pub(crate) const SIZE: usize = size_of::<sys::QUIC_ADDR>();
 
     /// For MsQuic to read [`Self::SIZE`] bytes from: the storage behind it is larger.
     pub(crate) fn as_ptr(&self) -> *const sys::QUIC_ADDR {
@@ -52,7 +51,7 @@ impl Address {
         // larger.
         unsafe { ptr::copy_nonoverlapping(address.cast::<u8>(), (&raw mut storage).cast::<u8>(), Self::SIZE) };
         // SAFETY: the storage holds a whole address, of a family that `as_socket` looks at first.
-        let address = unsafe { SockAddr::new(storage, Self::SIZE as libc::socklen_t) };
+        let address = unsafe { SockAddr::new(storage, Self::SIZE as _) };
         address.as_socket().map(shown)
     }
 }
@@ -141,21 +140,13 @@ pub(crate) unsafe fn activate_path(
     remote: SocketAddr,
 ) -> Result<(), NativeError> {
     let (local, remote) = (Address::from(local), Address::from(remote));
-    let path = PathParameter { local: local.as_ptr(), remote: remote.as_ptr() };
+    let path =
+        sys::QUIC_PATH_PARAM { LocalAddress: local.as_ptr().cast_mut(), RemoteAddress: remote.as_ptr().cast_mut() };
     // SAFETY: the handle is open, as the caller promises. `path` and its addresses outlive the
-    // call, which waits for the worker and keeps none of them.
-    unsafe { parameter::set(connection, PARAM_CONN_ACTIVATE_PATH, &path) }
+    // call, which waits for the worker, changes none of them and keeps none.
+    unsafe { parameter::set(connection, sys::QUIC_PARAM_CONN_ACTIVATE_PATH, &path) }
 }
 
-/// `QUIC_PATH_PARAM` of msquic.h 2.6; the bindings are of 2.5.
-#[repr(C)]
-struct PathParameter {
-    local: *const sys::QUIC_ADDR,
-    remote: *const sys::QUIC_ADDR,
-}
-
-/// `QUIC_PARAM_CONN_ACTIVATE_PATH` of msquic.h 2.6.
-const PARAM_CONN_ACTIVATE_PATH: u32 = 0x0500_001F;
 /// Any port; nothing is sent there.
 const DISCARD_PORT: u16 = 9;
 

@@ -5,7 +5,7 @@
 //! operating system does that better.
 
 use std::{
-    ptr,
+    mem, ptr,
     sync::{LazyLock, OnceLock},
     time::Duration,
 };
@@ -19,7 +19,7 @@ use crate::{
 
 /// The function table that MsQuic hands out for version 2 of its API.
 pub(crate) struct Api {
-    table: &'static sys::QUIC_API_TABLE,
+    table: sys::QUIC_API_TABLE,
 }
 
 impl Api {
@@ -39,7 +39,7 @@ impl Api {
         if fork::is_forked() {
             return &fork::FORKED_TABLE;
         }
-        Self::get().expect("a native handle exists only after the API table was opened").table
+        &Self::get().expect("a native handle exists only after the API table was opened").table
     }
 
     fn open() -> Result<Self, NativeError> {
@@ -52,10 +52,10 @@ impl Api {
         // writes.
         let status = unsafe { sys::MsQuicOpenVersion(sys::QUIC_API_VERSION_2, &mut table) };
         NativeError::check(status)?;
-        // SAFETY: on success MsQuic stored a pointer to its table, which stays valid until
-        // MsQuicClose, and nothing here ever calls that.
-        let table = unsafe { &*table.cast::<sys::QUIC_API_TABLE>() };
-        let api = Self { table };
+        let mut api = Self { table: NO_FUNCTIONS };
+        // SAFETY: on success MsQuic stored a pointer to its table, which has as many bytes in every
+        // MsQuic that may be linked.
+        unsafe { ptr::copy_nonoverlapping(table.cast::<u8>(), (&raw mut api.table).cast(), OLDEST_TABLE) };
         if let Err(status) = api.set_limits() {
             tracing::warn!(%status, "servers refuse connections as soon as the machine is busy");
         }
@@ -193,6 +193,14 @@ pub(crate) fn execution_config(timeout: Duration) -> sys::QUIC_GLOBAL_EXECUTION_
         ProcessorList: [0],
     }
 }
+
+/// How many bytes MsQuic 2.5 has in its table, the oldest that may be linked. What came later is not
+/// called.
+const OLDEST_TABLE: usize = mem::offset_of!(sys::QUIC_API_TABLE, RegistrationClose2);
+
+/// A table without any function.
+// SAFETY: it is pointers to functions throughout, none of which need be there.
+const NO_FUNCTIONS: sys::QUIC_API_TABLE = unsafe { mem::zeroed() };
 
 /// What a thread takes to wake on an idle processor, and as much again.
 const POLLING_IDLE_TIMEOUT: Duration = Duration::from_micros(50);

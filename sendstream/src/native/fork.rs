@@ -122,6 +122,7 @@ pub(super) static FORKED_TABLE: sys::QUIC_API_TABLE = sys::QUIC_API_TABLE {
     ExecutionCreate: None,
     ExecutionDelete: None,
     ExecutionPoll: None,
+    RegistrationClose2: None,
 };
 
 /// Functions of the C ABI that look at none of their arguments.

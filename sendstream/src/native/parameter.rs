@@ -22,9 +22,9 @@ unsafe impl Parameter for sys::QUIC_STATISTICS_V2 {
     const ID: u32 = sys::QUIC_PARAM_CONN_STATISTICS_V2;
 }
 
-// SAFETY: as declared in msquic.h 2.6, of integers only.
-unsafe impl Parameter for NetworkStatistics {
-    const ID: u32 = PARAM_CONN_NETWORK_STATISTICS;
+// SAFETY: the binding of that parameter's struct, of integers only.
+unsafe impl Parameter for sys::QUIC_NETWORK_STATISTICS {
+    const ID: u32 = sys::QUIC_PARAM_CONN_NETWORK_STATISTICS;
 }
 
 // SAFETY: the binding of that parameter's struct, of integers only.
@@ -51,18 +51,6 @@ unsafe impl Parameter for StreamId {
 // SAFETY: the binding of that parameter's struct, of integers and bit fields only.
 unsafe impl Parameter for sys::QUIC_SETTINGS {
     const ID: u32 = sys::QUIC_PARAM_CONN_SETTINGS;
-}
-
-/// `QUIC_NETWORK_STATISTICS`, which the bindings know as an event's data only.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct NetworkStatistics {
-    pub(crate) bytes_in_flight: u32,
-    pub(crate) posted_bytes: u64,
-    pub(crate) ideal_bytes: u64,
-    pub(crate) smoothed_rtt: u64,
-    pub(crate) congestion_window: u32,
-    pub(crate) bandwidth: u64,
 }
 
 /// A connection's smoothed round-trip time, in microseconds. Asking for it waits for nobody, where
@@ -104,17 +92,4 @@ pub(crate) unsafe fn set<T: ?Sized>(handle: sys::HQUIC, parameter: u32, value: &
     let length = u32::try_from(size_of_val(value)).map_err(|_| NativeError::INVALID_PARAMETER)?;
     // SAFETY: as the caller promises; `value` has `length` bytes, and outlives the call.
     NativeError::check(unsafe { call!(SetParam(handle, parameter, length, ptr::from_ref(value).cast())) })
-}
-
-/// `QUIC_PARAM_CONN_NETWORK_STATISTICS` of msquic.h 2.6; the bindings are of 2.5.
-const PARAM_CONN_NETWORK_STATISTICS: u32 = 0x0500_0020;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn network_statistics_have_the_size_that_msquic_asks_for() {
-        assert_eq!(size_of::<NetworkStatistics>(), 48);
-    }
 }

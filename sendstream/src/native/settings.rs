@@ -18,7 +18,7 @@ macro_rules! settings {
         let mut settings = unset_settings();
         let mut is_set = no_bits();
         let mut flags = sys::QUIC_SETTINGS__bindgen_ty_2__bindgen_ty_1 {
-            _bitfield_align_1: [],
+            _bindgen_align: [],
             _bitfield_1: sys::__BindgenBitfieldUnit::new([0; 8]),
         };
         let names = [$(stringify!($number),)* $(stringify!($switch),)* $(stringify!($flag),)*];
@@ -181,7 +181,7 @@ pub(crate) fn unset_settings() -> sys::QUIC_SETTINGS {
 /// A set of settings without any.
 fn no_bits() -> sys::QUIC_SETTINGS__bindgen_ty_1__bindgen_ty_1 {
     sys::QUIC_SETTINGS__bindgen_ty_1__bindgen_ty_1 {
-        _bitfield_align_1: [],
+        _bindgen_align: [],
         _bitfield_1: sys::__BindgenBitfieldUnit::new([0; 8]),
     }
 }

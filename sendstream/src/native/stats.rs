@@ -6,7 +6,7 @@ use std::time::Duration;
 use sendstream_sys as sys;
 
 use crate::{
-    native::{api::Api, library, parameter::NetworkStatistics},
+    native::{api::Api, library},
     types::{
         error::NativeError,
         stats::{
@@ -65,7 +65,7 @@ impl ConnectionStats {
         (stats.MinRtt != u32::MAX).then(|| microseconds(stats.MinRtt.into()))
     }
 
-    pub(crate) fn new(stats: &sys::QUIC_STATISTICS_V2, network: &NetworkStatistics) -> Self {
+    pub(crate) fn new(stats: &sys::QUIC_STATISTICS_V2, network: &sys::QUIC_NETWORK_STATISTICS) -> Self {
         let min_rtt = Self::min_rtt(stats);
         Self {
             rtt: microseconds(stats.Rtt.into()),
@@ -73,7 +73,7 @@ impl ConnectionStats {
             min_rtt,
             max_rtt: min_rtt.map(|_| microseconds(stats.MaxRtt.into())),
             congestion_window: stats.SendCongestionWindow.into(),
-            bytes_in_flight: network.bytes_in_flight.into(),
+            bytes_in_flight: network.BytesInFlight.into(),
             path_mtu: stats.SendPathMtu,
             ecn_capable: stats.EcnCapable() != 0,
             grease_quic_bit: stats.GreaseBitNegotiated() != 0,

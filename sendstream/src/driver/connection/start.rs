@@ -78,7 +78,7 @@ impl ConnectionInstance {
         }
         // Where a remote address is set, there may be no name.
         let server_name = server_name.map_or(ptr::null(), CStr::as_ptr);
-        let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC as sys::QUIC_ADDRESS_FAMILY;
+        let unspecified = sys::QUIC_ADDRESS_FAMILY_UNSPEC;
         // SAFETY: the handles are open; the name outlives the call, which copies it. The family
         // does not count where a remote address is set.
         let status = unsafe { call!(ConnectionStart(handle, configuration, unspecified, server_name, remote.port())) };
