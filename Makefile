@@ -153,6 +153,11 @@ soak: tools
 	@grep -oE "(FIGURE|SKIPPED|SENDSTREAM_SEED=|test result:) ?.*" $(target)/soak.log
 	@exit $$(cat $(target)/soak.status)
 
+# Systems that the library is compiled for, and nobody here has.
+elsewhere = x86_64-apple-darwin aarch64-apple-darwin x86_64-pc-windows-msvc x86_64-pc-windows-gnu
+no_compiler = $(CURDIR)/.ci/no-compiler
+no_compilers = $(foreach system,$(subst -,_,$(elsewhere)),CC_$(system)=$(no_compiler) AR_$(system)=$(no_compiler))
+
 # Nothing is linked here, so nothing native is built either.
 lint: export DOCS_RS = 1
 lint:
@@ -167,6 +172,12 @@ lint:
 	done
 	RUSTFLAGS="--cfg benching" $(cargo) clippy --locked --manifest-path bench/Cargo.toml -p bench-micro --all-targets \
 	    --target-dir $(abspath $(target))/lint/benching -- -D warnings
+	systems=; for system in $(elsewhere); do \
+	    if sh .ci/tools rust $$system; then systems="$$systems --target $$system"; \
+	    else echo "SKIPPED: nothing is compiled for $$system" >&2; fi; \
+	done; \
+	test -z "$$systems" || env RUSTFLAGS="-D warnings" $(no_compilers) \
+	    $(cargo) check -p sendstream --all-features $$systems --target-dir $(target)/lint
 	RUSTDOCFLAGS="-D warnings" $(cargo) doc --workspace --no-deps --all-features --target-dir $(target)/lint
 
 # One program per stack, in workspaces of their own below `bench`. The tables are printed, and written to target/bench/results.

@@ -61,7 +61,7 @@ impl EndpointSettings {
         if let Some(registration) = &self.registration {
             return Ok(registration.clone());
         }
-        #[cfg(feature = "tokio")]
+        #[cfg(all(feature = "tokio", unix))]
         if self.served_by == ServedBy::Runtime
             && let Some(registration) = crate::runtime::registration()?
         {

@@ -114,7 +114,7 @@ pub mod metrics;
 mod native;
 pub mod process;
 mod recv_stream;
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", unix))]
 mod runtime;
 mod send_stream;
 mod server;

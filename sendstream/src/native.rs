@@ -12,7 +12,7 @@ pub(crate) mod fork;
 pub(crate) mod handle;
 pub(crate) mod info;
 pub(crate) mod key_log;
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", unix))]
 pub(crate) mod lending;
 pub(crate) mod library;
 pub(crate) mod live;

@@ -64,7 +64,7 @@ thread_local! {
 }
 
 /// How many tasks this thread has woken, modulo the number's range.
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", unix))]
 pub(crate) fn woken() -> usize {
     WOKEN.get()
 }

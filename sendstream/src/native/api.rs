@@ -157,7 +157,7 @@ pub(crate) struct Abilities {
     /// Every thread can read a connection's [round-trip time](sys::QUIC_PARAM_CONN_SMOOTHED_RTT).
     pub(crate) publishes_rtt: bool,
     /// Its [workers can be lent](sys::QUIC_PARAM_GLOBAL_WORKER_LENDING).
-    #[cfg(feature = "tokio")]
+    #[cfg(all(feature = "tokio", unix))]
     pub(crate) lends_workers: bool,
 }
 
@@ -173,7 +173,7 @@ pub(crate) fn abilities() -> &'static Abilities {
             counts_handshakes: has("retry-counts-handshakes"),
             empties_pools: has("pools-can-be-emptied"),
             publishes_rtt: has("smoothed-rtt-in-place"),
-            #[cfg(feature = "tokio")]
+            #[cfg(all(feature = "tokio", unix))]
             lends_workers: has("worker-groups"),
         }
     });

@@ -14,7 +14,7 @@ use super::{
     handle::Handle,
     live::LiveCount,
 };
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", unix))]
 use crate::native::lending::Group;
 use crate::types::error::NativeError;
 
@@ -44,10 +44,10 @@ pub struct Registration {
 }
 
 /// A registration that may be closed.
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", unix))]
 pub(crate) struct WeakRegistration(std::sync::Weak<RegistrationInner>);
 
-#[cfg(feature = "tokio")]
+#[cfg(all(feature = "tokio", unix))]
 impl WeakRegistration {
     /// The registration, unless nothing uses it any more.
     pub(crate) fn upgrade(&self) -> Option<Registration> {
@@ -60,7 +60,7 @@ struct RegistrationInner {
     profile: ExecutionProfile,
     count: LiveCount,
     /// Whose workers it runs on, if they are not those of MsQuic's own threads.
-    #[cfg(feature = "tokio")]
+    #[cfg(all(feature = "tokio", unix))]
     group: Option<Group>,
 }
 
@@ -122,13 +122,13 @@ impl Registration {
             handle: Handle::new(handle),
             profile,
             count: LiveCount::default(),
-            #[cfg(feature = "tokio")]
+            #[cfg(all(feature = "tokio", unix))]
             group: None,
         }))
     }
 
     /// Opens one that runs on `group`'s workers, and has them until it is closed.
-    #[cfg(feature = "tokio")]
+    #[cfg(all(feature = "tokio", unix))]
     pub(crate) fn on(group: Group) -> Result<Self, NativeError> {
         let profile = ExecutionProfile::default();
         let handle = Handle::new(group.open_registration(&config(profile))?);
@@ -136,7 +136,7 @@ impl Registration {
     }
 
     /// One that does not keep it open.
-    #[cfg(feature = "tokio")]
+    #[cfg(all(feature = "tokio", unix))]
     pub(crate) fn downgrade(&self) -> WeakRegistration {
         WeakRegistration(Arc::downgrade(&self.inner))
     }
@@ -146,7 +146,7 @@ impl Registration {
     }
 
     /// The group that it runs on, if it was opened with one.
-    #[cfg(feature = "tokio")]
+    #[cfg(all(feature = "tokio", unix))]
     pub(crate) fn group(&self) -> Option<&Group> {
         self.inner.group.as_ref()
     }
@@ -203,14 +203,14 @@ impl fmt::Debug for Registration {
 impl Drop for RegistrationInner {
     fn drop(&mut self) {
         let handle = self.handle;
-        #[cfg(feature = "tokio")]
+        #[cfg(all(feature = "tokio", unix))]
         let group = self.group.take();
         // Every handle below holds the registration, so none is left, but MsQuic may still be busy
         // with their ends.
         background::run(move || {
             // SAFETY: the only close of this handle, which nothing uses any more.
             unsafe { call!(RegistrationClose(handle.raw())) };
-            #[cfg(feature = "tokio")]
+            #[cfg(all(feature = "tokio", unix))]
             drop(group);
         });
     }

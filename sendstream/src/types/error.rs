@@ -10,6 +10,7 @@ use sendstream_core::stream::cause::Status;
 
 use crate::types::{
     code::{Alert, TransportCode},
+    status,
     system::SystemError,
     text::Printable,
     tls::error::CertificateRefusal,
@@ -187,52 +188,46 @@ impl WorkerTaskError {
 pub struct NativeError(u32);
 
 impl NativeError {
-    pub(crate) const SUCCESS: Self = Self(0);
-    pub(crate) const OUT_OF_MEMORY: Self = Self(libc::ENOMEM as u32);
-    pub(crate) const INVALID_PARAMETER: Self = Self(libc::EINVAL as u32);
-    pub(crate) const INVALID_STATE: Self = Self(libc::EPERM as u32);
-    pub(crate) const NOT_SUPPORTED: Self = Self(libc::EOPNOTSUPP as u32);
-    pub(crate) const NOT_FOUND: Self = Self(libc::ENOENT as u32);
-    pub(crate) const BUFFER_TOO_SMALL: Self = Self(libc::EOVERFLOW as u32);
-    pub(crate) const HANDSHAKE_FAILURE: Self = Self(libc::ECONNABORTED as u32);
-    pub(crate) const ABORTED: Self = Self(libc::ECANCELED as u32);
-    pub(crate) const ADDRESS_IN_USE: Self = Self(libc::EADDRINUSE as u32);
-    pub(crate) const INVALID_ADDRESS: Self = Self(libc::EAFNOSUPPORT as u32);
-    pub(crate) const CONNECTION_TIMEOUT: Self = Self(libc::ETIMEDOUT as u32);
-    pub(crate) const CONNECTION_IDLE: Self = Self(libc::ETIME as u32);
-    pub(crate) const INTERNAL_ERROR: Self = Self(libc::EIO as u32);
-    pub(crate) const CONNECTION_REFUSED: Self = Self(libc::ECONNREFUSED as u32);
-    pub(crate) const PROTOCOL_ERROR: Self = Self(libc::EPROTO as u32);
-    pub(crate) const VER_NEG_ERROR: Self = Self(libc::EPROTONOSUPPORT as u32);
-    pub(crate) const UNREACHABLE: Self = Self(libc::EHOSTUNREACH as u32);
-    pub(crate) const TLS_ERROR: Self = Self(libc::ENOKEY as u32);
-    pub(crate) const USER_CANCELED: Self = Self(libc::EOWNERDEAD as u32);
-    pub(crate) const ALPN_NEG_FAILURE: Self = Self(libc::ENOPROTOOPT as u32);
-    pub(crate) const STREAM_LIMIT_REACHED: Self = Self(libc::ESTRPIPE as u32);
-    pub(crate) const ALPN_IN_USE: Self = Self(libc::EPROTOTYPE as u32);
-    pub(crate) const PERMISSION_DENIED: Self = Self(libc::EACCES as u32);
-    pub(crate) const ADDRESS_NOT_AVAILABLE: Self = Self(libc::EADDRNOTAVAIL as u32);
+    pub(crate) const SUCCESS: Self = Self(status::SUCCESS);
+    pub(crate) const OUT_OF_MEMORY: Self = Self(status::OUT_OF_MEMORY);
+    pub(crate) const INVALID_PARAMETER: Self = Self(status::INVALID_PARAMETER);
+    pub(crate) const INVALID_STATE: Self = Self(status::INVALID_STATE);
+    pub(crate) const NOT_SUPPORTED: Self = Self(status::NOT_SUPPORTED);
+    pub(crate) const NOT_FOUND: Self = Self(status::NOT_FOUND);
+    pub(crate) const BUFFER_TOO_SMALL: Self = Self(status::BUFFER_TOO_SMALL);
+    pub(crate) const HANDSHAKE_FAILURE: Self = Self(status::HANDSHAKE_FAILURE);
+    pub(crate) const ABORTED: Self = Self(status::ABORTED);
+    pub(crate) const ADDRESS_IN_USE: Self = Self(status::ADDRESS_IN_USE);
+    pub(crate) const INVALID_ADDRESS: Self = Self(status::INVALID_ADDRESS);
+    pub(crate) const CONNECTION_TIMEOUT: Self = Self(status::CONNECTION_TIMEOUT);
+    pub(crate) const CONNECTION_IDLE: Self = Self(status::CONNECTION_IDLE);
+    pub(crate) const INTERNAL_ERROR: Self = Self(status::INTERNAL_ERROR);
+    pub(crate) const CONNECTION_REFUSED: Self = Self(status::CONNECTION_REFUSED);
+    pub(crate) const PROTOCOL_ERROR: Self = Self(status::PROTOCOL_ERROR);
+    pub(crate) const VER_NEG_ERROR: Self = Self(status::VER_NEG_ERROR);
+    pub(crate) const UNREACHABLE: Self = Self(status::UNREACHABLE);
+    pub(crate) const TLS_ERROR: Self = Self(status::TLS_ERROR);
+    pub(crate) const USER_CANCELED: Self = Self(status::USER_CANCELED);
+    pub(crate) const ALPN_NEG_FAILURE: Self = Self(status::ALPN_NEG_FAILURE);
+    pub(crate) const STREAM_LIMIT_REACHED: Self = Self(status::STREAM_LIMIT_REACHED);
+    pub(crate) const ALPN_IN_USE: Self = Self(status::ALPN_IN_USE);
+    pub(crate) const PERMISSION_DENIED: Self = Self(status::PERMISSION_DENIED);
+    pub(crate) const ADDRESS_NOT_AVAILABLE: Self = Self(status::ADDRESS_NOT_AVAILABLE);
 
     /// This process was forked after the library was first used. No function of MsQuic's returns it.
-    pub(crate) const FORKED: Self = Self(libc::ECHILD as u32);
-
-    /// Where MsQuic's statuses for TLS alerts begin; the alert's number is added to it.
-    const TLS_ALERT_BASE: u32 = 0x0BEB_C300;
-    /// Where MsQuic's statuses for certificate failures begin.
-    const CERTIFICATE_BASE: u32 = 0x0BEB_C400;
+    pub(crate) const FORKED: Self = Self(status::FORKED);
 
     /// Wraps a raw `QUIC_STATUS`.
     pub(crate) fn from_status(status: u32) -> Self {
         Self(status)
     }
 
-    /// `Ok` for the statuses that MsQuic calls a success: 0, and the negative `PENDING` and
-    /// `CONTINUE`.
+    /// `Ok` for the statuses that MsQuic calls a success.
     pub(crate) fn check(status: u32) -> Result<(), Self> {
-        if status.cast_signed() <= 0 { Ok(()) } else { Err(Self(status)) }
+        if status::is_success(status) { Ok(()) } else { Err(Self(status)) }
     }
 
-    /// The raw `QUIC_STATUS`: on POSIX systems mostly an `errno`.
+    /// The raw `QUIC_STATUS`: on POSIX systems mostly an `errno`, on Windows an `HRESULT`.
     pub const fn status(self) -> u32 {
         self.0
     }
@@ -242,13 +237,11 @@ impl NativeError {
         const NO_APPLICATION_PROTOCOL: u8 = 120;
         match self {
             Self::ALPN_NEG_FAILURE => Some(NO_APPLICATION_PROTOCOL),
-            Self(status) if (Self::TLS_ALERT_BASE..Self::CERTIFICATE_BASE).contains(&status) => {
-                Some((status - Self::TLS_ALERT_BASE) as u8)
-            }
-            _ => None,
+            Self(status) => u8::try_from(status.checked_sub(status::TLS_ALERT_BASE)?).ok(),
         }
     }
 
+    #[cfg_attr(windows, expect(unreachable_patterns, reason = "two names of one number there"))]
     fn name(self) -> Option<&'static str> {
         Some(match self {
             Self::SUCCESS => "SUCCESS",
@@ -276,9 +269,9 @@ impl NativeError {
             Self::ALPN_IN_USE => "ALPN_IN_USE",
             Self::PERMISSION_DENIED => "PERMISSION_DENIED",
             Self::ADDRESS_NOT_AVAILABLE => "ADDRESS_NOT_AVAILABLE",
-            Self(status) if status == Self::CERTIFICATE_BASE + 1 => "CERT_EXPIRED",
-            Self(status) if status == Self::CERTIFICATE_BASE + 2 => "CERT_UNTRUSTED_ROOT",
-            Self(status) if status == Self::CERTIFICATE_BASE + 3 => "CERT_NO_CERT",
+            Self(status::CERT_EXPIRED) => "CERT_EXPIRED",
+            Self(status::CERT_UNTRUSTED_ROOT) => "CERT_UNTRUSTED_ROOT",
+            Self(status::CERT_NO_CERT) => "CERT_NO_CERT",
             _ => return None,
         })
     }
@@ -289,13 +282,13 @@ impl fmt::Display for NativeError {
         if *self == Self::FORKED {
             return f.write_str("this process was forked from one that uses QUIC already: fork before the first use");
         }
-        match (self.name(), self.tls_alert()) {
-            (Some(name), _) => write!(f, "MsQuic status {name}"),
-            (None, Some(alert)) => write!(f, "MsQuic status TLS_ALERT({alert})"),
-            (None, None) if self.0 < Self::TLS_ALERT_BASE => {
-                write!(f, "MsQuic status {:#x}: {}", self.0, io::Error::from_raw_os_error(self.0.cast_signed()))
+        match (self.name(), self.tls_alert(), status::os_error(self.0)) {
+            (Some(name), ..) => write!(f, "MsQuic status {name}"),
+            (None, Some(alert), _) => write!(f, "MsQuic status TLS_ALERT({alert})"),
+            (None, None, Some(number)) => {
+                write!(f, "MsQuic status {:#x}: {}", self.0, io::Error::from_raw_os_error(number))
             }
-            (None, None) => write!(f, "MsQuic status {:#x}", self.0),
+            (None, None, None) => write!(f, "MsQuic status {:#x}", self.0),
         }
     }
 }
@@ -420,8 +413,9 @@ mod tests {
         assert_eq!(closed(0x99), "closed by the transport with code 0x99");
         assert_eq!(closed(0x178), "TLS failed with alert no_application_protocol (120)");
         assert_eq!(closed(0x1ff), "TLS failed with alert 255");
-        let files = NativeError(libc::EMFILE.cast_unsigned()).to_string();
-        assert!(files.starts_with("MsQuic status 0x18: Too many open files"), "{files}");
+        // The words are the C library's.
+        let (files, words) = (NativeError(status::TOO_MANY_FILES), io::Error::from_raw_os_error(libc::EMFILE));
+        assert_eq!(files.to_string(), format!("MsQuic status 0x18: {words}"));
     }
 
     #[test]

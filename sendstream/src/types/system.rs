@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
-use crate::types::error::NativeError;
+use crate::types::{error::NativeError, status};
 
 /// What the system on this side refused. The peer has nothing to do with it, and may never have
 /// heard of the attempt.
@@ -54,19 +54,18 @@ pub enum SystemError {
 }
 
 impl SystemError {
-    /// What MsQuic passes on of the system's: `status` is an `errno`. `None` if it is a word of
-    /// MsQuic's own.
+    /// What MsQuic passes on of the system's. `None` if `status` is a word of MsQuic's own.
     pub(crate) fn from_native(status: NativeError) -> Option<Self> {
-        Some(match i32::try_from(status.status()).ok()? {
-            libc::ENETUNREACH | libc::ENETDOWN => Self::NoRoute,
-            libc::EADDRNOTAVAIL | libc::ENODEV => Self::AddressNotAvailable,
-            libc::EADDRINUSE => Self::AddressInUse,
-            libc::EMFILE | libc::ENFILE => Self::OutOfDescriptors,
-            libc::EINVAL | libc::EDESTADDRREQ => Self::InvalidAddress,
-            libc::EACCES | libc::EPERM => Self::PermissionDenied,
-            libc::EAFNOSUPPORT => Self::FamilyNotSupported,
-            libc::EAGAIN => Self::OutOfThreads,
-            libc::ENOMEM | libc::ENOBUFS => Self::OutOfMemory,
+        Some(match status.status() {
+            status::NETWORK_UNREACHABLE | status::NETWORK_DOWN => Self::NoRoute,
+            status::ADDRESS_NOT_AVAILABLE | status::NO_DEVICE => Self::AddressNotAvailable,
+            status::ADDRESS_IN_USE => Self::AddressInUse,
+            status::TOO_MANY_FILES | status::TOO_MANY_FILES_IN_ALL => Self::OutOfDescriptors,
+            status::INVALID_PARAMETER | status::NO_DESTINATION => Self::InvalidAddress,
+            status::PERMISSION_DENIED | status::NOT_PERMITTED => Self::PermissionDenied,
+            status::FAMILY_NOT_SUPPORTED => Self::FamilyNotSupported,
+            status::TRY_AGAIN => Self::OutOfThreads,
+            status::OUT_OF_MEMORY | status::NO_BUFFERS => Self::OutOfMemory,
             _ => return None,
         })
     }
