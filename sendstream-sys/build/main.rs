@@ -2,28 +2,30 @@
 //!
 //! In order, one module each:
 //!
-//! | module          | what it answers                                                  |
-//! | --------------- | ---------------------------------------------------------------- |
-//! | `settings`      | what was asked for, by environment variables                     |
-//! | `series`        | which edits do we make to MsQuic's sources, in which order?      |
-//! | `patch`         | how is one of them written?                                      |
-//! | `apply`         | how is it made, and when is it refused?                          |
-//! | `shared`        | which numbers do C and Rust share?                               |
-//! | `tools`         | is everything here that the build needs?                         |
-//! | `source`        | where are MsQuic's sources, and is our edited copy up to date?   |
-//! | `crate_sources` | where did Cargo put those that come in a crate?                  |
-//! | `layout`        | do the bindings fit the headers?                                 |
-//! | `openssl`       | is OpenSSL built already?                                        |
-//! | `key`           | is what was built still what is wanted?                          |
-//! | `msquic`        | the CMake build                                                  |
-//! | `system`        | or is an installed library to be linked, and which?              |
-//! | `report`        | what Cargo and the library are told                              |
+//! | module           | what it answers                                                  |
+//! | ---------------- | ---------------------------------------------------------------- |
+//! | `settings`       | what was asked for, by environment variables                     |
+//! | `series`         | which edits do we make to MsQuic's sources, in which order?      |
+//! | `patch`          | how is one of them written?                                      |
+//! | `apply`          | how is it made, and when is it refused?                          |
+//! | `shared`         | which numbers do C and Rust share?                               |
+//! | `tools`          | is everything here that the build needs?                         |
+//! | `kernel_headers` | where are Linux's headers, if the compiler does not know?        |
+//! | `source`         | where are MsQuic's sources, and is our edited copy up to date?   |
+//! | `crate_sources`  | where did Cargo put those that come in a crate?                  |
+//! | `layout`         | do the bindings fit the headers?                                 |
+//! | `openssl`        | is OpenSSL built already?                                        |
+//! | `key`            | is what was built still what is wanted?                          |
+//! | `msquic`         | the CMake build                                                  |
+//! | `system`         | or is an installed library to be linked, and which?              |
+//! | `report`         | what Cargo and the library are told                              |
 //!
 //! Everything that can be wrong with the machine or the settings is found before the first line for
 //! Cargo is printed, so that a failure shows one line and nothing else.
 
 mod apply;
 mod crate_sources;
+mod kernel_headers;
 mod key;
 mod layout;
 mod msquic;
@@ -61,12 +63,13 @@ fn run() -> Result<(), Problem> {
         return report::link_installed(&settings, &installed);
     }
     let tools = tools::find()?;
+    let kernel_headers = kernel_headers::find(&settings)?;
     let source = source::find(&settings)?;
     let copy = source::copy_with_edits(&source, &series, &settings)?;
     layout::check(&settings, &source, &copy.root)?;
 
     report::inputs(&settings, &source);
     let openssl = openssl::build(&settings, &tools)?;
-    let library = msquic::build(&settings, &tools, &source, &copy.root, &openssl);
+    let library = msquic::build(&settings, &tools, &source, &copy.root, &openssl, kernel_headers.as_deref());
     report::link(&settings, &source, &copy, &library)
 }

@@ -12,7 +12,14 @@ use crate::tools::Tools;
 ///
 /// Each profile has a build folder of its own, so that going back and forth between two of them
 /// compiles nothing twice.
-pub(crate) fn build(settings: &Settings, tools: &Tools, source: &Source, copy: &Path, openssl: &Path) -> PathBuf {
+pub(crate) fn build(
+    settings: &Settings,
+    tools: &Tools,
+    source: &Source,
+    copy: &Path,
+    openssl: &Path,
+    kernel_headers: Option<&Path>,
+) -> PathBuf {
     let folder = folder(settings, tools, openssl);
     let library = folder.join("lib");
     let mut config = cmake::Config::new(copy);
@@ -38,12 +45,17 @@ pub(crate) fn build(settings: &Settings, tools: &Tools, source: &Source, copy: &
         // stop the build.
         .cflag("-w")
         .build_target("msquic_lib");
+    // Nothing here is C++, so that there may be no compiler for it is no news.
+    config.init_cxx_cfg(cc::Build::new().cargo_warnings(false).clone());
     // For `fuzz/targets/ranges.rs`.
     if settings.sanitizer == Some(Sanitizer::Address) {
         config.cflag("-DQUIC_COUNT_RANGE_WORK");
     }
     if let Some(commit) = &source.commit {
         config.cflag(format!("-DVER_GIT_HASH={commit}"));
+    }
+    if let Some(folder) = kernel_headers {
+        config.cflag(format!("-idirafter \"{}\"", folder.display()));
     }
     if let Some(cpu) = &settings.cpu {
         config.cflag(format!("-march={cpu}"));

@@ -42,8 +42,11 @@ pub(crate) fn link(settings: &Settings, source: &Source, copy: &Copy<'_>, librar
     println!("cargo:rustc-link-search=native={}", settings.out_dir.display());
     println!("cargo:rustc-link-lib=static=msquic");
     println!("cargo:rustc-link-lib=static={}", layout::LIBRARY);
-    for system in ["pthread", "dl", "m"] {
-        println!("cargo:rustc-link-lib={system}");
+    // musl has all of them in its libc, which Rust links. A search would find the host's.
+    if settings.target_env != "musl" {
+        for system in ["pthread", "dl", "m"] {
+            println!("cargo:rustc-link-lib={system}");
+        }
     }
     if settings.sanitizer == Some(Sanitizer::Undefined) {
         println!("cargo:rustc-link-lib=ubsan");

@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) manifest_dir: PathBuf,
     /// The triple that is built for.
     pub(crate) target: String,
+    /// Whose C library the target has: `gnu`, `musl`, or what else Cargo calls it.
+    pub(crate) target_env: String,
 }
 
 /// CMake's name of a build type.
@@ -105,6 +107,7 @@ impl Settings {
             out_dir,
             manifest_dir: PathBuf::from(cargo_variable("CARGO_MANIFEST_DIR")?),
             target: cargo_variable("TARGET")?,
+            target_env: cargo_variable("CARGO_CFG_TARGET_ENV")?,
         })
     }
 

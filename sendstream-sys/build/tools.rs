@@ -4,6 +4,7 @@
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -68,34 +69,37 @@ fn c_compiler() -> Result<String, Problem> {
             "no working C compiler ({why}); install one (Debian: apt-get install gcc libc6-dev), or set CC to its path"
         )
     };
-    let compiler = cc::Build::new()
+    let compiler = compiler().map_err(|_| missing("none found"))?;
+    let name = compiler.path().display().to_string();
+    match compile(&compiler, "#include <stdio.h>\nint main(void) { return puts(\"\") < 0; }\n") {
+        Ok(true) => {}
+        Ok(false) => return Err(missing(&format!("{name} cannot compile a program that includes stdio.h"))),
+        Err(_) => return Err(missing(&format!("{name} does not run"))),
+    }
+    first_line(compiler.path().as_os_str(), "--version").ok_or_else(|| missing(&format!("{name} has no version")))
+}
+
+/// Whether the target's C compiler takes `source`.
+pub(crate) fn compiles(source: &str) -> bool {
+    compiler().is_ok_and(|compiler| compile(&compiler, source).unwrap_or(false))
+}
+
+fn compiler() -> Result<cc::Tool, cc::Error> {
+    cc::Build::new()
         .cargo_metadata(false)
         .cargo_warnings(false)
         .opt_level(0)
         .debug(false)
         .warnings(false)
         .try_get_compiler()
-        .map_err(|_| missing("none found"))?;
-    let name = compiler.path().display().to_string();
-    let folder = env::var_os("OUT_DIR").unwrap_or_default();
-    let source = Path::new(&folder).join("probe.c");
-    fs::write(&source, "#include <stdio.h>\nint main(void) { return puts(\"\") < 0; }\n")
-        .map_err(|error| format!("{}: {error}", source.display()))?;
-    let compiled = compiler
-        .to_command()
-        .arg("-c")
-        .arg(&source)
-        .arg("-o")
-        .arg(source.with_extension("o"))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status();
-    match compiled {
-        Ok(status) if status.success() => {}
-        Ok(_) => return Err(missing(&format!("{name} cannot compile a program that includes stdio.h"))),
-        Err(_) => return Err(missing(&format!("{name} does not run"))),
-    }
-    first_line(compiler.path().as_os_str(), "--version").ok_or_else(|| missing(&format!("{name} has no version")))
+}
+
+fn compile(compiler: &cc::Tool, source: &str) -> io::Result<bool> {
+    let file = Path::new(&env::var_os("OUT_DIR").unwrap_or_default()).join("probe.c");
+    fs::write(&file, source)?;
+    let mut command = compiler.to_command();
+    command.arg("-c").arg(&file).arg("-o").arg(file.with_extension("o"));
+    Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success())
 }
 
 fn make() -> Result<(), Problem> {
