@@ -31,18 +31,22 @@ pub(crate) const PARTS: [&str; 9] = [
 /// resolved is downloaded and locked. As a git dependency this crate has a workspace around it that
 /// is not the one being built, and of which nothing need be downloaded: then it is found in Cargo's
 /// home.
+///
+/// On systems where the crate's Rust code does not compile, it is no dependency of what is built
+/// (`Cargo.toml`), so nobody may have downloaded it. The last question has Cargo do that. It comes
+/// with what other systems need.
 pub(crate) fn find(manifest_dir: &Path) -> Result<PathBuf, String> {
     let versioned = format!("{CRATE}-{CRATE_VERSION}");
     [manifest_dir.with_file_name(&versioned), manifest_dir.with_file_name(CRATE)]
         .into_iter()
         .find(|folder| is_the_crate(folder))
-        .or_else(|| ask_cargo(manifest_dir, &["--offline", "--locked"]))
+        .or_else(|| ask_cargo(manifest_dir, &["--offline", "--locked"], env::var("TARGET").ok()))
         .or_else(|| look_in_cargo_home(&versioned))
-        .or_else(|| ask_cargo(manifest_dir, &[]))
+        .or_else(|| ask_cargo(manifest_dir, &[], None))
         .ok_or_else(|| {
             format!(
                 "Cargo does not say where the sources of {CRATE} {CRATE_VERSION} are; \
-                 set SENDSTREAM_MSQUIC_SOURCE to a checkout of MsQuic"
+                 run cargo fetch, or set SENDSTREAM_MSQUIC_SOURCE to a checkout of MsQuic"
             )
         })
 }
@@ -67,12 +71,12 @@ fn look_in_cargo_home(versioned: &str) -> Option<PathBuf> {
     registries.flatten().map(|registry| registry.path().join(versioned)).find(|folder| is_the_crate(folder))
 }
 
-fn ask_cargo(manifest_dir: &Path, strictness: &[&str]) -> Option<PathBuf> {
+/// What systems other than `platform` need is not downloaded, if there is one.
+fn ask_cargo(manifest_dir: &Path, strictness: &[&str], platform: Option<String>) -> Option<PathBuf> {
     let mut command = Command::new(env::var_os("CARGO")?);
     command.args(["metadata", "--format-version", "1"]).args(strictness);
-    // What other systems need may not have been downloaded.
-    if let Some(target) = env::var_os("TARGET") {
-        command.arg("--filter-platform").arg(target);
+    if let Some(platform) = platform {
+        command.arg("--filter-platform").arg(platform);
     }
     let output =
         command.arg("--manifest-path").arg(manifest_dir.join("Cargo.toml")).stderr(Stdio::null()).output().ok()?;
