@@ -1,12 +1,13 @@
 # make demo        builds the tool and moves a file between two of its processes
-# make test        every test; then on a MsQuic with its assertions on; then under AddressSanitizer
+# make test        every test; then on a MsQuic with its assertions on; then under AddressSanitizer; then some on other targets
 # make build       the tool, as target/release/sendstream
 # make lint        formatting, clippy and the documentation; warnings are errors
 # make bench       builds the bench's programs and runs it in full: Sendstream side by side with other stacks; about an hour
 # make bench-quick the same with little data and few rounds
 # make bench-micro the library's short paths: how long they take, and how many instructions (needs valgrind)
-# make test-debug  the second third of `make test`
-# make test-asan   the last third of `make test`
+# make test-debug  the second part of `make test`
+# make test-asan   the third part of `make test`
+# make test-targets  the last part of `make test`: aarch64 under qemu, and a static program with musl
 # make fuzz        every fuzz target for FUZZ_SECONDS, 60 unless set; FUZZ_TARGETS chooses some
 # make test-ubsan  the library's tests with UndefinedBehaviorSanitizer in MsQuic's C; its reports fail it
 # make deny        the dependencies: licences, doubles, sources, and known advisories where their database can be fetched
@@ -45,7 +46,7 @@ on_tokio = SENDSTREAM_TESTS_ON=tokio
 test: test-tools
 	$(cargo) test --workspace --all-features
 	$(on_tokio) $(cargo) test -p sendstream --all-features --tests
-	$(MAKE) --no-print-directory test-debug test-asan
+	$(MAKE) --no-print-directory test-debug test-asan test-targets
 
 # In a folder of its own, so that neither half of `make test` undoes what the other has built. OpenSSL is shared. Without the
 # transfers of more than 4 GiB, over bad networks, and for ever: with MsQuic's assertions on they take minutes.
@@ -68,6 +69,43 @@ test-asan: tools
 	$(asan) $(cargo) test -p sendstream --all-features --lib $(asan_tests)
 	$(asan) $(on_tokio) $(cargo) test -p sendstream --all-features $(asan_tests)
 	$(asan) $(cargo) test -p sendstream-cli --target $(host) --target-dir $(target)/asan
+
+# Other targets: what they share with this machine's is not tested again, but that all of it is there and works.
+target_tests = -p sendstream -p sendstream-sys --all-features --test native_library --test edited_core --test connection \
+    --test send_stream --test recv_stream --test datagrams --test tls --test drop_orders
+test-targets: test-aarch64 test-musl
+
+# qemu runs programs for other processors, and not what they start in turn.
+starting_programs = no_library_is_taken_from_the_programs_folder a_peer_that_is_gone_is_the_cause \
+    each_side_shows_the_certificates_of_its_identity_and_no_others a_client_and_a_server_read_no_roots_that_nobody_needs
+aarch64 = aarch64-unknown-linux-gnu
+emulated = qemu-aarch64 -L /usr/aarch64-linux-gnu -E LD_PRELOAD=$(abspath $(target))/$(aarch64)/qemu-lacks.so
+test-aarch64: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER = aarch64-linux-gnu-gcc
+test-aarch64: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER = $(emulated)
+test-aarch64: tools
+	@if test $(host) = $(aarch64); then echo "this machine is $(aarch64) itself"; \
+	elif sh .ci/tools aarch64; then $(MAKE) --no-print-directory run-aarch64; \
+	else echo "SKIPPED: nothing is built or tested for $(aarch64)" >&2; fi
+
+run-aarch64:
+	mkdir -p $(target)/$(aarch64)
+	aarch64-linux-gnu-gcc -shared -fPIC -o $(target)/$(aarch64)/qemu-lacks.so .ci/qemu-lacks.c
+	$(cargo) test --target $(aarch64) $(target_tests) -- $(addprefix --skip ,$(starting_programs))
+	$(cargo) build --target $(aarch64) -p sendstream-cli
+	sh .ci/move-a-file $(emulated) $(target)/$(aarch64)/debug/sendstream
+
+musl = $(subst -gnu,-musl,$(host))
+test-musl: tools
+	@if test $(host) = $(musl); then echo "this machine is $(musl) itself"; \
+	elif sh .ci/tools musl $(musl); then $(MAKE) --no-print-directory run-musl; \
+	else echo "SKIPPED: nothing is built or tested for $(musl)" >&2; fi
+
+run-musl: tool = $(target)/$(musl)/debug/sendstream
+run-musl:
+	$(cargo) test --target $(musl) $(target_tests)
+	$(cargo) build --target $(musl) -p sendstream-cli
+	ldd $(tool) 2>&1 | grep -E "statically linked|not a dynamic executable"
+	$(tool) demo --size 67108864
 
 # Coverage and AddressSanitizer, which stable Rust has behind a switch. What is found to reach new code is kept in the target
 # directory; an input that fails is left in fuzz/failures and printed with the command that runs it again.
@@ -212,6 +250,6 @@ tools:
 test-tools:
 	@sh .ci/tools tests
 
-.PHONY: build demo test test-debug test-asan test-ubsan soak fuzz bench bench-quick bench-micro bench-programs deny lint tools test-tools \
-    msquic-tree msquic-patches security-table patches-check bindings
+.PHONY: build demo test test-debug test-asan test-targets test-aarch64 run-aarch64 test-musl run-musl test-ubsan soak fuzz bench \
+    bench-quick bench-micro bench-programs deny lint tools test-tools msquic-tree msquic-patches security-table patches-check bindings
 
