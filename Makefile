@@ -40,35 +40,36 @@ demo: build
 	$(target)/release/sendstream demo
 
 # Most tests drive their connections on an executor without threads. Once more they do it on a tokio runtime, which then does the
-# work of MsQuic's threads.
+# work of MsQuic's threads. Both times of the same packages, so that Cargo finds what it has built.
 on_tokio = SENDSTREAM_TESTS_ON=tokio
+tests = $(patsubst sendstream/tests/%.rs,--test %,$(wildcard sendstream/tests/*.rs))
 
 test: test-tools
 	$(cargo) test --workspace --all-features
-	$(on_tokio) $(cargo) test -p sendstream --all-features --tests
+	$(on_tokio) $(cargo) test --workspace --all-features $(tests)
 	$(MAKE) --no-print-directory test-debug test-asan test-targets
 
 # In a folder of its own, so that neither half of `make test` undoes what the other has built. OpenSSL is shared. Without the
 # transfers of more than 4 GiB, over bad networks, and for ever: with MsQuic's assertions on they take minutes.
 debug = SENDSTREAM_MSQUIC_PROFILE=Debug
-debug_tests = --all-features --target-dir $(target)/debug-core -- --skip 4_gib --skip transfers:: --skip come_and_go
+debug_packages = -p sendstream -p sendstream-sys -p sendstream-cli --all-features --target-dir $(target)/debug-core
+debug_skips = -- --skip 4_gib --skip transfers:: --skip come_and_go
 test-debug: tools
-	$(debug) $(cargo) test -p sendstream -p sendstream-sys -p sendstream-cli $(debug_tests)
-	$(debug) $(on_tokio) $(cargo) test -p sendstream --tests $(debug_tests)
+	$(debug) $(cargo) test $(debug_packages) $(debug_skips)
+	$(debug) $(on_tokio) $(cargo) test $(debug_packages) $(tests) $(debug_skips)
 
 # Rust and MsQuic's C under AddressSanitizer, which stable Rust has behind a switch. Documentation tests link without it.
 # What is no leak .ci/lsan.supp says, also to the processes that tests start.
 test-asan: export LSAN_OPTIONS = suppressions=$(CURDIR)/.ci/lsan.supp:print_suppressions=0
 asan = SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
+asan_packages = -p sendstream -p sendstream-cli --all-features --target $(host) --target-dir $(target)/asan
 asan_tests = --test reentrancy --test drop_orders --test cancel_safety \
     --test send_stream --test recv_stream --test connection --test tls --test datagrams --test worker_tasks --test panics --test races \
     --test accept --test paths --test config --test retry --test retry_backlog --test registration --test resumption --test zero_rtt \
-    --test spinner --test hostile --test hostile_frames --test native_fixes --test forbidden_frames --test runtimes --test idle \
-    --target $(host) --target-dir $(target)/asan
+    --test spinner --test hostile --test hostile_frames --test native_fixes --test forbidden_frames --test runtimes --test idle --test bound
 test-asan: tools
-	$(asan) $(cargo) test -p sendstream --all-features --lib $(asan_tests)
-	$(asan) $(on_tokio) $(cargo) test -p sendstream --all-features $(asan_tests)
-	$(asan) $(cargo) test -p sendstream-cli --target $(host) --target-dir $(target)/asan
+	$(asan) $(cargo) test $(asan_packages) --lib --bins --test tool $(asan_tests)
+	$(asan) $(on_tokio) $(cargo) test $(asan_packages) $(asan_tests)
 
 # Other targets: what they share with this machine's is not tested again, but that all of it is there and works.
 target_tests = -p sendstream -p sendstream-sys --all-features --test native_library --test edited_core --test connection \
