@@ -6,6 +6,11 @@
 mod support;
 
 use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -13,9 +18,11 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use ring::digest::{self, SHA256};
-use sendstream::{CongestionControl, Connection, DatagramFate, SendDatagram, SendDatagramError, TransportConfig};
+use sendstream::{
+    CongestionControl, Connection, DatagramFate, SendDatagram, SendDatagramError, TransportConfig, process::counters,
+};
 use support::{
-    Endpoints, any_port, figure, pattern,
+    Endpoints, alone, any_port, figure, pattern,
     relay::{Direction, Faults, Relay},
     run, run_within, soak,
 };
@@ -500,4 +507,90 @@ async fn carry(from: &Connection, to: &Connection) -> Duration {
     let (sent, (received, pause)) = futures::join!(sending, receiving);
     assert_eq!(sent.as_ref(), received.as_ref());
     pause
+}
+
+/// A client's packet comes late and from another port, and then none comes any more: the server has
+/// path challenges to send, and datagrams that wait.
+#[test]
+fn a_client_that_moves_and_is_silent_then_makes_no_work() {
+    if alone::parent("a_client_that_moves_and_is_silent_then_makes_no_work", |_| {}).is_some() {
+        return;
+    }
+    run(async {
+        let impatient = TransportConfig::default().disconnect_timeout(Duration::from_secs(4));
+        let endpoints = Endpoints::with(TransportConfig::default(), impatient);
+        let way = Way::start(endpoints.address);
+        let (_client, server) = endpoints.connect_through(way.front).await;
+        for _ in 0..20 {
+            assert_eq!(server.send_datagram("before").await.unwrap(), DatagramFate::Acknowledged);
+        }
+        way.turn_off.store(true, Ordering::SeqCst);
+        let (mut sent, mut operations) = (0, None);
+        while server.close_reason().is_none() {
+            drop(server.send_datagram(vec![1; 100]));
+            sent += 1;
+            if way.is_silent.load(Ordering::SeqCst) && operations.is_none() {
+                operations = Some(counters().unwrap().operations_completed);
+            }
+            // The pace of a game.
+            thread::sleep(Duration::from_millis(5));
+        }
+        let operations = counters().unwrap().operations_completed - operations.expect("the client is silent");
+        figure(format_args!("{operations} operations for {sent} datagrams that nobody got"));
+        // A few each; millions where a worker goes round and round.
+        assert!(operations < 20 * sent, "{operations} operations for {sent} datagrams");
+    });
+}
+
+/// What passes packets on, until it holds one of the client's back, sends it behind the next and from
+/// another port, and is silent then.
+struct Way {
+    front: SocketAddr,
+    turn_off: Arc<AtomicBool>,
+    is_silent: Arc<AtomicBool>,
+}
+
+impl Way {
+    fn start(server: SocketAddr) -> Self {
+        let to_server = || {
+            let socket = UdpSocket::bind(any_port()).unwrap();
+            socket.connect(server).unwrap();
+            socket
+        };
+        let (front, back, other_back) = (UdpSocket::bind(any_port()).unwrap(), to_server(), to_server());
+        let (turn_off, is_silent) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let way = Self {
+            front: front.local_addr().unwrap(),
+            turn_off: Arc::clone(&turn_off),
+            is_silent: Arc::clone(&is_silent),
+        };
+        let client: Arc<OnceLock<SocketAddr>> = Arc::default();
+        let (answers, answered, to_client) =
+            (back.try_clone().unwrap(), Arc::clone(&client), front.try_clone().unwrap());
+        // Both threads end with the test's process.
+        thread::spawn(move || {
+            let mut packet = [0; 2000];
+            while let Ok(length) = answers.recv(&mut packet) {
+                if let Some(client) = answered.get() {
+                    let _ = to_client.send_to(&packet[..length], client);
+                }
+            }
+        });
+        thread::spawn(move || {
+            let (mut packet, mut held) = ([0; 2000], None);
+            while let Ok((length, from)) = front.recv_from(&mut packet) {
+                client.get_or_init(|| from);
+                let packet = &packet[..length];
+                if !turn_off.load(Ordering::SeqCst) {
+                    back.send(packet).unwrap();
+                } else if let Some(held) = held.replace(packet.to_vec()) {
+                    back.send(packet).unwrap();
+                    other_back.send(&held).unwrap();
+                    break;
+                }
+            }
+            is_silent.store(true, Ordering::SeqCst);
+        });
+        way
+    }
 }

@@ -5,8 +5,9 @@
 //! operating system does that better.
 
 use std::{
+    ffi::c_void,
     mem, ptr,
-    sync::{LazyLock, OnceLock},
+    sync::{LazyLock, OnceLock, atomic::AtomicPtr},
     time::Duration,
 };
 
@@ -19,7 +20,10 @@ use crate::{
 
 /// The function table that MsQuic hands out for version 2 of its API.
 pub(crate) struct Api {
+    /// A copy, as an older MsQuic's table is shorter.
     table: sys::QUIC_API_TABLE,
+    /// MsQuic's own, which is kept and not used, so that leak checkers find where it is.
+    _original: AtomicPtr<c_void>,
 }
 
 impl Api {
@@ -47,12 +51,12 @@ impl Api {
         if !sys::keep_openssl_at_exit() {
             tracing::warn!("OpenSSL will clean up at exit: a process that exits amid traffic may crash");
         }
-        let mut table: *const std::ffi::c_void = ptr::null();
+        let mut table: *const c_void = ptr::null();
         // SAFETY: `table` is a valid place for one pointer, which is all that MsQuicOpenVersion
         // writes.
         let status = unsafe { sys::MsQuicOpenVersion(sys::QUIC_API_VERSION_2, &mut table) };
         NativeError::check(status)?;
-        let mut api = Self { table: NO_FUNCTIONS };
+        let mut api = Self { table: NO_FUNCTIONS, _original: AtomicPtr::new(table.cast_mut()) };
         // SAFETY: on success MsQuic stored a pointer to its table, which has as many bytes in every
         // MsQuic that may be linked.
         unsafe { ptr::copy_nonoverlapping(table.cast::<u8>(), (&raw mut api.table).cast(), OLDEST_TABLE) };
