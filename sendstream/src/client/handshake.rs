@@ -155,8 +155,7 @@ fn ask_for_way(local: Option<SocketAddr>, address: SocketAddr) -> Result<(), Con
     // What is wrong with the local address, or with this process, the shared socket tells.
     let Ok(socket) = UdpSocket::bind(local) else { return Ok(()) };
     let Err(error) = socket.connect(address) else { return Ok(()) };
-    let status = NativeError::from_status(error.raw_os_error().unwrap_or_default().cast_unsigned());
-    match SystemError::from_native(status) {
+    match SystemError::from_io(&error) {
         Some(error) => Err(error.into()),
         None if error.kind() == io::ErrorKind::HostUnreachable => Err(ConnectionError::Unreachable),
         None => Ok(()),

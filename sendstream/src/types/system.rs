@@ -54,6 +54,11 @@ pub enum SystemError {
 }
 
 impl SystemError {
+    /// What the system itself said. `None` if that is another error.
+    pub(crate) fn from_io(error: &io::Error) -> Option<Self> {
+        Self::from_native(NativeError::from_status(status::of_os_error(error.raw_os_error()?)))
+    }
+
     /// What MsQuic passes on of the system's. `None` if `status` is a word of MsQuic's own.
     pub(crate) fn from_native(status: NativeError) -> Option<Self> {
         Some(match status.status() {

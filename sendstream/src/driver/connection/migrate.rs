@@ -7,7 +7,7 @@ use sendstream_sys as sys;
 use crate::{
     driver::{connection::owner::ConnectionInstance, wakes::Wake as _},
     native::address::{activate_path, is_of_many, towards},
-    types::{error::NativeError, rebind::RebindError, system::SystemError},
+    types::{rebind::RebindError, system::SystemError},
 };
 
 impl ConnectionInstance {
@@ -38,9 +38,8 @@ impl ConnectionInstance {
         let mut any_port = local;
         any_port.set_port(0);
         let is_foreign = || {
-            let error = UdpSocket::bind(any_port).err().and_then(|error| error.raw_os_error());
-            let status = error.map(|error| NativeError::from_status(error.cast_unsigned()));
-            status.and_then(SystemError::from_native) == Some(SystemError::AddressNotAvailable)
+            let error = UdpSocket::bind(any_port).err();
+            error.and_then(|error| SystemError::from_io(&error)) == Some(SystemError::AddressNotAvailable)
         };
         if is_of_many(local.ip()) || is_foreign() {
             return Err(RebindError::AddressNotAvailable(asked));
