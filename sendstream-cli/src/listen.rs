@@ -112,11 +112,10 @@ impl Listen {
     }
 
     fn failure(&self, error: &BindError) -> Failure {
-        Failure::new(format!("cannot listen on {self}: {}", why(error))).todo(match error {
-            BindError::AddressNotAvailable(_) | BindError::System(SystemError::FamilyNotSupported) => {
-                "`--listen :PORT` listens on every address of this machine, and `ip address` lists them"
-            }
-            _ => "choose another address with `--listen IP:PORT`; port 0 takes a free one",
+        Failure::new(format!("cannot listen on {self}: {}", why(error))).todo(if is_missing(error) {
+            "`--listen :PORT` listens on every address of this machine, and `ip address` lists them"
+        } else {
+            "choose another address with `--listen IP:PORT`; port 0 takes a free one"
         })
     }
 

@@ -215,15 +215,12 @@ fn report(Ended { summary, result }: Ended, shared: &Shared, args: &RecvArgs) ->
 /// Prints the ticket on standard output, and what to do with it on standard error.
 fn announce(ticket: &Ticket, locals: &[SocketAddr], args: &RecvArgs, progress: &Progress) -> Result<(), Failure> {
     let listening = locals.iter().map(SocketAddr::to_string).collect::<Vec<_>>();
-    let on = listening.join(" and ");
-    if locals.iter().all(|local| is_for_this_machine_only(local.ip())) {
-        progress.note(format_args!(
-            "receiving into {} on {on}, for senders on this machine only; type",
-            args.dir.display()
-        ));
+    let who = if locals.iter().all(|local| is_for_this_machine_only(local.ip())) {
+        ", for senders on this machine only; type"
     } else {
-        progress.note(format_args!("receiving into {} on {on}; at the other machine, type", args.dir.display()));
-    }
+        "; at the other machine, type"
+    };
+    progress.note(format_args!("receiving into {} on {}{who}", args.dir.display(), listening.join(" and ")));
     progress.note("  sendstream send FILE... TICKET");
     progress.note("with this ticket:");
     let ticket = ticket.to_string();
