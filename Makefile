@@ -147,7 +147,7 @@ security-table:
 bindgen_version = 0.73.2
 bindgen = $(abspath $(target))/bindgen-$(bindgen_version)
 bindings:
-	@sh .ci/tools bindings
+	@sh .ci/tools libclang
 	test -x $(bindgen)/bin/bindgen || \
 	    $(cargo) install --locked bindgen-cli --version $(bindgen_version) --root $(bindgen) --target-dir $(bindgen)/build
 	rm -rf $(target)/bindings-tree

@@ -305,13 +305,7 @@ fn bits(function: &str) -> Option<Bits<'_>> {
 }
 
 fn between<'a>(text: &'a str, before: &str, behind: &str) -> Option<&'a str> {
-    Some(
-        text.trim()
-            .strip_prefix(before)
-            .or_else(|| text.split_once(before).map(|(_, rest)| rest))?
-            .split_once(behind)?
-            .0,
-    )
+    Some(text.split_once(before)?.1.split_once(behind)?.0)
 }
 
 const HEAD: &str = "\
