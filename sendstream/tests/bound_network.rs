@@ -15,7 +15,7 @@ use sendstream::{BindError, Client, ConnectError, ConnectionError, Server, Syste
 use support::{
     HANG, alone, connect, end_with_parent, exchange,
     namespaces::{self, Network, ip},
-    run, skip,
+    run, skip, try_connect,
 };
 
 const PORT: u16 = 4433;
@@ -264,10 +264,8 @@ fn without_ipv6_addresses_the_ipv6_wildcard_serves_ipv4() {
         return run(async {
             let (server, client) = bound(at("::", 0));
             let port = server.local_addr().unwrap().port();
-            let accepting = async { server.accept().await.unwrap().accept().await.unwrap() };
-            let connecting = client.connect(at("127.0.0.1", port), "localhost");
-            let (connected, accepted) = futures::join!(connecting, accepting);
-            exchange(&connected.unwrap(), &accepted, 1000).await;
+            let (connected, accepted) = try_connect(&client, &server, at("127.0.0.1", port)).await.unwrap();
+            exchange(&connected, &accepted, 1000).await;
             let loopback = at("::1", 0);
             let refused = support::server(&support::identity()).bind(loopback).unwrap_err();
             assert!(matches!(refused, BindError::AddressNotAvailable(is) if is == loopback), "{refused:?}");
@@ -292,9 +290,7 @@ fn the_ipv6_wildcard_is_for_both_families_whatever_the_system_is_set_to() {
             let (server, client) = bound(at("::", 0));
             let port = server.local_addr().unwrap().port();
             for host in ["127.0.0.1", "::1"] {
-                let accepting = async { server.accept().await.unwrap().accept().await.unwrap() };
-                let (connected, accepted) = futures::join!(client.connect(at(host, port), "localhost"), accepting);
-                let connected = connected.unwrap();
+                let (connected, accepted) = try_connect(&client, &server, at(host, port)).await.unwrap();
                 exchange(&connected, &accepted, 1000).await;
                 assert_eq!(accepted.local_addr(), Some(at(host, port)));
             }
@@ -361,9 +357,7 @@ fn without_ipv6_there_is_ipv4() {
                         None => client,
                     };
                     let client = client.build().unwrap();
-                    let accepting = async { server.accept().await.unwrap().accept().await.unwrap() };
-                    let (connected, accepted) = futures::join!(client.connect(address, "localhost"), accepting);
-                    let connected = connected.unwrap();
+                    let (connected, accepted) = try_connect(&client, &server, address).await.unwrap();
                     exchange(&connected, &accepted, 3_000_000).await;
                     assert_eq!(accepted.local_addr(), Some(address));
                     assert_eq!(accepted.remote_addr(), connected.local_addr());

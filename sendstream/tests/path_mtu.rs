@@ -6,23 +6,20 @@
 mod support;
 
 use std::{
-    net::{SocketAddr, UdpSocket},
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, Ordering},
-    },
     thread,
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use futures::{StreamExt, stream::FuturesUnordered};
 use ring::digest::{self, SHA256};
 use sendstream::{
     CongestionControl, Connection, DatagramFate, SendDatagram, SendDatagramError, TransportConfig, process::counters,
 };
 use support::{
-    Endpoints, alone, any_port, figure, pattern,
+    Endpoints, alone, any_port, figure,
+    forwarder::Forwarder,
+    pattern,
+    pieces::{read_pieces, send_pieces},
     relay::{Direction, Faults, Relay},
     run, run_within, soak,
 };
@@ -480,30 +477,8 @@ fn a_large_transfer_survives_twenty_other_sizes_of_packets() {
 /// Sends 64 MiB and compares the digests of what was sent and read. Returns the longest time
 /// between two pieces that arrived.
 async fn carry(from: &Connection, to: &Connection) -> Duration {
-    const PIECE: usize = 64 << 10;
-    let sending = async {
-        let mut digest = digest::Context::new(&SHA256);
-        let mut stream = from.open_uni().unwrap();
-        for number in 0..(64 << 20) / PIECE {
-            let mut piece = pattern(PIECE);
-            piece[0] = number as u8;
-            digest.update(&piece);
-            stream.write_chunk(Bytes::from(piece)).await.unwrap();
-        }
-        stream.finished().await.unwrap();
-        digest.finish()
-    };
-    let receiving = async {
-        let mut digest = digest::Context::new(&SHA256);
-        let mut stream = to.accept_uni().await.unwrap();
-        let (mut pause, mut last) = (Duration::ZERO, Instant::now());
-        while let Some(chunk) = stream.read_chunk().await.unwrap() {
-            digest.update(&chunk);
-            pause = pause.max(last.elapsed());
-            last = Instant::now();
-        }
-        (digest.finish(), pause)
-    };
+    let sending = send_pieces(from.open_uni().unwrap(), 64 << 20);
+    let receiving = async { read_pieces(to.accept_uni().await.unwrap(), |_| ()).await };
     let (sent, (received, pause)) = futures::join!(sending, receiving);
     assert_eq!(sent.as_ref(), received.as_ref());
     pause
@@ -519,17 +494,17 @@ fn a_client_that_moves_and_is_silent_then_makes_no_work() {
     run(async {
         let impatient = TransportConfig::default().disconnect_timeout(Duration::from_secs(4));
         let endpoints = Endpoints::with(TransportConfig::default(), impatient);
-        let way = Way::start(endpoints.address);
-        let (_client, server) = endpoints.connect_through(way.front).await;
+        let forwarder = Forwarder::start(endpoints.address, |_| None);
+        let (_client, server) = endpoints.connect_through(forwarder.address()).await;
         for _ in 0..20 {
             assert_eq!(server.send_datagram("before").await.unwrap(), DatagramFate::Acknowledged);
         }
-        way.turn_off.store(true, Ordering::SeqCst);
+        forwarder.fall_silent();
         let (mut sent, mut operations) = (0, None);
         while server.close_reason().is_none() {
             drop(server.send_datagram(vec![1; 100]));
             sent += 1;
-            if way.is_silent.load(Ordering::SeqCst) && operations.is_none() {
+            if forwarder.is_silent() && operations.is_none() {
                 operations = Some(counters().unwrap().operations_completed);
             }
             // The pace of a game.
@@ -540,57 +515,4 @@ fn a_client_that_moves_and_is_silent_then_makes_no_work() {
         // A few each; millions where a worker goes round and round.
         assert!(operations < 20 * sent, "{operations} operations for {sent} datagrams");
     });
-}
-
-/// What passes packets on, until it holds one of the client's back, sends it behind the next and from
-/// another port, and is silent then.
-struct Way {
-    front: SocketAddr,
-    turn_off: Arc<AtomicBool>,
-    is_silent: Arc<AtomicBool>,
-}
-
-impl Way {
-    fn start(server: SocketAddr) -> Self {
-        let to_server = || {
-            let socket = UdpSocket::bind(any_port()).unwrap();
-            socket.connect(server).unwrap();
-            socket
-        };
-        let (front, back, other_back) = (UdpSocket::bind(any_port()).unwrap(), to_server(), to_server());
-        let (turn_off, is_silent) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
-        let way = Self {
-            front: front.local_addr().unwrap(),
-            turn_off: Arc::clone(&turn_off),
-            is_silent: Arc::clone(&is_silent),
-        };
-        let client: Arc<OnceLock<SocketAddr>> = Arc::default();
-        let (answers, answered, to_client) =
-            (back.try_clone().unwrap(), Arc::clone(&client), front.try_clone().unwrap());
-        // Both threads end with the test's process.
-        thread::spawn(move || {
-            let mut packet = [0; 2000];
-            while let Ok(length) = answers.recv(&mut packet) {
-                if let Some(client) = answered.get() {
-                    let _ = to_client.send_to(&packet[..length], client);
-                }
-            }
-        });
-        thread::spawn(move || {
-            let (mut packet, mut held) = ([0; 2000], None);
-            while let Ok((length, from)) = front.recv_from(&mut packet) {
-                client.get_or_init(|| from);
-                let packet = &packet[..length];
-                if !turn_off.load(Ordering::SeqCst) {
-                    back.send(packet).unwrap();
-                } else if let Some(held) = held.replace(packet.to_vec()) {
-                    back.send(packet).unwrap();
-                    other_back.send(&held).unwrap();
-                    break;
-                }
-            }
-            is_silent.store(true, Ordering::SeqCst);
-        });
-        way
-    }
 }

@@ -5,23 +5,23 @@ mod support;
 
 use std::{
     net::{IpAddr, SocketAddr},
-    process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use fastrand::Rng;
-use ring::digest::{Context, SHA256};
 use sendstream::{Connection, TransportConfig};
 use support::{
-    figure, pattern,
+    figure,
+    namespaces::{self, ip},
     peer::{self, Peer, Role},
+    pieces::{read_pieces, send_pieces},
     run_within, skip, soak,
 };
 
 const LENGTH: usize = 64 << 20;
 const CHANGES: usize = 20;
+const ROUTERS: [&str; 2] = ["first", "second"];
 const BOUND: Duration = Duration::from_secs(600);
 
 #[test]
@@ -78,38 +78,18 @@ fn transfer(family: Family, word: Word) {
 
 /// Sends 64 MiB to a peer that sends back what comes, and calls `change` twenty times on the way.
 async fn send_there_and_back(connection: &Connection, mut change: impl FnMut(usize)) {
-    const PIECE: usize = 64 << 10;
     let begin = Instant::now();
-    let (mut send, mut recv) = connection.open_bi().unwrap();
-    let sending = async {
-        let mut digest = Context::new(&SHA256);
-        for number in 0..LENGTH / PIECE {
-            let mut piece = pattern(PIECE);
-            piece[0] = number as u8;
-            digest.update(&piece);
-            send.write_chunk(Bytes::from(piece)).await.unwrap();
+    let (send, recv) = connection.open_bi().unwrap();
+    let (mut length, mut changes) = (0, 0);
+    let receiving = read_pieces(recv, |so_far| {
+        length = so_far;
+        if changes < CHANGES && length > LENGTH / (CHANGES + 1) * (changes + 1) {
+            change(changes);
+            changes += 1;
         }
-        send.finished().await.unwrap();
-        digest.finish()
-    };
-    let receiving = async {
-        let mut digest = Context::new(&SHA256);
-        let (mut length, mut changes) = (0, 0);
-        let (mut pause, mut last) = (Duration::ZERO, Instant::now());
-        while let Some(chunk) = recv.read_chunk().await.unwrap() {
-            length += chunk.len();
-            digest.update(&chunk);
-            pause = pause.max(last.elapsed());
-            if changes < CHANGES && length > LENGTH / (CHANGES + 1) * (changes + 1) {
-                change(changes);
-                changes += 1;
-            }
-            last = Instant::now();
-        }
-        assert_eq!((length, changes), (LENGTH, CHANGES));
-        (digest.finish(), pause)
-    };
-    let (sent, (received, pause)) = futures::join!(sending, receiving);
+    });
+    let (sent, (received, pause)) = futures::join!(send_pieces(send, LENGTH), receiving);
+    assert_eq!((length, changes), (LENGTH, CHANGES));
     assert_eq!(sent.as_ref(), received.as_ref());
     let mtu = connection.stats().await.unwrap().path_mtu;
     figure(format_args!(
@@ -137,7 +117,7 @@ enum Word {
 /// This machine, two routers and the peer's machine in a row: network namespaces, and links between
 /// them. Dropping it takes them away.
 struct Network {
-    name: String,
+    spaces: namespaces::Network,
     number: u32,
     family: Family,
     peer: Option<Peer>,
@@ -146,23 +126,28 @@ struct Network {
 impl Network {
     /// `None`, with a word on standard error, where that is not allowed.
     fn new(family: Family, word: Word) -> Option<Self> {
+        match Self::make(family, word) {
+            Ok(network) => Some(network),
+            Err(why) => {
+                skip(&why);
+                None
+            }
+        }
+    }
+
+    fn make(family: Family, word: Word) -> Result<Self, String> {
         /// How many this process has made. Its tests make fewer than eight.
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = std::process::id() * 8 + MADE.fetch_add(1, Ordering::SeqCst) % 8;
-        let name = format!("sm{number}");
-        let mut network = Self { name, number, family, peer: None };
-        if !network.make() {
-            skip("only root, with `ip`, can make network namespaces");
-            return None;
+        let spaces = namespaces::Network::new(&["first", "second", "last"])?;
+        let mut network = Self { spaces, number, family, peer: None };
+        network.link()?;
+        if matches!(word, Word::Blocked) {
+            network.block_icmp()?;
         }
-        if matches!(word, Word::Blocked) && !network.block_icmp() {
-            skip("ICMP is blocked with `nft`");
-            return None;
-        }
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &network.space(2)]).arg(std::env::current_exe().unwrap());
+        let command = network.spaces.this_executable_in("last");
         network.peer = Some(Peer::start_at("peer_process", Role::Return, command, network.far()));
-        Some(network)
+        Ok(network)
     }
 
     async fn connect(&self) -> (sendstream::Client, Connection) {
@@ -170,10 +155,10 @@ impl Network {
         self.peer.as_ref().unwrap().connect(settings).await
     }
 
-    fn make(&self) -> bool {
-        let [first, second, last] = [0, 1, 2].map(|space| self.space(space));
-        let ends = ["a", "b", "c", "d", "e", "f"];
-        let [near, near_end, middle, middle_end, far, far_end] = ends.map(|end| self.link(end));
+    fn link(&self) -> Result<(), String> {
+        let own = self.own_link();
+        let [first, second, last] = ["first", "second", "last"].map(|name| self.spaces.name(name));
+        let (in_first, in_second, in_last) = (["-n", &first], ["-n", &second], ["-n", &last]);
         let link = |from: &[&str], name: &str, to: &str, peer: &str| {
             ip(&[from, &["link", "add", name, "type", "veth", "peer", "name", peer, "netns", to]].concat())
         };
@@ -184,73 +169,61 @@ impl Network {
                 Family::V4 => &[],
                 Family::V6 => &["nodad"],
             };
-            ip(&[space, &["address", "add", &address, "dev", name], at_once].concat())
-                && ip(&[space, &["link", "set", name, "up"]].concat())
+            ip(&[space, &["address", "add", &address, "dev", name], at_once].concat())?;
+            ip(&[space, &["link", "set", name, "up"]].concat())
         };
         let route = |space: &[&str], to: &str, over: u32| {
             ip(&[space, &["route", "add", to, "via", &self.host(over).to_string()]].concat())
         };
-        let (in_first, in_second, in_last) = (["-n", &first], ["-n", &second], ["-n", &last]);
-        [&first, &second, &last].into_iter().all(|space| ip(&["netns", "add", space]))
-            && link(&[], &near, &first, &near_end)
-            && link(&in_first, &middle, &second, &middle_end)
-            && link(&in_second, &far, &last, &far_end)
-            && up(&[], &near, 1)
-            && up(&in_first, &near_end, 2)
-            && up(&in_first, &middle, 5)
-            && up(&in_second, &middle_end, 6)
-            && up(&in_second, &far, 9)
-            && up(&in_last, &far_end, 10)
-            && route(&[], &self.network(8), 2)
-            && route(&in_first, &self.network(8), 6)
-            && route(&in_second, &self.network(0), 5)
-            && route(&in_last, "default", 9)
-            && [&first, &second].into_iter().all(|space| self.forward(space))
-    }
-
-    /// Makes a namespace a router.
-    fn forward(&self, space: &str) -> bool {
+        link(&[], &own, &first, "near")?;
+        link(&in_first, "out", &second, "in")?;
+        link(&in_second, "far", &last, "up0")?;
+        up(&[], &own, 1)?;
+        up(&in_first, "near", 2)?;
+        up(&in_first, "out", 5)?;
+        up(&in_second, "in", 6)?;
+        up(&in_second, "far", 9)?;
+        up(&in_last, "up0", 10)?;
+        route(&[], &self.network(8), 2)?;
+        route(&in_first, &self.network(8), 6)?;
+        route(&in_second, &self.network(0), 5)?;
+        route(&in_last, "default", 9)?;
         let switch = match self.family {
-            Family::V4 => "/proc/sys/net/ipv4/ip_forward",
-            Family::V6 => "/proc/sys/net/ipv6/conf/all/forwarding",
+            Family::V4 => "net/ipv4/ip_forward",
+            Family::V6 => "net/ipv6/conf/all/forwarding",
         };
-        ip(&["netns", "exec", space, "sh", "-c", &format!("echo 1 >{switch}")])
+        ROUTERS.iter().try_for_each(|router| self.spaces.set_in(router, switch, "1"))
     }
 
-    fn block_icmp(&self) -> bool {
+    fn block_icmp(&self) -> Result<(), String> {
         const RULES: &str = "add table inet quiet
             add chain inet quiet out { type filter hook output priority 0; }
             add rule inet quiet out icmp type destination-unreachable drop
             add rule inet quiet out icmpv6 type packet-too-big drop";
-        (0..2).all(|space| ip(&["netns", "exec", &self.space(space), "nft", RULES]))
+        ROUTERS.iter().try_for_each(|router| ip(&["netns", "exec", &self.spaces.name(router), "nft", RULES]))
     }
 
     /// The link between the routers carries so large packets: to the peer, from it, or both ways.
     fn set_mtu(&self, which: usize, bytes: u32) {
-        let bytes = bytes.to_string();
-        let set = |space: u32, end| {
-            assert!(ip(&["-n", &self.space(space), "link", "set", &self.link(end), "mtu", &bytes]));
+        let set = |router, end| {
+            self.spaces.ip_in(router, &["link", "set", end, "mtu", &bytes.to_string()]).unwrap();
         };
         if which != 1 {
-            set(0, "c");
+            set("first", "out");
         }
         if which != 0 {
-            set(1, "d");
+            set("second", "in");
         }
     }
 
     /// This machine's own link carries so large packets.
     fn set_own_mtu(&self, bytes: u32) {
-        assert!(ip(&["link", "set", &self.link("a"), "mtu", &bytes.to_string()]));
+        ip(&["link", "set", &self.own_link(), "mtu", &bytes.to_string()]).unwrap();
     }
 
-    /// The name of a router, 0 or 1, or of the peer's machine.
-    fn space(&self, number: u32) -> String {
-        format!("{}{number}", self.name)
-    }
-
-    fn link(&self, end: &str) -> String {
-        format!("{}{end}", self.name)
+    /// The end of the first link that is in no namespace of ours.
+    fn own_link(&self) -> String {
+        format!("sm{}", self.number)
     }
 
     /// Each network has 16 addresses.
@@ -284,13 +257,6 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         drop(self.peer.take());
-        ip(&["link", "delete", &self.link("a")]);
-        for space in 0..3 {
-            ip(&["netns", "delete", &self.space(space)]);
-        }
+        let _ = ip(&["link", "delete", &self.own_link()]);
     }
-}
-
-fn ip(arguments: &[&str]) -> bool {
-    Command::new("ip").args(arguments).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }

@@ -14,7 +14,7 @@ use std::{
 pub(crate) struct Forwarder {
     front: Arc<UdpSocket>,
     clients: Arc<Mutex<Clients>>,
-    scatter: Arc<AtomicBool>,
+    manner: Arc<Mutex<Manner>>,
     stop: Arc<AtomicBool>,
     ways: Vec<JoinHandle<()>>,
 }
@@ -28,6 +28,20 @@ struct Clients {
     former: Vec<SocketAddr>,
 }
 
+/// How the client's packets are passed on.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Manner {
+    /// At once, and from one port.
+    #[default]
+    Plain,
+    /// In bursts, each packet of which comes from another port.
+    Scattered,
+    /// The next comes behind the one after it, and from another port.
+    Late,
+    /// Not at all.
+    Silent,
+}
+
 impl Forwarder {
     /// The ports that the client's packets may come from.
     const PORTS: usize = 8;
@@ -39,7 +53,7 @@ impl Forwarder {
     pub(crate) fn start(server: SocketAddr, mut forge: impl FnMut(&[u8]) -> Option<Vec<u8>> + Send + 'static) -> Self {
         let front = Arc::new(socket());
         let backs: Vec<_> = (0..Self::PORTS).map(|_| Arc::new(socket())).collect();
-        let (stop, scatter) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let (stop, manner) = <(Arc<AtomicBool>, Arc<Mutex<Manner>>)>::default();
         let clients: Arc<Mutex<Clients>> = Arc::default();
 
         let mut ways = Vec::new();
@@ -52,7 +66,7 @@ impl Forwarder {
             }));
         }
         let mut held: Vec<Vec<u8>> = Vec::new();
-        let scatter_now = Arc::clone(&scatter);
+        let manner_now = Arc::clone(&manner);
         let (front_now, clients_now) = (Arc::clone(&front), Arc::clone(&clients));
         ways.push(pass(Arc::clone(&front), Arc::clone(&stop), move |packet| {
             let packet = packet.filter(|(_, from)| clients_now.lock().unwrap().admit(*from));
@@ -62,15 +76,27 @@ impl Forwarder {
                 }
                 held.push(packet.to_vec());
             }
-            let scatter = scatter_now.load(Ordering::Relaxed);
-            if packet.is_none() || !scatter || held.len() == Self::BURST {
-                for (number, packet) in held.drain(..).enumerate() {
-                    let back = &backs[if scatter { number % Self::PORTS } else { 0 }];
-                    let _ = back.send_to(&packet, server);
+            let send = |packet: &[u8], port: usize| {
+                let _ = backs[port].send_to(packet, server);
+            };
+            let mut manner = manner_now.lock().unwrap();
+            match *manner {
+                Manner::Plain => held.drain(..).for_each(|packet| send(&packet, 0)),
+                Manner::Scattered if packet.is_some() && held.len() < Self::BURST => {}
+                Manner::Scattered => {
+                    held.drain(..).enumerate().for_each(|(number, packet)| send(&packet, number % Self::PORTS));
                 }
+                Manner::Late => {
+                    if let [late, next, ..] = &held[..] {
+                        send(next, 0);
+                        send(late, 1);
+                        *manner = Manner::Silent;
+                    }
+                }
+                Manner::Silent => held.clear(),
             }
         }));
-        Self { front, clients, scatter, stop, ways }
+        Self { front, clients, manner, stop, ways }
     }
 
     /// Where the client connects to.
@@ -80,7 +106,18 @@ impl Forwarder {
 
     /// From now on collects the client's packets, and sends each of a burst from another port.
     pub(crate) fn scatter(&self) {
-        self.scatter.store(true, Ordering::Relaxed);
+        *self.manner.lock().unwrap() = Manner::Scattered;
+    }
+
+    /// The client's next packet comes behind the one after it, and from another port. Then none
+    /// comes any more.
+    pub(crate) fn fall_silent(&self) {
+        *self.manner.lock().unwrap() = Manner::Late;
+    }
+
+    /// Whether the last packet has been passed on after [`Self::fall_silent`].
+    pub(crate) fn is_silent(&self) -> bool {
+        *self.manner.lock().unwrap() == Manner::Silent
     }
 
     /// From now on passes nothing of the present client's on, and gives its port to whoever comes

@@ -12,6 +12,7 @@ pub(crate) mod memory;
 pub(crate) mod namespaces;
 pub(crate) mod packets;
 pub(crate) mod peer;
+pub(crate) mod pieces;
 #[cfg(target_os = "linux")]
 pub(crate) mod processors;
 pub(crate) mod relay;
@@ -277,7 +278,8 @@ pub(crate) fn assert_closed_here_because(cause: &ConnectionError, code: u64, rea
     assert_eq!((*ours, &**given), (code, reason));
 }
 
-async fn try_connect(
+/// Connects to `address`, from where packets come to the server.
+pub(crate) async fn try_connect(
     client: &Client,
     server: &Server,
     address: SocketAddr,

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
     thread,
 };
 
@@ -29,9 +30,10 @@ pub(crate) fn role() -> Option<String> {
 
 impl Network {
     pub(crate) fn new(names: &'static [&'static str]) -> Result<Self, String> {
-        // Tests of one file may run side by side in one process.
-        let test = thread::current().name().map(|name| name.chars().take(24).collect::<String>());
-        let network = Self { prefix: format!("sendstream-{}-{}", std::process::id(), test.unwrap_or_default()), names };
+        /// How many this process has made: its tests may run side by side.
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let network = Self { prefix: format!("sendstream-{}-{number}", std::process::id()), names };
         for name in names {
             ip(&["netns", "add", &network.name(name)])?;
             network.ip_in(name, &["link", "set", "lo", "up"])?;
@@ -55,12 +57,18 @@ impl Network {
         ip(&["netns", "exec", &self.name(name), "sh", "-c", &command])
     }
 
+    /// A command that runs this executable in a namespace.
+    pub(crate) fn this_executable_in(&self, name: &str) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name(name)]).arg(std::env::current_exe().unwrap());
+        command
+    }
+
     /// This executable once more, in a namespace, for one test; [`role`] tells what for. It says
     /// `ready` when it is.
     pub(crate) fn start(&self, name: &str, test: &str, role: &str) -> Process {
-        let mut child = Command::new("ip")
-            .args(["netns", "exec", &self.name(name)])
-            .arg(std::env::current_exe().unwrap())
+        let mut child = self
+            .this_executable_in(name)
             .args(["--exact", test, "--nocapture"])
             .env(ROLE, role)
             .stdin(Stdio::piped())

@@ -3,8 +3,9 @@
 //!
 //! What happens to a packet follows from the seed, the client's place in the order of arrival, the
 //! direction, and how many packets went that way before: the same seed gives the n-th packet the
-//! same fate. Which packets are too large depends on the packet as well. Only the rate limit and the ends of blackholes go by the clock. Losses of the
-//! system's own, where a socket's buffer is full, come on top.
+//! same fate. Which packets are too large depends on the packet as well. Only the rate limit and the
+//! ends of blackholes go by the clock. Losses of the system's own, where a socket's buffer is full,
+//! come on top.
 
 use std::{
     collections::{BTreeMap, HashMap},
