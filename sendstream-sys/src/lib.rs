@@ -123,6 +123,12 @@ pub const QUIC_PARAM_GLOBAL_RECEIVE_BRACKET: u32 = shared::QUIC_PARAM_GLOBAL_REC
 /// The edit `client-shares-a-socket` knows it; a library without refuses it.
 pub const QUIC_PARAM_CONFIGURATION_SHARED_SOCKET: u32 = shared::QUIC_PARAM_CONFIGURATION_SHARED_SOCKET;
 
+/// Has a client's connections that start with a configuration use the socket of the listeners at an
+/// address (a `QUIC_ADDR`, for `SetParam` on the configuration before a connection starts with it).
+///
+/// The edit `client-on-a-servers-socket` knows it; a library without refuses it.
+pub const QUIC_PARAM_CONFIGURATION_LISTENERS_SOCKET: u32 = shared::QUIC_PARAM_CONFIGURATION_LISTENERS_SOCKET;
+
 /// Has a client's connection give up its TLS state when the handshake is confirmed (a byte other
 /// than 0, for `SetParam` before the start). It gets no session ticket then, and no parameter of
 /// `QUIC_PARAM_TLS_*` can be asked for.

@@ -3,11 +3,12 @@
 mod handshake;
 mod host;
 mod sessions;
+pub(crate) mod socket;
 
 use std::{fmt, io, net::SocketAddr, sync::Arc};
 
 use crate::{
-    client::sessions::Sessions,
+    client::{sessions::Sessions, socket::Socket},
     connection::Connection,
     early::EarlyConnection,
     endpoint::{EndpointSettings, endpoint_setters},
@@ -42,7 +43,7 @@ pub struct Client {
     configuration: Arc<Configuration>,
     trust: Trust,
     transport: TransportConfig,
-    bind: Option<SocketAddr>,
+    socket: Socket,
     key_log: Option<KeyLog>,
     sessions: Option<Sessions>,
     live: LiveHandles,
@@ -50,15 +51,9 @@ pub struct Client {
 
 impl Client {
     /// Starts to describe a client; [`ClientBuilder::build`] makes it.
+    /// [`Server::client`](crate::Server::client) describes one that dials from a server's port.
     pub fn builder() -> ClientBuilder {
-        ClientBuilder {
-            endpoint: EndpointSettings::default(),
-            trust: Trust::default(),
-            identity: None,
-            bind: None,
-            socket_per_connection: false,
-            session_cache: None,
-        }
+        ClientBuilder::new(Socket::default(), EndpointSettings::default())
     }
 
     /// Connects to `address` and goes through the handshake (`ConnectionStart`).
@@ -159,12 +154,15 @@ pub struct ClientBuilder {
     endpoint: EndpointSettings,
     trust: Trust,
     identity: Option<Identity>,
-    bind: Option<SocketAddr>,
-    socket_per_connection: bool,
+    socket: Socket,
     session_cache: Option<Arc<dyn SessionCache>>,
 }
 
 impl ClientBuilder {
+    pub(crate) fn new(socket: Socket, endpoint: EndpointSettings) -> Self {
+        Self { endpoint, trust: Trust::default(), identity: None, socket, session_cache: None }
+    }
+
     endpoint_setters! {
         alpn:
         /// The application protocols that it offers, the most wanted first (RFC 7301). Required: at
@@ -196,7 +194,7 @@ impl ClientBuilder {
     /// connections share the port, and nobody else can have it meanwhile. [`Connection::rebind`]
     /// moves a connection later.
     pub fn bind(mut self, local: SocketAddr) -> Self {
-        self.bind = Some(local);
+        self.socket.set_local(local);
         self
     }
 
@@ -215,7 +213,7 @@ impl ClientBuilder {
     /// Only an MsQuic with Sendstream's edits can share a socket. With another
     /// (`SENDSTREAM_MSQUIC=system`) each connection has its own, whatever is set here.
     pub fn socket_per_connection(mut self, separate: bool) -> Self {
-        self.socket_per_connection = separate;
+        self.socket.set_per_connection(separate);
         self
     }
 
@@ -253,14 +251,12 @@ impl ClientBuilder {
             self.endpoint.cipher_suites.as_deref(),
             credential,
         )?;
-        if !self.socket_per_connection {
-            configuration.share_socket()?;
-        }
+        self.socket.configure(&mut configuration)?;
         Ok(Client {
             configuration: Arc::new(configuration),
             trust: self.trust,
             transport: self.endpoint.transport,
-            bind: self.bind,
+            socket: self.socket,
             key_log,
             sessions: self.session_cache.map(|cache| Sessions::new(cache, alpn)),
             live: LiveHandles::new(registration),
@@ -274,8 +270,7 @@ impl fmt::Debug for ClientBuilder {
             .field("endpoint", &self.endpoint)
             .field("trust", &self.trust)
             .field("identity", &self.identity)
-            .field("bind", &self.bind)
-            .field("socket_per_connection", &self.socket_per_connection)
+            .field("socket", &self.socket)
             .finish_non_exhaustive()
     }
 }

@@ -13,6 +13,7 @@ use std::{
 use sendstream_core::wait::wait_for;
 
 use crate::{
+    client::{ClientBuilder, socket::Socket},
     driver::listener::{owner::ListenerInstance, queue::IncomingQueue},
     endpoint::{EndpointSettings, endpoint_setters},
     native::{
@@ -142,6 +143,42 @@ impl Server {
     /// client before its handshake, or for early data.
     pub fn connections(&self) -> Connections<'_> {
         Connections::new(self)
+    }
+
+    /// Starts to describe a client that dials from this server's port: its connections use the
+    /// server's UDP socket, as those of quinn's `Endpoint` do, and the server's threads do their
+    /// work. So a peer can answer at the address from which it was dialled, and a NAT lets in whom
+    /// the port has sent to (hole punching). Connection ids tell all packets apart (RFC 9000 §5.2).
+    ///
+    /// A server that [listens](Self::listen_also) at several addresses lends each address family its
+    /// first. The socket stays open as long as the client or a connection of it lives, also when
+    /// the server is gone. [`ClientBuilder::bind`] and [`ClientBuilder::socket_per_connection`] give
+    /// the client sockets of its own again.
+    ///
+    /// ```
+    /// use sendstream::{Identity, Server, Trust};
+    ///
+    /// let identity = Identity::self_signed(["peer"])?;
+    /// let trust = Trust::pinned([identity.certificate_hash()]);
+    /// let server = Server::builder().identity(identity).alpn(["demo"]).bind("127.0.0.1:0".parse()?)?;
+    /// let client = server.client().alpn(["demo"]).trust(trust).build()?;
+    /// # let _ = client;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Two differences to a client's own socket: that nobody listens at a peer's port shows only as
+    /// the handshake's timeout, and an MsQuic without Sendstream's edits cannot do this
+    /// ([`ConfigError::CannotShareServersSocket`]).
+    ///
+    /// Building the client fails with [`ConfigError::NotListening`] once the server has
+    /// [stopped listening](Self::stop_listening).
+    pub fn client(&self) -> ClientBuilder {
+        let addresses = match self.queue.is_closed() {
+            true => Vec::new(),
+            false => self.listeners().iter().filter_map(|listener| listener.local_addr().ok()).collect(),
+        };
+        let endpoint = EndpointSettings { registration: Some(self.live.registration().clone()), ..Default::default() };
+        ClientBuilder::new(Socket::Servers(addresses), endpoint)
     }
 
     /// Shows `identity`, such as a renewed certificate, to every connection that

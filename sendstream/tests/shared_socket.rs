@@ -11,8 +11,8 @@ use std::{
 
 use futures::{channel::oneshot, future::poll_immediate};
 use sendstream::{
-    BindError, CertificateHash, Client, ConnectError, Connection, ConnectionError, RebindError, ServedBy,
-    process::counters,
+    BindError, CertificateHash, Client, ConfigError, ConnectError, Connection, ConnectionError, Identity, RebindError,
+    ServedBy, Server, process::counters,
 };
 use support::{
     Endpoints, alone, any_port, connect, exchange, foreign, on_tokio,
@@ -260,13 +260,148 @@ fn a_stranger_gets_no_answer_from_a_client() {
     });
 }
 
+/// A peer that listens and dials at one port.
+fn dialling_server(identity: &Identity, address: &str) -> (Server, Client) {
+    let server = support::server(identity).bind(address.parse().unwrap()).unwrap();
+    let client = server.client().alpn(["test"]).trust(support::pinned(identity)).build().unwrap();
+    (server, client)
+}
+
+#[test]
+fn a_client_dials_from_the_port_of_its_server_while_others_come_in() {
+    run(async {
+        let identity = support::identity();
+        let (here, from_here) = dialling_server(&identity, "127.0.0.1:0");
+        let (there, from_there) = dialling_server(&identity, "127.0.0.1:0");
+        let stranger = support::client(&identity).build().unwrap();
+        // Both dial each other at once, and somebody else dials one of them.
+        let pairs = futures::join!(connect(&from_here, &there), connect(&from_there, &here));
+        let ((to_there, in_there), (to_here, in_here)) = pairs;
+        let (from_outside, inside) = connect(&stranger, &here).await;
+        let [here_is, there_is] = [&here, &there].map(|server| server.local_addr().ok());
+        assert_eq!([to_there.local_addr(), in_here.local_addr(), to_here.remote_addr()], [here_is; 3]);
+        assert_eq!([to_here.local_addr(), in_there.local_addr(), to_there.remote_addr()], [there_is; 3]);
+        futures::join!(
+            send(&to_there, &in_there, 1),
+            send(&in_there, &to_there, 2),
+            send(&to_here, &in_here, 3),
+            send(&in_here, &to_here, 4),
+            send(&from_outside, &inside, 5),
+            send(&inside, &from_outside, 6),
+        );
+        to_there.close(7, "").unwrap();
+        support::assert_closed_by_peer(&in_there.closed().await, 7, "");
+        exchange(&to_here, &in_here, 100_000).await;
+        exchange(&from_outside, &inside, 100_000).await;
+        drop((to_there, in_there, to_here, in_here, from_outside, inside));
+        futures::join!(from_here.wait_idle(), from_there.wait_idle(), stranger.wait_idle());
+        futures::join!(here.shutdown(), there.shutdown());
+    });
+}
+
+#[test]
+fn a_server_of_both_families_dials_both() {
+    run(async {
+        let identity = support::identity();
+        let (here, from_here) = dialling_server(&identity, "[::]:0");
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let there = support::server(&identity).bind(address.parse().unwrap()).unwrap();
+            let (connected, accepted) = connect(&from_here, &there).await;
+            assert_eq!(port(&connected), here.local_addr().unwrap().port());
+            assert_eq!(connected.local_addr(), accepted.remote_addr());
+            futures::join!(send(&connected, &accepted, 1), send(&accepted, &connected, 2));
+            drop((connected, accepted));
+            from_here.wait_idle().await;
+            there.shutdown().await;
+        }
+        here.shutdown().await;
+    });
+}
+
+#[test]
+fn each_family_dials_from_the_servers_first_address_of_it() {
+    run(async {
+        let identity = support::identity();
+        let here = support::server(&identity).bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let there = support::server(&identity).bind("[::1]:0".parse().unwrap()).unwrap();
+        let dial = || here.client().alpn(["test"]).trust(support::pinned(&identity)).build().unwrap();
+        let refused = dial().connect(there.local_addr().unwrap(), "localhost").await.unwrap_err();
+        assert!(matches!(refused, ConnectError::FamilyMismatch { .. }), "{refused}");
+        let first = here.listen_also("[::1]:0".parse().unwrap()).unwrap();
+        here.listen_also("[::1]:0".parse().unwrap()).unwrap();
+        let client = dial();
+        let (connected, accepted) = connect(&client, &there).await;
+        assert_eq!(connected.local_addr(), Some(first));
+        exchange(&connected, &accepted, 1000).await;
+        drop((connected, accepted));
+        client.wait_idle().await;
+        futures::join!(here.shutdown(), there.shutdown());
+    });
+}
+
+#[test]
+fn a_client_keeps_the_port_of_its_server_when_that_is_gone() {
+    run(async {
+        let identity = support::identity();
+        let (here, client) = dialling_server(&identity, "127.0.0.1:0");
+        let address = here.local_addr().unwrap();
+        let there = support::server(&identity).bind(any_port()).unwrap();
+        let (first, its_peer) = connect(&client, &there).await;
+        here.stop_listening();
+        let late = here.client().alpn(["test"]).trust(support::pinned(&identity)).build().unwrap_err();
+        assert!(matches!(late, ConfigError::NotListening), "{late}");
+        here.shutdown().await;
+        drop(here);
+        exchange(&first, &its_peer, 100_000).await;
+        let (second, other_peer) = connect(&client, &there).await;
+        assert_eq!(second.local_addr(), Some(address));
+        exchange(&second, &other_peer, 100_000).await;
+
+        // Who listens there again has the socket as well.
+        let again = support::server(&identity).bind(address).unwrap();
+        let outside = support::client(&identity).build().unwrap();
+        let (from_outside, inside) = connect(&outside, &again).await;
+        exchange(&from_outside, &inside, 100_000).await;
+        exchange(&second, &other_peer, 100_000).await;
+        drop((from_outside, inside, outside));
+        again.shutdown().await;
+        drop((first, its_peer, second, other_peer, client));
+        wait_until(|| UdpSocket::bind(address).is_ok());
+        there.shutdown().await;
+    });
+}
+
+#[test]
+fn a_client_on_its_servers_socket_moves_and_returns() {
+    run(async {
+        let identity = support::identity();
+        let (here, client) = dialling_server(&identity, "127.0.0.1:0");
+        let there = support::server(&identity).bind(any_port()).unwrap();
+        let (moving, its_peer) = connect(&client, &there).await;
+        let home = moving.local_addr().unwrap();
+        let away = rebind(&moving, &its_peer, any_port()).await;
+        assert_ne!(away, home);
+        futures::join!(send(&moving, &its_peer, 1), send(&its_peer, &moving, 2));
+        assert_eq!(rebind(&moving, &its_peer, home).await, home);
+        futures::join!(send(&moving, &its_peer, 3), send(&its_peer, &moving, 4));
+        drop((moving, its_peer));
+        client.wait_idle().await;
+        futures::join!(here.shutdown(), there.shutdown());
+    });
+}
+
 /// A quinn server that sends streams back, and a client that trusts it. MsQuic's own threads do the
 /// client's work, so that a thread that is held up is a worker's.
 fn quinn() -> (quinn::Endpoint, Client) {
-    let own = foreign::certified();
-    let endpoint = foreign::server(foreign::server_tls(&own), |_| ());
+    let (own, endpoint) = quinn_endpoint();
     let trust = sendstream::Trust::pinned([CertificateHash::of(own.cert.der())]);
     let client = support::client_with(trust).served_by(ServedBy::OwnThreads).build().unwrap();
+    (endpoint, client)
+}
+
+fn quinn_endpoint() -> (foreign::Certified, quinn::Endpoint) {
+    let own = foreign::certified();
+    let endpoint = foreign::server(foreign::server_tls(&own), |_| ());
     let server = endpoint.clone();
     tokio::spawn(async move {
         while let Some(incoming) = server.accept().await {
@@ -280,7 +415,7 @@ fn quinn() -> (quinn::Endpoint, Client) {
             });
         }
     });
-    (endpoint, client)
+    (own, endpoint)
 }
 
 /// Sends something to an echo and gets it back.
@@ -349,24 +484,41 @@ fn a_connection_goes_on_while_every_other_worker_of_its_client_is_held_up() {
 fn a_server_that_lost_a_connection_says_so() {
     on_tokio(async {
         let (endpoint, client) = quinn();
-        let relay = Relay::start(endpoint.local_addr().unwrap(), Faults::none());
-        let direct = client.connect(endpoint.local_addr().unwrap(), "localhost").await.unwrap();
-        let lost = client.connect(relay.address(), "localhost").await.unwrap();
-        echo(&direct).await;
-        echo(&lost).await;
-        relay.cut();
-        direct.close(0, "").unwrap();
-        endpoint.close(0_u32.into(), b"");
-        endpoint.wait_idle().await;
-        relay.mend();
-        let mut stream = lost.open_uni().unwrap();
-        drop(stream.finish_with("is anybody there?"));
-        let cause = lost.closed().await;
-        assert!(
-            matches!(cause, ConnectionError::TransportClosed { status, .. } if status.to_string().contains("ABORTED")),
-            "{cause:?} is no stateless reset"
-        );
-        drop((direct, lost, stream));
-        client.wait_idle().await;
+        is_told_of_a_lost_connection(endpoint, client).await;
     });
+}
+
+#[test]
+fn a_client_on_its_servers_socket_is_told_of_a_lost_connection() {
+    on_tokio(async {
+        let (own, endpoint) = quinn_endpoint();
+        let identity = support::identity();
+        let here = support::server(&identity).bind(any_port()).unwrap();
+        let trust = sendstream::Trust::pinned([CertificateHash::of(own.cert.der())]);
+        let client = here.client().alpn(["test"]).trust(trust).build().unwrap();
+        is_told_of_a_lost_connection(endpoint, client).await;
+        here.shutdown().await;
+    });
+}
+
+async fn is_told_of_a_lost_connection(endpoint: quinn::Endpoint, client: Client) {
+    let relay = Relay::start(endpoint.local_addr().unwrap(), Faults::none());
+    let direct = client.connect(endpoint.local_addr().unwrap(), "localhost").await.unwrap();
+    let lost = client.connect(relay.address(), "localhost").await.unwrap();
+    echo(&direct).await;
+    echo(&lost).await;
+    relay.cut();
+    direct.close(0, "").unwrap();
+    endpoint.close(0_u32.into(), b"");
+    endpoint.wait_idle().await;
+    relay.mend();
+    let mut stream = lost.open_uni().unwrap();
+    drop(stream.finish_with("is anybody there?"));
+    let cause = lost.closed().await;
+    assert!(
+        matches!(cause, ConnectionError::TransportClosed { status, .. } if status.to_string().contains("ABORTED")),
+        "{cause:?} is no stateless reset"
+    );
+    drop((direct, lost, stream));
+    client.wait_idle().await;
 }

@@ -26,7 +26,7 @@ use crate::{
         shared::{ConnectionInnerShared, Resuming, Verify},
     },
     native::{
-        address::{Address, is_of_many, plain, towards},
+        address::{Address, plain},
         api, background, fork,
     },
     types::{
@@ -52,7 +52,7 @@ impl Client {
         fork::check()?;
         let name = ServerName::parse(server_name).map_err(|_| ConnectError::InvalidServerName)?;
         let address = plain(address);
-        let local = self.local_towards(address)?;
+        let local = self.socket.towards(address)?;
         if self.configuration.shares_socket() {
             ask_for_way(local, address)?;
         }
@@ -75,20 +75,8 @@ impl Client {
                 }
             }
         }
-        self.start(&begun, local, address, name.indication(), in_place).await?;
+        self.start(&begun, self.socket.to_bind(local), address, name.indication(), in_place).await?;
         Ok(begun)
-    }
-
-    /// Where the client binds to connect to `address`, if it was told to.
-    fn local_towards(&self, address: SocketAddr) -> Result<Option<SocketAddr>, ConnectError> {
-        let Some(asked) = self.bind else { return Ok(None) };
-        let Some(local) = towards(asked, address) else {
-            return Err(ConnectError::FamilyMismatch { local: asked, remote: address });
-        };
-        if is_of_many(local.ip()) {
-            return Err(ConnectError::AddressNotAvailable(asked));
-        }
-        Ok(Some(local))
     }
 
     /// Opens a connection, not started, that ends at `deadline` unless its handshake is done.
@@ -139,7 +127,7 @@ impl Client {
     /// Waits for the end of the handshake.
     pub(super) async fn connected(&self, begun: &Begun) -> Result<(), ConnectError> {
         let connected = poll_fn(|cx| begun.user.inner().lock().poll_connected(cx)).await;
-        connected.map_err(|error| ConnectError::from_handshake(error, self.bind))
+        connected.map_err(|error| ConnectError::from_handshake(error, self.socket.asked()))
     }
 }
 

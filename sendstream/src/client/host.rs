@@ -22,7 +22,6 @@ use crate::{
     client::{Client, ConnectError},
     connection::Connection,
     native::{
-        address::towards,
         background,
         deadline::{self, Pause},
         fork,
@@ -91,18 +90,17 @@ impl Client {
     /// Those of `addresses`, of which there is one at least, that the client can send to from where
     /// it binds.
     fn reachable(&self, addresses: Vec<SocketAddr>) -> Result<VecDeque<SocketAddr>, ConnectError> {
-        let Some(local) = self.bind else { return Ok(addresses.into()) };
         let reachable: VecDeque<_> =
-            addresses.iter().copied().filter(|address| towards(local, *address).is_some()).collect();
+            addresses.iter().copied().filter(|address| self.socket.towards(*address).is_ok()).collect();
         if reachable.is_empty() {
-            return Err(ConnectError::FamilyMismatch { local, remote: addresses[0] });
+            self.socket.towards(addresses[0])?;
         }
         Ok(reachable)
     }
 
     /// Whether two attempts may be under way at once.
     fn may_try_together(&self) -> bool {
-        self.configuration.shares_socket() || self.bind.is_none_or(|local| local.port() == 0)
+        self.configuration.shares_socket() || !self.socket.is_for_one()
     }
 }
 

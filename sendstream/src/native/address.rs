@@ -32,6 +32,13 @@ impl Address {
         self.0.as_ptr().cast()
     }
 
+    /// For MsQuic to copy. Shorter than the storage behind it.
+    pub(crate) fn native(&self) -> &sys::QUIC_ADDR {
+        // SAFETY: the storage is larger than a `QUIC_ADDR`, and aligned for each of its members, all
+        // of which are integers. It is initialized.
+        unsafe { &*self.as_ptr() }
+    }
+
     /// The port.
     pub(crate) fn port(&self) -> u16 {
         self.0.as_socket().map_or(0, |address| address.port())

@@ -153,6 +153,8 @@ pub(crate) struct Abilities {
     /// A client's connections can [share a socket](sys::QUIC_PARAM_CONFIGURATION_SHARED_SOCKET), hear
     /// over it what they hear over one of their own, and run on every worker.
     pub(crate) shares_sockets: bool,
+    /// A client's connections can use a [server's socket](sys::QUIC_PARAM_CONFIGURATION_LISTENERS_SOCKET).
+    pub(crate) dials_from_servers: bool,
     /// It can have clients [prove their addresses](sys::QUIC_PARAM_GLOBAL_RETRY_HANDSHAKES) from a
     /// number of handshakes on.
     pub(crate) counts_handshakes: bool,
@@ -174,6 +176,7 @@ pub(crate) fn abilities() -> &'static Abilities {
             starts_in_place: has("unstarted-parameters-in-place"),
             gives_up_tls: has("tls-ends-with-handshake"),
             shares_sockets: SHARED_SOCKET_EDITS.iter().all(|edit| has(edit)),
+            dials_from_servers: has("client-on-a-servers-socket"),
             counts_handshakes: has("retry-counts-handshakes"),
             empties_pools: has("pools-can-be-emptied"),
             publishes_rtt: has("smoothed-rtt-in-place"),

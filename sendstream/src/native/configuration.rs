@@ -1,11 +1,12 @@
 //! A configuration: the ALPN list, transport settings and TLS credential that connections are
 //! started with.
 
-use std::{mem, ptr};
+use std::{mem, net::SocketAddr, ptr};
 
 use sendstream_sys as sys;
 
 use super::{
+    address::Address,
     api::{self, call},
     background, parameter,
     registration::Registration,
@@ -100,7 +101,31 @@ impl Configuration {
         Ok(())
     }
 
-    /// Whether [`share_socket`](Self::share_socket) had an effect.
+    /// Has the connections that start with it use the socket of the listeners at `address`, which
+    /// lives as long as they and the configuration. Where there are several, each address family
+    /// gets the first that has it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::NotListening`], or [`ConfigError::CannotShareServersSocket`].
+    pub(crate) fn use_listeners_socket(&mut self, address: SocketAddr) -> Result<(), ConfigError> {
+        if !api::abilities().dials_from_servers {
+            return Err(ConfigError::CannotShareServersSocket);
+        }
+        let address = Address::from(address);
+        // SAFETY: the handle is open and a configuration's. The parameter is an address, which the
+        // call copies.
+        let set =
+            unsafe { parameter::set(self.handle, sys::QUIC_PARAM_CONFIGURATION_LISTENERS_SOCKET, address.native()) };
+        match set {
+            Err(NativeError::NOT_FOUND) => return Err(ConfigError::NotListening),
+            set => set?,
+        }
+        self.shares_socket = true;
+        Ok(())
+    }
+
+    /// Whether its connections use a socket that is not one's own.
     pub(crate) fn shares_socket(&self) -> bool {
         self.shares_socket
     }

@@ -498,6 +498,12 @@ pub enum ConfigError {
     /// whether it pays or not.
     #[error("this MsQuic cannot poll only while it is busy; use the one that is built along, with its speed edits")]
     CannotPoll,
+    /// A client is to use a server's socket, and the server has stopped listening.
+    #[error("the server has stopped listening; make the client before that")]
+    NotListening,
+    /// The linked MsQuic is an installed one, which keeps the sockets of clients and servers apart.
+    #[error("this MsQuic has no client use a server's socket; use the one that is built along, or `Client::builder`")]
+    CannotShareServersSocket,
     /// The linked MsQuic is an installed one, which cannot count handshakes.
     #[error("this MsQuic cannot count handshakes; use the one that is built along, or another retry policy")]
     CannotCountHandshakes,

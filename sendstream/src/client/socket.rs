@@ -1,0 +1,95 @@
+//! [`Socket`]: where a client's connections send from.
+
+use std::net::SocketAddr;
+
+use crate::{
+    client::ConnectError,
+    native::{
+        address::{is_of_many, towards},
+        configuration::Configuration,
+    },
+    types::config::ConfigError,
+};
+
+/// Where a client's connections send from.
+#[derive(Debug, Clone)]
+pub(crate) enum Socket {
+    /// Sockets of the client's: one for all of its connections, or one for each.
+    Own {
+        /// Where it binds them; the system chooses unless this is set.
+        local: Option<SocketAddr>,
+        per_connection: bool,
+    },
+    /// Those of a server, which listens at these addresses.
+    Servers(Vec<SocketAddr>),
+}
+
+impl Default for Socket {
+    fn default() -> Self {
+        Self::Own { local: None, per_connection: false }
+    }
+}
+
+impl Socket {
+    pub(super) fn set_local(&mut self, local: SocketAddr) {
+        let per_connection = matches!(self, Self::Own { per_connection: true, .. });
+        *self = Self::Own { local: Some(local), per_connection };
+    }
+
+    pub(super) fn set_per_connection(&mut self, per_connection: bool) {
+        let local = match self {
+            Self::Own { local, .. } => *local,
+            Self::Servers(_) => None,
+        };
+        *self = Self::Own { local, per_connection };
+    }
+
+    /// Has the connections that start with `configuration` use it.
+    pub(super) fn configure(&self, configuration: &mut Configuration) -> Result<(), ConfigError> {
+        match self {
+            Self::Own { per_connection: true, .. } => Ok(()),
+            Self::Own { per_connection: false, .. } => Ok(configuration.share_socket()?),
+            Self::Servers(addresses) if addresses.is_empty() => Err(ConfigError::NotListening),
+            Self::Servers(addresses) => {
+                addresses.iter().try_for_each(|address| configuration.use_listeners_socket(*address))
+            }
+        }
+    }
+
+    /// Where a connection to `remote` is, if that is said.
+    pub(super) fn towards(&self, remote: SocketAddr) -> Result<Option<SocketAddr>, ConnectError> {
+        let asked = match self {
+            Self::Own { local: None, .. } => return Ok(None),
+            Self::Own { local: Some(local), .. } => std::slice::from_ref(local),
+            Self::Servers(addresses) => addresses,
+        };
+        let Some(local) = asked.iter().find_map(|local| towards(*local, remote)) else {
+            return Err(ConnectError::FamilyMismatch { local: asked[0], remote });
+        };
+        if is_of_many(local.ip()) {
+            return Err(ConnectError::AddressNotAvailable(local));
+        }
+        Ok(Some(local))
+    }
+
+    /// What a connection asks for that is to be at `local`. A server's socket is there already.
+    pub(super) fn to_bind(&self, local: Option<SocketAddr>) -> Option<SocketAddr> {
+        match self {
+            Self::Own { .. } => local,
+            Self::Servers(_) => None,
+        }
+    }
+
+    /// The address to bind as the application gave it, for errors to name.
+    pub(super) fn asked(&self) -> Option<SocketAddr> {
+        match self {
+            Self::Own { local, .. } => *local,
+            Self::Servers(addresses) => addresses.first().copied(),
+        }
+    }
+
+    /// Whether a port is bound that one connection has for itself.
+    pub(super) fn is_for_one(&self) -> bool {
+        matches!(self, Self::Own { local: Some(local), per_connection: true } if local.port() != 0)
+    }
+}
