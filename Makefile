@@ -5,6 +5,7 @@
 # make bench       builds the bench's programs and runs it in full: Sendstream side by side with other stacks; about an hour
 # make bench-quick the same with little data and few rounds
 # make bench-micro the library's short paths: how long they take, and how many instructions (needs valgrind)
+# make test-release  the first part of `make test`
 # make test-debug  the second part of `make test`
 # make test-asan   the third part of `make test`
 # make test-targets  the last part of `make test`: aarch64 under qemu, and a static program with musl
@@ -44,10 +45,15 @@ demo: build
 on_tokio = SENDSTREAM_TESTS_ON=tokio
 tests = $(patsubst sendstream/tests/%.rs,--test %,$(wildcard sendstream/tests/*.rs))
 
+# The parts run two at a time, as tests wait more than they compute, and each prints its output when it is done. What all parts
+# need is made before.
 test: test-tools
+	$(cargo) build -p sendstream-sys
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-release test-debug test-asan test-targets
+
+test-release: tools
 	$(cargo) test --workspace --all-features
 	$(on_tokio) $(cargo) test --workspace --all-features $(tests)
-	$(MAKE) --no-print-directory test-debug test-asan test-targets
 
 # In a folder of its own, so that neither half of `make test` undoes what the other has built. OpenSSL is shared. Without the
 # transfers of more than 4 GiB, over bad networks, and for ever: with MsQuic's assertions on they take minutes.
@@ -251,6 +257,6 @@ tools:
 test-tools:
 	@sh .ci/tools tests
 
-.PHONY: build demo test test-debug test-asan test-targets test-aarch64 run-aarch64 test-musl run-musl test-ubsan soak fuzz bench \
+.PHONY: build demo test test-release test-debug test-asan test-targets test-aarch64 run-aarch64 test-musl run-musl test-ubsan soak fuzz bench \
     bench-quick bench-micro bench-programs deny lint tools test-tools msquic-tree msquic-patches security-table patches-check bindings
 
