@@ -166,8 +166,10 @@ impl Server {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Two differences to a client's own socket: that nobody listens at a peer's port shows only as
-    /// the handshake's timeout, and an MsQuic without Sendstream's edits cannot do this
+    /// What differs from a client's own socket: that nobody listens at a peer's port shows only as
+    /// the handshake's timeout. A load balancer that
+    /// [routes by connection id](crate::process::set_load_balancing) does not know the ids of
+    /// clients. And an MsQuic without Sendstream's edits cannot do this
     /// ([`ConfigError::CannotShareServersSocket`]).
     ///
     /// Building the client fails with [`ConfigError::NotListening`] once the server has

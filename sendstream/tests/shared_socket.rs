@@ -3,9 +3,13 @@
 mod support;
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::{SocketAddr, UdpSocket},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
     thread::{self, ThreadId},
 };
 
@@ -387,6 +391,114 @@ fn a_client_on_its_servers_socket_moves_and_returns() {
         drop((moving, its_peer));
         client.wait_idle().await;
         futures::join!(here.shutdown(), there.shutdown());
+    });
+}
+
+/// Between one client and a server: each of the client's addresses has a port of its own towards the
+/// server. Packets of new addresses are dropped while that is closed to them.
+struct Ports {
+    front: Arc<UdpSocket>,
+    closed_to_new: Arc<AtomicBool>,
+    over: Arc<AtomicBool>,
+}
+
+impl Ports {
+    fn start(server: SocketAddr) -> Self {
+        let front = Arc::new(UdpSocket::bind(any_port()).unwrap());
+        let (closed_to_new, over) = <(Arc<AtomicBool>, Arc<AtomicBool>)>::default();
+        let ports = Self { front: front.clone(), closed_to_new: closed_to_new.clone(), over: over.clone() };
+        thread::spawn(move || {
+            let mut backs: HashMap<SocketAddr, Arc<UdpSocket>> = HashMap::new();
+            let mut packet = [0; 65536];
+            while let Ok((length, from)) = front.recv_from(&mut packet) {
+                if over.load(Ordering::SeqCst) {
+                    return;
+                }
+                if !backs.contains_key(&from) {
+                    if closed_to_new.load(Ordering::SeqCst) {
+                        continue;
+                    }
+                    let back = Arc::new(UdpSocket::bind(any_port()).unwrap());
+                    back.connect(server).unwrap();
+                    let (front, over, answers) = (front.clone(), over.clone(), back.clone());
+                    thread::spawn(move || {
+                        let mut packet = [0; 65536];
+                        while let Ok(length) = answers.recv(&mut packet) {
+                            if over.load(Ordering::SeqCst) {
+                                return;
+                            }
+                            let _ = front.send_to(&packet[..length], from);
+                        }
+                    });
+                    backs.insert(from, back);
+                }
+                let _ = backs[&from].send(&packet[..length]);
+            }
+        });
+        ports
+    }
+
+    fn address(&self) -> SocketAddr {
+        self.front.local_addr().unwrap()
+    }
+
+    fn close_to_new(&self, closed: bool) {
+        self.closed_to_new.store(closed, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Ports {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::SeqCst);
+        let _ = self.front.send_to(&[0], self.address());
+    }
+}
+
+#[test]
+fn a_client_that_leaves_its_servers_socket_is_not_reset_by_it() {
+    // The only one that sends stateless resets in a process of its own.
+    if alone::parent("a_client_that_leaves_its_servers_socket_is_not_reset_by_it", |_| {}).is_some() {
+        return;
+    }
+    on_tokio(async {
+        const LENGTH: usize = 30_000_000;
+        let own = foreign::certified();
+        let endpoint = foreign::server(foreign::server_tls(&own), |_| ());
+        let ports = Ports::start(endpoint.local_addr().unwrap());
+        let server = endpoint.clone();
+        let sending = tokio::spawn(async move {
+            let connection = server.accept().await.unwrap().await.unwrap();
+            let mut stream = connection.open_uni().await.unwrap();
+            stream.write_all(&vec![9; LENGTH]).await?;
+            stream.finish().unwrap();
+            stream.stopped().await.unwrap();
+            Ok::<_, quinn::WriteError>(())
+        });
+        let identity = support::identity();
+        let here = support::server(&identity).bind(any_port()).unwrap();
+        let trust = sendstream::Trust::pinned([CertificateHash::of(own.cert.der())]);
+        let client = here.client().alpn(["test"]).trust(trust).build().unwrap();
+        let connection = client.connect(ports.address(), "localhost").await.unwrap();
+        let mut stream = connection.accept_uni().await.unwrap();
+        let mut received = stream.read_chunk().await.unwrap().unwrap().len();
+
+        // Nothing of what the client sends from its new port arrives, so the server goes on sending
+        // to the old one.
+        ports.close_to_new(true);
+        while let Err(error) = connection.rebind(any_port()).await {
+            assert_eq!(error, RebindError::TooEarly);
+            received += stream.read_chunk().await.unwrap().unwrap().len();
+        }
+        wait_until(|| counters().unwrap().stateless_resets_sent > 0);
+        ports.close_to_new(false);
+        while let Some(chunk) = stream.read_chunk().await.unwrap() {
+            received += chunk.len();
+        }
+        assert_eq!(received, LENGTH);
+        sending.await.unwrap().unwrap();
+        drop((stream, connection));
+        client.wait_idle().await;
+        here.shutdown().await;
     });
 }
 

@@ -107,7 +107,8 @@ impl Configuration {
     ///
     /// # Errors
     ///
-    /// [`ConfigError::NotListening`], or [`ConfigError::CannotShareServersSocket`].
+    /// [`ConfigError::NotListening`], [`ConfigError::NotTheServersThreads`], or
+    /// [`ConfigError::CannotShareServersSocket`].
     pub(crate) fn use_listeners_socket(&mut self, address: SocketAddr) -> Result<(), ConfigError> {
         if !api::abilities().dials_from_servers {
             return Err(ConfigError::CannotShareServersSocket);
@@ -119,6 +120,7 @@ impl Configuration {
             unsafe { parameter::set(self.handle, sys::QUIC_PARAM_CONFIGURATION_LISTENERS_SOCKET, address.native()) };
         match set {
             Err(NativeError::NOT_FOUND) => return Err(ConfigError::NotListening),
+            Err(NativeError::INVALID_STATE) => return Err(ConfigError::NotTheServersThreads),
             set => set?,
         }
         self.shares_socket = true;

@@ -501,6 +501,11 @@ pub enum ConfigError {
     /// A client is to use a server's socket, and the server has stopped listening.
     #[error("the server has stopped listening; make the client before that")]
     NotListening,
+    /// A client is to use a server's socket, which the threads of another runtime serve: because the
+    /// client was given another [`Registration`](crate::Registration), or because a client of an
+    /// earlier server, made in another runtime, has the socket still.
+    #[error("the socket is served by the threads of another runtime; make the client and the servers of a port in one")]
+    NotTheServersThreads,
     /// The linked MsQuic is an installed one, which keeps the sockets of clients and servers apart.
     #[error("this MsQuic has no client use a server's socket; use the one that is built along, or `Client::builder`")]
     CannotShareServersSocket,
