@@ -169,16 +169,17 @@ impl Drop for RequestBody {
 /// (H3_NO_ERROR of RFC 9114 §4.1), unless all of it is here.
 pub(super) fn no_more(mut stream: Unread) {
     let mut cx = Context::from_waker(Waker::noop());
-    // Nobody reads, so the stream's window bounds what is here.
-    let end = loop {
+    // A client that goes on and on must not keep this thread.
+    for _ in 0..PIECES_UNREAD {
         match stream.poll_recv_data(&mut cx) {
             Poll::Ready(Ok(Some(_))) => {}
-            Poll::Ready(Ok(None)) => break stream.poll_recv_trailers(&mut cx).map(|_| ()),
-            Poll::Ready(Err(_)) => break Poll::Ready(()),
-            Poll::Pending => break Poll::Pending,
+            Poll::Ready(Ok(None)) if stream.poll_recv_trailers(&mut cx).is_ready() => return,
+            Poll::Ready(Ok(None)) | Poll::Pending => break,
+            Poll::Ready(Err(_)) => return,
         }
-    };
-    if end.is_pending() {
-        stream.stop_sending(Code::H3_NO_ERROR);
     }
+    stream.stop_sending(Code::H3_NO_ERROR);
 }
+
+/// How many pieces of a request that nobody reads are looked through for its end.
+const PIECES_UNREAD: usize = 16;
