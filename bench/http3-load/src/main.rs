@@ -213,7 +213,7 @@ async fn ask<T: Transport>(connection: &T::Connection, request: Bytes, length: u
         while let Some(chunk) = T::read(&mut recv).await? {
             response.take(chunk.as_ref())?;
         }
-        Ok(())
+        Ok::<_, anyhow::Error>(())
     };
     // It is submitted at once. Nothing waits for its acknowledgement alone.
     match select(pin!(T::write_and_finish(&mut send, request)), pin!(reading)).await {
