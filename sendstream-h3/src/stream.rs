@@ -239,6 +239,9 @@ impl<B: Buf + Send + 'static> quic::SendStreamUnframed<B> for SendStream {
 
 /// The receiving half of a stream for h3: [`h3::quic::RecvStream`].
 ///
+/// What it gives is MsQuic's own memory, without a copy. It may be kept for as long as the
+/// application likes ([`RecvChunk`](sendstream::RecvChunk)): a body of any length can be collected.
+///
 /// Dropping it before its end was read asks the peer to stop, with H3_REQUEST_CANCELLED (RFC 9114
 /// §4.1.1).
 #[derive(Debug)]
@@ -344,9 +347,7 @@ impl RecvStream {
                 return Poll::Ready(Ok(piece));
             }
             match ready!(self.stream.poll_read_chunk(cx)).map_err(Failure::Read)? {
-                // A copy, because h3 and the application may keep what they get: memory that MsQuic
-                // has lent counts against the stream's window until it is back.
-                Some(chunk) => self.received = Bytes::copy_from_slice(&chunk),
+                Some(chunk) => self.received = Bytes::from(chunk),
                 None => {
                     self.frames.as_ref().map_or(Ok(()), Frames::end)?;
                     return Poll::Ready(Ok(None));
