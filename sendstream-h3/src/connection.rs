@@ -16,7 +16,9 @@ use sendstream::{CodeOutOfRange, ConnectionError, EarlyConnection, OpenError};
 
 use crate::{
     error,
-    stream::{BidiStream, RecvStream, SendStream},
+    frames::Violation,
+    stream::{BidiStream, Failure, Pair, RecvStream, SendStream},
+    uni::UniStreams,
 };
 
 /// A connection for h3: [`h3::quic::Connection`] backed by a [`sendstream::Connection`].
@@ -36,6 +38,7 @@ use crate::{
 pub struct Connection {
     link: Link,
     opener: OpenStreams,
+    uni_streams: UniStreams,
 }
 
 impl Connection {
@@ -75,7 +78,19 @@ impl Connection {
     }
 
     fn over(link: Link) -> Self {
-        Self { opener: OpenStreams::new(link.clone()), link }
+        Self { opener: OpenStreams::new(link.clone()), link, uni_streams: UniStreams::default() }
+    }
+
+    /// How long the HEADERS frame of a request, a response or trailers may be, in bytes; 64 KiB unless
+    /// said otherwise. It is the most memory that one which arrives slowly takes. Give h3's builder the
+    /// same number as `max_field_section_size`: a field section is never longer in QPACK than in that
+    /// count, which adds 32 bytes for each field.
+    ///
+    /// A server answers a longer request with status 431. A client cancels the request of a longer
+    /// response.
+    pub fn max_field_section_size(mut self, bytes: usize) -> Self {
+        self.opener.field_section_size = bytes;
+        self
     }
 
     pub(crate) fn link(&self) -> &Link {
@@ -94,11 +109,23 @@ impl<B: Buf + Send + 'static> quic::Connection<B> for Connection {
     type OpenStreams = OpenStreams;
 
     fn poll_accept_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<RecvStream, ConnectionErrorIncoming>> {
-        self.link.poll_accept_uni(cx).map_ok(RecvStream::new).map_err(error::connection)
+        let link = &self.link;
+        let accept = |cx: &mut Context<'_>| {
+            link.poll_accept_uni(cx).map_ok(|stream| RecvStream::new(stream, link)).map_err(Failure::Lost)
+        };
+        self.uni_streams.poll_next(cx, accept).map_err(|failure| match failure {
+            Failure::Violation(violation) => link.violated(violation),
+            Failure::Lost(error) => error::connection(error),
+            Failure::Read(error) => ConnectionErrorIncoming::Undefined(Arc::new(error)),
+        })
     }
 
     fn poll_accept_bidi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BidiStream, ConnectionErrorIncoming>> {
-        self.link.poll_accept_bi(cx).map_ok(BidiStream::new).map_err(error::connection)
+        let limit = self.opener.field_section_size;
+        self.link
+            .poll_accept_bi(cx)
+            .map_ok(|pair| BidiStream::accepted(pair, &self.link, limit))
+            .map_err(error::connection)
     }
 
     fn opener(&self) -> OpenStreams {
@@ -127,13 +154,14 @@ impl<B: Buf + Send + 'static> quic::OpenStreams<B> for Connection {
 /// admits it. Each clone has its own wait for that.
 pub struct OpenStreams {
     link: Link,
+    field_section_size: usize,
     bi: Option<Pair>,
     uni: Option<sendstream::SendStream>,
 }
 
 impl OpenStreams {
     fn new(link: Link) -> Self {
-        Self { link, bi: None, uni: None }
+        Self { link, field_section_size: MAX_FIELD_SECTION_SIZE, bi: None, uni: None }
     }
 
     fn poll_bi(&mut self, cx: &mut Context<'_>) -> Poll<Result<BidiStream, StreamErrorIncoming>> {
@@ -142,7 +170,10 @@ impl OpenStreams {
             None => self.link.open_bi().map_err(error::open)?,
         };
         match pair.0.poll_start(cx) {
-            Poll::Ready(started) => Poll::Ready(started.map(|()| BidiStream::new(pair)).map_err(error::start)),
+            Poll::Ready(started) => {
+                let opened = |()| BidiStream::opened(pair, &self.link, self.field_section_size);
+                Poll::Ready(started.map(opened).map_err(error::start))
+            }
             Poll::Pending => {
                 self.bi = Some(pair);
                 Poll::Pending
@@ -172,7 +203,7 @@ impl OpenStreams {
 
 impl Clone for OpenStreams {
     fn clone(&self) -> Self {
-        Self::new(self.link.clone())
+        Self { field_section_size: self.field_section_size, ..Self::new(self.link.clone()) }
     }
 }
 
@@ -193,12 +224,9 @@ impl<B: Buf + Send + 'static> quic::OpenStreams<B> for OpenStreams {
     }
 }
 
-/// Both halves of a stream.
-type Pair = (sendstream::SendStream, sendstream::RecvStream);
-
 /// The connection below. Both kinds have the same operations, but that an early one's streams are
 /// for early data.
-#[derive(Clone)]
+#[derive(Debug, Clone)]
 pub(crate) enum Link {
     Connected(sendstream::Connection),
     Early(Arc<EarlyConnection>),
@@ -233,6 +261,15 @@ impl Link {
         }
     }
 
+    /// Closes the connection of a peer that broke a rule, and says so in h3's words.
+    pub(crate) fn violated(&self, violation: Violation) -> ConnectionErrorIncoming {
+        if let Violation::Connection { code, reason } = &violation {
+            // The codes are of the wire, so they fit.
+            let _ = self.close(code.value(), reason);
+        }
+        ConnectionErrorIncoming::Undefined(Arc::new(violation))
+    }
+
     pub(crate) fn close(&self, code: u64, reason: &str) -> Result<(), CodeOutOfRange> {
         match self {
             Self::Connected(connection) => connection.close(code, reason),
@@ -240,3 +277,6 @@ impl Link {
         }
     }
 }
+
+/// The longest HEADERS frame unless something else is said.
+pub(crate) const MAX_FIELD_SECTION_SIZE: usize = 64 * 1024;

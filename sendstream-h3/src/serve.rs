@@ -113,10 +113,15 @@ impl Serve {
     }
 
     /// How large a request's fields may be (SETTINGS_MAX_FIELD_SECTION_SIZE of RFC 9114 §4.2.2): the
-    /// bytes of all names and values, and 32 for each field; 64 KiB. Trailers have the same limit. A
-    /// larger request is reset, perhaps after a status 431 (Request Header Fields Too Large).
+    /// bytes of all names and values, and 32 for each field; 64 KiB, and at most 512 KiB. Trailers have
+    /// the same limit. A larger request is answered with status 431.
+    ///
+    /// It also bounds what requests cost whose fields do not come to their end: so many bytes for each
+    /// stream that the transport allows
+    /// ([`max_concurrent_bidi_streams`](sendstream::TransportConfig::max_concurrent_bidi_streams)).
     pub fn max_field_section_size(mut self, bytes: u64) -> Self {
-        self.limits.field_section_size = bytes;
+        // A map of fields takes 24,576 of them and panics at more. Each counts as 33 bytes or more.
+        self.limits.field_section_size = bytes.min(512 * 1024);
         self
     }
 

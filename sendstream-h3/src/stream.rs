@@ -1,15 +1,22 @@
 //! [`BidiStream`], [`SendStream`] and [`RecvStream`]: streams as h3 wants them.
 
-use std::task::{Context, Poll, ready};
+use std::{
+    mem,
+    task::{Context, Poll, ready},
+};
 
 use bytes::{Buf, Bytes, BytesMut};
 use h3::{
     error::Code,
     quic::{self, StreamErrorIncoming, StreamId, WriteBuf},
 };
-use sendstream::{Payload, WriteError};
+use sendstream::{ConnectionError, Payload, ReadError, WriteError};
 
-use crate::error;
+use crate::{
+    connection::Link,
+    error,
+    frames::{Frames, Side, Violation, varint},
+};
 
 /// Both halves of a stream for h3: [`h3::quic::BidiStream`].
 #[derive(Debug)]
@@ -19,8 +26,22 @@ pub struct BidiStream {
 }
 
 impl BidiStream {
-    pub(crate) fn new((send, recv): (sendstream::SendStream, sendstream::RecvStream)) -> Self {
-        Self { send: SendStream::new(send), recv: RecvStream::new(recv) }
+    /// A stream that the peer opened.
+    pub(crate) fn accepted((send, recv): Pair, link: &Link, limit: usize) -> Self {
+        let mut recv = RecvStream::new(recv, link);
+        if recv.is_of_client() {
+            recv.check(Frames::of_request(Side::Server, limit));
+        }
+        Self { send: SendStream::new(send), recv }
+    }
+
+    /// A stream that this side opened.
+    pub(crate) fn opened((send, recv): Pair, link: &Link, limit: usize) -> Self {
+        let mut recv = RecvStream::new(recv, link);
+        if recv.is_of_client() {
+            recv.check(Frames::of_request(Side::Client, limit));
+        }
+        Self { send: SendStream::new(send), recv }
     }
 
     /// The sending half.
@@ -75,7 +96,11 @@ impl quic::RecvStream for BidiStream {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        self.recv.poll_data(cx)
+        let received = ready!(self.recv.poll_received(cx));
+        if let Err(Failure::Violation(violation)) = &received {
+            self.send.answer(violation);
+        }
+        Poll::Ready(received.map_err(|failure| self.recv.fail(failure)))
     }
 
     fn stop_sending(&mut self, code: u64) {
@@ -102,12 +127,15 @@ pub struct SendStream {
     id: StreamId,
     /// Whether nothing is left for `drop` to do: FIN is queued, or the stream reset.
     ended: bool,
+    /// Whether h3's own answer to fields that are too large was sent last. h3 0.0.8 drops the stream
+    /// then, and finishes nothing.
+    is_refusal: bool,
 }
 
 impl SendStream {
     /// Of a stream that has started.
     pub(crate) fn new(stream: sendstream::SendStream) -> Self {
-        Self { id: id_of(stream.id()), stream, ended: false }
+        Self { id: id_of(stream.id()), stream, ended: false, is_refusal: false }
     }
 
     /// Resolves with the code when the peer wants no more, or with `None` once the peer has
@@ -122,7 +150,14 @@ impl SendStream {
         self.stream.poll_writable(cx).map_err(error::write)
     }
 
-    fn submit<B: Buf + Send + 'static>(&mut self, data: WriteBuf<B>) -> Result<(), StreamErrorIncoming> {
+    fn submit<B: Buf + Send + 'static>(&mut self, mut data: WriteBuf<B>) -> Result<(), StreamErrorIncoming> {
+        if data.remaining() == STATUS_431_OF_H3.len() {
+            let bytes = copy(&mut data);
+            self.is_refusal = bytes == STATUS_431_OF_H3;
+            drop(self.stream.send(bytes));
+            return Ok(());
+        }
+        self.is_refusal = false;
         // Why the stream takes nothing more is told by `poll_window`, which h3 asks next.
         drop(self.stream.send(payload(data)));
         Ok(())
@@ -143,6 +178,21 @@ impl SendStream {
         self.ended |= !matches!(self.stream.abort(code), Err(WriteError::CodeOutOfRange(_)));
     }
 
+    /// Ends the response, or the request, whose other half broke a rule.
+    fn answer(&mut self, violation: &Violation) {
+        match violation {
+            // All of the connection ends.
+            Violation::Connection { .. } => {}
+            Violation::Request { code, .. } => self.abort(code.value()),
+            Violation::HeadersTooLong { side: Side::Server, .. } => {
+                drop(self.stream.send(STATUS_431));
+                // It may have been stopped, or the connection lost: then nobody waits for an answer.
+                let _ = self.finish();
+            }
+            Violation::HeadersTooLong { side: Side::Client, .. } => self.abort(Code::H3_REQUEST_CANCELLED.value()),
+        }
+    }
+
     fn poll_copy(&mut self, cx: &mut Context<'_>, buf: &mut impl Buf) -> Poll<Result<usize, StreamErrorIncoming>> {
         ready!(self.poll_window(cx))?;
         let length = buf.chunk().len().min(LONGEST_COPY);
@@ -153,7 +203,7 @@ impl SendStream {
 
 impl Drop for SendStream {
     fn drop(&mut self) {
-        if !self.ended {
+        if !self.ended && !(self.is_refusal && self.finish().is_ok()) {
             self.abort(Code::H3_REQUEST_CANCELLED.value());
         }
     }
@@ -198,12 +248,142 @@ impl<B: Buf + Send + 'static> quic::SendStreamUnframed<B> for SendStream {
 pub struct RecvStream {
     stream: sendstream::RecvStream,
     id: StreamId,
+    /// To close the connection of a peer that breaks a rule.
+    link: Link,
+    /// The type of a unidirectional stream, which was read here and which h3 reads as well.
+    kind: Bytes,
+    /// What was received and not handed out yet.
+    received: Bytes,
+    /// Where the stream has frames that are checked here.
+    frames: Option<Frames>,
+    /// How the peer broke a rule. Whoever reads on is told again, and never of an end.
+    violation: Option<Violation>,
+}
+
+/// Why nothing more comes from a stream.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Violation(Violation),
+    Read(ReadError),
+    Lost(ConnectionError),
+}
+
+impl From<Violation> for Failure {
+    fn from(violation: Violation) -> Self {
+        Self::Violation(violation)
+    }
 }
 
 impl RecvStream {
     /// Of a stream that has started.
-    pub(crate) fn new(stream: sendstream::RecvStream) -> Self {
-        Self { id: id_of(stream.id()), stream }
+    pub(crate) fn new(stream: sendstream::RecvStream, link: &Link) -> Self {
+        Self {
+            id: id_of(stream.id()),
+            stream,
+            link: link.clone(),
+            kind: Bytes::new(),
+            received: Bytes::new(),
+            frames: None,
+            violation: None,
+        }
+    }
+
+    /// Has what follows checked.
+    pub(crate) fn check(&mut self, frames: Frames) {
+        self.frames = Some(frames);
+    }
+
+    /// Whether the client opened the stream (RFC 9000 §2.1).
+    pub(crate) fn is_of_client(&self) -> bool {
+        self.id.into_inner() & 1 == 0
+    }
+
+    /// Reads the type of a unidirectional stream (RFC 9114 §6.2). `None` where the stream ends before.
+    pub(crate) fn poll_kind(&mut self, cx: &mut Context<'_>) -> Poll<Option<u64>> {
+        loop {
+            let mut rest = &self.received[..];
+            if let Some(kind) = varint(&mut rest) {
+                let length = self.received.len() - rest.len();
+                self.kind = self.received.split_to(length);
+                return Poll::Ready(Some(kind));
+            }
+            match ready!(self.stream.poll_read_chunk(cx)) {
+                // Less than eight bytes are there already.
+                Ok(Some(chunk)) => self.received = Bytes::from([&self.received[..], &chunk[..]].concat()),
+                // Whoever accepts streams hears of a lost connection, too.
+                Ok(None) | Err(_) => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Keeps the type from what is read next.
+    pub(crate) fn skip_kind(&mut self) {
+        self.kind.clear();
+    }
+
+    /// The next piece for h3.
+    pub(crate) fn poll_received(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
+        if let Some(violation) = &self.violation {
+            return Poll::Ready(Err(violation.clone().into()));
+        }
+        let received = ready!(self.poll_checked(cx));
+        if let Err(Failure::Violation(violation)) = &received {
+            self.violation = Some(violation.clone());
+        }
+        Poll::Ready(received)
+    }
+
+    fn poll_checked(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, Failure>> {
+        if !self.kind.is_empty() {
+            return Poll::Ready(Ok(Some(mem::take(&mut self.kind))));
+        }
+        for _ in 0..CHUNKS_PER_POLL {
+            let piece = match &mut self.frames {
+                Some(frames) => frames.next(&mut self.received)?,
+                None if self.received.is_empty() => None,
+                None => Some(mem::take(&mut self.received)),
+            };
+            if piece.is_some() {
+                return Poll::Ready(Ok(piece));
+            }
+            match ready!(self.stream.poll_read_chunk(cx)).map_err(Failure::Read)? {
+                Some(chunk) => self.received = Bytes::from(chunk),
+                None => {
+                    self.frames.as_ref().map_or(Ok(()), Frames::end)?;
+                    return Poll::Ready(Ok(None));
+                }
+            }
+        }
+        // A peer that sends nothing but what is skipped has its turn like others.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Tells the peer which rule it broke, and h3 why there is nothing more.
+    fn fail(&mut self, failure: Failure) -> StreamErrorIncoming {
+        match failure {
+            Failure::Read(error) => error::read(error),
+            Failure::Lost(error) => {
+                StreamErrorIncoming::ConnectionErrorIncoming { connection_error: error::connection(error) }
+            }
+            Failure::Violation(violation) => {
+                match violation {
+                    Violation::Connection { .. } => {
+                        let connection_error = self.link.violated(violation);
+                        return StreamErrorIncoming::ConnectionErrorIncoming { connection_error };
+                    }
+                    Violation::Request { code, .. } => quic::RecvStream::stop_sending(self, code.value()),
+                    // A response was sent, and nothing of the request is needed (RFC 9114 §4.1).
+                    Violation::HeadersTooLong { side: Side::Server, .. } => {
+                        quic::RecvStream::stop_sending(self, Code::H3_NO_ERROR.value());
+                    }
+                    Violation::HeadersTooLong { side: Side::Client, .. } => {
+                        quic::RecvStream::stop_sending(self, Code::H3_REQUEST_CANCELLED.value());
+                    }
+                }
+                StreamErrorIncoming::Unknown(Box::new(violation))
+            }
+        }
     }
 
     /// Whether the peer began the stream with early data: [`sendstream::RecvStream::is_early`].
@@ -223,7 +403,7 @@ impl quic::RecvStream for RecvStream {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        self.stream.poll_read_chunk(cx).map_ok(|chunk| chunk.map(Bytes::from)).map_err(error::read)
+        self.poll_received(cx).map_err(|failure| self.fail(failure))
     }
 
     fn stop_sending(&mut self, code: u64) {
@@ -279,6 +459,21 @@ fn id_of(id: Option<u64>) -> StreamId {
     let id = id.expect("the stream has started");
     id.try_into().expect("a stream's id has at most 62 bits")
 }
+
+/// Both halves of a stream.
+pub(crate) type Pair = (sendstream::SendStream, sendstream::RecvStream);
+
+/// A whole response of status 431: a HEADERS frame of eight bytes, the prefix of a field section that
+/// needs no dynamic table, and `:status` (entry 24 of the static table, as 15 and 9) with three
+/// characters.
+const STATUS_431: &[u8] = &[0x01, 0x08, 0x00, 0x00, 0x5f, 0x09, 0x03, b'4', b'3', b'1'];
+
+/// The same as h3 writes it, in Huffman's code and without any other field. It is a whole response,
+/// too.
+const STATUS_431_OF_H3: &[u8] = &[0x01, 0x08, 0x00, 0x00, 0x5f, 0x09, 0x83, 0x69, 0x90, 0xff];
+
+/// How much is read in a turn of which nothing is for h3.
+const CHUNKS_PER_POLL: usize = 32;
 
 /// Up to here a copy costs less than a second piece, with an owner and its place in a list.
 const LONGEST_COPY_OF_FRAME: usize = 1024;

@@ -59,7 +59,7 @@ impl Half {
     }
 
     /// A half whose other one is in another process.
-    pub(crate) fn apart(
+    pub fn apart(
         side: Side,
         cpu: Option<usize>,
         from: impl Read + Send + 'static,
@@ -137,12 +137,12 @@ impl Half {
     }
 
     /// What was measured last by this half's meter.
-    pub(crate) fn cost(&self) -> Option<Cost> {
+    pub fn cost(&self) -> Option<Cost> {
         *locked(&self.cost)
     }
 
     /// Sends the other half a value.
-    pub(crate) fn say(&self, value: &impl Serialize) -> Result<()> {
+    pub fn say(&self, value: &impl Serialize) -> Result<()> {
         let mut line = serde_json::to_vec(value)?;
         line.push(b'\n');
         let mut to = locked(&self.to);
@@ -151,7 +151,7 @@ impl Half {
     }
 
     /// Waits for the next value from the other half.
-    pub(crate) fn hear<T: DeserializeOwned>(&self) -> Result<T> {
+    pub fn hear<T: DeserializeOwned>(&self) -> Result<T> {
         if let Some(follower) = locked(&self.follower).take() {
             *locked(&self.cost) = Some(follower.join().expect("it does not panic")?);
         }

@@ -30,10 +30,10 @@ mod stack;
 mod transport;
 mod workloads;
 
-pub use half::Half;
+pub use half::{Half, Side};
 pub use identity::Identity;
 pub use plan::{Bulk, Hold, Messages, Suite, Transfer, Work};
 pub use run::run;
-pub use stack::{Listening, Setup, Stack, histogram};
+pub use stack::{Cost, Listening, Setup, Stack, histogram};
 pub use transport::Transport;
 pub use workloads::Async;

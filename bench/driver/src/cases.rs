@@ -73,6 +73,20 @@ pub(crate) fn all(quick: bool, scale: bool) -> Vec<Case> {
             cases.push(case.rounds(if count <= 10_000 { 15 } else { 3 }));
         }
     }
+    let seconds = if quick { "1" } else { "3" };
+    for (name, connections, requests) in [(HTTP3_1_X_1, "1", "1"), (HTTP3_2_X_32, "2", "32"), (HTTP3_64_X_64, "64", "64")] {
+        let arguments = ["--connections", connections, "--requests", requests, "--seconds", seconds];
+        let second = ("server_cpu_us_per_request", "server's CPU us/request");
+        cases.push(Case::http3(name, &arguments, "requests_per_second", "requests/s", second));
+        let name = format!("{name}{BY_QUINN}");
+        let arguments = [&arguments[..], &["--client", "quinn"]].concat();
+        cases.push(Case::http3(&name, &arguments, "requests_per_second", "requests/s", second));
+    }
+    for (name, client) in [(HTTP3_LARGE.to_owned(), "sendstream"), (format!("{HTTP3_LARGE}{BY_QUINN}"), "quinn")] {
+        let arguments = ["--large", "--connections", "2", "--requests", "4", "--seconds", seconds, "--client", client];
+        let second = ("server_cpu_us_per_request", "server's CPU us/request");
+        cases.push(Case::http3(&name, &arguments, "mb_per_second", "MB/s", second));
+    }
     let apart: Vec<_> = cases.iter().filter(|case| case.also_in_two_processes).map(Case::in_two_processes).collect();
     cases.extend(apart);
     if quick {
@@ -139,6 +153,17 @@ impl Case {
         Self::new(PING_PONG, &["ping-pong", "--count", count], "p50_us", "us, p50", ("p99_us", "us, p99"))
     }
 
+    /// The load generator and a server, each in a process of its own.
+    fn http3(
+        workload: &str,
+        arguments: &[&str],
+        figure: &'static str,
+        unit: &'static str,
+        second: (&'static str, &'static str),
+    ) -> Self {
+        Self { place: HTTP3, ..Self::new(workload, arguments, figure, unit, second) }
+    }
+
     fn on_one_cpu(self) -> Self {
         Self { place: ONE_CPU, ..self }
     }
@@ -164,9 +189,17 @@ impl Case {
         name(&self.workload, self.place)
     }
 
+    /// The stack that the tables compare with.
+    pub(crate) fn base(&self) -> &'static str {
+        if self.workload.starts_with("HTTP/3") { "http3-quinn" } else { "raw" }
+    }
+
     /// Raw MsQuic has no `AsyncWrite`. In two processes nothing is judged by, or compared with, the
     /// variants of MsQuic and of Sendstream.
     pub(crate) fn is_for(&self, stack: &str) -> bool {
+        if self.workload.starts_with("HTTP/3") || stack.starts_with("http3-") {
+            return self.workload.starts_with("HTTP/3") && stack.starts_with("http3-");
+        }
         let has_none = stack.starts_with("raw") && self.arguments.iter().any(|argument| argument == "--async-write");
         let is_variant = ["raw-edited", "sendstream-threads", "sendstream-local"].contains(&stack);
         !(has_none || is_variant && self.place.two_processes)
@@ -182,6 +215,8 @@ pub(crate) struct Place {
 }
 
 pub(crate) const ONE_CPU: Place = Place { one_cpu: true, two_processes: false };
+/// Where HTTP/3 is measured.
+pub(crate) const HTTP3: Place = Place { one_cpu: false, two_processes: true };
 pub(crate) const ALL_CPUS: Place = Place { one_cpu: false, two_processes: false };
 
 impl Place {
@@ -218,6 +253,13 @@ pub(crate) const OPEN_STREAMS: &str = "open streams";
 pub(crate) const CONNECTIONS_100: &str = "100 connections";
 pub(crate) const CONNECTIONS_1000: &str = "1000 connections";
 pub(crate) const FEW_DESCRIPTORS: &str = "10000 connections, 1024 descriptors";
+
+pub(crate) const HTTP3_1_X_1: &str = "HTTP/3, 1 x 1";
+pub(crate) const HTTP3_2_X_32: &str = "HTTP/3, 2 x 32";
+pub(crate) const HTTP3_64_X_64: &str = "HTTP/3, 64 x 64";
+pub(crate) const HTTP3_LARGE: &str = "HTTP/3, bodies of 4 MB";
+/// What follows those names where the generator's QUIC is quinn and not Sendstream.
+pub(crate) const BY_QUINN: &str = " asked by quinn";
 
 /// How many messages the cases have that show whether each takes the same time.
 pub(crate) const MESSAGE_COUNTS: [u64; 4] = [1000, 10_000, 100_000, 1_000_000];

@@ -27,9 +27,10 @@ pub(crate) fn markdown(cases: &[Case], figures: &Figures, verdicts: &[Verdict]) 
         };
         let _ = write!(
             page,
-            "\n## {}\n\n| stack | suite | {} | x raw | {second} | x raw | peak MiB |{titles}\n|---|---|---|---|---|---|---|{rule}\n",
+            "\n## {}\n\n| stack | suite | {} | x {base} | {second} | x {base} | peak MiB |{titles}\n|---|---|---|---|---|---|---|{rule}\n",
             case.name(),
-            case.unit
+            case.unit,
+            base = case.base(),
         );
         for stack in figures.stacks() {
             let get = |figure: &str| figures.get(&case.name(), stack, figure);
@@ -99,7 +100,7 @@ pub(crate) fn html(cases: &[Case], figures: &Figures) -> String {
         let height = 24 * bars.len();
         let _ = write!(page, "<h2>{name}: {}</h2><svg width=680 height={height}>", case.unit);
         for (row, (stack, spread)) in bars.iter().enumerate() {
-            let (y, color) = (24 * row, if stack.starts_with("sendstream") { "#27c" } else { "#999" });
+            let (y, color) = (24 * row, if stack.contains("sendstream") { "#27c" } else { "#999" });
             let (low, median, high, middle) = (x(spread.low), x(spread.median), x(spread.high), y + 10);
             let (text, width) = (y + 14, median - 130.0);
             let _ = write!(
@@ -126,8 +127,8 @@ fn halves(get: &impl Fn(&str) -> Option<Spread>) -> String {
 }
 
 fn ratio(figures: &Figures, case: &Case, figure: &str, value: Spread) -> String {
-    let raw = figures.get(&case.name(), "raw", figure);
-    raw.map_or(String::new(), |raw| format!("{:.2}", value.median / raw.median))
+    let base = figures.get(&case.name(), case.base(), figure);
+    base.map_or(String::new(), |base| format!("{:.2}", value.median / base.median))
 }
 
 fn spread(value: Option<Spread>) -> String {

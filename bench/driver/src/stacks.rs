@@ -15,6 +15,8 @@ use crate::cases::Case;
 pub(crate) struct Stack {
     pub(crate) name: &'static str,
     program: PathBuf,
+    /// For HTTP/3, the server that the load generator starts.
+    server: Option<PathBuf>,
     /// Where its shared libraries are.
     libraries: Option<PathBuf>,
 }
@@ -38,9 +40,20 @@ pub(crate) fn find(programs: &Path) -> Vec<Stack> {
         let program = folder.join(format!("bench-{file}"));
         if program.exists() {
             let libraries = (name == "msquic-async").then(|| msquic_folder(&folder)).flatten();
-            found.push(Stack { name, program, libraries });
+            found.push(Stack { name, program, server: None, libraries });
         } else {
             eprintln!("SKIPPED: {name}, since there is no {}", program.display());
+        }
+    }
+    for (name, build) in HTTP3 {
+        let folder = programs.join(build).join("release");
+        let program = programs.join("main/release/bench-http3-load");
+        let server = folder.join(format!("bench-{name}"));
+        if program.exists() && server.exists() {
+            let libraries = (build == "msquic-async").then(|| msquic_folder(&folder)).flatten();
+            found.push(Stack { name, program, server: Some(server), libraries });
+        } else {
+            eprintln!("SKIPPED: {name}, since there is no {} or no {}", program.display(), server.display());
         }
     }
     found
@@ -54,7 +67,9 @@ impl Stack {
         if case.place.one_cpu {
             command.args(["--cpu", &cpu.to_string()]);
         }
-        if case.place.two_processes {
+        if let Some(server) = &self.server {
+            command.arg("--server").arg(server);
+        } else if case.place.two_processes {
             command.args(["--role", "client"]);
         }
         if let Some(libraries) = &self.libraries {
@@ -111,6 +126,14 @@ const ALL: [(&str, &str); 9] = [
     ("quinn", "main"),
     ("s2n-quic", "main"),
     ("tokio-quiche", "tokio-quiche"),
+];
+
+/// The HTTP/3 servers: name and build folder.
+const HTTP3: [(&str, &str); 4] = [
+    ("http3-sendstream", "main"),
+    ("http3-quinn", "main"),
+    ("http3-tokio-quiche", "tokio-quiche"),
+    ("http3-msquic-async", "msquic-async"),
 ];
 
 /// After how long a program counts as hung. The slowest takes a minute.

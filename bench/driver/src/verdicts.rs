@@ -4,7 +4,7 @@
 use serde::Serialize;
 
 use crate::{
-    cases::{self, ALL_CPUS, ONE_CPU, Place},
+    cases::{self, ALL_CPUS, HTTP3, ONE_CPU, Place},
     figures::Figures,
 };
 
@@ -169,8 +169,31 @@ const PEERS: [&str; 4] = ["msquic-async", "quinn", "s2n-quic", "tokio-quiche"];
 fn rows() -> Vec<Row> {
     let judged_twice = rows_in_both();
     let apart: Vec<Row> = judged_twice.iter().map(Row::in_two_processes).collect();
-    [judged_twice, rows_in_one_process(), apart].concat()
+    [judged_twice, rows_in_one_process(), apart, rows_of_http3()].concat()
 }
+
+/// The same handlers on other stacks. The generator's QUIC is Sendstream; what quinn's says stands in
+/// the tables.
+fn rows_of_http3() -> Vec<Row> {
+    let (rate, throughput) = (("requests_per_second", "requests/s"), ("mb_per_second", "MB/s"));
+    let cpu = ("server_cpu_us_per_request", "the server's CPU us/request");
+    let ahead: &[Wanted] = &[AtLeast(1.3, "http3-quinn")];
+    let mut rows = vec![
+        Row::new(cases::HTTP3_1_X_1, HTTP3, SERVER, rate, &[AtLeast(1.0, "http3-quinn")], ALSO_AHEAD),
+        Row::new(cases::HTTP3_2_X_32, HTTP3, SERVER, rate, ahead, ALSO_AHEAD),
+        Row::new(cases::HTTP3_64_X_64, HTTP3, SERVER, rate, ahead, ALSO_AHEAD),
+        Row::new(cases::HTTP3_LARGE, HTTP3, SERVER, throughput, ahead, ALSO_AHEAD),
+    ];
+    for workload in [cases::HTTP3_1_X_1, cases::HTTP3_2_X_32, cases::HTTP3_64_X_64, cases::HTTP3_LARGE] {
+        rows.push(Row::new(workload, HTTP3, SERVER, cpu, &[], &[AtMost(0.75, "http3-quinn")]));
+    }
+    rows
+}
+
+const SERVER: &str = "http3-sendstream";
+
+/// The other two.
+const ALSO_AHEAD: &[Wanted] = &[AtLeast(1.0, "http3-tokio-quiche"), AtLeast(1.0, "http3-msquic-async")];
 
 /// Plain Sendstream, on tokio without any mode.
 fn rows_in_both() -> Vec<Row> {

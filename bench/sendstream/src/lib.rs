@@ -67,6 +67,30 @@ pub struct BenchClient {
     suite: OnceLock<CipherSuite>,
 }
 
+impl<M: Mode> Sendstream<M> {
+    /// A server of this protocol.
+    pub fn server(&self, setup: &Setup, identity: &bench_core::Identity, alpn: &[u8]) -> Result<Server> {
+        Ok(Server::builder()
+            .identity(Identity::from_pem(&identity.certificate_pem, &identity.key_pem)?)
+            .served_by(M::SERVED_BY)
+            .alpn([alpn])
+            .transport(transport(setup.streams))
+            .cipher_suites([cipher_suite(setup.suite)])
+            .bind("127.0.0.1:0".parse()?)?)
+    }
+
+    /// A client of servers of this protocol.
+    pub fn client_of(&self, setup: &Setup, alpn: &[u8]) -> Result<Client> {
+        Ok(Client::builder()
+            .served_by(M::SERVED_BY)
+            .alpn([alpn])
+            .trust(Trust::dangerous_accept_any_certificate())
+            .transport(transport(setup.streams))
+            .cipher_suites([cipher_suite(setup.suite)])
+            .build()?)
+    }
+}
+
 impl<M: Mode> Transport for Sendstream<M> {
     const NAME: &'static str = M::NAME;
     type Server = Server;
@@ -81,25 +105,13 @@ impl<M: Mode> Transport for Sendstream<M> {
     }
 
     fn listen(&self, setup: &Setup, identity: &bench_core::Identity) -> Result<(Server, SocketAddr)> {
-        let server = Server::builder()
-            .identity(Identity::from_pem(&identity.certificate_pem, &identity.key_pem)?)
-            .served_by(M::SERVED_BY)
-            .alpn([limits::ALPN])
-            .transport(transport(setup.streams))
-            .cipher_suites([cipher_suite(setup.suite)])
-            .bind("127.0.0.1:0".parse()?)?;
+        let server = self.server(setup, identity, limits::ALPN)?;
         let address = server.local_addr()?;
         Ok((server, address))
     }
 
     fn client(&self, setup: &Setup, server: &Listening) -> Result<BenchClient> {
-        let client = Client::builder()
-            .served_by(M::SERVED_BY)
-            .alpn([limits::ALPN])
-            .trust(Trust::dangerous_accept_any_certificate())
-            .transport(transport(setup.streams))
-            .cipher_suites([cipher_suite(setup.suite)])
-            .build()?;
+        let client = self.client_of(setup, limits::ALPN)?;
         Ok(BenchClient { client, server: server.address, suite: OnceLock::new() })
     }
 

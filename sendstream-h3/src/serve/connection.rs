@@ -30,6 +30,7 @@ pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, mut shutd
     let limits = shared.limits;
     let client = request::Client { address: connection.remote_addr(), early: connection.is_early() };
     let link = connection.link().clone();
+    let connection = connection.max_field_section_size(limits.field_section_size as usize);
     let building = async {
         let mut builder = h3::server::builder();
         builder.max_field_section_size(limits.field_section_size).build(connection).await

@@ -15,11 +15,12 @@ use axum::extract::ConnectInfo;
 use bytes::Bytes;
 use h3::{
     error::{Code, StreamError},
+    ext::Protocol,
     server::{RequestResolver, RequestStream},
 };
 use http::{
     HeaderMap, HeaderName, Method, Request, Response, StatusCode,
-    header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING, UPGRADE},
+    header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body::Body as _;
 use sendstream::ConnectionError;
@@ -140,7 +141,24 @@ async fn resolve(
         Poll::Ready(resolved) => resolved,
         Poll::Pending => timeout(FIELDS_WITHIN, resolving).await.ok()?,
     };
-    resolved.inspect_err(|error| tracing::debug!(%error, "no request")).ok()
+    let (request, mut stream) = resolved.inspect_err(|error| tracing::debug!(%error, "no request")).ok()?;
+    if is_malformed(&request) {
+        stream.stop_stream(Code::H3_MESSAGE_ERROR);
+        stream.stop_sending(Code::H3_MESSAGE_ERROR);
+        return None;
+    }
+    Some((request, stream))
+}
+
+/// What h3 0.0.8 does not look at (RFC 9114 §4.2, §4.3.1 and §4.4).
+fn is_malformed(request: &Request<()>) -> bool {
+    let (fields, uri) = (request.headers(), request.uri());
+    // Only such a CONNECT has no path, and no other request has none.
+    let has_no_path = *request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none();
+    OF_CONNECTIONS.iter().any(|name| fields.contains_key(name))
+        || fields.get_all(TE).iter().any(|te| te != "trailers")
+        || uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
+        || has_no_path != uri.path_and_query().is_none()
 }
 
 /// The request as the application gets it; and what tells that it begins to read the body, if the
