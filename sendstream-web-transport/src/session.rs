@@ -26,7 +26,13 @@ use crate::{
 /// A WebTransport session. Clones are handles of the same one; when the last is dropped, the session is
 /// closed with code 0.
 ///
-/// It implements [`web_transport_trait::Session`], which has its methods.
+/// It implements [`web_transport_trait::Session`], which has its methods. Each of them fails with what
+/// ended the session once that has happened.
+///
+/// # Cancel safety
+///
+/// Dropping a future of `accept_uni`, `accept_bi`, `recv_datagram` or `closed` loses nothing. A stream
+/// whose `open_uni` or `open_bi` is dropped is reset.
 #[derive(Debug, Clone)]
 pub struct Session(Arc<Handle>);
 
