@@ -70,7 +70,7 @@ test-asan: export LSAN_OPTIONS = suppressions=$(CURDIR)/.ci/lsan.supp:print_supp
 asan = SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
 asan_packages = -p sendstream -p sendstream-cli --all-features --target $(host) --target-dir $(target)/asan
 asan_tests = --test reentrancy --test drop_orders --test cancel_safety \
-    --test send_stream --test recv_stream --test connection --test tls --test datagrams --test worker_tasks --test panics --test races \
+    --test send_stream --test recv_stream --test kept_chunks --test connection --test tls --test datagrams --test worker_tasks --test panics --test races \
     --test accept --test paths --test config --test retry --test retry_backlog --test registration --test resumption --test zero_rtt \
     --test spinner --test hostile --test hostile_frames --test native_fixes --test forbidden_frames --test runtimes --test idle --test bound
 test-asan: tools

@@ -42,7 +42,7 @@
 //! - Draft 02 of `draft-ietf-webtrans-http3`, which Chromium speaks, and the settings of drafts 06 and
 //!   07 besides. Subprotocols are those of draft 14. **Later drafts are absent**: flow control of a
 //!   session (capsules other than CLOSE_WEBTRANSPORT_SESSION are ignored), DRAIN_WEBTRANSPORT_SESSION,
-//!   and `RESET_STREAM_AT`.
+//!   and `RESET_STREAM_AT`, which MsQuic has not ready.
 //! - One session a connection, and no other requests beside it: they are rejected.
 //! - A stream that is reset before the peer has its first bytes is not known to the session there.
 //!

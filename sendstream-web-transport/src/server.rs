@@ -152,6 +152,10 @@ impl Request {
     /// # Errors
     ///
     /// [`HandshakeError::Session`] if the connection ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before the answer is sent gives the session up; the client's request is reset.
     pub async fn ok(self) -> Result<Session, HandshakeError> {
         self.begin(ConnectResponse::OK).await
     }
@@ -184,6 +188,10 @@ impl Request {
     /// # Errors
     ///
     /// [`HandshakeError::Session`] if the connection ended before the client had the answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future once it was polled only ends the wait, unless the answer had to wait itself.
     pub async fn reject(mut self, status: StatusCode) -> Result<(), HandshakeError> {
         let mut inner = self.0.take().expect("nothing has consumed the request");
         respond(&mut inner.send, status.into()).await;

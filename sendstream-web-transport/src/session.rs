@@ -26,7 +26,13 @@ use crate::{
 /// A WebTransport session. Clones are handles of the same one; when the last is dropped, the session is
 /// closed with code 0.
 ///
-/// It implements [`web_transport_trait::Session`], which has its methods.
+/// It implements [`web_transport_trait::Session`], which has its methods. Each of them fails with what
+/// ended the session once that has happened.
+///
+/// # Cancel safety
+///
+/// Dropping a future of `accept_uni`, `accept_bi`, `recv_datagram` or `closed` loses nothing. A stream
+/// whose `open_uni` or `open_bi` is dropped is reset.
 #[derive(Debug, Clone)]
 pub struct Session(Arc<Handle>);
 
@@ -283,7 +289,8 @@ impl web_transport_trait::Session for Session {
     /// It does not wait. A program that ends right away waits for
     /// [`closed`](sendstream::Connection::closed) of the [connection](Session::connection) first.
     fn close(&self, code: u32, reason: &str) {
-        let reason = reason[..reason.floor_char_boundary(MAX_REASON)].to_owned();
+        let fits = (0..=MAX_REASON.min(reason.len())).rev().find(|end| reason.is_char_boundary(*end));
+        let reason = reason[..fits.unwrap_or(0)].to_owned();
         let close = self.0.close.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(close) = close {
             self.shared().end(SessionError::ClosedHere { code, reason: reason.clone() });

@@ -19,6 +19,12 @@ use crate::{
 /// that what is cut off never looks complete. `web-transport-trait` 0.5 says at one place that a drop
 /// finishes the stream, and at another that it should reset it; this crate does the latter. A finished
 /// stream goes on to be delivered while the session lives.
+///
+/// # Cancel safety
+///
+/// Dropping a future of `write` takes nothing from the buffer, or has sent what it took. Dropping one of
+/// `closed` only ends the wait. `write_all` and `write_chunk` are those of the trait and of
+/// [`sendstream::SendStream::write_chunk`].
 #[derive(Debug)]
 pub struct SendStream {
     stream: sendstream::SendStream,
@@ -117,6 +123,10 @@ impl Drop for SendStream {
 /// # Dropping it
 ///
 /// If its end was not read, the drop asks the peer to stop, with code 0.
+///
+/// # Cancel safety
+///
+/// Dropping a future of `read`, `read_chunk` or `closed` loses no bytes.
 #[derive(Debug)]
 pub struct RecvStream {
     stream: sendstream::RecvStream,
