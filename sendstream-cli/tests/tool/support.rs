@@ -118,8 +118,18 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(mut command: Command) -> Self {
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        command.stdin(Stdio::null());
+        Self::spawn(command)
+    }
+
+    /// Starts it with an input that ends when this is dropped.
+    pub(crate) fn start_with_input(mut command: Command) -> Self {
+        command.stdin(Stdio::piped());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let stdout = lines(child.stdout.take().unwrap());
         let stderr = lines(child.stderr.take().unwrap());
         Self { child, stdout, stderr }
@@ -137,6 +147,11 @@ impl Process {
     pub(crate) fn object(&self) -> Value {
         let line = self.line();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?} is no JSON: {error}"))
+    }
+
+    /// Waits for the next line of standard error.
+    pub(crate) fn note(&self) -> String {
+        self.stderr.recv_timeout(HANG).expect("a line on standard error")
     }
 
     /// Waits for a line on standard error that contains `text`.
