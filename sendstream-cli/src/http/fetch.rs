@@ -7,7 +7,7 @@ use axum::http::{
     header::{CONTENT_LENGTH, LOCATION},
 };
 use bytes::Buf as _;
-use h3::error::Code;
+use h3::error::{Code, StreamError};
 use sendstream::Printable;
 use url::Url;
 
@@ -85,7 +85,7 @@ impl Fetcher {
 
     /// Sends the request and waits for the response, but not for its content.
     async fn ask(&self, origin: &Origin, url: &Url, authority: &Authority) -> Result<(Stream, Response<()>), Problem> {
-        let lost = |error: &h3::error::StreamError| Problem::lost(error, authority);
+        let lost = |error: &StreamError| Problem::lost(error, authority);
         let request = Request::get(url.as_str())
             .header("accept", "*/*")
             .header("user-agent", USER_AGENT)
@@ -95,10 +95,7 @@ impl Fetcher {
         let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
         self.tell(format_args!("> GET {path} HTTP/3\n> host: {authority}"));
         self.tell_fields('>', request.headers());
-        let mut stream = origin.requests.clone().send_request(request).await.map_err(|error| lost(&error))?;
-        // A server that has answered already may want no more of the request (RFC 9114 §4.1). What
-        // matters is the answer, or why there is none.
-        let _ = stream.finish().await;
+        let mut stream = send(origin, &request).await.map_err(|error| lost(&error))?;
         for _ in 0..MAX_INTERIM {
             let response = stream.recv_response().await.map_err(|error| lost(&error))?;
             self.tell(format_args!("< HTTP/3 {}", response.status()));
@@ -120,7 +117,7 @@ impl Fetcher {
         authority: &Authority,
         bytes: &mut u64,
     ) -> Result<(), Problem> {
-        let lost = |error: &h3::error::StreamError| Problem::lost(error, authority);
+        let lost = |error: &StreamError| Problem::lost(error, authority);
         let announced = announced(response.headers())?;
         self.bar.expect(announced.unwrap_or(0));
         let mut sink = written(Sink::open(output), output).await?;
@@ -166,6 +163,27 @@ impl Fetcher {
     fn tell(&self, what: impl Display) {
         if self.verbose {
             self.progress.warn(what);
+        }
+    }
+}
+
+/// Sends a request that has no content.
+///
+/// A server that has answered already may want no more of the request (H3_NO_ERROR of RFC 9114 §4.1).
+/// If it says so before h3 has noticed that the fields are sent, h3 takes this for the end of both
+/// directions. A GET may be sent again.
+async fn send(origin: &Origin, request: &Request<()>) -> Result<Stream, StreamError> {
+    let mut attempts = ATTEMPTS;
+    loop {
+        attempts -= 1;
+        match origin.requests.clone().send_request(request.clone()).await {
+            Ok(mut stream) => {
+                // What matters is the answer, or why there is none.
+                let _ = stream.finish().await;
+                return Ok(stream);
+            }
+            Err(StreamError::RemoteTerminate { code: Code::H3_NO_ERROR, .. }) if attempts > 0 => {}
+            Err(error) => return Err(error),
         }
     }
 }
@@ -222,6 +240,8 @@ async fn written<T>(work: impl Future<Output = std::io::Result<T>>, output: &Out
 }
 
 const USER_AGENT: &str = concat!("sendstream/", env!("CARGO_PKG_VERSION"));
+/// How often a request is sent that a server has answered too soon.
+const ATTEMPTS: usize = 10;
 /// How many responses of the kind 1xx may come before the one that counts.
 const MAX_INTERIM: usize = 32;
 

@@ -22,6 +22,7 @@ use axum::{
 };
 use http_body::{Frame, SizeHint};
 use sendstream::Printable;
+use sendstream_h3::EarlyData;
 use serde::Serialize;
 
 use crate::{
@@ -68,6 +69,7 @@ impl Log {
             status: response.status().as_u16(),
             bytes: 0,
             seconds: 0.0,
+            early: request.extensions.get::<EarlyData>().is_some(),
             complete: false,
         };
         let (head, body) = response.into_parts();
@@ -112,6 +114,8 @@ struct Line {
     /// How much of the content the transport took.
     bytes: u64,
     seconds: f64,
+    /// Whether it was answered before the handshake was done, so that it may be somebody's copy.
+    early: bool,
     /// Whether that was all of it.
     complete: bool,
 }
@@ -120,7 +124,7 @@ impl Line {
     fn to_text(&self) -> String {
         let peer = self.peer.map_or_else(|| "-".to_owned(), |peer| peer.to_string());
         format!(
-            "{} {peer} {} {} {} {} {} {:.3}s{}",
+            "{} {peer} {} {} {} {} {} {:.3}s{}{}",
             humantime::format_rfc3339_seconds(self.time),
             self.protocol,
             Printable::new(&self.method),
@@ -128,6 +132,7 @@ impl Line {
             self.status,
             self.bytes,
             self.seconds,
+            if self.early { " early" } else { "" },
             if self.complete { "" } else { " broken off" },
         )
     }
@@ -143,6 +148,7 @@ struct LineJson<'a> {
     status: u16,
     bytes: u64,
     seconds: f64,
+    early: bool,
     complete: bool,
 }
 
@@ -157,6 +163,7 @@ impl<'a> From<&'a Line> for LineJson<'a> {
             status: line.status,
             bytes: line.bytes,
             seconds: line.seconds,
+            early: line.early,
             complete: line.complete,
         }
     }
@@ -183,6 +190,7 @@ impl Drop for Noted {
             path: std::mem::take(&mut self.line.path),
             status: self.line.status,
             bytes: self.line.bytes,
+            early: self.line.early,
         };
         if let Err(TrySendError::Full(_)) = self.log.lines.try_send(line) {
             self.log.lost.fetch_add(1, Ordering::Relaxed);

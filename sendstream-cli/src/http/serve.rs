@@ -10,6 +10,7 @@ use axum::{
     http::Response,
 };
 use sendstream::{CertificateHash, Resumption, Server, TransportConfig};
+use sendstream_h3::EarlyRequests;
 use serde::Serialize;
 
 use super::{
@@ -55,7 +56,15 @@ pub(crate) fn run(args: HttpServeArgs) -> Result<(), Failure> {
                 progress.note("answering what has come; another Ctrl-C ends it at once");
             }
         };
-        sendstream_h3::serve(server, app).with_graceful_shutdown(noted).drain_timeout(DRAIN).await;
+        // GET and HEAD are all that is answered, and asking twice changes nothing.
+        let early = if args.zero_rtt { EarlyRequests::Safe } else { EarlyRequests::Wait };
+        sendstream_h3::serve(server, app)
+            .with_graceful_shutdown(noted)
+            .drain_timeout(DRAIN)
+            .max_connections(MAX_CONNECTIONS)
+            .max_concurrent_requests(MAX_REQUESTS)
+            .early_requests(early)
+            .await;
         if let Some(by_tcp) = by_tcp {
             let ended = by_tcp.await.map_err(|error| Failure::new(format!("cannot serve by TCP: {error}")))?;
             ended.map_err(|error| Failure::new(format!("cannot serve by TCP: {error}")))?;
@@ -180,6 +189,8 @@ struct Announcement<'a> {
 
 /// How long the last answers may take.
 pub(crate) const DRAIN: Duration = Duration::from_secs(600);
+/// How many connections there are at a time.
+const MAX_CONNECTIONS: usize = 1024;
 /// How many requests a connection has at a time.
 const MAX_REQUESTS: u16 = 100;
 /// How often the system may choose a port for QUIC that is taken for TCP.

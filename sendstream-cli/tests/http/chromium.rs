@@ -77,18 +77,24 @@ fn chromium_follows_a_link_of_a_listing() {
             document.body.textContent = `${location.pathname} came by ${entry.nextHopProtocol}`;
         </script>"#,
     );
-    // It goes where the links of the listings lead, as somebody who clicks them.
+    // It goes where the links of the listings lead, and clicks the last of them.
     web.file(
         "walk.html",
-        br#"<body><script>
+        br#"<body><iframe name=frame></iframe><script>
             (async () => {
-                let at = new URL("/", location.href).href;
+                let at = new URL("/", location.href).href, link;
                 for (const text of ["Photos/", "2026/", "raw/", "the page?.html"]) {
                     const listing = new DOMParser().parseFromString(await (await fetch(at)).text(), "text/html");
-                    const link = [...listing.querySelectorAll("a")].find(link => link.textContent == text);
-                    at = new URL(link.getAttribute("href"), at).href;
+                    link = [...listing.querySelectorAll("a")].find(link => link.textContent == text);
+                    at = link.href = new URL(link.getAttribute("href"), at).href;
                 }
-                location = at;
+                const frame = document.querySelector("iframe");
+                const loaded = new Promise(resolve => frame.onload = resolve);
+                link.target = "frame";
+                document.body.append(link);
+                link.click();
+                await loaded;
+                document.body.textContent = frame.contentDocument.body.textContent;
             })().catch(error => document.body.textContent = error);
         </script>"#,
     );

@@ -94,6 +94,9 @@ fn gtlsclient_resumes_with_0_rtt_where_it_may() {
         let output = all_arrive(&web, web.address.port(), &remember, &names);
         let said = said(&output);
         assert!(said.contains(" 0RTT STREAM(0x0b) id=0x0 "), "the request was in the first packets: {said}");
+        if !early {
+            assert!((0..2).all(|_| web.logged()["early"] == false), "it waited");
+        }
         assert_ne!(said.contains("Early data was rejected by server"), early, "{said}");
     }
 }
