@@ -292,7 +292,7 @@ pub(crate) fn readdress(ticket: &str, address: SocketAddr) -> String {
 pub(crate) fn figure(what: impl Display) {
     // The test runner may be in the middle of a line.
     let test = thread::current().name().unwrap_or_default().to_owned();
-    let _ = writeln!(std::io::stdout(), "\nFIGURE tool::{test}: {what}");
+    let _ = writeln!(std::io::stdout(), "\nFIGURE {}::{test}: {what}", env!("CARGO_CRATE_NAME"));
 }
 
 /// Waits for something that announces itself in no other way than by being so.
