@@ -14,13 +14,13 @@ use crate::connection::Connection;
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// use std::future::poll_fn;
 ///
-/// use bytes::{Buf as _, Bytes};
+/// use bytes::Buf as _;
 /// use sendstream::{Client, Trust};
 /// use sendstream_h3::Connector;
 ///
 /// let client = Client::builder().alpn([sendstream_h3::ALPN]).trust(Trust::system()?).build()?;
 /// let server = Connector::to_host(client, "example.org", 443);
-/// let (mut driver, mut requests) = h3::client::new::<_, _, Bytes>(server.connect().await?).await?;
+/// let (mut driver, mut requests) = h3::client::new(server.connect().await?).await?;
 /// let driving = tokio::spawn(async move { poll_fn(|cx| driver.poll_close(cx)).await });
 /// let mut exchange = requests.send_request(http::Request::get("https://example.org/").body(())?).await?;
 /// exchange.finish().await?;

@@ -23,10 +23,9 @@ use crate::{
 ///
 /// ```
 /// # async fn example(connection: sendstream::Connection) -> Result<(), Box<dyn std::error::Error>> {
-/// use bytes::Bytes;
 /// use sendstream_h3::Connection;
 ///
-/// let (mut driver, mut requests) = h3::client::new::<_, _, Bytes>(Connection::new(connection)).await?;
+/// let (mut driver, mut requests) = h3::client::new(Connection::new(connection)).await?;
 /// # let _ = (&mut driver, &mut requests);
 /// # Ok(())
 /// # }

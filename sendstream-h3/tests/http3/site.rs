@@ -5,10 +5,10 @@ use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 use axum::Router;
 use bytes::{Buf, Bytes, BytesMut};
 use futures::channel::oneshot;
-use h3::client::{RequestStream, SendRequest};
-use http::{HeaderMap, Request, Response};
+use h3::client::SendRequest;
+use http::{Request, Response};
 use sendstream::{Client, Identity, MemorySessionCache, Resumption, Server, TransportConfig};
-use sendstream_h3::{BidiStream, Connection, OpenStreams, Serve};
+use sendstream_h3::{Connection, OpenStreams, Serve};
 use tokio::task::JoinHandle;
 
 use crate::support;
@@ -60,6 +60,11 @@ impl Site {
     /// Waits until everything was served.
     pub(crate) async fn served(self) {
         self.serving.await.unwrap();
+    }
+
+    /// Drops it as it is.
+    pub(crate) fn abort(self) {
+        self.serving.abort();
     }
 
     pub(crate) async fn end(mut self) {
@@ -121,8 +126,7 @@ pub(crate) fn post(path: &str, body: impl Into<Bytes>) -> Request<Bytes> {
     Request::post(uri(path)).body(body.into()).unwrap()
 }
 
-/// Sends a request whole, and reads the response whole, both at once. Trailers are among the
-/// response's extensions.
+/// Sends a request whole, and reads the response whole, both at once.
 pub(crate) async fn ask<O>(
     mut requests: SendRequest<O, Bytes>,
     request: Request<Bytes>,
@@ -145,16 +149,14 @@ where
         while let Some(mut data) = recv.recv_data().await? {
             body.extend_from_slice(&data.copy_to_bytes(data.remaining()));
         }
-        let trailers = recv.recv_trailers().await?;
-        Ok((response, body.freeze(), trailers))
+        recv.recv_trailers().await?;
+        Ok((response, body.freeze()))
     };
     // A server may answer before it has the body, and stop it.
     let (sent, received) = futures::join!(sending, receiving);
-    let (response, body, trailers) = received?;
+    let (response, body) = received?;
     drop(sent);
-    let mut response = response.map(|()| body);
-    response.extensions_mut().insert(trailers);
-    Ok(response)
+    Ok(response.map(|()| body))
 }
 
 /// `body` in the pieces in which an application would have it.
@@ -163,15 +165,13 @@ fn pieces(body: Bytes) -> impl Iterator<Item = Bytes> {
     (0..body.len()).step_by(PIECE).map(move |at| body.slice(at..body.len().min(at + PIECE)))
 }
 
-/// The trailers of a response of [`ask`].
-pub(crate) fn trailers(response: &Response<Bytes>) -> Option<&HeaderMap> {
-    response.extensions().get::<Option<HeaderMap>>().unwrap().as_ref()
-}
-
-/// Both halves of a request under way.
-pub(crate) type Under = RequestStream<BidiStream, Bytes>;
-
 /// Ends in a panic where a test would hang.
 pub(crate) fn run<T: Send + 'static>(test: impl Future<Output = T> + Send + 'static) -> T {
     support::on_tokio(async { tokio::time::timeout(Duration::from_secs(60), test).await.expect("nothing hangs") })
+}
+
+/// Checks that a connection ended without an error, by either side.
+#[track_caller]
+pub(crate) fn assert_no_error(end: &h3::error::ConnectionError) {
+    assert!(end.is_h3_no_error(), "{end:?}");
 }
