@@ -234,7 +234,11 @@ impl HttpBody for Watched {
 
 /// The first `len` bytes at most, and a sign that there was more.
 fn shorten(text: &str, len: usize) -> String {
-    if text.len() <= len { text.to_owned() } else { format!("{}…", &text[..text.floor_char_boundary(len)]) }
+    if text.len() <= len {
+        return text.to_owned();
+    }
+    let end = (0..=len).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    format!("{}…", &text[..end])
 }
 
 /// How many lines may wait to be written.

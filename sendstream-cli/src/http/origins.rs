@@ -24,9 +24,12 @@ use crate::error::{chain, connection_error};
 /// Connections to servers, made when they are first needed.
 pub(crate) struct Origins {
     client: Arc<Client>,
-    known: Mutex<HashMap<Authority, Shared<BoxFuture<'static, Result<Arc<Origin>, Problem>>>>>,
+    known: Mutex<HashMap<Authority, Connecting>>,
     drivers: Arc<Mutex<Vec<JoinHandle<()>>>>,
 }
+
+/// A connection that is made once, for all who need it.
+type Connecting = Shared<BoxFuture<'static, Result<Arc<Origin>, Problem>>>;
 
 /// A server that is connected.
 pub(crate) struct Origin {

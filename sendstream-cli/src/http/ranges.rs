@@ -78,21 +78,21 @@ mod tests {
         Ranges::parse(header.as_bytes(), len)
     }
 
-    fn parts<const N: usize>(parts: [Range<u64>; N]) -> Ranges {
-        Ranges::Some(parts.into())
+    fn parts(parts: &[(u64, u64)]) -> Ranges {
+        Ranges::Some(parts.iter().map(|(start, end)| *start..*end).collect())
     }
 
     #[test]
     fn every_form_of_a_range_is_read() {
-        assert_eq!(parse("bytes=0-0", 10), parts([0..1]));
-        assert_eq!(parse("bytes=2-5", 10), parts([2..6]));
-        assert_eq!(parse("bytes=2-", 10), parts([2..10]));
-        assert_eq!(parse("bytes=-3", 10), parts([7..10]));
-        assert_eq!(parse("bytes=-30", 10), parts([0..10]));
-        assert_eq!(parse("bytes=9-99999999999999999999999", 10), parts([9..10]));
-        assert_eq!(parse("BYTES= 0-1 ,\t4-5, ", 10), parts([0..2, 4..6]));
-        assert_eq!(parse("bytes=4-5,0-1", 10), parts([4..6, 0..2]));
-        assert_eq!(parse("bytes=0-1,50-", 10), parts([0..2]), "what there is of it");
+        assert_eq!(parse("bytes=0-0", 10), parts(&[(0, 1)]));
+        assert_eq!(parse("bytes=2-5", 10), parts(&[(2, 6)]));
+        assert_eq!(parse("bytes=2-", 10), parts(&[(2, 10)]));
+        assert_eq!(parse("bytes=-3", 10), parts(&[(7, 10)]));
+        assert_eq!(parse("bytes=-30", 10), parts(&[(0, 10)]));
+        assert_eq!(parse("bytes=9-99999999999999999999999", 10), parts(&[(9, 10)]));
+        assert_eq!(parse("BYTES= 0-1 ,\t4-5, ", 10), parts(&[(0, 2), (4, 6)]));
+        assert_eq!(parse("bytes=4-5,0-1", 10), parts(&[(4, 6), (0, 2)]));
+        assert_eq!(parse("bytes=0-1,50-", 10), parts(&[(0, 2)]), "what there is of it");
     }
 
     #[test]

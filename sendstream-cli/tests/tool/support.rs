@@ -123,6 +123,7 @@ impl Process {
     }
 
     /// Starts it with an input that ends when this is dropped.
+    #[allow(dead_code, reason = "the tests of `http` use it")]
     pub(crate) fn start_with_input(mut command: Command) -> Self {
         command.stdin(Stdio::piped());
         Self::spawn(command)
@@ -150,6 +151,7 @@ impl Process {
     }
 
     /// Waits for the next line of standard error.
+    #[allow(dead_code, reason = "the tests of `http` use it")]
     pub(crate) fn note(&self) -> String {
         self.stderr.recv_timeout(HANG).expect("a line on standard error")
     }
