@@ -64,7 +64,8 @@ impl Fetcher {
             let (mut stream, response) = self.ask(&origin, &url, &authority).await?;
             let status = response.status();
             fetched.status = Some(status);
-            if status.is_success() {
+            // A part that nobody asked for is not the content.
+            if status.is_success() && status != StatusCode::PARTIAL_CONTENT {
                 return self.take(stream, &response, output, &authority, &mut fetched.bytes).await;
             }
             // What is said beside the status is no content of this URL.

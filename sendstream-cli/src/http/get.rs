@@ -36,7 +36,8 @@ pub(crate) fn run(args: HttpGetArgs) -> Result<(), Failure> {
             .map_err(|error| Failure::new(format!("cannot make {}: {error}", dir.display())))?;
     }
     let interrupt = Interrupt::install()?;
-    runtime()?.block_on(async {
+    let runtime = runtime()?;
+    let result = runtime.block_on(async {
         // Bars and content do not share a terminal.
         let bars = Progress::new(args.output.quiet || outputs.iter().any(Output::is_terminal));
         let fetcher = Fetcher {
@@ -55,7 +56,10 @@ pub(crate) fn run(args: HttpGetArgs) -> Result<(), Failure> {
         fetcher.bar.clear();
         fetcher.origins.close().await;
         result
-    })
+    });
+    // What was interrupted may be waiting for a reader of the content, who may never read.
+    runtime.shutdown_background();
+    result
 }
 
 async fn fetch_all(fetcher: &Fetcher, args: &HttpGetArgs, outputs: &[Output]) -> Result<(), Failure> {

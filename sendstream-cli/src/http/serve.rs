@@ -71,8 +71,8 @@ pub(crate) fn run(args: HttpServeArgs) -> Result<(), Failure> {
         }
         Ok(())
     });
-    // The last requests are noted when the last of their tasks is gone.
-    drop(runtime);
+    // The last requests are noted when the last of their tasks is gone. A stuck disk is not waited for.
+    runtime.shutdown_timeout(Duration::from_secs(5));
     writer.finish();
     served
 }

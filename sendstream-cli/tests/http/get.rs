@@ -1,6 +1,16 @@
 //! What becomes of URLs.
 
-use std::{collections::HashSet, convert::Infallible, fs, path::Path};
+use std::{
+    collections::HashSet,
+    convert::Infallible,
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use axum::{
     Router,
@@ -10,7 +20,7 @@ use axum::{
     routing,
 };
 use bytes::Bytes;
-use futures::{StreamExt as _, stream};
+use futures::stream;
 use sendstream::{Identity, Server};
 
 use crate::support::{Other, Process, Web, digest, free_port, get, names, noise, objects, sendstream, stderr, until};
@@ -133,11 +143,14 @@ fn broken(content: &'static [u8], announced: Option<&'static str>) -> routing::M
 #[test]
 fn content_that_breaks_off_never_becomes_a_file() {
     let other = Other::start(
-        Router::new().route("/unannounced", broken(b"half", None)).route("/announced", broken(b"half", Some("8"))),
+        Router::new()
+            .route("/unannounced", broken(b"half", None))
+            .route("/announced", broken(b"half", Some("8")))
+            .route("/part", routing::get(|| async { (axum::http::StatusCode::PARTIAL_CONTENT, "half") })),
     );
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("file");
-    for path in ["unannounced", "announced"] {
+    for path in ["unannounced", "announced", "part"] {
         let output = other.get(&["-o", file.to_str().unwrap()], path);
         assert_eq!(output.status.code(), Some(1), "{path}");
         assert_eq!(names(dir.path()), [""; 0], "{path}");
@@ -238,13 +251,23 @@ fn wrong_usage_exits_with_2() {
     assert!(!Path::new("x").exists());
 }
 
-/// Starts to fetch what has no end, and waits until some of it has come.
-fn begin_endless(dir: &Path) -> (Process, Other) {
-    let endless = || async {
-        let pieces = stream::repeat_with(|| Ok::<_, Infallible>(Bytes::from_static(&[1; 1000])));
-        Response::new(Body::from_stream(pieces.take(usize::MAX)))
+/// A server of what has no end, and how many bytes of it were asked for.
+fn endless() -> (Other, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&asked);
+    let endless = move || async move {
+        let pieces = stream::repeat_with(move || {
+            count.fetch_add(1000, Ordering::Relaxed);
+            Ok::<_, Infallible>(Bytes::from_static(&[1; 1000]))
+        });
+        Response::new(Body::from_stream(pieces))
     };
-    let other = Other::start(Router::new().route("/endless", routing::get(endless)));
+    (Other::start(Router::new().route("/endless", routing::get(endless))), asked)
+}
+
+/// Starts to fetch it, and waits until some of it has come.
+fn begin_endless(dir: &Path) -> (Process, Other) {
+    let (other, _) = endless();
     let mut command = sendstream();
     command.args(["http", "get", "--pin", &other.pin, "--output-dir"]).arg(dir).arg(format!("{}endless", other.url));
     let process = Process::start(command);
@@ -270,4 +293,22 @@ fn a_server_that_is_gone_leaves_nothing() {
     drop(other);
     assert_eq!(process.wait().code(), Some(1));
     assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
+fn a_fetch_whose_reader_is_stuck_can_be_interrupted() {
+    let (other, asked) = endless();
+    let mut command = sendstream();
+    command.args(["http", "get", "--pin", &other.pin, &format!("{}endless", other.url)]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    // More than a pipe takes.
+    until("it is stuck", || asked.load(Ordering::Relaxed) > 256 << 10);
+    let sent = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let mut status = None;
+    until("it ends", || {
+        status = child.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(130));
 }
