@@ -2,11 +2,19 @@
 
 mod support;
 
-use std::time::Duration;
+use std::{
+    future::poll_fn,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
 
 use futures::future::poll_immediate;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sendstream::{BindError, ConfigError, ConnectError, ConnectionError, Server, TransportConfig, Trust};
+use sendstream::{BindError, ConfigError, ConnectError, ConnectionError, ReadError, Server, TransportConfig, Trust};
 use support::{
     Endpoints, Pair, TIMEOUT, accept, any_port, assert_closed_by_peer, assert_closed_here_because,
     assert_closed_locally, run,
@@ -100,6 +108,74 @@ fn a_reason_arrives_although_the_connection_is_dropped_at_once() {
         }
         endpoints.end().await;
     });
+}
+
+#[test]
+fn no_stream_that_is_dropped_overtakes_the_reason_of_a_close() {
+    run(async {
+        let Pair { client, server, endpoints } = Pair::new().await;
+        drop((client, server));
+        for _ in 0..20 {
+            let (client, server) = endpoints.connect().await;
+            let (mut send, recv) = client.open_bi().unwrap();
+            send.send("a beginning").await.unwrap();
+            let (their_send, mut their_recv) = server.accept_bi().await.unwrap();
+            assert_eq!(their_recv.read_chunk().await.unwrap().as_deref(), Some(&b"a beginning"[..]));
+            client.close(7, "why").unwrap();
+            drop((send, recv, client));
+            let error = their_recv.read_chunk().await.unwrap_err();
+            let ReadError::ConnectionLost(cause) = error else { panic!("{error}") };
+            assert_closed_by_peer(&cause, 7, "why");
+            assert!(their_send.stopped().await.is_err());
+        }
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn polls_for_streams_wake_the_task_that_polled_last_and_take_nothing_from_the_futures() {
+    run(async {
+        let Pair { client, server, endpoints } = Pair::new().await;
+        let clone = server.clone();
+        let (forgotten, counted) = counting();
+        assert!(server.poll_accept_uni(&mut Context::from_waker(&forgotten)).is_pending());
+        assert!(clone.poll_accept_bi(&mut Context::from_waker(&forgotten)).is_pending());
+        let mut waiting = Box::pin(server.accept_uni());
+        assert!(poll_immediate(&mut waiting).await.is_none());
+        let mut sent = client.open_uni().unwrap();
+        // This task takes the place of the first, and is woken.
+        let polling = poll_fn(|cx| clone.poll_accept_uni(cx));
+        let (first, written) = futures::join!(polling, sent.finish_with("one"));
+        written.unwrap();
+        assert_eq!(first.unwrap().read_to_end(16).await.unwrap(), b"one");
+        assert_eq!(counted(), 0);
+        // The future waits still.
+        let mut sent = client.open_uni().unwrap();
+        let (second, written) = futures::join!(waiting, sent.finish_with("two"));
+        written.unwrap();
+        assert_eq!(second.unwrap().read_to_end(16).await.unwrap(), b"two");
+        let (mut send, _recv) = client.open_bi().unwrap();
+        drop(send.finish_with("three"));
+        let (_, mut recv) = poll_fn(|cx| server.poll_accept_bi(cx)).await.unwrap();
+        assert_eq!(recv.read_to_end(16).await.unwrap(), b"three");
+        client.close(7, "").unwrap();
+        assert_closed_by_peer(&poll_fn(|cx| server.poll_accept_uni(cx)).await.unwrap_err(), 7, "");
+        assert_closed_by_peer(&poll_fn(|cx| server.poll_read_datagram(cx)).await.unwrap_err(), 7, "");
+        drop((client, server, clone));
+        endpoints.end().await;
+    });
+}
+
+/// A waker, and how often it was woken.
+fn counting() -> (Waker, impl Fn() -> usize) {
+    struct Counting(AtomicUsize);
+    impl Wake for Counting {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let counting = Arc::new(Counting(AtomicUsize::new(0)));
+    (counting.clone().into(), move || counting.0.load(Ordering::SeqCst))
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::{Buf as _, Bytes};
@@ -14,10 +14,12 @@ use crate::stream::RecvStream;
 
 /// What the client sends after a request's fields: data, and perhaps trailers.
 ///
-/// Dropping it before its end tells the client that the rest is not needed (H3_NO_ERROR of RFC 9114
-/// §4.1): the response may be complete without it.
+/// Dropped before its end, it leaves the rest to the request's task: a client that hears too early
+/// that nobody reads it may take that for the failure of its request.
 pub(super) struct RequestBody {
-    stream: h3::server::RequestStream<RecvStream, Bytes>,
+    /// Until it is left to the task.
+    stream: Option<Unread>,
+    task: Option<oneshot::Sender<Unread>>,
     /// What was read before the application asked.
     first: Option<Bytes>,
     /// How far reading has come.
@@ -27,6 +29,9 @@ pub(super) struct RequestBody {
     /// Tells that the application wants the body, to a client that waits for that.
     wanted: Option<oneshot::Sender<()>>,
 }
+
+/// A request's stream, of which there may be more to read.
+pub(super) type Unread = h3::server::RequestStream<RecvStream, Bytes>;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -47,13 +52,19 @@ pub(super) enum BodyError {
 }
 
 impl RequestBody {
-    /// `announced` is the request's `content-length`. `wanted` is told of the first read.
+    /// `announced` is the request's `content-length`. `wanted` is told of the first read, and `task`
+    /// gets what nobody has read.
     pub(super) fn new(
-        stream: h3::server::RequestStream<RecvStream, Bytes>,
+        stream: Unread,
         announced: Option<u64>,
         wanted: Option<oneshot::Sender<()>>,
+        task: oneshot::Sender<Unread>,
     ) -> Self {
-        Self { stream, first: None, stage: Stage::Data, announced, wanted }
+        Self { stream: Some(stream), task: Some(task), first: None, stage: Stage::Data, announced, wanted }
+    }
+
+    fn stream(&mut self) -> &mut Unread {
+        self.stream.as_mut().expect("only `drop` takes it")
     }
 
     /// Looks whether the body is over already, as that of most requests is.
@@ -61,7 +72,7 @@ impl RequestBody {
         match self.poll_data(cx) {
             Poll::Ready(Ok(Some(data))) => self.first = Some(data),
             Poll::Ready(Ok(None)) if self.announced.unwrap_or(0) == 0 => {
-                if let Poll::Ready(Ok(None)) = self.stream.poll_recv_trailers(cx) {
+                if let Poll::Ready(Ok(None)) = self.stream().poll_recv_trailers(cx) {
                     self.stage = Stage::Over;
                 }
             }
@@ -71,7 +82,7 @@ impl RequestBody {
     }
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamError>> {
-        self.stream.poll_recv_data(cx).map_ok(|data| data.map(|mut data| data.copy_to_bytes(data.remaining())))
+        self.stream().poll_recv_data(cx).map_ok(|data| data.map(|mut data| data.copy_to_bytes(data.remaining())))
     }
 
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, BodyError>> {
@@ -91,7 +102,7 @@ impl RequestBody {
             }
         }
         if self.stage == Stage::Trailers {
-            let trailers = ready!(self.stream.poll_recv_trailers(cx)).map_err(BodyError::Stream)?;
+            let trailers = ready!(self.stream().poll_recv_trailers(cx)).map_err(BodyError::Stream)?;
             self.stage = Stage::Over;
             return Poll::Ready(Ok(trailers.map(Frame::trailers)));
         }
@@ -106,7 +117,7 @@ impl RequestBody {
             (Some(_), None) => None,
         };
         if left.is_none() {
-            self.stream.stop_sending(Code::H3_MESSAGE_ERROR);
+            self.stream().stop_sending(Code::H3_MESSAGE_ERROR);
             return Err(BodyError::Length);
         }
         self.announced = left;
@@ -142,8 +153,32 @@ impl Body for RequestBody {
 
 impl Drop for RequestBody {
     fn drop(&mut self) {
-        if self.stage != Stage::Over {
-            self.stream.stop_sending(Code::H3_NO_ERROR);
+        if self.stage == Stage::Over {
+            return;
         }
+        if let (Some(stream), Some(task)) = (self.stream.take(), self.task.take())
+            && let Err(stream) = task.send(stream)
+        {
+            // The response was over before.
+            no_more(stream);
+        }
+    }
+}
+
+/// Tells the client of a response that is over that the rest of its request is not needed
+/// (H3_NO_ERROR of RFC 9114 §4.1), unless all of it is here.
+pub(super) fn no_more(mut stream: Unread) {
+    let mut cx = Context::from_waker(Waker::noop());
+    // Nobody reads, so the stream's window bounds what is here.
+    let end = loop {
+        match stream.poll_recv_data(&mut cx) {
+            Poll::Ready(Ok(Some(_))) => {}
+            Poll::Ready(Ok(None)) => break stream.poll_recv_trailers(&mut cx).map(|_| ()),
+            Poll::Ready(Err(_)) => break Poll::Ready(()),
+            Poll::Pending => break Poll::Pending,
+        }
+    };
+    if end.is_pending() {
+        stream.stop_sending(Code::H3_NO_ERROR);
     }
 }

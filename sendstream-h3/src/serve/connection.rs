@@ -20,7 +20,7 @@ use tokio::{
 };
 
 use crate::{
-    connection::Connection,
+    connection::{Connection, Link},
     serve::{Shared, request},
     stream::BidiStream,
 };
@@ -36,7 +36,10 @@ pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, mut shutd
     };
     let h3 = tokio::select! {
         h3 = building => h3,
-        _ = shutdown.changed() => return,
+        _ = shutdown.changed() => {
+            close(&link, "");
+            return;
+        }
     };
     let Ok(h3) = h3 else { return };
     let slots = Arc::new(Semaphore::new(limits.requests.into()));
@@ -52,6 +55,12 @@ pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, mut shutd
         Err(_) => "the time for shutting down is over",
     };
     // Before h3 is dropped, which would close it with a reason of its own.
+    close(&link, reason);
+}
+
+/// Ends a connection of which nothing is wanted any more.
+fn close(link: &Link, reason: &str) {
+    // The code is of the wire, so it fits.
     let _ = link.close(Code::H3_NO_ERROR.value(), reason);
 }
 

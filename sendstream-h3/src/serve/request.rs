@@ -31,7 +31,11 @@ use tower_service::Service as _;
 
 use crate::{
     connection::Connection,
-    serve::{EarlyData, EarlyRequests, Shared, body::RequestBody, date},
+    serve::{
+        EarlyData, EarlyRequests, Shared,
+        body::{self, RequestBody, Unread},
+        date,
+    },
     stream::SendStream,
 };
 
@@ -53,29 +57,38 @@ pub(super) async fn serve(
     slot: OwnedSemaphorePermit,
 ) {
     let mut stopped = pin!(stopped);
+    let (task, mut unread) = oneshot::channel();
     tokio::select! {
         biased;
-        () = answer(resolver, client, &shared) => {}
+        () = answer(resolver, client, &shared, task) => {}
         // The client wants no response any more, or is gone. The application's future is dropped.
         _ = &mut stopped => return,
     }
     // Until then a connection that is to end in good order must not end.
     let _ = stopped.await;
+    if let Ok(unread) = unread.try_recv() {
+        body::no_more(unread);
+    }
     drop(slot);
 }
 
 /// From a request's fields to the end of the response. Where it returns early the streams are
-/// dropped, which resets them.
-async fn answer(resolver: RequestResolver<Connection, Bytes>, client: Client, shared: &Shared) {
+/// dropped, which resets them. `task` gets what nobody has read of the request.
+async fn answer(
+    resolver: RequestResolver<Connection, Bytes>,
+    client: Client,
+    shared: &Shared,
+    task: oneshot::Sender<Unread>,
+) {
     let Some((request, stream)) = resolve(resolver).await else { return };
     let (mut response, body) = stream.split();
     let method = request.method().clone();
     if client.early && shared.limits.early == EarlyRequests::Safe && !method.is_safe() {
-        drop(body);
+        let _ = task.send(body);
         let too_early = Response::builder().status(StatusCode::TOO_EARLY).body(axum::body::Body::empty());
         return send(&mut response, &method, too_early.expect("a status alone is a response")).await;
     }
-    let (request, asked) = prepare(request, body, client).await;
+    let (request, asked) = prepare(request, body, client, task).await;
     let mut call = pin!(call(shared.app.clone(), request));
     let mut called = pin!(poll_fn(|cx| guard(|| call.as_mut().poll(cx))));
     let answered = match asked {
@@ -134,14 +147,15 @@ async fn resolve(
 /// client waits for that.
 async fn prepare(
     request: Request<()>,
-    stream: RequestStream<crate::stream::RecvStream, Bytes>,
+    stream: Unread,
     client: Client,
+    task: oneshot::Sender<Unread>,
 ) -> (Request<axum::body::Body>, Option<oneshot::Receiver<()>>) {
     let (mut parts, ()) = request.into_parts();
     let waits = parts.headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
     let (wanted, asked) = waits.then(oneshot::channel).unzip();
     let announced = content_length(&parts.headers);
-    let mut body = RequestBody::new(stream, announced, wanted);
+    let mut body = RequestBody::new(stream, announced, wanted, task);
     if !waits {
         poll_fn(|cx| Poll::Ready(body.peek(cx))).await;
     }

@@ -66,10 +66,13 @@ fn no_request_that_was_accepted_fails_when_a_busy_server_shuts_down() {
                 }));
             }
         }
-        while whole.load(SeqCst) < 200 {
+        let in_flight = loop {
+            let in_flight = counts.begun.load(SeqCst).saturating_sub(counts.answered.load(SeqCst));
+            if whole.load(SeqCst) >= 200 && in_flight >= 4 {
+                break in_flight;
+            }
             tokio::task::yield_now().await;
-        }
-        let in_flight = counts.begun.load(SeqCst) - counts.answered.load(SeqCst);
+        };
         site.shut_down();
         site.served().await;
         let mut refused = 0;
@@ -135,11 +138,19 @@ fn what_comes_after_the_goaway_is_refused_and_what_came_before_is_answered() {
 #[test]
 fn what_does_not_end_is_cut_off_when_the_time_is_over() {
     run(async {
-        let app = Router::new().route("/", get(|| async { pending::<()>().await }));
+        let (began, mut begun) = tokio::sync::watch::channel(false);
+        let handler = move || {
+            began.send_replace(true);
+            pending::<()>()
+        };
+        let app = Router::new().route("/", get(handler));
         let mut site = Site::with(app, |serve| serve.drain_timeout(Duration::from_millis(200)));
         let asking = Asking::new(&site.client(), site.address).await;
         let mut under_way = std::pin::pin!(site::ask(asking.requests.clone(), site::get("/")));
-        assert!(futures::poll!(&mut under_way).is_pending());
+        tokio::select! {
+            _ = &mut under_way => panic!("nobody answers"),
+            begun = begun.wait_for(|begun| *begun) => drop(begun.unwrap()),
+        }
         site.shut_down();
         site.served().await;
         assert!(under_way.await.is_err());

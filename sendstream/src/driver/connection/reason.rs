@@ -40,6 +40,16 @@ impl ConnectionInstance {
         }
     }
 
+    /// Whether this side has closed the connection and gave a reason, of which MsQuic may not know
+    /// yet. SHUTDOWN_COMPLETE of everything on it will come by itself.
+    pub(crate) fn is_closed_with_reason(&self) -> bool {
+        let inner = self.inner();
+        // Mostly it is not over, and no lock is needed.
+        inner.is_over()
+            && matches!(inner.cause(), Some(ConnectionError::LocallyClosed { reason, .. }) if !reason.is_empty())
+            && inner.lock().connected().is_some()
+    }
+
     /// Says what the connection will be closed with (`QUIC_PARAM_CONN_CLOSE_REASON_PHRASE`), on the
     /// worker or where it may block. A connection that cannot be told is closed without.
     fn set_close_reason(&self, reason: &str) {

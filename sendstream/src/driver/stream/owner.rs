@@ -277,6 +277,11 @@ impl StreamInstance {
     /// `StreamShutdown`. It fails only when memory is out; then the connection goes, which MsQuic
     /// can always do: a stream that should have been reset must not stay open, nor look complete.
     pub(super) fn shut_down(&self, flags: sys::QUIC_STREAM_SHUTDOWN_FLAGS, code: u64) {
+        // What the stream says would overtake the reason, and the peer would take it for the cause.
+        // The end of the connection is the stream's, too.
+        if self.connection.is_closed_with_reason() {
+            return;
+        }
         let Some(handle) = self.handle.enter() else { return };
         // SAFETY: the handle is open while it is in use.
         let status = unsafe { call!(StreamShutdown(handle.raw(), flags, code)) };
