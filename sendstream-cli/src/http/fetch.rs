@@ -126,13 +126,13 @@ impl Fetcher {
             while data.has_remaining() {
                 let chunk = data.chunk();
                 let len = chunk.len();
+                if announced.is_some_and(|announced| announced < *bytes + len as u64) {
+                    return Err(Problem::new(format!("{authority} sends more than it announced")));
+                }
                 written(sink.write(chunk), output).await?;
                 data.advance(len);
                 *bytes += len as u64;
                 self.bar.advance(len as u64);
-                if announced.is_some_and(|announced| announced < *bytes) {
-                    return Err(Problem::new(format!("{authority} sends more than it announced")));
-                }
             }
         }
         // What looks complete is so only if nothing is wrong behind it.

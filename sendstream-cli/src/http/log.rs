@@ -23,7 +23,7 @@ use axum::{
 use http_body::{Frame, SizeHint};
 use sendstream::Printable;
 use sendstream_h3::EarlyData;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{
     error::Failure,
@@ -76,7 +76,7 @@ impl Log {
         let length = head.headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         // An answer without a body has ended already, whatever its length says.
         let left = if body.is_end_stream() { 0 } else { length.unwrap_or(0) };
-        let noted = Noted { log: self.clone(), line, begun: Instant::now(), left };
+        let noted = Noted { log: self.clone(), line: Some(line), begun: Instant::now(), left };
         Response::from_parts(head, Body::new(Watched { body, noted }))
     }
 }
@@ -91,7 +91,7 @@ impl Writer {
 
 fn write(lines: &Receiver<Line>, lost: &AtomicU64, json: bool, progress: &Progress) {
     while let Ok(line) = lines.recv() {
-        let printed = if json { print_json(&LineJson::from(&line)) } else { print_line(&line.to_text()) };
+        let printed = if json { print_json(&line) } else { print_line(&line.to_text()) };
         if let Err(failure) = printed {
             progress.warn(failure);
         }
@@ -103,8 +103,9 @@ fn write(lines: &Receiver<Line>, lost: &AtomicU64, json: bool, progress: &Progre
 }
 
 /// A request that ended.
-#[derive(Debug)]
+#[derive(Debug, Serialize)]
 struct Line {
+    #[serde(serialize_with = "with_milliseconds")]
     time: SystemTime,
     peer: Option<SocketAddr>,
     protocol: &'static str,
@@ -138,60 +139,33 @@ impl Line {
     }
 }
 
-#[derive(Serialize)]
-struct LineJson<'a> {
-    time: String,
-    peer: Option<SocketAddr>,
-    protocol: &'a str,
-    method: &'a str,
-    path: &'a str,
-    status: u16,
-    bytes: u64,
-    seconds: f64,
-    early: bool,
-    complete: bool,
-}
-
-impl<'a> From<&'a Line> for LineJson<'a> {
-    fn from(line: &'a Line) -> Self {
-        Self {
-            time: humantime::format_rfc3339_millis(line.time).to_string(),
-            peer: line.peer,
-            protocol: line.protocol,
-            method: &line.method,
-            path: &line.path,
-            status: line.status,
-            bytes: line.bytes,
-            seconds: line.seconds,
-            early: line.early,
-            complete: line.complete,
-        }
-    }
+fn with_milliseconds<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&humantime::format_rfc3339_millis(*time))
 }
 
 /// A line that is written when this is dropped.
 struct Noted {
     log: Log,
-    line: Line,
+    /// There until then.
+    line: Option<Line>,
     begun: Instant,
     /// How many bytes of the content are still to come.
     left: u64,
 }
 
+impl Noted {
+    fn count(&mut self, bytes: u64) {
+        self.left = self.left.saturating_sub(bytes);
+        if let Some(line) = &mut self.line {
+            line.bytes += bytes;
+        }
+    }
+}
+
 impl Drop for Noted {
     fn drop(&mut self) {
-        let line = Line {
-            seconds: self.begun.elapsed().as_secs_f64(),
-            complete: self.left == 0,
-            time: self.line.time,
-            peer: self.line.peer,
-            protocol: self.line.protocol,
-            method: std::mem::take(&mut self.line.method),
-            path: std::mem::take(&mut self.line.path),
-            status: self.line.status,
-            bytes: self.line.bytes,
-            early: self.line.early,
-        };
+        let Some(line) = self.line.take() else { return };
+        let line = Line { seconds: self.begun.elapsed().as_secs_f64(), complete: self.left == 0, ..line };
         if let Err(TrySendError::Full(_)) = self.log.lines.try_send(line) {
             self.log.lost.fetch_add(1, Ordering::Relaxed);
         }
@@ -216,9 +190,8 @@ impl HttpBody for Watched {
         if let Poll::Ready(Some(Ok(frame))) = &frame
             && let Some(data) = frame.data_ref()
         {
-            let count = data.len() as u64;
-            self.noted.line.bytes += count;
-            self.noted.left = self.noted.left.saturating_sub(count);
+            let bytes = data.len() as u64;
+            self.noted.count(bytes);
         }
         frame
     }

@@ -9,7 +9,7 @@ use axum::{
     extract::{ConnectInfo, Request, State},
     http::Response,
 };
-use sendstream::{CertificateHash, Resumption, Server, TransportConfig};
+use sendstream::{CertificateHash, Identity, Resumption, Server, TransportConfig};
 use sendstream_h3::EarlyRequests;
 use serde::Serialize;
 
@@ -44,7 +44,7 @@ pub(crate) fn run(args: HttpServeArgs) -> Result<(), Failure> {
     let (log, writer) = Log::start(args.output.json, progress.clone())?;
 
     let served = runtime.block_on(async {
-        let (server, tcp) = listen(&args, &certificate, &progress)?;
+        let (server, tcp) = listen(&args, &certificate, &identity, &progress)?;
         announce(&args, &server, identity.certificate_sha256(), &progress)?;
         let app = Router::new().fallback(answer).with_state(Arc::new(Site { folder, log }));
         let stop = interrupt.wait();
@@ -71,7 +71,8 @@ pub(crate) fn run(args: HttpServeArgs) -> Result<(), Failure> {
         }
         Ok(())
     });
-    // The last requests are noted when the last of their tasks is gone. A stuck disk is not waited for.
+    // The last requests are noted when the last of their tasks is gone. A stuck disk is not waited
+    // for.
     runtime.shutdown_timeout(Duration::from_secs(5));
     writer.finish();
     served
@@ -94,9 +95,9 @@ async fn answer(State(site): State<Arc<Site>>, request: Request) -> Response<Bod
 fn listen(
     args: &HttpServeArgs,
     certificate: &Certificate,
+    identity: &Identity,
     progress: &Progress,
 ) -> Result<(Server, Option<TcpServer>), Failure> {
-    let identity = certificate.identity()?;
     let resumption = if args.zero_rtt { Resumption::ResumeAndZeroRtt } else { Resumption::Resume };
     let builder = || {
         Server::builder()
