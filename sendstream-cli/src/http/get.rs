@@ -16,7 +16,7 @@ use super::{
     fetch::{Fetched, Fetcher},
     origins::{Origins, settings},
     runtime,
-    sink::Output,
+    sink::{Output, is_device_name},
 };
 use crate::{
     cli::HttpGetArgs,
@@ -169,9 +169,8 @@ fn outputs(args: &HttpGetArgs) -> Result<Vec<Output>, Failure> {
             .todo("give each URL its `-o FILE`, or all of them `--output-dir DIR`"));
     }
     let mut files = HashSet::new();
-    let devices = |path: &Path| path.starts_with("/dev");
     for output in &outputs {
-        if !files.insert(output) && !matches!(output, Output::File(path) if devices(path)) {
+        if !files.insert(output) && !matches!(output, Output::File(path) if is_device_name(path)) {
             return Err(match output {
                 Output::Stdout => Failure::usage("two URLs would go to standard output"),
                 Output::File(path) => Failure::usage(format!("two URLs would become {}", path.display())),

@@ -43,7 +43,7 @@ pub(crate) enum Sink {
         part: TempPath,
         target: PathBuf,
     },
-    /// Something that is there and no file, such as `/dev/null`.
+    /// Something that is there and is not replaced, such as `/dev/null`.
     Device(File),
 }
 
@@ -62,8 +62,8 @@ impl Sink {
     fn open_file(target: PathBuf) -> io::Result<Self> {
         match fs::metadata(&target) {
             Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            Ok(metadata) if !metadata.is_file() => {
-                return Ok(Self::Device(fs::OpenOptions::new().write(true).open(target)?.into()));
+            Ok(metadata) if !metadata.is_file() || is_device_name(&target) => {
+                return Ok(Self::Device(fs::OpenOptions::new().append(true).open(target)?.into()));
             }
             _ => {}
         }
@@ -102,6 +102,12 @@ impl Sink {
             }
         }
     }
+}
+
+/// Whether the name is the system's, and stays: `/dev/stdout` stands for a file where standard output
+/// goes to one.
+pub(crate) fn is_device_name(path: &Path) -> bool {
+    path.starts_with("/dev") || path.starts_with("/proc")
 }
 
 /// Text on its way to a terminal, whose pieces may end in the middle of a character.
@@ -163,6 +169,44 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_of_the_systems_is_written_to_and_stays() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        // As `/dev/stdout` where standard output goes to a file.
+        let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file.as_file()));
+        assert!(is_device_name(Path::new("/dev/stdout")));
+        runtime.block_on(async {
+            let mut sink = Sink::open(&Output::File(name.clone().into())).await.unwrap();
+            sink.write(b"content").await.unwrap();
+            sink.finish().await.unwrap();
+        });
+        assert_eq!(fs::read(file.path()).unwrap(), b"content");
+        assert!(fs::symlink_metadata(name).unwrap().is_symlink());
+    }
+
+    #[test]
+    fn a_file_is_replaced_when_the_new_one_is_complete() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let (file, link) = (dir.path().join("file"), dir.path().join("link"));
+        fs::write(&file, "old").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        runtime.block_on(async {
+            let output = Output::File(link.clone());
+            let mut given_up = Sink::open(&output).await.unwrap();
+            given_up.write(b"half").await.unwrap();
+            drop(given_up);
+            assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left of it");
+            let mut sink = Sink::open(&output).await.unwrap();
+            sink.write(b"new").await.unwrap();
+            assert_eq!(fs::read(&link).unwrap(), b"old");
+            sink.finish().await.unwrap();
+        });
+        assert_eq!((fs::read(&link).unwrap(), fs::read(&file).unwrap()), (b"new".to_vec(), b"old".to_vec()));
+        assert!(fs::symlink_metadata(&link).unwrap().is_file(), "the link is replaced, and not what it leads to");
+    }
 
     #[test]
     fn a_terminal_gets_text_and_nothing_that_steers_it() {

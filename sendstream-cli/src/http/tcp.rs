@@ -155,6 +155,8 @@ impl Service {
         watcher: hyper_util::server::graceful::Watcher,
         mut stop: Interrupted,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        // A client of IPv4 at a socket of both families.
+        let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
         // An answer's last piece must not wait for the client's acknowledgement.
         stream.set_nodelay(true)?;
         let stream = futures::select_biased! {
