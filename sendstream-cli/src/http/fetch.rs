@@ -86,7 +86,7 @@ impl Fetcher {
 
     /// Sends the request and waits for the response, but not for its content.
     async fn ask(&self, origin: &Origin, url: &Url, authority: &Authority) -> Result<(Stream, Response<()>), Problem> {
-        let lost = |error: &StreamError| Problem::lost(error, authority);
+        let lost = |error: &StreamError| Problem::unanswered(error, authority);
         let request = Request::get(url.as_str())
             .header("accept", "*/*")
             .header("user-agent", USER_AGENT)
@@ -118,7 +118,7 @@ impl Fetcher {
         authority: &Authority,
         bytes: &mut u64,
     ) -> Result<(), Problem> {
-        let lost = |error: &StreamError| Problem::lost(error, authority);
+        let lost = |error: &StreamError| Problem::unanswered(error, authority);
         let announced = announced(response.headers())?;
         self.bar.expect(announced.unwrap_or(0));
         let mut sink = written(Sink::open(output), output).await?;

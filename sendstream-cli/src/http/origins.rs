@@ -14,7 +14,7 @@ use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared},
 };
-use h3::client::SendRequest;
+use h3::{client::SendRequest, error::StreamError};
 use sendstream::{Client, ConnectError, Connection, ConnectionError, TransportConfig};
 use tokio::task::JoinHandle;
 use url::Url;
@@ -135,8 +135,21 @@ impl Problem {
         }
     }
 
+    /// Says why a request has no answer, or only a part of one.
+    pub(crate) fn unanswered(error: &StreamError, authority: &Authority) -> Self {
+        match error {
+            StreamError::ConnectionError(h3::error::ConnectionError::Timeout) => Self::new(format!(
+                "{authority} went silent in the middle: it was killed, or the network between failed"
+            )),
+            StreamError::RemoteTerminate { code } => Self::new(format!("{authority} broke it off ({code})")),
+            StreamError::RemoteClosing => Self::new(format!("{authority} is about to end and takes no more requests"))
+                .todo("try again in a while"),
+            error => Self::lost(error, authority),
+        }
+    }
+
     /// Says why a connection to a server could not be made, or was lost.
-    pub(crate) fn lost(error: &(dyn Error + 'static), authority: &Authority) -> Self {
+    fn lost(error: &(dyn Error + 'static), authority: &Authority) -> Self {
         let Some(cause) = connection_error(error) else {
             return Self::new(format!("{authority}: {}", chain(error)));
         };

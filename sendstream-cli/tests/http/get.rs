@@ -155,6 +155,8 @@ fn content_that_breaks_off_never_becomes_a_file() {
     for path in ["unannounced", "announced", "part"] {
         let output = other.get(&["-o", file.to_str().unwrap()], path);
         assert_eq!(output.status.code(), Some(1), "{path}");
+        let why = if path == "part" { "answered 206" } else { "broke it off (H3_INTERNAL_ERROR)" };
+        assert!(stderr(&output).contains(why), "{path}: {}", stderr(&output));
         assert_eq!(names(dir.path()), [""; 0], "{path}");
     }
     // What was there stays.
