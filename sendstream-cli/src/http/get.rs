@@ -16,7 +16,7 @@ use super::{
     fetch::{Fetched, Fetcher},
     origins::{Origins, settings},
     runtime,
-    sink::{Output, is_device_name},
+    sink::{Output, stays},
 };
 use crate::{
     cli::HttpGetArgs,
@@ -170,7 +170,7 @@ fn outputs(args: &HttpGetArgs) -> Result<Vec<Output>, Failure> {
     }
     let mut files = HashSet::new();
     for output in &outputs {
-        if !files.insert(output) && !matches!(output, Output::File(path) if is_device_name(path)) {
+        if !files.insert(output) && !matches!(output, Output::File(path) if stays(path)) {
             return Err(match output {
                 Output::Stdout => Failure::usage("two URLs would go to standard output"),
                 Output::File(path) => Failure::usage(format!("two URLs would become {}", path.display())),

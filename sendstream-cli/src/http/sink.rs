@@ -60,12 +60,11 @@ impl Sink {
     }
 
     fn open_file(target: PathBuf) -> io::Result<Self> {
-        match fs::metadata(&target) {
-            Ok(metadata) if metadata.is_dir() => return Err(io::ErrorKind::IsADirectory.into()),
-            Ok(metadata) if !metadata.is_file() || is_device_name(&target) => {
-                return Ok(Self::Device(fs::OpenOptions::new().append(true).open(target)?.into()));
-            }
-            _ => {}
+        if target.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if stays(&target) {
+            return Ok(Self::Device(fs::OpenOptions::new().append(true).open(target)?.into()));
         }
         let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let (file, part) = tempfile::Builder::new()
@@ -104,10 +103,11 @@ impl Sink {
     }
 }
 
-/// Whether the name is the system's, and stays: `/dev/stdout` stands for a file where standard output
-/// goes to one.
-pub(crate) fn is_device_name(path: &Path) -> bool {
-    path.starts_with("/dev") || path.starts_with("/proc")
+/// Whether what has this name is written to, and not replaced: it is no file, or the name is one of
+/// the system's for a descriptor, which leads to a file where standard output goes to one.
+pub(crate) fn stays(path: &Path) -> bool {
+    let is_descriptor = ["/dev/stdout", "/dev/stderr", "/dev/fd", "/proc"].iter().any(|name| path.starts_with(name));
+    is_descriptor || fs::metadata(path).is_ok_and(|metadata| !metadata.is_file())
 }
 
 /// Text on its way to a terminal, whose pieces may end in the middle of a character.
@@ -176,7 +176,8 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         // As `/dev/stdout` where standard output goes to a file.
         let name = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(file.as_file()));
-        assert!(is_device_name(Path::new("/dev/stdout")));
+        assert!(stays(Path::new("/dev/stdout")) && stays(Path::new("/dev/null")));
+        assert!(!stays(file.path()) && !stays(Path::new("/dev/shm/x")) && !stays(Path::new("/dev/stdout-too")));
         runtime.block_on(async {
             let mut sink = Sink::open(&Output::File(name.clone().into())).await.unwrap();
             sink.write(b"content").await.unwrap();
