@@ -54,6 +54,7 @@
 
 pub mod cause;
 pub mod copies;
+pub mod lending;
 pub mod recv_state;
 pub mod slices;
 pub mod state;

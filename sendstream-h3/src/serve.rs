@@ -114,7 +114,7 @@ impl Serve {
 
     /// How large a request's fields may be (SETTINGS_MAX_FIELD_SECTION_SIZE of RFC 9114 §4.2.2): the
     /// bytes of all names and values, and 32 for each field; 64 KiB. Trailers have the same limit. A
-    /// larger request is answered with status 431.
+    /// larger request is reset, perhaps after a status 431 (Request Header Fields Too Large).
     pub fn max_field_section_size(mut self, bytes: u64) -> Self {
         self.limits.field_section_size = bytes;
         self

@@ -189,6 +189,9 @@ impl<B: Buf + Send + 'static> quic::SendStreamUnframed<B> for SendStream {
 
 /// The receiving half of a stream for h3: [`h3::quic::RecvStream`].
 ///
+/// What it gives is MsQuic's own memory, without a copy. It may be kept for as long as the
+/// application likes ([`RecvChunk`](sendstream::RecvChunk)): a body of any length can be collected.
+///
 /// Dropping it before its end was read asks the peer to stop, with H3_REQUEST_CANCELLED (RFC 9114
 /// §4.1.1).
 #[derive(Debug)]
@@ -220,10 +223,7 @@ impl quic::RecvStream for RecvStream {
     type Buf = Bytes;
 
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Bytes>, StreamErrorIncoming>> {
-        // A copy, because h3 and the application may keep what they get: memory that MsQuic has lent
-        // counts against the stream's window until it is back.
-        let chunk = self.stream.poll_read_chunk(cx).map_err(error::read);
-        chunk.map_ok(|chunk| chunk.map(|chunk| Bytes::copy_from_slice(&chunk)))
+        self.stream.poll_read_chunk(cx).map_ok(|chunk| chunk.map(Bytes::from)).map_err(error::read)
     }
 
     fn stop_sending(&mut self, code: u64) {

@@ -148,6 +148,12 @@ pub const QUIC_PARAM_GLOBAL_EMPTY_POOLS: u32 = shared::QUIC_PARAM_GLOBAL_EMPTY_P
 /// The edit `smoothed-rtt-in-place` knows it; a library without refuses it.
 pub const QUIC_PARAM_CONN_SMOOTHED_RTT: u32 = shared::QUIC_PARAM_CONN_SMOOTHED_RTT;
 
+/// Asks for what it takes to keep the memory of received data: a [`QUIC_RECEIVED_MEMORY`], for
+/// `GetParam` without a handle.
+///
+/// The edit `received-memory-kept` knows it; a library without refuses it.
+pub const QUIC_PARAM_GLOBAL_RECEIVED_MEMORY: u32 = shared::QUIC_PARAM_GLOBAL_RECEIVED_MEMORY;
+
 /// Asks for what it takes to run MsQuic's workers in place of their own threads: a
 /// [`QUIC_WORKER_LENDING`], for `GetParam` without a handle, once a registration was opened.
 ///
@@ -163,6 +169,24 @@ pub const QUIC_SESSION_RESUMED: u8 = byte(shared::QUIC_SESSION_RESUMED);
 ///
 /// The edit `early-data-verdict` sets it; a library without never does.
 pub const QUIC_SESSION_EARLY_DATA_ACCEPTED: u8 = byte(shared::QUIC_SESSION_EARLY_DATA_ACCEPTED);
+
+/// What [`QUIC_PARAM_GLOBAL_RECEIVED_MEMORY`] is filled with.
+///
+/// Received data lies in blocks of memory. `StreamReceiveComplete` gives the peer credit, and MsQuic
+/// the memory, unless the block is kept: then what was given back of it stays as it is.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+#[allow(non_camel_case_types, non_snake_case)]
+pub struct QUIC_RECEIVED_MEMORY {
+    /// The block that a buffer of a RECEIVE event lies in, for the callback of that event. It lives
+    /// until `StreamReceiveComplete` has given the buffer back, or the stream is closed.
+    pub Find: Option<unsafe extern "C" fn(stream: HQUIC, piece: *const u8) -> *mut c_void>,
+    /// Keeps a block, once more, before a piece of it is given back. It counts, and does nothing else.
+    pub Keep: Option<unsafe extern "C" fn(block: *mut c_void)>,
+    /// Ends what one call of `Keep` began, also after the stream was closed. The last one frees a
+    /// block that the stream has done with.
+    pub Release: Option<unsafe extern "C" fn(block: *mut c_void)>,
+}
 
 /// What [`QUIC_PARAM_GLOBAL_WORKER_LENDING`] is filled with.
 ///

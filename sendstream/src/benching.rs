@@ -76,7 +76,7 @@ impl Stream {
     pub fn receive(&self, data: &'static [u8], fin: bool) {
         let length = u32::try_from(data.len()).expect("benches lend little");
         let piece = sys::QUIC_BUFFER { Length: length, Buffer: data.as_ptr().cast_mut() };
-        returned(&self.0.handle_event_receive(&[piece], fin.into()));
+        returned(&self.0.handle_event_receive(&[piece], fin.into(), |_| None));
     }
 
     /// What `read_chunk` does, and giving the piece back: how many bytes that frees.
@@ -84,7 +84,7 @@ impl Stream {
         let Poll::Ready(taken) = self.0.lock().recv().poll_take(usize::MAX, cx) else { return Poll::Pending };
         let taken = taken.expect("nothing fails here").expect("the stream has not ended");
         let Taken::Lent { number, .. } = taken else { unreachable!("`receive` lends") };
-        Poll::Ready(self.0.lock().recv().give_back(number))
+        Poll::Ready(self.0.lock().recv().give_back(number).expect("it is out"))
     }
 
     /// SEND_SHUTDOWN_COMPLETE after an acknowledged FIN, then SHUTDOWN_COMPLETE.

@@ -17,6 +17,7 @@ pub(crate) mod lending;
 pub(crate) mod library;
 pub(crate) mod live;
 pub(crate) mod parameter;
+pub(crate) mod received;
 pub(crate) mod registration;
 pub(crate) mod retry;
 pub(crate) mod secrets;

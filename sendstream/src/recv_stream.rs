@@ -74,9 +74,8 @@ impl RecvStream {
     /// The next piece of the stream, in MsQuic's own memory but for [short ones](RecvChunk); `None`
     /// at the end, when the peer finished and everything was read.
     ///
-    /// You may hold several chunks at once and drop them in any order. Their bytes count as not
-    /// read, so a reader that holds a whole
-    /// [`stream_receive_window`](crate::TransportConfig::stream_receive_window) gets nothing more.
+    /// You may keep any number of chunks and drop them in any order; [`RecvChunk`] says what that
+    /// costs.
     ///
     /// # Errors
     ///
@@ -96,7 +95,8 @@ impl RecvStream {
     ///
     /// As [`read_chunk`](Self::read_chunk).
     pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RecvChunk>, ReadError>> {
-        self.instance.poll_read(usize::MAX, cx).map_err(ReadError::from)
+        let read = std::task::ready!(self.instance.poll_read(usize::MAX, cx))?;
+        Poll::Ready(Ok(read.map(RecvChunk::to_keep)))
     }
 
     /// Copies what has arrived into `buf`, at least one byte; returns how many, or `None` at the

@@ -4,10 +4,13 @@
 //! MsQuic lends contiguous pieces of the stream, in order (multi-receive mode, so more may come
 //! while some are out), and wants them back in order too: "the first n bytes of what you have".
 //! [`StreamRecv`] keeps the pieces that nobody has read yet and, for those that were handed out,
-//! which have come back. Pure, like `state.rs`.
+//! which have come back. Where readers keep more than [`Lending`] lets them, MsQuic has back also what
+//! is still out, and the pieces keep their [`Block`] of memory alive. Pure, like `state.rs`.
 
 use std::{
     collections::VecDeque,
+    fmt,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
@@ -18,22 +21,29 @@ use crate::{
         Fin,
         cause::{RecvEnd, RecvFailure},
         copies::CopyPlace,
+        lending::Lending,
     },
     wait::{Retire, Waiter, WaiterKey, Waiters, Wakeups},
 };
 
 /// The receive half of a stream. `C` is what ended the connection.
 #[derive(Debug)]
-pub struct StreamRecv<C, P> {
+pub struct StreamRecv<C, P: Piece> {
     state: StreamRecvState<C>,
     /// Received and not handed out, in stream order.
     unread: Queue<P>,
     /// Received before all that is in `unread`, copied, and not handed out. MsQuic has its memory
     /// back.
     copied: Option<Copied>,
-    /// Handed out, in stream order; the front is number `handed_base`.
-    handed: Queue<Handed>,
+    /// Handed out and not given back to MsQuic, in stream order; the front is number `handed_base`.
+    handed: Queue<Handed<P::Block>>,
     handed_base: u64,
+    /// How many bytes `handed` has.
+    handed_bytes: u64,
+    /// What limits `handed_bytes`. Nothing does where MsQuic's memory cannot be kept.
+    lending: Option<Arc<Lending>>,
+    /// How many bytes MsQuic may have back although some of them are out.
+    due: u64,
     /// The task in `read_chunk` and its kin.
     read_waiter: Waiter,
     /// Tasks in `received_reset`.
@@ -72,6 +82,19 @@ pub trait Piece {
     /// Cuts off the first `at` bytes, at most all.
     #[must_use]
     fn split_to(&mut self, at: usize) -> Self;
+
+    /// What its memory is part of.
+    type Block: Block;
+
+    /// The memory that it is part of. Without, it cannot outlive its loan.
+    fn block(&self) -> Option<Self::Block>;
+}
+
+/// Memory of the transport that pieces are part of.
+pub trait Block: fmt::Debug {
+    /// Keeps the memory as it is when the transport has it back, for one of its pieces. Called under
+    /// the lock: it counts, and does nothing else.
+    fn keep(&self);
 }
 
 /// A short piece that was copied.
@@ -85,9 +108,10 @@ struct Copied {
 
 /// A piece of the stream that was handed out.
 #[derive(Debug)]
-struct Handed {
+struct Handed<B> {
     bytes: u64,
     returned: bool,
+    block: Option<B>,
 }
 
 /// A piece of the stream on its way to the user.
@@ -136,10 +160,18 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
             copied: None,
             handed: Queue::default(),
             handed_base: 0,
+            handed_bytes: 0,
+            lending: None,
+            due: 0,
             read_waiter: Waiter::default(),
             reset_waiters: Waiters::default(),
             retired: Vec::new(),
         }
+    }
+
+    /// Has `lending` limit what readers keep.
+    pub fn set_lending(&mut self, lending: Arc<Lending>) {
+        self.lending = Some(lending);
     }
 
     // ---- What the user does ---------------------------------------------------------------------
@@ -156,9 +188,16 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
             return Poll::Ready(Ok(Some(taken)));
         }
         match &self.state {
-            StreamRecvState::Finished => Poll::Ready(Ok(None)),
+            StreamRecvState::Finished => {
+                // The stream is over for MsQuic, and the peer may begin another, only once MsQuic has
+                // back all of it.
+                self.give_credit();
+                Poll::Ready(Ok(None))
+            }
             StreamRecvState::Failed(failure) => Poll::Ready(Err(RecvEnd::Failed(failure.clone()))),
             _ => {
+                // What comes next may need the credit for what the reader keeps.
+                self.give_credit_beyond_share();
                 self.read_waiter.register(cx.waker(), &mut self.retired);
                 Poll::Pending
             }
@@ -177,25 +216,68 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
             }
             return Some(Taken::Copied(front));
         }
+        if !self.unread.is_empty() {
+            self.give_credit_beyond_share();
+        }
         let front = self.unread.front_mut()?;
         let lent = if front.len() <= limit { self.unread.pop_front()? } else { front.split_to(limit) };
         let number = self.handed_base + self.handed.len() as u64;
-        self.handed.push_back(Handed { bytes: lent.len() as u64, returned: false });
+        let bytes = lent.len() as u64;
+        self.handed.push_back(Handed { bytes, returned: false, block: lent.block() });
+        self.handed_bytes += bytes;
+        if self.lending.as_ref().is_some_and(|lending| lending.add(bytes)) {
+            self.give_credit();
+        }
         Some(Taken::Lent { lent, number })
     }
 
     /// A piece came back. Returns how many bytes MsQuic may now have back: those before the first
-    /// piece still out.
+    /// piece still out. `None` if MsQuic has the piece back already; then one
+    /// [`keep`](Block::keep) of its block is over.
     #[must_use]
-    pub fn give_back(&mut self, number: u64) -> u64 {
-        let index = (number - self.handed_base) as usize;
+    pub fn give_back(&mut self, number: u64) -> Option<u64> {
+        let index = number.checked_sub(self.handed_base)? as usize;
         self.handed.get_mut(index).expect("what is given back was handed out").returned = true;
         let mut bytes = 0;
         while self.handed.front().is_some_and(|handed| handed.returned) {
-            bytes += self.handed.pop_front().map_or(0, |handed| handed.bytes);
-            self.handed_base += 1;
+            bytes += self.pop_handed();
         }
-        bytes
+        Some(bytes)
+    }
+
+    /// How many bytes MsQuic may have back, although some of them are out. They are told once, and
+    /// this is to be asked after each call that hands out.
+    #[must_use]
+    pub fn take_due(&mut self) -> u64 {
+        std::mem::take(&mut self.due)
+    }
+
+    fn give_credit_beyond_share(&mut self) {
+        if self.lending.as_ref().is_some_and(|lending| lending.is_much_for_a_stream(self.handed_bytes)) {
+            self.give_credit();
+        }
+    }
+
+    /// Gives MsQuic back what was handed out, and keeps alive what is still out.
+    fn give_credit(&mut self) {
+        while let Some(handed) = self.handed.front() {
+            if !handed.returned {
+                let Some(block) = &handed.block else { break };
+                block.keep();
+            }
+            self.due += self.pop_handed();
+        }
+    }
+
+    /// The first that was handed out goes back: how many bytes it has.
+    fn pop_handed(&mut self) -> u64 {
+        let Some(handed) = self.handed.pop_front() else { return 0 };
+        self.handed_base += 1;
+        self.handed_bytes -= handed.bytes;
+        if let Some(lending) = &self.lending {
+            lending.remove(handed.bytes);
+        }
+        handed.bytes
     }
 
     /// Whether anything that MsQuic lent is out, or may still be handed out.
@@ -204,7 +286,7 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
     }
 
     /// Stops reading with `code`. The first result is true when the peer must be told, or MsQuic be
-    /// given back what was not read.
+    /// given back what was not read. Where all was read, MsQuic has it back.
     pub fn begin_stop(&mut self, code: u64) -> (bool, Wakeups) {
         let (stops, must_tell) = match self.state {
             StreamRecvState::Open => (true, true),
@@ -214,6 +296,9 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
             _ => (false, false),
         };
         if !stops {
+            if matches!(self.state, StreamRecvState::Finished) {
+                self.give_credit();
+            }
             return (false, Wakeups::none());
         }
         self.state = StreamRecvState::Stopped(code);
@@ -401,7 +486,7 @@ impl<T> Queue<T> {
     }
 }
 
-impl<C, P> Retire for StreamRecv<C, P> {
+impl<C, P: Piece> Retire for StreamRecv<C, P> {
     fn has_retired(&self) -> bool {
         !self.retired.is_empty()
     }

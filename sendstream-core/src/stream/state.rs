@@ -50,7 +50,7 @@ pub fn useful_window(ideal: u64, min_rtt: Option<Duration>) -> u64 {
 /// below is a call on `SendStream` or `RecvStream`; the `handle_event_*` functions are named
 /// without their prefix.
 #[derive(Debug)]
-pub struct StreamInnerExclusive<C, P> {
+pub struct StreamInnerExclusive<C, P: Piece> {
     /// Written by: user (`begin_start`, `begin_send`), `start_complete`, `peer_accepted`,
     /// `shutdown_complete`.
     state: StreamState,
@@ -238,6 +238,14 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     /// The receive half.
     pub fn recv(&mut self) -> &mut StreamRecv<C, P> {
         &mut self.recv
+    }
+
+    /// How many bytes the receive half [gives back early](StreamRecv::take_due), while there is
+    /// somebody to give them to.
+    #[must_use]
+    pub fn take_due(&mut self) -> u64 {
+        let due = self.recv.take_due();
+        if self.is_live() { due } else { 0 }
     }
 
     /// How far the stream has come.
@@ -685,7 +693,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     }
 }
 
-impl<C, P> Retire for StreamInnerExclusive<C, P> {
+impl<C, P: Piece> Retire for StreamInnerExclusive<C, P> {
     fn has_retired(&self) -> bool {
         !self.retired.is_empty() || self.recv.has_retired()
     }

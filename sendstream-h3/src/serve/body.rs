@@ -1,14 +1,16 @@
 //! A request's body as the application reads it.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::{Buf as _, Bytes};
 use h3::error::{Code, StreamError};
 use http_body::{Body, Frame, SizeHint};
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 use crate::stream::RecvStream;
 
@@ -157,28 +159,39 @@ impl Drop for RequestBody {
             return;
         }
         if let (Some(stream), Some(task)) = (self.stream.take(), self.task.take())
-            && let Err(stream) = task.send(stream)
+            && let Err(mut stream) = task.send(stream)
         {
             // The response was over before.
-            no_more(stream);
+            stream.stop_sending(Code::H3_NO_ERROR);
         }
     }
 }
 
-/// Tells the client of a response that is over that the rest of its request is not needed
-/// (H3_NO_ERROR of RFC 9114 §4.1), unless all of it is here.
-pub(super) fn no_more(mut stream: Unread) {
-    let mut cx = Context::from_waker(Waker::noop());
-    // Nobody reads, so the stream's window bounds what is here.
-    let end = loop {
-        match stream.poll_recv_data(&mut cx) {
-            Poll::Ready(Ok(Some(_))) => {}
-            Poll::Ready(Ok(None)) => break stream.poll_recv_trailers(&mut cx).map(|_| ()),
-            Poll::Ready(Err(_)) => break Poll::Ready(()),
-            Poll::Pending => break Poll::Pending,
+/// Waits for the end of a request whose response is over, for a while. Then it tells the client that
+/// the rest is not needed (H3_NO_ERROR of RFC 9114 §4.1).
+///
+/// Most requests end soon, and clients are known that lose the response when they hear of this first.
+pub(super) async fn leave(mut stream: Unread) {
+    let to_the_end = async {
+        for _ in 0..PIECES_UNREAD {
+            match poll_fn(|cx| stream.poll_recv_data(cx)).await {
+                Ok(Some(_)) => {}
+                Ok(None) => {
+                    let _ = stream.recv_trailers().await;
+                    return true;
+                }
+                Err(_) => return true,
+            }
         }
+        false
     };
-    if end.is_pending() {
+    if !matches!(timeout(END_WITHIN, to_the_end).await, Ok(true)) {
         stream.stop_sending(Code::H3_NO_ERROR);
     }
 }
+
+/// How many pieces of a request that nobody reads are looked through for its end.
+const PIECES_UNREAD: usize = 16;
+
+/// How long a client has to end its request when the response is over.
+const END_WITHIN: Duration = Duration::from_secs(5);

@@ -66,10 +66,10 @@ pub(super) async fn serve(
     }
     // Until then a connection that is to end in good order must not end.
     let _ = stopped.await;
-    if let Ok(unread) = unread.try_recv() {
-        body::no_more(unread);
-    }
     drop(slot);
+    if let Ok(unread) = unread.try_recv() {
+        body::leave(unread).await;
+    }
 }
 
 /// From a request's fields to the end of the response. Where it returns early the streams are

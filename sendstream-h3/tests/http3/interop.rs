@@ -18,9 +18,9 @@ use sendstream::{CertificateHash, Trust};
 use tokio::task::JoinHandle;
 
 use crate::{
-    site::{self, Site, run},
+    site::{self, Site},
     support::{
-        self, foreign, pattern,
+        self, foreign, on_tokio, pattern,
         relay::{Faults, Relay},
     },
 };
@@ -188,20 +188,20 @@ fn bad() -> Option<Faults> {
 
 #[test]
 fn h3_on_quinn_asks_our_server() {
-    run(quinn_asks_us(None, 100 * MIB));
+    on_tokio(quinn_asks_us(None, 100 * MIB));
 }
 
 #[test]
 fn our_client_asks_h3_on_quinn() {
-    run(we_ask_quinn(None, 100 * MIB));
+    on_tokio(we_ask_quinn(None, 100 * MIB));
 }
 
 #[test]
 fn h3_on_quinn_asks_our_server_over_a_bad_network() {
-    run(quinn_asks_us(bad(), 8 * MIB));
+    on_tokio(quinn_asks_us(bad(), 100 * MIB));
 }
 
 #[test]
 fn our_client_asks_h3_on_quinn_over_a_bad_network() {
-    run(we_ask_quinn(bad(), 8 * MIB));
+    on_tokio(we_ask_quinn(bad(), 100 * MIB));
 }

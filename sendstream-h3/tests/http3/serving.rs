@@ -250,6 +250,19 @@ fn a_body_that_is_not_as_long_as_it_said_is_an_error_to_its_handler() {
 }
 
 #[test]
+fn a_body_of_many_windows_is_collected_whole() {
+    run(async {
+        let limit = axum::extract::DefaultBodyLimit::disable();
+        let app = Router::new().route("/", post(|body: Bytes| async { body }).layer(limit));
+        let site = Site::new(app);
+        let asking = Asking::new(&site.client(), site.address).await;
+        let body = Bytes::from(support::pattern(64 * 1024 * 1024));
+        assert!(asking.ask(site::post("/", body.clone())).await.unwrap().body() == &body);
+        site.end().await;
+    });
+}
+
+#[test]
 fn fields_beyond_the_limit_are_refused_and_the_connection_goes_on() {
     run(async {
         let app = Router::new().route("/", get(|| async { "well" }));

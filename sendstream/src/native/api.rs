@@ -158,6 +158,8 @@ pub(crate) struct Abilities {
     pub(crate) counts_handshakes: bool,
     /// Its [pools can be emptied](sys::QUIC_PARAM_GLOBAL_EMPTY_POOLS).
     pub(crate) empties_pools: bool,
+    /// The memory of received data can be [kept](sys::QUIC_PARAM_GLOBAL_RECEIVED_MEMORY).
+    pub(crate) keeps_received: bool,
     /// Every thread can read a connection's [round-trip time](sys::QUIC_PARAM_CONN_SMOOTHED_RTT).
     pub(crate) publishes_rtt: bool,
     /// Its [workers can be lent](sys::QUIC_PARAM_GLOBAL_WORKER_LENDING).
@@ -176,6 +178,7 @@ pub(crate) fn abilities() -> &'static Abilities {
             shares_sockets: SHARED_SOCKET_EDITS.iter().all(|edit| has(edit)),
             counts_handshakes: has("retry-counts-handshakes"),
             empties_pools: has("pools-can-be-emptied"),
+            keeps_received: has("received-memory-kept"),
             publishes_rtt: has("smoothed-rtt-in-place"),
             #[cfg(all(feature = "tokio", unix))]
             lends_workers: has("worker-groups"),

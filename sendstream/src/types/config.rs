@@ -35,7 +35,8 @@ use crate::types::{
 /// per connection that the application has not read yet, over all its streams, up to 128 pieces of
 /// at most 2 KiB beyond them, and [`datagram_receive_buffer`](Self::datagram_receive_buffer) bytes
 /// of datagrams. Pieces with gaps between them take at most half of the connection's window more: a
-/// peer that leaves more gaps than losses do is closed with INTERNAL_ERROR (RFC 9000 §20.1).
+/// peer that leaves more gaps than losses do is closed with INTERNAL_ERROR (RFC 9000 §20.1). Chunks
+/// that the application has read and keeps are its own affair: see [`RecvChunk`](crate::RecvChunk).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "give it to a builder's `transport`"]
 pub struct TransportConfig {
@@ -151,6 +152,16 @@ impl TransportConfig {
     pub fn remote_bidi_stream_receive_window(mut self, bytes: impl Into<Option<u32>>) -> Self {
         self.remote_bidi_stream_receive_window = bytes.into();
         self
+    }
+
+    /// The smallest window that a stream of any kind has.
+    pub(crate) fn smallest_stream_window(&self) -> u32 {
+        let own = [
+            self.uni_stream_receive_window,
+            self.local_bidi_stream_receive_window,
+            self.remote_bidi_stream_receive_window,
+        ];
+        own.map(|window| window.unwrap_or(self.stream_receive_window)).into_iter().fold(u32::MAX, u32::min)
     }
 
     /// How many bytes the peer may send on all streams together ahead of what the application has

@@ -1,6 +1,9 @@
 //! Ring 1: the receive half's transitions, without a network.
 
-use std::task::{Context, Poll};
+use std::{
+    convert::Infallible,
+    task::{Context, Poll},
+};
 
 use proptest::prelude::*;
 
@@ -9,6 +12,8 @@ use crate::{
     stream::copies::Copies,
     testing::{Cause, Task},
 };
+
+mod keeping;
 
 type StreamRecv = super::StreamRecv<Cause, Bytes>;
 type StreamRecvState = super::StreamRecvState<Cause>;
@@ -27,6 +32,19 @@ impl Piece for Bytes {
 
     fn split_to(&mut self, at: usize) -> Self {
         Self::split_to(self, at)
+    }
+
+    type Block = Infallible;
+
+    fn block(&self) -> Option<Infallible> {
+        None
+    }
+}
+
+/// The block of memory that cannot be kept.
+impl Block for Infallible {
+    fn keep(&self) {
+        match *self {}
     }
 }
 
@@ -179,10 +197,10 @@ fn pieces_are_handed_out_in_order_and_cut_at_the_limit() {
 fn pieces_dropped_out_of_order_are_given_back_in_order() {
     let mut recv = received(&[b"a", b"bb", b"ccc", b"dddd"], Fin::No);
     let numbers: Vec<_> = (0..4).map(|_| recv.take(10).expect("four pieces").number()).collect();
-    assert_eq!(recv.give_back(numbers[2]), 0, "a and b are still out");
-    assert_eq!(recv.give_back(numbers[1]), 0);
-    assert_eq!(recv.give_back(numbers[0]), 1 + 2 + 3);
-    assert_eq!(recv.give_back(numbers[3]), 4);
+    assert_eq!(recv.give_back(numbers[2]), Some(0), "a and b are still out");
+    assert_eq!(recv.give_back(numbers[1]), Some(0));
+    assert_eq!(recv.give_back(numbers[0]), Some(1 + 2 + 3));
+    assert_eq!(recv.give_back(numbers[3]), Some(4));
 }
 
 #[test]
@@ -198,7 +216,7 @@ fn a_piece_that_is_out_comes_back_however_the_stream_ended() {
         let out = recv.take(10).expect("a piece");
         end(&mut recv);
         assert_eq!(bytes(&out), b"ab");
-        assert_eq!(recv.give_back(out.number()), 2);
+        assert_eq!(recv.give_back(out.number()), Some(2));
     }
 }
 
@@ -281,7 +299,7 @@ fn what_was_copied_is_read_or_given_up_without_a_word_to_msquic() {
     assert_eq!(read(&mut goes_on, 9), Poll::Ready(Ok(Some(b"ab".to_vec()))));
     assert_eq!(read(&mut goes_on, 9), Poll::Ready(Ok(Some(b"cd".to_vec()))));
     assert!(!goes_on.is_caught_up(), "the second piece is out");
-    assert_eq!(goes_on.give_back(0), 2, "which does not count the copy");
+    assert_eq!(goes_on.give_back(0), Some(2), "which does not count the copy");
     assert!(goes_on.is_caught_up());
     assert!(stop(&mut goes_on, 7), "the peer may go on sending");
     assert!(!goes_on.is_caught_up());
@@ -413,7 +431,7 @@ proptest! {
                         continue;
                     }
                     let (_, taken) = out.swap_remove(index.index(out.len()));
-                    returned += recv.give_back(taken.number()) as usize;
+                    returned += recv.give_back(taken.number()).expect("nothing is given back early") as usize;
                     let first_out = out.iter().map(|(place, _)| *place).min();
                     prop_assert_eq!(returned, first_out.unwrap_or(read));
                 }

@@ -139,7 +139,7 @@ impl ConnectionInner {
     }
 
     /// An event brought the smoothed round-trip time, in microseconds.
-    pub(super) fn note_rtt(&self, microseconds: u32) {
+    pub(crate) fn note_rtt(&self, microseconds: u32) {
         self.rtt.store(microseconds, Ordering::Relaxed);
     }
 
@@ -149,7 +149,7 @@ impl ConnectionInner {
     }
 
     /// A place for a copy of a short piece, if there is one.
-    pub(super) fn copy_place(&self) -> Option<CopyPlace> {
+    pub(crate) fn copy_place(&self) -> Option<CopyPlace> {
         self.copies.place()
     }
 

@@ -9,10 +9,9 @@ use std::{
         Arc, Weak,
         atomic::{AtomicUsize, Ordering, fence},
     },
-    time::Duration,
 };
 
-use sendstream_core::{foreign::contain, stream::copies::CopyPlace};
+use sendstream_core::foreign::contain;
 use sendstream_sys as sys;
 
 use crate::{
@@ -24,7 +23,7 @@ use crate::{
             shared::ConnectionInnerShared,
             state::{ConnectionInnerExclusive, Ending},
         },
-        stream::{events::Surroundings, owner::StreamInstance},
+        stream::owner::StreamInstance,
         wakes::{Blame, Wake as _, keep_batches},
     },
     native::{
@@ -40,7 +39,6 @@ use crate::{
     },
     types::{
         error::{ConnectionError, NativeError},
-        stats::ConnectionStats,
         tls::CertificateRefusal,
     },
 };
@@ -344,22 +342,6 @@ impl Judged for ConnectionInstance {
             let cause = ConnectionError::from_transport(INTERNAL_ERROR, status);
             self.end_with(|state| state.on_answer_not_taken(INTERNAL_ERROR, cause));
         }
-    }
-}
-
-impl Surroundings for ConnectionInstance {
-    fn cause(&self) -> Option<ConnectionError> {
-        self.inner.cause()
-    }
-
-    fn min_rtt(&self) -> Option<Duration> {
-        let stats: sys::QUIC_STATISTICS_V2 = self.parameter().ok()?;
-        self.inner.note_rtt(stats.Rtt);
-        ConnectionStats::min_rtt(&stats)
-    }
-
-    fn copy_place(&self) -> Option<CopyPlace> {
-        self.inner.copy_place()
     }
 }
 

@@ -6,8 +6,10 @@ use std::{
     time::Duration,
 };
 
+use sendstream_core::stream::lending::Lending;
+
 use crate::{
-    native::configuration::Configuration,
+    native::{configuration::Configuration, received},
     types::{
         config::{StreamScheduling, TransportConfig},
         resumption::{SessionCache, SessionKey},
@@ -26,6 +28,8 @@ pub(crate) struct ConnectionInnerShared {
     pub(crate) send_buffering: bool,
     /// The code for what is given up by dropping it.
     pub(crate) drop_error_code: u64,
+    /// How much readers keep without credit for the peer; `None` where nothing can be kept.
+    pub(crate) lending: Option<Arc<Lending>>,
     /// How much of the peer's datagrams may wait to be read.
     pub(crate) datagram_receive_buffer: Option<usize>,
     /// Which stream goes first.
@@ -47,6 +51,7 @@ impl ConnectionInnerShared {
             fixed_send_window: transport.send_window.map(u64::from),
             send_buffering: transport.send_buffering,
             drop_error_code: transport.drop_error_code,
+            lending: received::can_be_kept().then(|| Arc::new(lending(transport))),
             datagram_receive_buffer: transport.datagram_receive_buffer,
             scheduling: transport.stream_scheduling,
             initial_rtt: transport.initial_rtt,
@@ -63,12 +68,17 @@ pub(super) static UNCONFIGURED: ConnectionInnerShared = ConnectionInnerShared {
     fixed_send_window: None,
     send_buffering: false,
     drop_error_code: 0,
+    lending: None,
     datagram_receive_buffer: None,
     scheduling: StreamScheduling::Fifo,
     initial_rtt: Duration::from_millis(333),
     resuming: Resuming::No,
     _configuration: None,
 };
+
+fn lending(transport: &TransportConfig) -> Lending {
+    Lending::new(transport.smallest_stream_window().into(), transport.connection_flow_control_window.into())
+}
 
 /// What the peer's certificate is checked against.
 #[derive(Debug)]

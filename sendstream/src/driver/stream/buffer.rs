@@ -11,7 +11,10 @@ use std::ptr::NonNull;
 use sendstream_core::stream::{recv_state::Piece, slices::Slices};
 use sendstream_sys as sys;
 
-use crate::types::payload::{Payload, Pieces};
+use crate::{
+    native::received::Block,
+    types::payload::{Payload, Pieces},
+};
 
 /// One send operation's memory: the bytes, and the descriptors that MsQuic reads them through.
 #[derive(Debug)]
@@ -118,11 +121,14 @@ fn describe(bytes: &[u8]) -> sys::QUIC_BUFFER {
 /// The memory stays valid, and nobody writes to it, until the piece is given back in
 /// `StreamReceiveComplete` or the stream's handle is closed. Who holds a `Lent` therefore holds the
 /// `StreamInstance` too, whose receive half counts it as unread or handed out: while it counts any,
-/// SHUTDOWN_COMPLETE leaves the handle open.
+/// SHUTDOWN_COMPLETE leaves the handle open. A piece that the receive half gives back while it is out
+/// is kept through its [`Block`].
 #[derive(Debug)]
 pub(crate) struct Lent {
     start: NonNull<u8>,
     len: usize,
+    /// What keeps the memory when MsQuic has it back.
+    block: Option<Block>,
 }
 
 // SAFETY: a `Lent` is a read-only view that only its holder uses; MsQuic does not care which thread
@@ -132,9 +138,10 @@ unsafe impl Send for Lent {}
 unsafe impl Sync for Lent {}
 
 impl Lent {
-    /// The piece that `descriptor` of a RECEIVE event describes.
-    pub(crate) fn from_descriptor(descriptor: &sys::QUIC_BUFFER) -> Self {
-        Self { start: NonNull::new(descriptor.Buffer).unwrap_or(NonNull::dangling()), len: descriptor.Length as usize }
+    /// The piece that `descriptor` of a RECEIVE event describes, and what it is part of.
+    pub(crate) fn from_descriptor(descriptor: &sys::QUIC_BUFFER, block: Option<Block>) -> Self {
+        let start = NonNull::new(descriptor.Buffer).unwrap_or(NonNull::dangling());
+        Self { start, len: descriptor.Length as usize, block }
     }
 
     /// The bytes.
@@ -142,7 +149,7 @@ impl Lent {
     /// # Safety
     ///
     /// The piece was not given back, and the stream's handle stays open for as long as the result
-    /// is used.
+    /// is used; or its block is kept for as long.
     pub(crate) unsafe fn as_slice(&self) -> &[u8] {
         // SAFETY: RECEIVE said that `len` initialised bytes are at `start`, and the caller promises
         // that they still are.
@@ -151,17 +158,23 @@ impl Lent {
 }
 
 impl Piece for Lent {
+    type Block = Block;
+
     fn len(&self) -> usize {
         self.len
     }
 
     fn split_to(&mut self, at: usize) -> Self {
         let at = at.min(self.len);
-        let front = Self { start: self.start, len: at };
+        let front = Self { start: self.start, len: at, block: self.block };
         // SAFETY: `at <= len`, so the result points into the same piece or just past its end.
         self.start = unsafe { self.start.add(at) };
         self.len -= at;
         front
+    }
+
+    fn block(&self) -> Option<Block> {
+        self.block
     }
 }
 
@@ -237,7 +250,7 @@ mod tests {
     fn lent_memory_is_split_in_place() {
         let bytes = *b"hello";
         let descriptor = sys::QUIC_BUFFER { Length: 5, Buffer: bytes.as_ptr().cast_mut() };
-        let mut lent = Lent::from_descriptor(&descriptor);
+        let mut lent = Lent::from_descriptor(&descriptor, None);
         let front = lent.split_to(2);
         // SAFETY: both views point into `bytes`, which lives to the end of the test.
         unsafe {

@@ -3,17 +3,40 @@
 use std::{mem, ops::Deref, sync::Arc};
 
 use bytes::Bytes;
-use sendstream_core::stream::recv_state::Taken;
+use sendstream_core::stream::recv_state::{Piece as _, Taken};
 
-use crate::driver::stream::{buffer::Lent, owner::StreamInstance};
+use crate::{
+    driver::stream::{buffer::Lent, owner::StreamInstance},
+    native::fork::is_forked,
+};
 
 /// A piece of a stream, in MsQuic's own memory. MsQuic has the memory back when the chunk is
 /// dropped (`StreamReceiveComplete`).
 ///
-/// It may outlive its stream, its connection and its server. While it lives its bytes count against
-/// the stream's receive window, and the stream's native handle stays open. A piece of at most 2 KiB
-/// may be copied instead, if it comes when everything before it was read. A copy costs less than
-/// giving the memory back. Such a chunk holds nothing of MsQuic's, and counts as read.
+/// You may keep any number of chunks, of any number of streams, for as long as you like, and drop
+/// them in any order: the peer can go on. A chunk may outlive its stream, its connection and its
+/// server.
+///
+/// # What keeping costs
+///
+/// A chunk that is dropped before much more is read costs nothing: MsQuic uses its memory again. While
+/// it lives its bytes count against the receive windows, but only up to a quarter of each window: the
+/// smallest that the connection's streams have ([`stream_receive_window`]) for all chunks of a stream,
+/// and the connection's ([`connection_flow_control_window`]) for those of all streams together. Beyond
+/// that, and at the end of a stream, the peer gets credit for what is still kept, nothing is copied,
+/// and MsQuic goes on with a new block of memory. The old one is freed with the last chunk in it.
+///
+/// So who collects a whole stream holds about as much memory as it has bytes. Who keeps one small
+/// chunk may hold a whole block, which has up to twice as many bytes as the stream's window: copy a
+/// few bytes that are to live long.
+///
+/// A piece of at most 2 KiB may be copied instead, if it comes when everything before it was read. A
+/// copy costs less than giving the memory back. Such a chunk holds nothing of MsQuic's, and counts as
+/// read. With an installed libmsquic, which lacks the edit `received-memory-kept`, every chunk is a
+/// copy.
+///
+/// [`stream_receive_window`]: crate::TransportConfig::stream_receive_window
+/// [`connection_flow_control_window`]: crate::TransportConfig::connection_flow_control_window
 #[derive(Debug)]
 pub struct RecvChunk(Memory);
 
@@ -21,7 +44,7 @@ pub struct RecvChunk(Memory);
 #[derive(Debug)]
 enum Memory {
     /// In MsQuic's memory. The state counts the piece as handed out, under its number, from `take`
-    /// until `drop`.
+    /// until `drop`, or until it gives the piece back early and keeps its block.
     Lent { lent: Lent, number: u64, instance: Arc<StreamInstance> },
     /// In memory of its own.
     Copied(Bytes),
@@ -35,6 +58,14 @@ impl RecvChunk {
             Taken::Copied(bytes) => Memory::Copied(bytes),
         })
     }
+
+    /// The chunk for a user, who may keep it. It is copied where MsQuic's memory cannot be kept.
+    pub(crate) fn to_keep(self) -> Self {
+        match &self.0 {
+            Memory::Lent { lent, .. } if lent.block().is_none() => Self(Memory::Copied(Bytes::copy_from_slice(&self))),
+            Memory::Lent { .. } | Memory::Copied(_) => self,
+        }
+    }
 }
 
 impl Deref for RecvChunk {
@@ -42,9 +73,9 @@ impl Deref for RecvChunk {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            // SAFETY: this piece is given back by `drop` only; until then it counts as handed out,
-            // so that the handle is left to the last reference to the instance, of which `self` has
-            // one.
+            // SAFETY: until `drop` this piece counts as handed out, so that the handle is left to the
+            // last reference to the instance, of which `self` has one. Or the state gave it back,
+            // and has kept its block for it.
             Memory::Lent { lent, .. } => unsafe { lent.as_slice() },
             Memory::Copied(bytes) => bytes,
         }
@@ -57,7 +88,8 @@ impl AsRef<[u8]> for RecvChunk {
     }
 }
 
-/// Without a copy: the memory is given back when the last clone of the `Bytes` is dropped.
+/// Without a copy: the memory is given back when the last clone of the `Bytes` is dropped, as that of
+/// the [chunk](RecvChunk) would be.
 impl From<RecvChunk> for Bytes {
     fn from(mut chunk: RecvChunk) -> Self {
         match &mut chunk.0 {
@@ -69,8 +101,16 @@ impl From<RecvChunk> for Bytes {
 
 impl Drop for RecvChunk {
     fn drop(&mut self) {
-        if let Memory::Lent { number, instance, .. } = &self.0 {
-            instance.give_back(*number);
+        let Memory::Lent { lent, number, instance } = &self.0 else { return };
+        if is_forked() {
+            return;
+        }
+        if instance.give_back(*number)
+            && let Some(block) = lent.block()
+        {
+            // SAFETY: the state kept it when it gave this piece back, and no other piece's drop
+            // releases it for this one.
+            unsafe { block.release() };
         }
     }
 }

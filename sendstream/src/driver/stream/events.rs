@@ -31,7 +31,7 @@ use crate::{
         },
         wakes::Wake as _,
     },
-    native::{fork::ForkLock, status},
+    native::{fork::ForkLock, received::Block, status},
     types::error::{ConnectionError, NativeError},
 };
 
@@ -70,7 +70,7 @@ const OVER: u8 = 2;
 /// How many bytes a piece may have to be copied: what MsQuic has for the beginning of a stream.
 const COPIED: u32 = 2048;
 
-/// What a stream's events ask about its connection, on the worker.
+/// What a stream's events ask about its connection and its memory, on the worker.
 pub(crate) trait Surroundings {
     /// What is recorded as the connection's end.
     fn cause(&self) -> Option<ConnectionError>;
@@ -80,6 +80,9 @@ pub(crate) trait Surroundings {
 
     /// A place for a copy of a short piece, if there is one.
     fn copy_place(&self) -> Option<CopyPlace>;
+
+    /// What memory `piece`, which RECEIVE lends, is part of, if it can be kept.
+    fn block(&self, piece: &sys::QUIC_BUFFER) -> Option<Block>;
 }
 
 const SUCCESS: Next = Next::Return(0);
@@ -161,14 +164,14 @@ impl StreamInner {
                 if let [piece] = pieces
                     && (1..=COPIED).contains(&piece.Length)
                 {
-                    let lent = Lent::from_descriptor(piece);
+                    let lent = Lent::from_descriptor(piece, None);
                     // SAFETY: MsQuic lends the piece for the callback at least, which this is.
                     let bytes = unsafe { lent.as_slice() };
                     if self.handle_event_receive_short(bytes, fin, connection) {
                         return SUCCESS;
                     }
                 }
-                self.handle_event_receive(pieces, fin)
+                self.handle_event_receive(pieces, fin, |piece| connection.block(piece))
             }
             sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SEND_COMPLETE => {
                 // SAFETY: the type says that this member of the union is set.
@@ -236,9 +239,15 @@ impl StreamInner {
     }
 
     /// QUIC_STREAM_EVENT_RECEIVE: MsQuic lends the next `pieces` of the stream, the last ones with
-    /// FIN.
-    pub(crate) fn handle_event_receive(&self, pieces: &[sys::QUIC_BUFFER], fin: Fin) -> Next {
-        self.apply(|state| state.recv().on_receive(pieces.iter().map(Lent::from_descriptor), fin));
+    /// FIN. `block` finds their memory.
+    pub(crate) fn handle_event_receive(
+        &self,
+        pieces: &[sys::QUIC_BUFFER],
+        fin: Fin,
+        block: impl Fn(&sys::QUIC_BUFFER) -> Option<Block>,
+    ) -> Next {
+        let lent = pieces.iter().map(|piece| Lent::from_descriptor(piece, block(piece)));
+        self.apply(|state| state.recv().on_receive(lent, fin));
         let bytes = || pieces.iter().map(|piece| u64::from(piece.Length)).sum::<u64>();
         tracing::trace!(parent: self.span(), bytes = bytes(), fin = fin.is_set(), "received");
         // Never SUCCESS where there are bytes, also if nobody wants them any more: it would give

@@ -9,12 +9,16 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicBool, AtomicU8, AtomicU16, Ordering},
     },
+    time::Duration,
 };
 
 use sendstream_core::{
     dir::Dir,
     foreign::contain,
-    stream::state::{Refusal, StreamState},
+    stream::{
+        copies::CopyPlace,
+        state::{Refusal, StreamState},
+    },
     wait::Wakeups,
 };
 use sendstream_sys as sys;
@@ -26,7 +30,7 @@ use crate::{
         connection::owner::ConnectionInstance,
         stream::{
             closing::{IMMEDIATELY, close_unstarted},
-            events::{StreamInner, StreamInnerExclusive},
+            events::{StreamInner, StreamInnerExclusive, Surroundings},
             handle::StreamHandle,
         },
         wakes::{Blame, Blamed},
@@ -35,9 +39,13 @@ use crate::{
         api::call,
         background,
         parameter::{self, StreamId},
+        received::Block,
         status,
     },
-    types::error::{ConnectionError, NativeError},
+    types::{
+        error::{ConnectionError, NativeError},
+        stats::ConnectionStats,
+    },
 };
 
 /// One open stream. The user's halves share it, and so does MsQuic from the start until
@@ -97,6 +105,9 @@ impl StreamInstance {
         NativeError::check(status)?;
         let mut state = StreamInnerExclusive::local(dir, shared.fixed_send_window);
         state.set_buffered(shared.send_buffering);
+        if let Some(lending) = &shared.lending {
+            state.recv().set_lending(lending.clone());
+        }
         let instance = Arc::new(Self {
             handle: StreamHandle::new(handle),
             inner: StreamInner::new(state, None, span(connection, dir, "this side", None)),
@@ -134,6 +145,9 @@ impl StreamInstance {
         let shared = connection.inner().shared();
         let mut state = StreamInnerExclusive::remote(dir, shared.fixed_send_window);
         state.set_buffered(shared.send_buffering);
+        if let Some(lending) = &shared.lending {
+            state.recv().set_lending(lending.clone());
+        }
         // SAFETY: as the caller promises; on the connection's worker a parameter call runs in
         // place.
         let id = unsafe { stream_id(handle) };
@@ -357,6 +371,28 @@ fn halves(dir: Dir) -> u8 {
 /// `QUIC_STREAM_PRIORITY_DEFAULT`: half-way between the lowest and the highest.
 const DEFAULT_PRIORITY: u16 = 0x7fff;
 
+impl Surroundings for StreamInstance {
+    fn cause(&self) -> Option<ConnectionError> {
+        self.connection.inner().cause()
+    }
+
+    fn min_rtt(&self) -> Option<Duration> {
+        let stats: sys::QUIC_STATISTICS_V2 = self.connection.parameter().ok()?;
+        self.connection.inner().note_rtt(stats.Rtt);
+        ConnectionStats::min_rtt(&stats)
+    }
+
+    fn copy_place(&self) -> Option<CopyPlace> {
+        self.connection.inner().copy_place()
+    }
+
+    fn block(&self, piece: &sys::QUIC_BUFFER) -> Option<Block> {
+        let handle = self.handle.enter()?;
+        // SAFETY: RECEIVE asks for the block of each of its pieces, inside its callback.
+        unsafe { Block::of(handle.raw(), piece) }
+    }
+}
+
 impl Blamed for StreamInstance {
     fn fail(self: Arc<Self>) {
         // Not here: it may bring SHUTDOWN_COMPLETE inside the call, and with it the end of an
@@ -378,7 +414,7 @@ impl Receiver for StreamInstance {
 
     unsafe fn receive(self: &Arc<Self>, event: &mut sys::QUIC_STREAM_EVENT) -> Next {
         // SAFETY: as the caller promises.
-        unsafe { self.inner.callback_handler_impl(event, &*self.connection) }
+        unsafe { self.inner.callback_handler_impl(event, &**self) }
     }
 
     fn after_panic(self: &Arc<Self>, event: &sys::QUIC_STREAM_EVENT) -> Next {

@@ -14,7 +14,7 @@ use crate::{
         stream::{chunk::RecvChunk, owner::StreamInstance},
         wakes::Wake as _,
     },
-    native::{api::call, fork::is_forked},
+    native::api::call,
     types::error::ConnectionError,
 };
 
@@ -25,12 +25,14 @@ impl StreamInstance {
         limit: usize,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<RecvChunk>, RecvEnd<ConnectionError>>> {
-        let (taken, ask) = {
+        let (taken, due, ask) = {
             let mut state = self.inner.lock();
             let taken = state.recv().poll_take(limit, cx);
+            let due = state.take_due();
             let ask = taken.is_pending() && state.must_ask_connection();
-            (taken, ask)
+            (taken, due, ask)
         };
+        self.complete(due);
         if ask {
             self.connection.tell_when_lost(self);
         }
@@ -39,25 +41,33 @@ impl StreamInstance {
 
     /// The next bytes of the stream that are here already, at most `limit`.
     pub(crate) fn try_read(self: &Arc<Self>, limit: usize) -> Option<RecvChunk> {
-        let taken = self.inner.lock().recv().take(limit)?;
-        Some(RecvChunk::new(taken, self))
+        let (taken, due) = {
+            let mut state = self.inner.lock();
+            let taken = state.recv().take(limit);
+            (taken, state.take_due())
+        };
+        self.complete(due);
+        taken.map(|taken| RecvChunk::new(taken, self))
     }
 
-    /// `StreamReceiveComplete` for what came back with piece `number`.
-    pub(super) fn give_back(&self, number: u64) {
-        if is_forked() {
-            return;
-        }
-        let (bytes, live) = {
+    /// Piece `number` came back. Returns whether MsQuic has it back already, so that its block was
+    /// kept for it.
+    pub(super) fn give_back(&self, number: u64) -> bool {
+        let (returned, live) = {
             let mut state = self.inner.lock();
             (state.recv().give_back(number), state.is_live())
         };
+        self.complete(returned.filter(|_| live).unwrap_or(0));
+        returned.is_none()
+    }
+
+    /// `StreamReceiveComplete` for `bytes` that the receive half of a live stream gives back.
+    fn complete(&self, bytes: u64) {
         if bytes > 0
-            && live
             && let Some(handle) = self.handle.enter()
         {
             // SAFETY: the handle is open while it is in use; these bytes were lent, are the first
-            // of those that were, and no piece of them is still out.
+            // of those that were, and the block of every piece of them that is still out is kept.
             unsafe { call!(StreamReceiveComplete(handle.raw(), bytes)) };
         }
     }
@@ -65,11 +75,13 @@ impl StreamInstance {
     /// STOP_SENDING with `code`, which QUIC can carry; what was not read is given up. Whether the
     /// other half has something under way that must arrive.
     pub(crate) fn stop(&self, code: u64) -> bool {
-        let (tell, delivering, wakeups) = {
+        let (tell, due, delivering, wakeups) = {
             let mut state = self.inner.lock();
             let (tell, wakeups) = state.recv().begin_stop(code);
-            (tell && state.is_live(), state.is_delivering(), wakeups)
+            let due = state.take_due();
+            (tell && state.is_live(), due, state.is_delivering(), wakeups)
         };
+        self.complete(due);
         if tell {
             self.shut_down(sys::QUIC_STREAM_SHUTDOWN_FLAGS_QUIC_STREAM_SHUTDOWN_FLAG_ABORT_RECEIVE, code);
         }

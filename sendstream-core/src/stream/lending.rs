@@ -1,0 +1,53 @@
+//! Limits how much a reader keeps without the peer's credit for it.
+//!
+//! The transport lends its memory, and gives the peer credit for what comes back: those bytes may be
+//! sent again. A reader may keep what it was handed for as long as it likes, though. If that held
+//! credit back, then a reader that keeps a window's worth, or one early piece, would never get what
+//! comes behind it.
+//!
+//! So only so much is kept without credit, by one stream and by all streams of a connection. Beyond
+//! that the transport gives the credit, and lets go of the memory: the pieces that are still out keep
+//! it alive ([`Block`](super::recv_state::Block)). The transport goes on with other memory, which
+//! costs an allocation. A reader that drops what it reads costs none.
+//!
+//! MsQuic tells the peer of credit once half a window has come together. So a quarter may be
+//! missing: the last quarter of the window is then still open to the peer when MsQuic tells it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How much the streams of a connection keep without credit, and how much they may.
+#[derive(Debug)]
+pub struct Lending {
+    kept: AtomicU64,
+    stream: u64,
+    connection: u64,
+}
+
+impl Lending {
+    /// For a connection of these windows: its smallest for a stream, and its own. Both in bytes.
+    pub fn new(stream_window: u64, connection_window: u64) -> Self {
+        Self { kept: AtomicU64::new(0), stream: stream_window / 4, connection: connection_window / 4 }
+    }
+
+    /// Whether a stream that keeps `bytes` keeps too much.
+    pub(super) fn is_much_for_a_stream(&self, bytes: u64) -> bool {
+        bytes > self.stream
+    }
+
+    /// Counts `bytes` that were handed out. Returns whether all streams together keep too much now.
+    pub(super) fn add(&self, bytes: u64) -> bool {
+        // The count guards nothing: every order of the additions comes to the same sum.
+        self.kept.fetch_add(bytes, Ordering::Relaxed) + bytes > self.connection
+    }
+
+    /// Takes back `bytes` that credit was given for.
+    pub(super) fn remove(&self, bytes: u64) {
+        self.kept.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// How many bytes all streams keep without credit.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> u64 {
+        self.kept.load(Ordering::Relaxed)
+    }
+}
