@@ -27,6 +27,11 @@ impl Failure {
         Self { todo: Some(todo.into()), ..self }
     }
 
+    /// What was typed cannot be done.
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self { status: WRONG_USAGE, ..Self::new(what) }
+    }
+
     /// The user stopped it.
     pub(crate) fn interrupted() -> Self {
         Self { status: INTERRUPTED, ..Self::new("interrupted") }
@@ -151,6 +156,8 @@ pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {
 }
 
 const FAILED: u8 = 1;
+/// As `clap` has it.
+const WRONG_USAGE: u8 = 2;
 /// What shells report for a process that SIGINT ended.
 const INTERRUPTED: u8 = 130;
 /// The TLS alert of RFC 7301 §3.2.

@@ -1,4 +1,4 @@
-//! Where `sendstream recv` listens: what `--listen` takes, and the server there.
+//! Where `sendstream recv` and `http serve` listen: what `--listen` takes, and the server there.
 
 use std::{
     fmt, io,
@@ -84,6 +84,24 @@ impl Listen {
                 let addresses = resolve(name, *port).map_err(|error| self.unresolved(&error))?;
                 self.start_on_all(&addresses, builder, progress)
             }
+        }
+    }
+
+    /// The port, which may be 0.
+    pub(crate) fn port(&self) -> u16 {
+        match self {
+            Self::Everywhere { port } | Self::Named { port, .. } => *port,
+            Self::At(address) => address.port(),
+        }
+    }
+
+    /// The name or the address that clients come to, if one was given.
+    pub(crate) fn host(&self) -> Option<String> {
+        match self {
+            Self::At(address) if !address.ip().is_unspecified() => Some(address.ip().to_string()),
+            // The name of an interface says nothing elsewhere.
+            Self::Named { name, .. } if !name.contains('%') => Some(name.clone()),
+            _ => None,
         }
     }
 

@@ -4,7 +4,7 @@
 //! | ---------- | ----------------------------------------------------------------------------- |
 //! | `cli`      | the grammar: what can be typed                                                 |
 //! | `receive`  | `sendstream recv`: listens, prints the ticket, reports each session            |
-//! | `listen`   | where `recv` listens: what `--listen` takes                                    |
+//! | `listen`   | where `recv` and `http serve` listen: `--listen`                               |
 //! | `strangers`| peers that have not shown the token yet                                        |
 //! | `session`  | one sender at the receiver, from its hello to its last file                    |
 //! | `inbox`    | where received bytes go; a file gets its name only when complete and checked   |
@@ -12,6 +12,7 @@
 //! | `walk`     | which files the arguments of `send` stand for                                  |
 //! | `reader`   | reads and hashes those files ahead of the network, on a thread of its own      |
 //! | `demo`     | `sendstream demo`: both ends as two processes on loopback                      |
+//! | `http`     | `sendstream http get`, `http serve`: files over HTTP/3                         |
 //! | `version`  | `sendstream version`: what is linked in here                                   |
 //! | `protocol` | the bytes between the two ends, without a network                              |
 //! | `transport`| how both ends set up a connection, and how they end it                         |
@@ -35,6 +36,7 @@ use crate::cli::{Cli, Command};
 mod cli;
 mod demo;
 mod error;
+mod http;
 mod inbox;
 mod listen;
 mod name;
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Recv(args) => receive::run(args),
         Command::Send(args) => send::run(args),
         Command::Demo(args) => demo::run(args),
+        Command::Http(args) => http::run(args),
         Command::Version(args) => version::run(args),
     };
     match result {

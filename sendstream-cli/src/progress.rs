@@ -62,6 +62,11 @@ impl Bar {
         self.0.inc(bytes);
     }
 
+    /// So many bytes more are to come than was said before.
+    pub(crate) fn expect(&self, bytes: u64) {
+        self.0.inc_length(bytes);
+    }
+
     /// Says what is being transferred right now.
     pub(crate) fn show(&self, what: impl fmt::Display) {
         if !self.0.is_hidden() {

@@ -1,12 +1,13 @@
-//! Session tickets of receivers, kept in files for the next run of `send`.
+//! Session tickets of servers, kept in files for the next run of `send` and `http get`.
 //!
-//! One file for each receiver, `<certificate>-<name and protocol>.session`, readable by its owner
-//! only: it holds a session's secret. A file gets its name when it is complete and is taken by
+//! One file for each server, `<scope>-<name and protocol>.session`, readable by its owner only. The
+//! scope of `send` is the receiver's certificate, since all receivers have the same name. A file: it holds a session's secret. A file gets its name when it is complete and is taken by
 //! being renamed, so no reader ever sees a part of one, and no two processes use the same ticket.
 //! Whatever is in it, the library checks; a file that is of no use costs a full handshake and is
 //! gone.
 
 use std::{
+    fmt::Display,
     fs::{self, DirBuilder, File},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
@@ -14,22 +15,22 @@ use std::{
     time::Duration,
 };
 
-use sendstream::{CertificateHash, SessionCache, SessionKey};
+use sendstream::{SessionCache, SessionKey};
 use tempfile::NamedTempFile;
 
 use crate::error::Failure;
 
-/// The tickets of one receiver, known by its certificate: all receivers have the same name.
+/// The tickets of one scope.
 #[derive(Debug)]
 pub(crate) struct Sessions {
     dir: PathBuf,
-    certificate: CertificateHash,
+    scope: String,
 }
 
 impl Sessions {
     /// Opens the directory, which is made if it is not there, and removes what is too old to be of
     /// use.
-    pub(crate) fn open(dir: &Path, certificate: CertificateHash) -> Result<Self, Failure> {
+    pub(crate) fn open(dir: &Path, scope: impl Display) -> Result<Self, Failure> {
         let failed = |error: io::Error| Failure::new(format!("cannot keep sessions in {}: {error}", dir.display()));
         DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
         // Who can put a ticket there can pose as the receiver.
@@ -44,11 +45,11 @@ impl Sessions {
                 let _ = fs::remove_file(entry.path());
             }
         }
-        Ok(Self { dir: dir.to_owned(), certificate })
+        Ok(Self { dir: dir.to_owned(), scope: scope.to_string() })
     }
 
     fn path(&self, key: &SessionKey) -> PathBuf {
-        self.dir.join(format!("{}-{}{SUFFIX}", self.certificate, key.to_hex()))
+        self.dir.join(format!("{}-{}{SUFFIX}", self.scope, key.to_hex()))
     }
 
     fn temporary(&self) -> io::Result<NamedTempFile> {
@@ -97,6 +98,7 @@ const MAX_SIZE: u64 = 1 << 20;
 mod tests {
     use std::{fs::Permissions, os::unix::fs::PermissionsExt as _, time::SystemTime};
 
+    use sendstream::CertificateHash;
     use tempfile::TempDir;
 
     use super::*;

@@ -118,8 +118,19 @@ pub(crate) struct Process {
 
 impl Process {
     pub(crate) fn start(mut command: Command) -> Self {
-        let mut child =
-            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+        command.stdin(Stdio::null());
+        Self::spawn(command)
+    }
+
+    /// Starts it with an input that ends when this is dropped.
+    #[allow(dead_code, reason = "the tests of `http` use it")]
+    pub(crate) fn start_with_input(mut command: Command) -> Self {
+        command.stdin(Stdio::piped());
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
         let stdout = lines(child.stdout.take().unwrap());
         let stderr = lines(child.stderr.take().unwrap());
         Self { child, stdout, stderr }
@@ -137,6 +148,12 @@ impl Process {
     pub(crate) fn object(&self) -> Value {
         let line = self.line();
         serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?} is no JSON: {error}"))
+    }
+
+    /// Waits for the next line of standard error.
+    #[allow(dead_code, reason = "the tests of `http` use it")]
+    pub(crate) fn note(&self) -> String {
+        self.stderr.recv_timeout(HANG).expect("a line on standard error")
     }
 
     /// Waits for a line on standard error that contains `text`.
@@ -277,7 +294,7 @@ pub(crate) fn readdress(ticket: &str, address: SocketAddr) -> String {
 pub(crate) fn figure(what: impl Display) {
     // The test runner may be in the middle of a line.
     let test = thread::current().name().unwrap_or_default().to_owned();
-    let _ = writeln!(std::io::stdout(), "\nFIGURE tool::{test}: {what}");
+    let _ = writeln!(std::io::stdout(), "\nFIGURE {}::{test}: {what}", env!("CARGO_CRATE_NAME"));
 }
 
 /// Waits for something that announces itself in no other way than by being so.
