@@ -15,10 +15,10 @@ use crate::connection::Connection;
 /// use std::future::poll_fn;
 ///
 /// use bytes::Buf as _;
-/// use sendstream::{Client, Trust};
+/// use sendstream::Client;
 /// use sendstream_h3::Connector;
 ///
-/// let client = Client::builder().alpn([sendstream_h3::ALPN]).trust(Trust::system()?).build()?;
+/// let client = Client::builder().alpn([sendstream_h3::ALPN]).build()?;
 /// let server = Connector::to_host(client, "example.org", 443);
 /// let (mut driver, mut requests) = h3::client::new(server.connect().await?).await?;
 /// let driving = tokio::spawn(async move { poll_fn(|cx| driver.poll_close(cx)).await });

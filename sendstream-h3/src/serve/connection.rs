@@ -72,7 +72,7 @@ struct Requests {
     slots: Arc<Semaphore>,
     shared: Arc<Shared>,
     client: request::Client,
-    /// Whether a client was told, in effect, that requests are taken.
+    /// Whether any was accepted yet.
     accepted_any: bool,
 }
 

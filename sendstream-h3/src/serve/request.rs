@@ -175,7 +175,11 @@ async fn prepare(
     let announced = content_length(&parts.headers);
     let mut body = RequestBody::new(stream, announced, wanted, task);
     if !waits {
-        poll_fn(|cx| Poll::Ready(body.peek(cx))).await;
+        poll_fn(|cx| {
+            body.peek(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
     let body = if body.is_end_stream() { axum::body::Body::empty() } else { axum::body::Body::new(body) };
     if let Some(address) = client.address {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use axum::{Extension, Router, routing::any};
-use bytes::Bytes;
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::StatusCode;
 use sendstream_h3::{Connection, EarlyData, EarlyRequests};
 
@@ -42,9 +42,17 @@ async fn early(early: EarlyRequests) -> (usize, [(StatusCode, Bytes); 2]) {
     let (mut driver, requests) = h3::client::new(Connection::early(connection)).await.unwrap();
     let driving = tokio::spawn(async move { poll_fn(|cx| driver.poll_close(cx)).await });
     let asking = async {
-        let get = site::ask(requests.clone(), site::get("/"));
-        let post = site::ask(requests.clone(), site::post("/", "body"));
-        futures::join!(get, post)
+        // On its way before the other, whose call is what opens the gate.
+        let mut sending = requests.clone();
+        let mut post = sending.send_request(site::post("/", "").map(drop)).await.unwrap();
+        post.finish().await.unwrap();
+        let get = site::ask(requests.clone(), site::get("/")).await.unwrap();
+        let status = post.recv_response().await.unwrap().status();
+        let mut body = BytesMut::new();
+        while let Some(mut data) = post.recv_data().await.unwrap() {
+            body.extend_from_slice(&data.copy_to_bytes(data.remaining()));
+        }
+        [(get.status(), get.into_body()), (status, body.freeze())]
     };
     let expected = match early {
         EarlyRequests::Safe => 1,
@@ -60,11 +68,7 @@ async fn early(early: EarlyRequests) -> (usize, [(StatusCode, Bytes); 2]) {
         relay.open_gate();
         called
     };
-    let ((get, post), called) = futures::join!(asking, opening);
-    let answers = [get, post].map(|answer| {
-        let answer = answer.unwrap();
-        (answer.status(), answer.into_body())
-    });
+    let (answers, called) = futures::join!(asking, opening);
     drop(requests);
     driving.await.unwrap();
     site.end().await;

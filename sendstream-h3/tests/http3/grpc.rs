@@ -47,8 +47,10 @@ type Codec = tonic_prost::ProstCodec<Number, Number>;
 #[derive(Clone, Default)]
 struct Sums {
     /// For the method that never answers: what tells that it was called, and that it was dropped.
-    hanging: Arc<Mutex<Option<(oneshot::Sender<()>, Dropped)>>>,
+    hanging: Arc<Mutex<Option<Hanging>>>,
 }
+
+type Hanging = (oneshot::Sender<()>, Dropped);
 
 impl NamedService for Sums {
     const NAME: &'static str = "test.Sums";

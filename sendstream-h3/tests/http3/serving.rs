@@ -250,6 +250,31 @@ fn a_body_that_is_not_as_long_as_it_said_is_an_error_to_its_handler() {
 }
 
 #[test]
+fn a_client_that_goes_on_sending_what_nobody_reads_gets_its_response_and_is_stopped() {
+    run(async {
+        let site = Site::new(Router::new().route("/", post(|| async { "enough" })));
+        let mut asking = Asking::new(&site.client(), site.address).await;
+        let (mut send, mut recv) = asking.requests.send_request(site::post("/", "").map(drop)).await.unwrap().split();
+        let sending = async {
+            loop {
+                if let Err(error) = send.send_data(vec![7; 64 * 1024].into()).await {
+                    break error;
+                }
+            }
+        };
+        let receiving = async {
+            assert_eq!(recv.recv_response().await.unwrap().status(), StatusCode::OK);
+            let mut data = recv.recv_data().await.unwrap().unwrap();
+            assert_eq!(data.copy_to_bytes(data.remaining()), "enough");
+            assert!(recv.recv_data().await.unwrap().is_none());
+        };
+        let (stopped, ()) = futures::join!(sending, receiving);
+        assert_eq!(reset_code(&stopped), Code::H3_NO_ERROR);
+        site.end().await;
+    });
+}
+
+#[test]
 fn a_body_of_many_windows_is_collected_whole() {
     run(async {
         let limit = axum::extract::DefaultBodyLimit::disable();
