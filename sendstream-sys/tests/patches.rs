@@ -223,6 +223,7 @@ fn the_shared_header_and_the_rust_side_agree() {
         ("QUIC_PARAM_CONFIGURATION_LISTENERS_SOCKET", sys::QUIC_PARAM_CONFIGURATION_LISTENERS_SOCKET),
         ("QUIC_PARAM_GLOBAL_RECEIVE_BRACKET", sys::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET),
         ("QUIC_PARAM_GLOBAL_WORKER_LENDING", sys::QUIC_PARAM_GLOBAL_WORKER_LENDING),
+        ("QUIC_PARAM_GLOBAL_RECEIVED_MEMORY", sys::QUIC_PARAM_GLOBAL_RECEIVED_MEMORY),
         ("QUIC_SESSION_EARLY_DATA_ACCEPTED", sys::QUIC_SESSION_EARLY_DATA_ACCEPTED.into()),
         ("QUIC_SESSION_RESUMED", sys::QUIC_SESSION_RESUMED.into()),
     ];
@@ -233,6 +234,16 @@ fn the_shared_header_and_the_rust_side_agree() {
     let (_, fields) = header.split_once("typedef struct QUIC_WORKER_LENDING {").unwrap();
     let (fields, _) = fields.split_once("} QUIC_WORKER_LENDING;").unwrap();
     let fields: Vec<_> = fields.lines().map(str::trim).filter(|line| line.ends_with(';')).collect();
+    let (_, functions) = header.split_once("typedef struct QUIC_RECEIVED_MEMORY {").unwrap();
+    let functions: Vec<_> = functions.lines().map(str::trim).filter(|line| line.ends_with(");")).collect();
+    type Memory = sys::QUIC_RECEIVED_MEMORY;
+    let memory = [
+        (offset_of!(Memory, Find), "void* (*Find)(struct QUIC_HANDLE* Stream, const uint8_t* Piece);"),
+        (offset_of!(Memory, Keep), "void (*Keep)(void* Memory);"),
+        (offset_of!(Memory, Release), "void (*Release)(void* Memory);"),
+    ];
+    assert_eq!(functions, memory.map(|(_, line)| line));
+    assert!(memory.is_sorted());
     type Lending = sys::QUIC_WORKER_LENDING;
     let mut ours = [
         (offset_of!(Lending, WorkerPool), "struct CXPLAT_WORKER_POOL* WorkerPool;"),
