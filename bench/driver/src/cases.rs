@@ -74,7 +74,9 @@ pub(crate) fn all(quick: bool, scale: bool) -> Vec<Case> {
         }
     }
     let seconds = if quick { "1" } else { "3" };
-    for (name, connections, requests) in [(HTTP3_1_X_1, "1", "1"), (HTTP3_2_X_32, "2", "32"), (HTTP3_64_X_64, "64", "64")] {
+    for (name, connections, requests) in
+        [(HTTP3_1_X_1, "1", "1"), (HTTP3_2_X_32, "2", "32"), (HTTP3_64_X_64, "64", "64")]
+    {
         let arguments = ["--connections", connections, "--requests", requests, "--seconds", seconds];
         let second = ("server_cpu_us_per_request", "server's CPU us/request");
         cases.push(Case::http3(name, &arguments, "requests_per_second", "requests/s", second));

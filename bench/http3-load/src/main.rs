@@ -78,7 +78,8 @@ fn main() -> Result<()> {
         Client::Quinn => {
             let quinn = Quinn::new(&setup)?;
             // One for each connection, so that they share no task.
-            let connect = async |address| Ok(quinn.client_of(bench_http3::ALPN)?.connect(address, limits::HOST)?.await?);
+            let connect =
+                async |address| Ok(quinn.client_of(bench_http3::ALPN)?.connect(address, limits::HOST)?.await?);
             measure::<Quinn>(&options, &runtime, &half, &server, connect)
         }
     }
