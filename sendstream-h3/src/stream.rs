@@ -203,9 +203,10 @@ impl SendStream {
 
 impl Drop for SendStream {
     fn drop(&mut self) {
-        if !self.ended && !(self.is_refusal && self.finish().is_ok()) {
-            self.abort(Code::H3_REQUEST_CANCELLED.value());
+        if self.ended || (self.is_refusal && self.finish().is_ok()) {
+            return;
         }
+        self.abort(Code::H3_REQUEST_CANCELLED.value());
     }
 }
 
