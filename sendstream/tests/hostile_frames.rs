@@ -255,12 +255,15 @@ fn acknowledgements_that_nobody_acknowledges_are_not_kept_for_ever() {
 fn bytes_far_ahead_of_a_reader_that_keeps_its_chunks_hold_no_block_for_each() {
     with_client(|mut peer, target| async move {
         const ROUNDS: usize = 40;
-        // More than a reader keeps without credit, which is a quarter of the smallest window, and much
-        // less than a block of the window of this stream.
+        // What a reader keeps without credit: a quarter of the smallest window.
+        const SHARE: u64 = SMALL_WINDOW as u64 / 4;
+        // More than that, and much less than a block of the window of this stream.
         const EACH: usize = 24_000;
         let rounds = (0..ROUNDS).map(|round| {
             let begin = (round * EACH) as u64;
-            let ahead = stream(2, begin + u64::from(STREAM_WINDOW) - 1, b"x", false);
+            // The reader has given back all but the last `SHARE` bytes at least.
+            let back = begin.saturating_sub(SHARE);
+            let ahead = stream(2, back + u64::from(STREAM_WINDOW) - 1, b"x", false);
             let piece = [b'x'; 1000];
             let next = (begin..begin + EACH as u64).step_by(piece.len());
             let next = next.map(|offset| hex(&stream(2, offset, &piece, false)));
