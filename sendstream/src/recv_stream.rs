@@ -96,7 +96,7 @@ impl RecvStream {
     /// As [`read_chunk`](Self::read_chunk).
     pub fn poll_read_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<RecvChunk>, ReadError>> {
         let read = std::task::ready!(self.instance.poll_read(usize::MAX, cx))?;
-        Poll::Ready(Ok(read.map(RecvChunk::to_keep)))
+        Poll::Ready(Ok(read.map(RecvChunk::into_kept)))
     }
 
     /// Copies what has arrived into `buf`, at least one byte; returns how many, or `None` at the

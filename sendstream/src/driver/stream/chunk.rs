@@ -65,7 +65,7 @@ impl RecvChunk {
     }
 
     /// The chunk for a user, who may keep it. It is copied where MsQuic's memory cannot be kept.
-    pub(crate) fn to_keep(self) -> Self {
+    pub(crate) fn into_kept(self) -> Self {
         match &self.0 {
             Memory::Lent { lent, .. } if lent.block().is_none() => Self(Memory::Copied(Bytes::copy_from_slice(&self))),
             Memory::Lent { .. } | Memory::Copied(_) => self,

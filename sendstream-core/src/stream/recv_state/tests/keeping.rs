@@ -44,9 +44,11 @@ impl Piece for Part {
     }
 }
 
+type Recv = super::super::StreamRecv<Cause, Part>;
+
 /// A stream's receive half, and MsQuic's account of what the peer may send.
 struct Stream {
-    recv: super::super::StreamRecv<Cause, Part>,
+    recv: Recv,
     memory: Counted,
     received: u64,
     /// What MsQuic has back, and what of it the peer has not been told.
@@ -73,7 +75,7 @@ impl Connection {
     fn new(streams: usize, window: u64) -> Self {
         let lending = Arc::new(Lending::new(STREAM_WINDOW, window));
         let stream = || {
-            let mut recv = super::super::StreamRecv::open();
+            let mut recv = Recv::open();
             recv.set_lending(lending.clone());
             let (received, back, untold) = (0, 0, 0);
             Stream { recv, memory: Counted::default(), received, back, untold, limit: STREAM_WINDOW, out: Vec::new() }
@@ -212,13 +214,14 @@ fn what_is_kept_beyond_the_end_lets_the_stream_end() {
 
 #[test]
 fn what_is_kept_beyond_a_stop_a_reset_or_a_loss_counts_no_longer() {
-    let stop = |recv: &mut super::super::StreamRecv<Cause, Part>| {
+    let stop = |recv: &mut Recv| {
         let (tell, wakeups) = recv.begin_stop(1);
         wakeups.wake_now();
         assert!(tell);
     };
+    type End<'a> = &'a dyn Fn(&mut Recv);
     // How the stream ends, and how many bytes MsQuic is to be told of.
-    let ends: [(&dyn Fn(&mut super::super::StreamRecv<Cause, Part>), u64); 4] = [
+    let ends: [(End<'_>, u64); 4] = [
         (&stop, 5),
         (&|recv| recv.on_peer_send_aborted(1).wake_now(), 0),
         (&|recv| recv.on_shutdown_complete(Some(Cause::Refused)).wake_now(), 0),
