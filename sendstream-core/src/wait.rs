@@ -75,11 +75,15 @@ impl Waiter {
 pub struct WaiterKey(u64);
 
 impl WaiterKey {
+    /// The name of whoever polls without a future of its own. All who do share it, so only the task
+    /// that polled last is woken.
+    pub const LAST_POLL: Self = Self(0);
+
     /// A new name, for a future that may be one of several.
     #[expect(clippy::new_without_default, reason = "no two are the same, so none is the default")]
     pub fn new() -> Self {
-        static LAST: AtomicU64 = AtomicU64::new(0);
-        Self(LAST.fetch_add(1, Ordering::Relaxed))
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 }
 

@@ -56,6 +56,7 @@
 //! | future | `Ok` on | `Err` on | dropped half-way |
 //! | --- | --- | --- | --- |
 //! | [`Connection::accept_uni`], [`Connection::accept_bi`], the same of [`EarlyConnection`] | PEER_STREAM_STARTED | c, after the streams that came before | no stream is lost |
+//! | [`Connection::poll_accept_uni`], [`Connection::poll_accept_bi`], the same of [`EarlyConnection`] | as the futures; wakes the last task that polled | as the futures | - |
 //! | [`Connection::closed`] | c | never | only the wait ends |
 //! | [`Connection::drain`] | c, which comes by itself once every stream is over and every other handle is dropped | never | only the wait ends |
 //! | [`Connection::path_changed`] | LOCAL_ADDRESS_CHANGED, PEER_ADDRESS_CHANGED, own `rebind` | c | only the wait ends |
@@ -72,6 +73,7 @@
 //! | [`Connection::send_datagram`] | DATAGRAM_SEND_STATE_CHANGED with a final state: acknowledged, lost for good, canceled | at once if it was not taken; c | the datagram goes out all the same |
 //! | [`SendDatagram::progress`] | DATAGRAM_SEND_STATE_CHANGED with any state | as `send_datagram` | no step is lost |
 //! | [`Connection::read_datagram`] | DATAGRAM_RECEIVED | c, after the datagrams that came before | no datagram is lost |
+//! | [`Connection::poll_read_datagram`] | as the future; wakes the last task that polled | as the future | - |
 //!
 //! # Handshakes
 //!

@@ -1,9 +1,17 @@
 //! [`Connection`]: opening and accepting streams, and the connection's end.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use bytes::Bytes;
-use sendstream_core::{dir::Dir, wait::wait_for};
+use sendstream_core::{
+    dir::Dir,
+    wait::{KeyedWait, WaiterKey, wait_for},
+};
 
 use crate::{
     datagram::SendDatagram,
@@ -102,6 +110,29 @@ impl Connection {
         Ok((SendStream::new(instance.clone()), RecvStream::new(instance)))
     }
 
+    /// [`accept_uni`](Self::accept_uni) as a poll.
+    ///
+    /// Only the task that polled last is woken, of all that poll on this handle or another. It may
+    /// poll for the other kind of stream, and for datagrams, as well. Tasks that await the futures
+    /// are woken besides.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept_uni`](Self::accept_uni).
+    pub fn poll_accept_uni(&self, cx: &mut Context<'_>) -> Poll<Result<RecvStream, ConnectionError>> {
+        self.poll_accept(Dir::Uni, cx).map_ok(RecvStream::new)
+    }
+
+    /// [`accept_bi`](Self::accept_bi) as a poll; otherwise like
+    /// [`poll_accept_uni`](Self::poll_accept_uni).
+    ///
+    /// # Errors
+    ///
+    /// As [`accept_bi`](Self::accept_bi).
+    pub fn poll_accept_bi(&self, cx: &mut Context<'_>) -> Poll<Result<(SendStream, RecvStream), ConnectionError>> {
+        self.poll_accept(Dir::Bi, cx).map_ok(|instance| (SendStream::new(instance.clone()), RecvStream::new(instance)))
+    }
+
     /// Submits a datagram now (`DatagramSend`; RFC 9221): one message, delivered whole or not at
     /// all, in no order with anything else, and never sent again. The future resolves with its
     /// fate.
@@ -156,6 +187,16 @@ impl Connection {
     /// Dropping the future loses no datagram.
     pub async fn read_datagram(&self) -> Result<Bytes, ConnectionError> {
         wait_for(ReadDatagram(self.inner())).await
+    }
+
+    /// [`read_datagram`](Self::read_datagram) as a poll. Who is woken is as for
+    /// [`poll_accept_uni`](Self::poll_accept_uni).
+    ///
+    /// # Errors
+    ///
+    /// As [`read_datagram`](Self::read_datagram).
+    pub fn poll_read_datagram(&self, cx: &mut Context<'_>) -> Poll<Result<Bytes, ConnectionError>> {
+        ReadDatagram(self.inner()).poll(WaiterKey::LAST_POLL, cx)
     }
 
     /// How many datagrams of the peer's arrived and were dropped, because nobody read them before
@@ -482,6 +523,14 @@ impl Connection {
         let stream = wait_for(Accept { inner: self.inner(), dir }).await?;
         stream.accepted();
         Ok(stream)
+    }
+
+    fn poll_accept(&self, dir: Dir, cx: &mut Context<'_>) -> Poll<Result<Arc<StreamInstance>, ConnectionError>> {
+        let accept = Accept { inner: self.inner(), dir };
+        accept.poll(WaiterKey::LAST_POLL, cx).map_ok(|stream| {
+            stream.accepted();
+            stream
+        })
     }
 }
 

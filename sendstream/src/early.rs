@@ -1,5 +1,11 @@
 //! [`EarlyConnection`]: a connection before its handshake is done, for 0-RTT data.
 
+use std::{
+    net::SocketAddr,
+    task::{Context, Poll},
+    time::Duration,
+};
+
 use sendstream_core::{dir::Dir, wait::wait_for};
 
 use crate::{
@@ -99,6 +105,35 @@ impl EarlyConnection {
     /// Dropping the future loses no stream.
     pub async fn accept_bi(&self) -> Result<(SendStream, RecvStream), ConnectionError> {
         self.connection.accept_bi().await
+    }
+
+    /// [`accept_uni`](Self::accept_uni) as a poll: [`Connection::poll_accept_uni`].
+    ///
+    /// # Errors
+    ///
+    /// As [`accept_uni`](Self::accept_uni).
+    pub fn poll_accept_uni(&self, cx: &mut Context<'_>) -> Poll<Result<RecvStream, ConnectionError>> {
+        self.connection.poll_accept_uni(cx)
+    }
+
+    /// [`accept_bi`](Self::accept_bi) as a poll: [`Connection::poll_accept_bi`].
+    ///
+    /// # Errors
+    ///
+    /// As [`accept_bi`](Self::accept_bi).
+    pub fn poll_accept_bi(&self, cx: &mut Context<'_>) -> Poll<Result<(SendStream, RecvStream), ConnectionError>> {
+        self.connection.poll_accept_bi(cx)
+    }
+
+    /// [`Connection::remote_addr`]. A server does not know before the handshake is done that the
+    /// client is there (RFC 9000 §8.1): anybody can write any address into a packet.
+    pub fn remote_addr(&self) -> Option<SocketAddr> {
+        self.connection.remote_addr()
+    }
+
+    /// [`Connection::rtt`].
+    pub fn rtt(&self) -> Duration {
+        self.connection.rtt()
     }
 
     /// Whether the client offered early data: it had a ticket for it. Always false on a server.

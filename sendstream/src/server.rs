@@ -14,6 +14,7 @@ use sendstream_core::wait::wait_for;
 
 use crate::{
     driver::listener::{owner::ListenerInstance, queue::IncomingQueue},
+    early::EarlyConnection,
     endpoint::{EndpointSettings, endpoint_setters},
     native::{
         address::is_of_many, configuration::Alpn, live::LiveHandles, registration::Registration, retry::CountedBacklog,
@@ -139,9 +140,17 @@ impl Server {
 
     /// The server's connections whose handshakes are done, as a stream. It has many handshakes under
     /// way at once, so that no client holds up another. Use [`accept`](Self::accept) to look at a
-    /// client before its handshake, or for early data.
+    /// client before its handshake, and
+    /// [`early_connections`](Self::early_connections) for early data.
     pub fn connections(&self) -> Connections<'_> {
-        Connections::new(self)
+        Connections::connected(self)
+    }
+
+    /// As [`connections`](Self::connections), but each is there as soon as early data can be read:
+    /// [`Incoming::accept_0rtt`]. **Early data can be replayed**: see
+    /// [`Resumption`](crate::Resumption).
+    pub fn early_connections(&self) -> Connections<'_, EarlyConnection> {
+        Connections::early(self)
     }
 
     /// Shows `identity`, such as a renewed certificate, to every connection that

@@ -13,13 +13,15 @@ use futures_core::Stream;
 
 use crate::{
     connection::Connection,
+    early::EarlyConnection,
     native::deadline::{self, Pause},
     server::{Server, incoming::Incoming},
     types::error::ConnectionError,
 };
 
 /// The connections of a [`Server`], each as soon as its handshake is done: from
-/// [`Server::connections`]. A stream of them, which ends when [`Server::accept`] gives `None` and no
+/// [`Server::connections`]; or as soon as early data may be read, from
+/// [`Server::early_connections`]. A stream of them, which ends when [`Server::accept`] gives `None` and no
 /// handshake is under way any more.
 ///
 /// Many handshakes are under way at once, so that a client which takes its time, or never answers,
@@ -58,30 +60,47 @@ use crate::{
 ///
 /// Dropping it closes the connections whose handshakes are under way.
 #[must_use = "streams do nothing unless polled"]
-pub struct Connections<'a> {
+pub struct Connections<'a, C = Connection> {
     server: &'a Server,
+    /// Begins a handshake.
+    begin: fn(Incoming) -> Outcome<C>,
     limit: usize,
     /// The wait for the next client, unless there will be none.
     accepting: Option<Accepting<'a>>,
     /// The client that waits for a handshake to give way.
     next: Option<Incoming>,
     /// The oldest first.
-    under_way: VecDeque<Handshake>,
+    under_way: VecDeque<Handshake<C>>,
     /// Ends when the oldest is to give way.
     pause: Option<Pause>,
 }
 
 type Accepting<'a> = Pin<Box<dyn Future<Output = Option<Incoming>> + Send + Sync + 'a>>;
 
-struct Handshake {
+type Outcome<C> = Pin<Box<dyn Future<Output = Result<C, ConnectionError>> + Send + Sync>>;
+
+struct Handshake<C> {
     begun: Instant,
-    outcome: Pin<Box<dyn Future<Output = Result<Connection, ConnectionError>> + Send + Sync>>,
+    outcome: Outcome<C>,
 }
 
 impl<'a> Connections<'a> {
-    pub(super) fn new(server: &'a Server) -> Self {
+    pub(super) fn connected(server: &'a Server) -> Self {
+        Self::new(server, |incoming| Box::pin(incoming.accept()))
+    }
+}
+
+impl<'a> Connections<'a, EarlyConnection> {
+    pub(super) fn early(server: &'a Server) -> Self {
+        Self::new(server, |incoming| Box::pin(incoming.accept_0rtt()))
+    }
+}
+
+impl<'a, C> Connections<'a, C> {
+    fn new(server: &'a Server, begin: fn(Incoming) -> Outcome<C>) -> Self {
         Self {
             server,
+            begin,
             limit: HANDSHAKES,
             accepting: Some(Box::pin(server.accept())),
             next: None,
@@ -101,11 +120,11 @@ impl<'a> Connections<'a> {
     /// # Cancel safety
     ///
     /// Dropping the future loses no connection, and no handshake.
-    pub async fn next(&mut self) -> Option<Connection> {
+    pub async fn next(&mut self) -> Option<C> {
         poll_fn(|cx| self.poll_connection(cx)).await
     }
 
-    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Option<Connection>> {
+    fn poll_connection(&mut self, cx: &mut Context<'_>) -> Poll<Option<C>> {
         let mut index = 0;
         while let Some(handshake) = self.under_way.get_mut(index) {
             match handshake.outcome.as_mut().poll(cx) {
@@ -123,7 +142,7 @@ impl<'a> Connections<'a> {
                 self.next = Some(incoming);
                 return Poll::Pending;
             }
-            let mut outcome = Box::pin(incoming.accept());
+            let mut outcome = (self.begin)(incoming);
             match outcome.as_mut().poll(cx) {
                 Poll::Pending => self.under_way.push_back(Handshake { begun: Instant::now(), outcome }),
                 Poll::Ready(Ok(connection)) => return Poll::Ready(Some(connection)),
@@ -164,15 +183,15 @@ impl<'a> Connections<'a> {
     }
 }
 
-impl Stream for Connections<'_> {
-    type Item = Connection;
+impl<C> Stream for Connections<'_, C> {
+    type Item = C;
 
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Connection>> {
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<C>> {
         self.poll_connection(cx)
     }
 }
 
-impl fmt::Debug for Connections<'_> {
+impl<C> fmt::Debug for Connections<'_, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Connections")
             .field("limit", &self.limit)

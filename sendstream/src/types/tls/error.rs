@@ -1,6 +1,6 @@
 //! Why a peer is not believed, and what is wrong with an identity or with roots of trust.
 
-use std::{io, path::PathBuf, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls_pki_types::ServerName;
 
@@ -182,6 +182,13 @@ pub enum IdentityError {
         path: PathBuf,
         /// What the system said.
         source: Arc<io::Error>,
+    },
+    /// No certificate can be valid for so long.
+    #[error("a certificate cannot be valid for {validity:?}; give a second or more, up to the year 9999")]
+    #[non_exhaustive]
+    ValidityOutOfRange {
+        /// What was asked for.
+        validity: Duration,
     },
     /// A name cannot stand in a certificate.
     #[error("{name:?} is neither a DNS name nor an IP address; give names such as \"localhost\" or \"127.0.0.1\"")]

@@ -1,11 +1,11 @@
-use std::{fs, path::Path};
+use std::{fs, path::Path, time::Duration};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, date_time_ymd,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use super::*;
+use super::{der::Reader, identity::bounds, *};
 
 /// A private authority and what it issues.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -66,6 +66,48 @@ mod identity {
     fn two_self_signed_identities_differ() {
         let (first, second) = (Identity::self_signed(["localhost"]), Identity::self_signed(["localhost"]));
         assert_ne!(first.unwrap().certificate_sha256(), second.unwrap().certificate_sha256());
+    }
+
+    #[test]
+    fn a_validity_has_whole_seconds_and_begins_a_little_before_now() {
+        const DAY: Duration = Duration::from_secs(24 * 3600);
+        let now = Duration::new(1_800_000_000, 5);
+        let in_seconds = |validity| bounds(now, validity).map(|(begin, end)| (begin.as_secs(), end.as_secs()));
+        let from = |begin: u64, length: u64| Some((begin, begin + length));
+        assert_eq!(in_seconds(14 * DAY), from(1_800_000_000 - 3600, 14 * 24 * 3600));
+        assert_eq!(in_seconds(Duration::from_millis(100_900)), from(1_800_000_000 - 10, 100));
+        assert_eq!(in_seconds(Duration::from_secs(1)), from(1_799_999_999, 1));
+        let longest = 253_402_300_799 - (1_800_000_000 - 3600);
+        assert_eq!(in_seconds(Duration::from_secs(longest)), from(1_800_000_000 - 3600, longest));
+        assert_eq!(in_seconds(Duration::from_secs(longest + 1)), None);
+        for validity in [Duration::ZERO, Duration::from_millis(999), Duration::MAX, 8000 * 366 * DAY] {
+            assert_eq!(in_seconds(validity), None);
+            let error = Identity::self_signed_for(["localhost"], validity).unwrap_err();
+            assert!(matches!(error, IdentityError::ValidityOutOfRange { validity: refused } if refused == validity));
+        }
+    }
+
+    #[test]
+    fn a_certificate_with_a_validity_has_it_and_a_key_for_browsers() {
+        let identity = Identity::self_signed_for(["localhost"], Duration::from_secs(14 * 24 * 3600)).unwrap();
+        let whole = Reader::only(identity.certificate(), der::SEQUENCE).unwrap();
+        let mut fields = Reader::new(Reader::new(whole).take(der::SEQUENCE).unwrap().contents);
+        for tag in [0xa0, der::INTEGER, der::SEQUENCE, der::SEQUENCE] {
+            fields.take(tag).unwrap(); // version, serial number, signature algorithm, issuer
+        }
+        let mut validity = Reader::new(fields.take(der::SEQUENCE).unwrap().contents);
+        const UTC_TIME: u8 = 0x17;
+        let [begin, end] = [(); 2].map(|()| validity.take(UTC_TIME).unwrap().contents.to_vec());
+        let seconds = |time: &[u8]| {
+            let digits = std::str::from_utf8(time).unwrap().strip_suffix('Z').unwrap();
+            let part = |at: usize| digits[at..at + 2].parse::<u16>().unwrap();
+            let date = date_time_ymd(2000 + i32::from(part(0)), part(2) as u8, part(4) as u8).unix_timestamp();
+            date + i64::from(part(6)) * 3600 + i64::from(part(8)) * 60 + i64::from(part(10))
+        };
+        assert_eq!(seconds(&end) - seconds(&begin), 14 * 24 * 3600, "{begin:?} to {end:?}");
+        // prime256v1, of RFC 5480 section 2.1.1.1.
+        const P256: [u8; 10] = [0x06, 0x08, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+        assert!(identity.certificate().windows(P256.len()).any(|window| window == P256));
     }
 
     #[test]

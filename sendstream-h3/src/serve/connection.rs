@@ -1,0 +1,143 @@
+//! A connection's task: accepts its requests, and brings it to its end.
+
+use std::{
+    future::{Future, poll_fn},
+    pin::pin,
+    sync::Arc,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use h3::{
+    error::{Code, ConnectionError},
+    frame::FrameStream,
+    quic::RecvStream as _,
+    stream::BufRecvStream,
+};
+use tokio::{
+    sync::{Semaphore, watch},
+    time::{sleep, timeout},
+};
+
+use crate::{
+    connection::Connection,
+    serve::{Shared, request},
+    stream::BidiStream,
+};
+
+/// Serves `connection` until it ends, or has come to its end in good order after `shutdown` did.
+pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, mut shutdown: watch::Receiver<()>) {
+    let limits = shared.limits;
+    let client = request::Client { address: connection.remote_addr(), early: connection.is_early() };
+    let link = connection.link().clone();
+    let building = async {
+        let mut builder = h3::server::builder();
+        builder.max_field_section_size(limits.field_section_size).build(connection).await
+    };
+    let h3 = tokio::select! {
+        h3 = building => h3,
+        _ = shutdown.changed() => return,
+    };
+    let Ok(h3) = h3 else { return };
+    let slots = Arc::new(Semaphore::new(limits.requests.into()));
+    let mut requests = Requests { h3, slots, shared, client, accepted_any: false };
+    let shutdown = async { drop(shutdown.changed().await) };
+    let end = match requests.accept_until(shutdown).await {
+        Ok(()) => timeout(limits.drain_timeout, requests.drain()).await,
+        Err(_) => return,
+    };
+    let reason = match end {
+        Ok(Ok(())) => "",
+        Ok(Err(_)) => return,
+        Err(_) => "the time for shutting down is over",
+    };
+    // Before h3 is dropped, which would close it with a reason of its own.
+    let _ = link.close(Code::H3_NO_ERROR.value(), reason);
+}
+
+/// The requests of one connection.
+struct Requests {
+    h3: h3::server::Connection<Connection, Bytes>,
+    /// One for each request that may be served at once.
+    slots: Arc<Semaphore>,
+    shared: Arc<Shared>,
+    client: request::Client,
+    /// Whether a client was told, in effect, that requests are taken.
+    accepted_any: bool,
+}
+
+impl Requests {
+    /// Accepts requests until `until` is done, or the client will send no more.
+    async fn accept_until(&mut self, until: impl Future<Output = ()>) -> Result<(), ConnectionError> {
+        let mut until = pin!(until);
+        loop {
+            let next = async {
+                // At the limit nothing is accepted: what the client sends then waits in the
+                // transport, which bounds it.
+                let slot = self.slots.clone().acquire_owned().await.expect("nobody closes it");
+                (slot, poll_fn(|cx| self.h3.poll_accept_request_stream(cx)).await)
+            };
+            let (slot, stream) = tokio::select! {
+                biased;
+                () = &mut until => return Ok(()),
+                next = next => next,
+            };
+            let Some(stream) = stream? else { return Ok(()) };
+            self.accepted_any = true;
+            let stopped = stream.send().stopped();
+            let early = self.client.early && stream.recv().is_early();
+            let client = request::Client { early, ..self.client };
+            let resolver = self.h3.create_resolver(FrameStream::new(BufRecvStream::new(stream)));
+            // h3 sends it on one stream.
+            self.h3.inner.send_grease_frame = false;
+            tokio::spawn(request::serve(resolver, stopped, client, self.shared.clone(), slot));
+        }
+    }
+
+    /// Has the client send no more requests, refuses those that come nevertheless, and waits for
+    /// those that were accepted.
+    async fn drain(&mut self) -> Result<(), ConnectionError> {
+        let round_trip = self.round_trip();
+        if self.accepted_any {
+            // What is on its way is accepted still (RFC 9114 §5.2).
+            self.h3.shutdown(usize::MAX).await?;
+            self.accept_until(sleep(round_trip)).await?;
+        }
+        // The first that is not accepted is the one behind the last accepted. h3 would take that one.
+        self.h3.shutdown(1).await?;
+        let slots = self.slots.clone();
+        let requests = self.shared.limits.requests.into();
+        let mut done = pin!(async move {
+            // So that the client hears of the GOAWAY, and not of the end alone.
+            sleep(round_trip).await;
+            slots.acquire_many(requests).await.map(drop)
+        });
+        loop {
+            let stream = tokio::select! {
+                biased;
+                _ = &mut done => return Ok(()),
+                stream = poll_fn(|cx| self.h3.poll_accept_request_stream(cx)) => stream?,
+            };
+            match stream {
+                Some(stream) => refuse(stream),
+                // h3 has none under way any more. Acknowledgements may be.
+                None => {
+                    let _ = done.await;
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// How long a message takes to the client and an answer back, with some delay on the way.
+    fn round_trip(&self) -> Duration {
+        (2 * self.h3.inner.conn.rtt()).clamp(Duration::from_millis(25), Duration::from_secs(1))
+    }
+}
+
+/// Refuses a request that nobody has looked at.
+fn refuse(mut stream: BidiStream) {
+    let code = Code::H3_REQUEST_REJECTED.value();
+    stream.stop_sending(code);
+    h3::quic::SendStream::<Bytes>::reset(&mut stream, code);
+}

@@ -1,0 +1,259 @@
+//! A request's task: reads the request, calls the application, and sends what it answers.
+
+use std::{
+    any::Any,
+    future::{Future, poll_fn},
+    net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::Poll,
+    time::Duration,
+};
+
+use axum::extract::ConnectInfo;
+use bytes::Bytes;
+use h3::{
+    error::{Code, StreamError},
+    server::{RequestResolver, RequestStream},
+};
+use http::{
+    HeaderMap, HeaderName, Method, Request, Response, StatusCode,
+    header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TRANSFER_ENCODING, UPGRADE},
+};
+use http_body::Body as _;
+use sendstream::ConnectionError;
+use tokio::{
+    sync::{OwnedSemaphorePermit, oneshot},
+    time::timeout,
+};
+use tower_service::Service as _;
+
+use crate::{
+    connection::Connection,
+    serve::{EarlyData, EarlyRequests, Shared, body::RequestBody, date},
+    stream::SendStream,
+};
+
+/// What is known of whoever sent a request.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Client {
+    pub(super) address: Option<SocketAddr>,
+    /// Whether it may be a copy that somebody else sent.
+    pub(super) early: bool,
+}
+
+/// Serves one request. `stopped` is of its response's stream, and `slot` is given back when the
+/// client has all of the response.
+pub(super) async fn serve(
+    resolver: RequestResolver<Connection, Bytes>,
+    stopped: impl Future<Output = Result<Option<u64>, ConnectionError>>,
+    client: Client,
+    shared: Arc<Shared>,
+    slot: OwnedSemaphorePermit,
+) {
+    let mut stopped = pin!(stopped);
+    tokio::select! {
+        biased;
+        () = answer(resolver, client, &shared) => {}
+        // The client wants no response any more, or is gone. The application's future is dropped.
+        _ = &mut stopped => return,
+    }
+    // Until then a connection that is to end in good order must not end.
+    let _ = stopped.await;
+    drop(slot);
+}
+
+/// From a request's fields to the end of the response. Where it returns early the streams are
+/// dropped, which resets them.
+async fn answer(resolver: RequestResolver<Connection, Bytes>, client: Client, shared: &Shared) {
+    let Some((request, stream)) = resolve(resolver).await else { return };
+    let (mut response, body) = stream.split();
+    let method = request.method().clone();
+    if client.early && shared.limits.early == EarlyRequests::Safe && !method.is_safe() {
+        drop(body);
+        let too_early = Response::builder().status(StatusCode::TOO_EARLY).body(axum::body::Body::empty());
+        return send(&mut response, &method, too_early.expect("a status alone is a response")).await;
+    }
+    let (request, asked) = prepare(request, body, client).await;
+    let mut call = pin!(call(shared.app.clone(), request));
+    let mut called = pin!(poll_fn(|cx| guard(|| call.as_mut().poll(cx))));
+    let answered = match asked {
+        None => called.await,
+        Some(asked) => {
+            tokio::select! {
+                biased;
+                answered = &mut called => answered,
+                Ok(()) = asked => {
+                    let go_on = Response::builder().status(StatusCode::CONTINUE).body(());
+                    // Where it fails, the response does as well.
+                    let _ = response.send_response(go_on.expect("a status alone is a response")).await;
+                    called.await
+                }
+            }
+        }
+    };
+    match answered {
+        Ok(answer) => send(&mut response, &method, answer).await,
+        Err(Panicked) => response.stop_stream(Code::H3_INTERNAL_ERROR),
+    }
+}
+
+/// What the application answers.
+async fn call(mut app: axum::Router, request: Request<axum::body::Body>) -> Response<axum::body::Body> {
+    #[cfg(feature = "tonic")]
+    let time = crate::grpc::timeout(request.headers());
+    let called = async move {
+        match app.call(request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        }
+    };
+    #[cfg(feature = "tonic")]
+    if let Some(time) = time {
+        return timeout(time, called).await.unwrap_or_else(|_| crate::grpc::too_late().into_http());
+    }
+    called.await
+}
+
+/// The request's fields, if they come in time and are as RFC 9114 wants them. If not, h3 has told the
+/// client.
+async fn resolve(
+    resolver: RequestResolver<Connection, Bytes>,
+) -> Option<(Request<()>, RequestStream<crate::stream::BidiStream, Bytes>)> {
+    let mut resolving = pin!(resolver.resolve_request());
+    // Mostly they are there, and no timer is needed.
+    let resolved = match poll_fn(|cx| Poll::Ready(resolving.as_mut().poll(cx))).await {
+        Poll::Ready(resolved) => resolved,
+        Poll::Pending => timeout(FIELDS_WITHIN, resolving).await.ok()?,
+    };
+    resolved.inspect_err(|error| tracing::debug!(%error, "no request")).ok()
+}
+
+/// The request as the application gets it; and what tells that it begins to read the body, if the
+/// client waits for that.
+async fn prepare(
+    request: Request<()>,
+    stream: RequestStream<crate::stream::RecvStream, Bytes>,
+    client: Client,
+) -> (Request<axum::body::Body>, Option<oneshot::Receiver<()>>) {
+    let (mut parts, ()) = request.into_parts();
+    let waits = parts.headers.get(EXPECT).is_some_and(|expect| expect.as_bytes().eq_ignore_ascii_case(b"100-continue"));
+    let (wanted, asked) = waits.then(oneshot::channel).unzip();
+    let announced = content_length(&parts.headers);
+    let mut body = RequestBody::new(stream, announced, wanted);
+    if !waits {
+        poll_fn(|cx| Poll::Ready(body.peek(cx))).await;
+    }
+    let body = if body.is_end_stream() { axum::body::Body::empty() } else { axum::body::Body::new(body) };
+    if let Some(address) = client.address {
+        parts.extensions.insert(ConnectInfo(address));
+    }
+    if client.early {
+        parts.extensions.insert(EarlyData);
+    }
+    (Request::from_parts(parts, body), asked)
+}
+
+fn content_length(fields: &HeaderMap) -> Option<u64> {
+    fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// Sends a response. A body that fails, or panics, resets the stream.
+async fn send(stream: &mut RequestStream<SendStream, Bytes>, method: &Method, response: Response<axum::body::Body>) {
+    match try_send(stream, method, response).await {
+        Ok(()) => {}
+        Err(Failure::Stream(error)) => {
+            tracing::debug!(%error, "a response was not sent");
+            // Does nothing where the client or the connection has ended the stream.
+            stream.stop_stream(Code::H3_INTERNAL_ERROR);
+        }
+        Err(Failure::Body(error)) => {
+            tracing::warn!(error, "a response's body failed");
+            stream.stop_stream(Code::H3_INTERNAL_ERROR);
+        }
+        Err(Failure::Panicked) => stream.stop_stream(Code::H3_INTERNAL_ERROR),
+    }
+}
+
+async fn try_send(
+    stream: &mut RequestStream<SendStream, Bytes>,
+    method: &Method,
+    response: Response<axum::body::Body>,
+) -> Result<(), Failure> {
+    let (mut parts, body) = response.into_parts();
+    if parts.status.is_informational() {
+        return Err(Failure::Body("the application answered with an informational status only".into()));
+    }
+    for field in OF_CONNECTIONS {
+        parts.headers.remove(field);
+    }
+    parts.headers.entry(DATE).or_insert_with(date::now);
+    let bare = *method == Method::HEAD || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    stream.send_response(Response::from_parts(parts, ())).await?;
+    let mut body = pin!(body);
+    while !bare && !body.is_end_stream() {
+        let frame = poll_fn(|cx| guard(|| body.as_mut().poll_frame(cx))).await.map_err(|Panicked| Failure::Panicked)?;
+        let Some(frame) = frame else { break };
+        let frame = frame.map_err(|error| Failure::Body(error.to_string()))?;
+        match frame.into_data() {
+            Ok(data) if data.is_empty() => {}
+            Ok(data) => stream.send_data(data).await?,
+            Err(frame) => {
+                // Nothing comes behind them.
+                if let Ok(trailers) = frame.into_trailers() {
+                    stream.send_trailers(trailers).await?;
+                }
+                break;
+            }
+        }
+    }
+    Ok(stream.finish().await?)
+}
+
+/// Polls code of the application's, whose panic is the end of one request and of nothing else.
+fn guard<T>(poll: impl FnOnce() -> Poll<T>) -> Poll<Result<T, Panicked>> {
+    match catch_unwind(AssertUnwindSafe(poll)) {
+        Ok(polled) => polled.map(Ok),
+        Err(panic) => {
+            tracing::error!(panic = message(&*panic), "a request's handler panicked");
+            Poll::Ready(Err(Panicked))
+        }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
+}
+
+/// The application panicked.
+struct Panicked;
+
+/// Why a response was not sent whole.
+enum Failure {
+    /// The client or the connection took no more, or the client takes no fields of this size.
+    Stream(StreamError),
+    /// The application's body ended with an error.
+    Body(String),
+    /// The application's body panicked.
+    Panicked,
+}
+
+impl From<StreamError> for Failure {
+    fn from(error: StreamError) -> Self {
+        Self::Stream(error)
+    }
+}
+
+/// How long a request's fields may take to come once its stream was opened.
+const FIELDS_WITHIN: Duration = Duration::from_secs(30);
+
+/// Fields that only HTTP/1.1's connections know (RFC 9114 §4.2).
+const OF_CONNECTIONS: [HeaderName; 5] = [
+    CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    TRANSFER_ENCODING,
+    UPGRADE,
+];

@@ -1,0 +1,173 @@
+//! The peer's streams as HTTP/3 sees them: what each is for stands in its first bytes.
+//!
+//! A stream whose first bytes do not come holds up no other. It only keeps its place among the streams
+//! that the transport lets the peer open.
+
+use std::{future::Future, pin::Pin};
+
+use futures::{
+    StreamExt as _,
+    future::{Either, select},
+    stream::FuturesUnordered,
+};
+use sendstream::{Connection, RecvStream, SendStream};
+use tokio::io::{AsyncReadExt as _, copy, sink};
+use web_transport_proto::{ConnectError, ConnectRequest, Frame, Settings, StreamUni, VarInt, http::StatusCode};
+
+use crate::error::{SessionError, Violation, h3};
+
+/// A unidirectional stream of the peer's that somebody must look at.
+pub(crate) enum Uni {
+    /// The control stream, up to its SETTINGS.
+    Control(Settings, RecvStream),
+    /// A stream of the session with this id.
+    Session(u64, RecvStream),
+    /// A stream for QPACK instructions.
+    Qpack(StreamUni, RecvStream),
+}
+
+/// A bidirectional stream of the peer's that somebody must look at.
+pub(crate) enum Bi {
+    /// A request for a session.
+    Request(ConnectRequest, SendStream, RecvStream),
+    /// A stream of the session with this id.
+    Session(u64, SendStream, RecvStream),
+}
+
+type Reading<T> = Pin<Box<dyn Future<Output = Result<Option<T>, Violation>> + Send>>;
+
+/// The peer's streams of one kind, in the order in which their first bytes are complete.
+pub(crate) struct Incoming<T> {
+    connection: Connection,
+    reading: FuturesUnordered<Reading<T>>,
+}
+
+impl<T> Incoming<T> {
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self { connection, reading: FuturesUnordered::new() }
+    }
+
+    /// The next one that somebody must look at. Dropping the future loses none.
+    async fn next<S>(
+        &mut self,
+        accept: impl AsyncFn(&Connection) -> Result<S, sendstream::ConnectionError>,
+        read: impl Fn(S) -> Reading<T>,
+    ) -> Result<T, SessionError> {
+        loop {
+            let next = {
+                let accepted = std::pin::pin!(accept(&self.connection));
+                if self.reading.is_empty() {
+                    Either::Left(accepted.await)
+                } else {
+                    match select(self.reading.next(), accepted).await {
+                        Either::Left((read, _)) => Either::Right(read),
+                        Either::Right((accepted, _)) => Either::Left(accepted),
+                    }
+                }
+            };
+            match next {
+                Either::Left(stream) => self.reading.push(read(stream?)),
+                Either::Right(Some(read)) => {
+                    if let Some(stream) = read? {
+                        return Ok(stream);
+                    }
+                }
+                Either::Right(None) => {}
+            }
+        }
+    }
+}
+
+impl Incoming<Uni> {
+    pub(crate) async fn uni(&mut self) -> Result<Uni, SessionError> {
+        self.next(Connection::accept_uni, |stream| Box::pin(read_uni(stream))).await
+    }
+}
+
+impl Incoming<Bi> {
+    pub(crate) async fn bi(&mut self) -> Result<Bi, SessionError> {
+        self.next(Connection::accept_bi, |(send, recv)| Box::pin(read_bi(send, recv))).await
+    }
+}
+
+/// `None` for a stream that is not wanted: it may end before its type (RFC 9114 §6.2), and of types
+/// that are not known nobody has to know more.
+async fn read_uni(mut stream: RecvStream) -> Result<Option<Uni>, Violation> {
+    let Ok(Some(kind)) = VarInt::read_optional(&mut stream).await else { return Ok(None) };
+    match StreamUni(kind) {
+        StreamUni::CONTROL => {
+            // The type, once more, which is one byte that `Settings` reads as well.
+            let mut whole = (&[0_u8][..]).chain(&mut stream);
+            let settings = Settings::read(&mut whole).await.map_err(|error| Violation::of_settings(&error))?;
+            Ok(Some(Uni::Control(settings, stream)))
+        }
+        kind @ (StreamUni::QPACK_ENCODER | StreamUni::QPACK_DECODER) => Ok(Some(Uni::Qpack(kind, stream))),
+        StreamUni::WEBTRANSPORT => Ok(session_id(&mut stream).await.map(|id| Uni::Session(id, stream))),
+        StreamUni::PUSH => Err(Violation::new(h3::STREAM_CREATION_ERROR, "a push stream was opened")),
+        _ => {
+            let _ = stream.stop(h3::STREAM_CREATION_ERROR);
+            Ok(None)
+        }
+    }
+}
+
+/// `None` for a stream that was refused, or ended too early.
+async fn read_bi(mut send: SendStream, mut recv: RecvStream) -> Result<Option<Bi>, Violation> {
+    let Ok(Some(kind)) = VarInt::read_optional(&mut recv).await else { return Ok(None) };
+    if Frame(kind) == Frame::WEBTRANSPORT {
+        return Ok(session_id(&mut recv).await.map(|id| Bi::Session(id, send, recv)));
+    }
+    let mut first = Vec::new();
+    kind.encode(&mut first);
+    let request = ConnectRequest::read(&mut first.as_slice().chain(&mut recv)).await;
+    match request {
+        Ok(request) => Ok(Some(Bi::Request(request, send, recv))),
+        Err(ConnectError::WrongMethod(Some(_)) | ConnectError::WrongProtocol(Some(_))) => {
+            respond(&mut send, StatusCode::NOT_IMPLEMENTED.into()).await;
+            let _ = recv.stop(h3::NO_ERROR);
+            Ok(None)
+        }
+        Err(error) => {
+            let violation = Violation::of_headers(&error).map_or_else(Ok, Err)?;
+            let _ = (send.abort(violation.code), recv.stop(violation.code));
+            Ok(None)
+        }
+    }
+}
+
+async fn session_id(stream: &mut RecvStream) -> Option<u64> {
+    VarInt::read(stream).await.ok().map(VarInt::into_inner)
+}
+
+/// Sends an answer that is the last of its stream.
+pub(crate) async fn respond(send: &mut SendStream, response: web_transport_proto::ConnectResponse) {
+    if response.write(send).await.is_ok() {
+        let _ = send.finish();
+    }
+}
+
+/// Reads the rest of a control stream. It must not end, and some frames must not come (RFC 9114 §6.2.1,
+/// §7.2). The others mean nothing to a connection with one request.
+pub(crate) async fn watch_control(mut stream: RecvStream) -> Violation {
+    /// DATA, HEADERS, PUSH_PROMISE, and those that HTTP/2 had and HTTP/3 has not (RFC 9114 §7.2.8).
+    const UNEXPECTED: [u64; 7] = [0x0, 0x1, 0x5, 0x2, 0x6, 0x8, 0x9];
+    const ENDED: Violation = Violation::new(h3::CLOSED_CRITICAL_STREAM, "the control stream ended");
+    loop {
+        let Ok(Some(kind)) = VarInt::read_optional(&mut stream).await else { return ENDED };
+        if Frame(kind) == Frame::SETTINGS || UNEXPECTED.contains(&kind.into_inner()) {
+            return Violation::new(h3::FRAME_UNEXPECTED, "a frame came that is not for a control stream");
+        }
+        let Ok(length) = VarInt::read(&mut stream).await else { return ENDED };
+        let mut frame = tokio::io::AsyncReadExt::take(&mut stream, length.into_inner());
+        if copy(&mut frame, &mut sink()).await.ok() != Some(length.into_inner()) {
+            return ENDED;
+        }
+    }
+}
+
+/// Reads a QPACK stream, which must not end (RFC 9204 §4.2). This side's table has no room, so there is
+/// nothing to know in it.
+pub(crate) async fn watch_qpack(mut stream: RecvStream) -> Violation {
+    let _ = copy(&mut stream, &mut sink()).await;
+    Violation::new(h3::CLOSED_CRITICAL_STREAM, "a QPACK stream ended")
+}
