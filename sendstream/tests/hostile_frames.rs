@@ -265,7 +265,8 @@ fn bytes_far_ahead_of_a_reader_that_keeps_its_chunks_hold_no_block_for_each() {
             let back = begin.saturating_sub(SHARE);
             let ahead = stream(2, back + u64::from(STREAM_WINDOW) - 1, b"x", false);
             let piece = [b'x'; 1000];
-            let next = (begin..begin + EACH as u64).step_by(piece.len());
+            // The first bytes come last, so that all come in one piece, which the reader keeps whole.
+            let next = (0..EACH / piece.len()).rev().map(|n| begin + (n * piece.len()) as u64);
             let next = next.map(|offset| hex(&stream(2, offset, &piece, false)));
             [hex(&ahead)].into_iter().chain(next).collect()
         });
