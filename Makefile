@@ -79,12 +79,13 @@ test-asan: tools
 
 # Other targets: what they share with this machine's is not tested again, but that all of it is there and works.
 target_tests = -p sendstream -p sendstream-sys --all-features --test native_library --test edited_core --test connection \
-    --test send_stream --test recv_stream --test datagrams --test tls --test drop_orders
+    --test send_stream --test recv_stream --test kept_chunks --test datagrams --test tls --test drop_orders
 test-targets: test-aarch64 test-musl
 
 # qemu runs programs for other processors, and not what they start in turn.
 starting_programs = no_library_is_taken_from_the_programs_folder a_peer_that_is_gone_is_the_cause \
-    each_side_shows_the_certificates_of_its_identity_and_no_others a_client_and_a_server_read_no_roots_that_nobody_needs
+    each_side_shows_the_certificates_of_its_identity_and_no_others a_client_and_a_server_read_no_roots_that_nobody_needs \
+    one_early_chunk_that_is_kept_stops_nothing_and_holds_no_more_than_its_block
 aarch64 = aarch64-unknown-linux-gnu
 emulated = qemu-aarch64 -L /usr/aarch64-linux-gnu -E LD_PRELOAD=$(abspath $(target))/$(aarch64)/qemu-lacks.so
 test-aarch64: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER = aarch64-linux-gnu-gcc

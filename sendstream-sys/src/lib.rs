@@ -185,12 +185,13 @@ pub const QUIC_SESSION_EARLY_DATA_ACCEPTED: u8 = byte(shared::QUIC_SESSION_EARLY
 #[allow(non_camel_case_types, non_snake_case)]
 pub struct QUIC_RECEIVED_MEMORY {
     /// The block that a buffer of a RECEIVE event lies in, for the callback of that event. It lives
-    /// until `StreamReceiveComplete` has given the buffer back, or the stream is closed.
+    /// until `StreamReceiveComplete` has given the buffer back, or the stream is closed. Null if the
+    /// stream has no multiple receives.
     pub Find: Option<unsafe extern "C" fn(stream: HQUIC, piece: *const u8) -> *mut c_void>,
     /// Keeps a block, once more, before a piece of it is given back. It counts, and does nothing else.
     pub Keep: Option<unsafe extern "C" fn(block: *mut c_void)>,
-    /// Ends what one call of `Keep` began, also after the stream was closed. The last one frees a
-    /// block that the stream has done with.
+    /// Ends what one call of `Keep` began, also after the stream was closed, and before the last
+    /// `MsQuicClose`. The last one frees a block that the stream has done with.
     pub Release: Option<unsafe extern "C" fn(block: *mut c_void)>,
 }
 

@@ -229,21 +229,13 @@ fn the_shared_header_and_the_rust_side_agree() {
     ];
     assert_eq!(numbers, ours.map(|(name, value)| (name.to_owned(), value)).into());
 
-    // The structure: the same fields, in the same order, of the same kind.
+    // The structures: the same fields, in the same order, of the same kind.
     let header = shared::header(&series).unwrap();
-    let (_, fields) = header.split_once("typedef struct QUIC_WORKER_LENDING {").unwrap();
-    let (fields, _) = fields.split_once("} QUIC_WORKER_LENDING;").unwrap();
-    let fields: Vec<_> = fields.lines().map(str::trim).filter(|line| line.ends_with(';')).collect();
-    let (_, functions) = header.split_once("typedef struct QUIC_RECEIVED_MEMORY {").unwrap();
-    let functions: Vec<_> = functions.lines().map(str::trim).filter(|line| line.ends_with(");")).collect();
-    type Memory = sys::QUIC_RECEIVED_MEMORY;
-    let memory = [
-        (offset_of!(Memory, Find), "void* (*Find)(struct QUIC_HANDLE* Stream, const uint8_t* Piece);"),
-        (offset_of!(Memory, Keep), "void (*Keep)(void* Memory);"),
-        (offset_of!(Memory, Release), "void (*Release)(void* Memory);"),
-    ];
-    assert_eq!(functions, memory.map(|(_, line)| line));
-    assert!(memory.is_sorted());
+    let fields = |name: &str| {
+        let (_, fields) = header.split_once(&format!("typedef struct {name} {{")).unwrap();
+        let (fields, _) = fields.split_once(&format!("}} {name};")).unwrap();
+        fields.lines().map(str::trim).filter(|line| line.ends_with(';')).collect::<Vec<_>>()
+    };
     type Lending = sys::QUIC_WORKER_LENDING;
     let mut ours = [
         (offset_of!(Lending, WorkerPool), "struct CXPLAT_WORKER_POOL* WorkerPool;"),
@@ -267,6 +259,14 @@ fn the_shared_header_and_the_rust_side_agree() {
         ),
     ];
     ours.sort_unstable();
-    assert_eq!(fields, ours.map(|(_, field)| field));
+    assert_eq!(fields("QUIC_WORKER_LENDING"), ours.map(|(_, field)| field));
+    type Received = sys::QUIC_RECEIVED_MEMORY;
+    let mut ours = [
+        (offset_of!(Received, Find), "void* (QUIC_API * Find)(struct QUIC_HANDLE* Stream, const uint8_t* Piece);"),
+        (offset_of!(Received, Keep), "void (QUIC_API * Keep)(void* Memory);"),
+        (offset_of!(Received, Release), "void (QUIC_API * Release)(void* Memory);"),
+    ];
+    ours.sort_unstable();
+    assert_eq!(fields("QUIC_RECEIVED_MEMORY"), ours.map(|(_, field)| field));
     assert!(header.contains("typedef BOOLEAN (*QUIC_WORKER_WAKE)(uint32_t Index);"));
 }

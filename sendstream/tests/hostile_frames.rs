@@ -19,12 +19,12 @@ use std::{
 
 use fastrand::Rng;
 use futures::future::{join_all, poll_immediate};
-use sendstream::{Connection, ConnectionError, MemorySessionCache, Server, TransportConfig};
+use sendstream::{Connection, ConnectionError, MemorySessionCache, RecvChunk, RecvStream, Server, TransportConfig};
 use support::{
     HANG, accept,
     aioquic::{Certified, Peer, python},
     any_port, connect, exchange, figure,
-    frames::{crypto, datagram, stream},
+    frames::{crypto, datagram, reset_stream, stream},
     memory::{assert_within, processor_time, resident},
     run, soak,
 };
@@ -251,6 +251,92 @@ fn acknowledgements_that_nobody_acknowledges_are_not_kept_for_ever() {
 }
 
 #[test]
+#[cfg_attr(not(target_os = "linux"), ignore = "reads /proc")]
+fn bytes_far_ahead_of_a_reader_that_keeps_its_chunks_hold_no_block_for_each() {
+    with_client(|mut peer, target| async move {
+        const ROUNDS: usize = 40;
+        // What a reader keeps without credit: a quarter of the smallest window.
+        const SHARE: u64 = SMALL_WINDOW as u64 / 4;
+        // More than that, and much less than a block of the window of this stream.
+        const EACH: usize = 24_000;
+        let rounds = (0..ROUNDS).map(|round| {
+            let begin = (round * EACH) as u64;
+            // The reader has given back all but the last `SHARE` bytes at least.
+            let back = begin.saturating_sub(SHARE);
+            let ahead = stream(2, back + u64::from(STREAM_WINDOW) - 1, b"x", false);
+            let piece = [b'x'; 1000];
+            // The first bytes come last, so that all come in one piece, which the reader keeps whole.
+            let next = (0..EACH / piece.len()).rev().map(|n| begin + (n * piece.len()) as u64);
+            let next = next.map(|offset| hex(&stream(2, offset, &piece, false)));
+            [hex(&ahead)].into_iter().chain(next).collect()
+        });
+        peer.tell(&order(rounds));
+        let connection = accept(&target.server).await.unwrap();
+        let before = resident();
+        let most = Most::watch();
+        let (mut recv, mut kept) = (None, Vec::new());
+        for _ in 0..ROUNDS {
+            assert_eq!(ask(&connection, "go").await.unwrap(), b"acknowledged");
+            if recv.is_none() {
+                recv = Some(connection.accept_uni().await.unwrap());
+            }
+            let recv = recv.as_mut().unwrap();
+            kept.extend(read_chunks(recv, EACH).await);
+            // It asks for more, and so gives credit, before the peer sends that.
+            assert!(poll_immediate(recv.read_chunk()).await.is_none());
+        }
+        let grown = most.end().saturating_sub(before);
+        let bytes: usize = kept.iter().map(|chunk| chunk.len()).sum();
+        assert_eq!(bytes, ROUNDS * EACH);
+        figure(format_args!("{} KiB kept, with a byte far ahead of each: {} KiB more", bytes >> 10, grown >> 10));
+        // A block of the window for each would be 10 MiB.
+        assert_within(grown, CONNECTION_WINDOW as usize);
+        drop((peer, recv, kept, connection));
+        target.end().await;
+    });
+}
+
+#[test]
+fn a_reset_gives_credit_once_for_what_a_reader_still_keeps() {
+    with_client(|mut peer, target| async move {
+        // Less than a reader keeps without credit.
+        const EACH: usize = 14_000;
+        const RESET: u64 = 4;
+        const SLACK: u64 = 1000;
+        let window = u64::from(STREAM_WINDOW);
+        let piece = [b'x'; 1000];
+        let offsets = |id: u64| (0..EACH as u64).step_by(piece.len()).map(move |offset| (id, offset));
+        let fill = (0..RESET).flat_map(|n| offsets(4 * n)).map(|(id, offset)| stream(id, offset, &piece, false));
+        let reset = (0..RESET).map(|n| reset_stream(4 * n, 7, EACH as u64));
+        // Almost all that the connection's window allows, if everything before was credited once.
+        let full = u64::from(CONNECTION_WINDOW / STREAM_WINDOW) - 1;
+        let almost = (0..full).map(|n| stream(2 + 4 * n, window - 1, b"x", false));
+        let almost = almost.chain([stream(2 + 4 * full, window - 1 - SLACK, b"x", false)]);
+        let beyond = stream(2 + 4 * (full + 1), 2 * SLACK, b"x", false);
+        peer.tell(&order([packets(fill), packets(reset), packets(almost), packets([beyond])]));
+        let connection = accept(&target.server).await.unwrap();
+        assert_eq!(ask(&connection, "go").await.unwrap(), b"acknowledged");
+        let (mut streams, mut kept) = (Vec::new(), Vec::new());
+        for _ in 0..RESET {
+            let (send, mut recv) = connection.accept_bi().await.unwrap();
+            kept.extend(read_chunks(&mut recv, EACH).await);
+            streams.push((send, recv));
+        }
+        assert_eq!(ask(&connection, "go").await.unwrap(), b"acknowledged");
+        for (_, recv) in &streams {
+            assert_eq!(recv.received_reset().await.unwrap(), Some(7));
+        }
+        // These are given back after the reset. The other halves are still open.
+        drop(kept);
+        assert_eq!(ask(&connection, "go").await.unwrap(), b"acknowledged");
+        assert_ends(&connection, FLOW_CONTROL_ERROR).await;
+        assert_eq!(peer.says("closed"), "transport 3");
+        drop((peer, streams, connection));
+        target.end().await;
+    });
+}
+
+#[test]
 fn a_stream_with_more_gaps_than_honest_losses_leave_ends_its_connection() {
     with_client(|mut peer, target| async move {
         // One for each 64 bytes of a small window, and not more than 1536.
@@ -315,6 +401,18 @@ fn handshake_data_with_too_many_gaps_ends_its_connection() {
     });
 }
 
+/// Reads the next `bytes`, and returns the chunks.
+async fn read_chunks(recv: &mut RecvStream, bytes: usize) -> Vec<RecvChunk> {
+    let (mut chunks, mut read) = (Vec::new(), 0);
+    while read < bytes {
+        let chunk = recv.read_chunk().await.unwrap().unwrap();
+        read += chunk.len();
+        chunks.push(chunk);
+    }
+    assert_eq!(read, bytes);
+    chunks
+}
+
 /// Asks for a batch that this side does not take.
 async fn assert_ends(connection: &Connection, code: u64) {
     ask(connection, "go").await.unwrap_err();
@@ -344,7 +442,7 @@ fn with_client<F: Future<Output = ()> + Send>(test: impl FnOnce(Peer, Target) ->
     });
 }
 
-/// A server. Its application reads nothing of what the peer sends.
+/// A server. Its application reads nothing of what the peer sends, unless the test does.
 struct Target {
     certified: Certified,
     server: Server,
@@ -498,6 +596,7 @@ fn order(batches: impl IntoIterator<Item = Vec<String>>) -> String {
 
 // The codes of RFC 9000 §20.1.
 const INTERNAL_ERROR: u64 = 0x1;
+const FLOW_CONTROL_ERROR: u64 = 0x3;
 const CRYPTO_BUFFER_EXCEEDED: u64 = 0xd;
 
 const STREAM_WINDOW: u32 = 256 << 10;

@@ -15,6 +15,9 @@ use support::{Pair, alone, figure, figure_of, memory, pattern, run};
 /// The default window of a stream.
 const WINDOW: usize = 1 << 20;
 
+/// More than is copied.
+const LENT: usize = 5000;
+
 fn defaults() -> TransportConfig {
     TransportConfig::default()
 }
@@ -128,8 +131,7 @@ fn chunks_of_streams_that_are_over_let_the_peer_open_more() {
     run(async {
         const AT_ONCE: u16 = 4;
         let pair = Pair::with(defaults(), defaults().max_concurrent_uni_streams(AT_ONCE)).await;
-        // More than is copied.
-        let data = pattern(5000);
+        let data = pattern(LENT);
         let mut kept = Vec::new();
         for number in 0..5 * AT_ONCE {
             let mut send = pair.client.open_uni().unwrap();
@@ -210,6 +212,136 @@ fn a_reader_that_drops_each_chunk_makes_no_copy_and_takes_no_new_memory() {
             assert!(copied < WINDOW, "{copied} bytes were copied");
             // The window may have grown to the connection's, by way of every power of two below.
             assert!(seen < 40 * WINDOW, "{seen} bytes of memory were read from");
+        }
+        pair.end().await;
+    });
+}
+
+// ---- Ends ---------------------------------------------------------------------------------------
+
+#[test]
+fn chunks_of_streams_that_waited_long_to_be_accepted_let_the_peer_open_more() {
+    run(async {
+        // More than wait at ease: the later ones count against the limit until they are let go.
+        const AT_ONCE: u16 = 70;
+        let pair = Pair::with(defaults(), defaults().max_concurrent_uni_streams(AT_ONCE)).await;
+        let data = pattern(LENT);
+        let mut kept = Vec::new();
+        for _ in 0..3 {
+            let mut sends: Vec<_> = (0..AT_ONCE).map(|_| pair.client.open_uni().unwrap()).collect();
+            // The peer takes them all before the first is accepted.
+            let sent = join_all(sends.iter_mut().map(|send| send.send(data.clone())));
+            assert!(sent.await.into_iter().all(|sent| sent.is_ok()));
+            for mut send in sends {
+                drop(send.finish());
+                let mut recv = pair.server.accept_uni().await.unwrap();
+                while let Some(chunk) = recv.read_chunk().await.unwrap() {
+                    kept.push(chunk);
+                }
+            }
+        }
+        assert_eq!(kept.iter().map(|chunk| chunk.len()).sum::<usize>(), 3 * usize::from(AT_ONCE) * LENT);
+        drop(kept);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn chunks_outlive_a_reset_a_stop_and_a_lost_connection() {
+    run(async {
+        let data = pattern(WINDOW / 2);
+        for end in ["reset", "stop", "close"] {
+            let pair = Pair::new().await;
+            let mut send = pair.client.open_uni().unwrap();
+            send.send(data.clone()).await.unwrap();
+            let mut recv = pair.server.accept_uni().await.unwrap();
+            let (mut kept, mut place) = (Vec::new(), 0);
+            // The rest is unread at the end.
+            while place < data.len() / 2 {
+                let chunk = recv.read_chunk().await.unwrap().unwrap();
+                place += chunk.len();
+                kept.push(chunk);
+            }
+            match end {
+                "reset" => {
+                    send.abort(7).unwrap();
+                    assert_eq!(recv.received_reset().await.unwrap(), Some(7));
+                }
+                "stop" => {
+                    recv.stop(7).unwrap();
+                    assert_eq!(send.stopped().await.unwrap(), Some(7));
+                }
+                _ => {
+                    let _ = pair.client.close(7, "");
+                    pair.server.closed().await;
+                }
+            }
+            drop((send, recv));
+            pair.end().await;
+            assert!(kept.iter().flat_map(|chunk| chunk.iter()).eq(&data[..place]), "a byte changed after a {end}");
+        }
+    });
+}
+
+#[test]
+fn chunks_may_be_dropped_on_other_threads_while_more_comes() {
+    run(async {
+        let pair = Pair::new().await;
+        let data = pattern(32 * WINDOW);
+        let (give, take) = std::sync::mpsc::channel::<(usize, RecvChunk)>();
+        let expected = data.clone();
+        let dropping = std::thread::spawn(move || {
+            let mut held = std::collections::VecDeque::new();
+            for (number, (place, chunk)) in take.into_iter().enumerate() {
+                held.push_back((place, chunk));
+                // Old ones and new ones, so that blocks are given up in any order.
+                if held.len() > 40 {
+                    let gone = if number % 3 == 0 { held.pop_back() } else { held.pop_front() };
+                    let (place, chunk) = gone.unwrap();
+                    assert!(chunk[..] == expected[place..place + chunk.len()], "a byte after {place} changed");
+                }
+            }
+        });
+        let reading = async {
+            let mut recv = pair.server.accept_uni().await.unwrap();
+            let mut place = 0;
+            while let Some(chunk) = recv.read_chunk().await.unwrap() {
+                let length = chunk.len();
+                give.send((place, chunk)).unwrap();
+                place += length;
+            }
+            assert_eq!(place, data.len());
+            drop(give);
+        };
+        join(send_whole(&pair, &data), reading).await;
+        dropping.join().unwrap();
+        pair.end().await;
+    });
+}
+
+#[test]
+fn chunks_and_copies_of_one_stream_come_in_order() {
+    run(async {
+        let pair = Pair::new().await;
+        let data = pattern(8 * WINDOW);
+        let reading = async {
+            let mut recv = pair.server.accept_uni().await.unwrap();
+            let (mut kept, mut place, mut copy) = (Vec::new(), 0, vec![0; 3000]);
+            loop {
+                let Some(length) = recv.read(&mut copy).await.unwrap() else { break };
+                assert!(copy[..length] == data[place..place + length]);
+                place += length;
+                let Some(chunk) = recv.read_chunk().await.unwrap() else { break };
+                let length = chunk.len();
+                kept.push((place, chunk));
+                place += length;
+            }
+            assert_eq!(place, data.len());
+            kept
+        };
+        let ((), kept) = join(send_whole(&pair, &data), reading).await;
+        for (place, chunk) in kept {
+            assert!(chunk[..] == data[place..place + chunk.len()], "a byte after {place} changed");
         }
         pair.end().await;
     });

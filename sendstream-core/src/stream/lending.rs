@@ -10,8 +10,14 @@
 //! it alive ([`Block`](super::recv_state::Block)). The transport goes on with other memory, which
 //! costs an allocation. A reader that drops what it reads costs none.
 //!
-//! MsQuic tells the peer of credit once half a window has come together. So a quarter may be
-//! missing: the last quarter of the window is then still open to the peer when MsQuic tells it.
+//! MsQuic tells the peer of credit once a quarter of a window has come together. Less than that is
+//! untold, and at most a quarter is kept without credit. At least half of the window is then open to
+//! the peer, or holds what the reader has not taken.
+//!
+//! A piece counts when it is handed out. So one that is larger than a quarter of the connection's
+//! window has its credit at once, even if the reader is about to drop it. To wait for the reader's
+//! next question would be a promise that the reader need not keep: of many streams that each have one
+//! such piece and ask for no more, the window would be full.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

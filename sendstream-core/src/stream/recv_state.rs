@@ -44,6 +44,9 @@ pub struct StreamRecv<C, P: Piece> {
     lending: Option<Arc<Lending>>,
     /// How many bytes MsQuic may have back although some of them are out.
     due: u64,
+    /// Whether MsQuic is done with the stream, so that it wants nothing back. Written by:
+    /// `on_shutdown_complete`.
+    over: bool,
     /// The task in `read_chunk` and its kin.
     read_waiter: Waiter,
     /// Tasks in `received_reset`.
@@ -163,6 +166,7 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
             handed_bytes: 0,
             lending: None,
             due: 0,
+            over: false,
             read_waiter: Waiter::default(),
             reset_waiters: Waiters::default(),
             retired: Vec::new(),
@@ -225,7 +229,9 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
         let bytes = lent.len() as u64;
         self.handed.push_back(Handed { bytes, returned: false, block: lent.block() });
         self.handed_bytes += bytes;
-        if self.lending.as_ref().is_some_and(|lending| lending.add(bytes)) {
+        // Counted even if it goes at once: what goes is taken off.
+        let much = self.lending.as_ref().is_some_and(|lending| lending.add(bytes));
+        if much || self.over {
             self.give_credit();
         }
         Some(Taken::Lent { lent, number })
@@ -265,8 +271,17 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
                 let Some(block) = &handed.block else { break };
                 block.keep();
             }
-            self.due += self.pop_handed();
+            let bytes = self.pop_handed();
+            if !self.over {
+                self.due += bytes;
+            }
         }
+    }
+
+    /// Keeps alive what is still out, of which MsQuic wants nothing back.
+    fn let_handed_go(&mut self) {
+        self.give_credit();
+        self.due = 0;
     }
 
     /// The first that was handed out goes back: how many bytes it has.
@@ -303,6 +318,8 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
         }
         self.state = StreamRecvState::Stopped(code);
         self.discard();
+        // Credit for what is kept need not wait for the peer's answer.
+        self.give_credit();
         (must_tell, self.wake_all())
     }
 
@@ -392,6 +409,8 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
         }
         self.state = StreamRecvState::Reset(code);
         self.discard();
+        // With a reset MsQuic gives credit for everything.
+        self.let_handed_go();
         self.wake_all()
     }
 
@@ -412,6 +431,19 @@ impl<C: Clone, P: Piece> StreamRecv<C, P> {
             });
         }
         self.wake_all()
+    }
+
+    /// SHUTDOWN_COMPLETE: MsQuic is done with the stream, and keeps its memory for what is unread
+    /// only.
+    pub fn on_shutdown_complete(&mut self, lost: Option<C>) -> Wakeups {
+        self.over = true;
+        self.let_handed_go();
+        self.on_lost(lost)
+    }
+
+    /// The reader is dropped, of a stream that is over: nobody will read what waits.
+    pub fn on_dropped(&mut self) {
+        self.discard();
     }
 
     /// Nobody will read what waits.

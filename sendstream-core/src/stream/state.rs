@@ -593,23 +593,29 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     pub fn on_shutdown_complete(&mut self, lost: Option<C>) -> Wakeups {
         self.state = StreamState::ShutdownComplete;
         self.send_shutdown_complete = true;
-        self.on_lost(lost)
+        let mut wakeups = self.recv.on_shutdown_complete(lost.clone());
+        wakeups.merge(self.lose_send(lost));
+        wakeups
     }
 
     /// The connection is gone, and with it whatever had not ended yet. Also the end of a stream
     /// that never started.
     pub fn on_lost(&mut self, lost: Option<C>) -> Wakeups {
-        let failure = match lost.clone() {
+        let mut wakeups = self.recv.on_lost(lost.clone());
+        wakeups.merge(self.lose_send(lost));
+        wakeups
+    }
+
+    /// What becomes of the send half then.
+    fn lose_send(&mut self, lost: Option<C>) -> Wakeups {
+        let failure = match lost {
             Some(cause) => SendFailure::ConnectionLost(cause),
             None => SendFailure::Ended,
         };
-        let mut wakeups = self.recv.on_lost(lost);
-        let send_wakeups = match self.send_state {
+        match self.send_state {
             StreamSendState::Open | StreamSendState::FinQueued | StreamSendState::Failing => self.fail(failure),
             _ => self.wake_senders(),
-        };
-        wakeups.merge(send_wakeups);
-        wakeups
+        }
     }
 
     /// IDEAL_SEND_BUFFER_SIZE: how much in flight keeps the path busy, see [`useful_window`].

@@ -43,8 +43,8 @@
 //!    send. A `Lent` is given back in stream order by `StreamRecv::give_back`, at the latest by
 //!    closing the handle.
 //! 4. **The handle closes once.** In SHUTDOWN_COMPLETE, on the worker, in place; else when the last
-//!    native call or the last reference ends, which then only queues. A stream that never started
-//!    closes through `close_unstarted`.
+//!    native call, the last half or the last reference ends, which then only queues. A stream that
+//!    never started closes through `close_unstarted`.
 
 pub(crate) mod buffer;
 pub(crate) mod chunk;

@@ -20,6 +20,11 @@ pub(crate) fn stream(id: u64, offset: u64, data: &[u8], end: bool) -> Vec<u8> {
     [&numbers(&[0x0e | u64::from(end), id, offset, data.len() as u64])[..], data].concat()
 }
 
+/// A RESET_STREAM frame (§19.4).
+pub(crate) fn reset_stream(id: u64, code: u64, final_size: u64) -> Vec<u8> {
+    numbers(&[0x04, id, code, final_size])
+}
+
 /// A CRYPTO frame (§19.6).
 pub(crate) fn crypto(offset: u64, data: &[u8]) -> Vec<u8> {
     [&numbers(&[0x06, offset, data.len() as u64])[..], data].concat()

@@ -121,8 +121,8 @@ fn describe(bytes: &[u8]) -> sys::QUIC_BUFFER {
 /// The memory stays valid, and nobody writes to it, until the piece is given back in
 /// `StreamReceiveComplete` or the stream's handle is closed. Who holds a `Lent` therefore holds the
 /// `StreamInstance` too, whose receive half counts it as unread or handed out: while it counts any,
-/// SHUTDOWN_COMPLETE leaves the handle open. A piece that the receive half gives back while it is out
-/// is kept through its [`Block`].
+/// nobody closes the handle. A piece that the receive half gives back while it is out is kept through
+/// its [`Block`].
 #[derive(Debug)]
 pub(crate) struct Lent {
     start: NonNull<u8>,

@@ -26,9 +26,14 @@ use crate::{
 /// that, and at the end of a stream, the peer gets credit for what is still kept, nothing is copied,
 /// and MsQuic goes on with a new block of memory. The old one is freed with the last chunk in it.
 ///
+/// For a chunk larger than a quarter of the connection's window the peer gets credit as soon as you
+/// have it.
+///
 /// So who collects a whole stream holds about as much memory as it has bytes. Who keeps one small
-/// chunk may hold a whole block, which has up to twice as many bytes as the stream's window: copy a
-/// few bytes that are to live long.
+/// chunk may hold a whole block. A block has up to as many bytes as the stream's window has grown to,
+/// and a window grows on a fast path, to at most about the connection's. Each chunk also holds what is
+/// left of its stream, and of its connection in MsQuic: some kilobytes for each connection of which
+/// you keep a chunk, until you drop the last. So copy a few bytes that are to live long.
 ///
 /// A piece of at most 2 KiB may be copied instead, if it comes when everything before it was read. A
 /// copy costs less than giving the memory back. Such a chunk holds nothing of MsQuic's, and counts as
@@ -73,9 +78,9 @@ impl Deref for RecvChunk {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            // SAFETY: until `drop` this piece counts as handed out, so that the handle is left to the
-            // last reference to the instance, of which `self` has one. Or the state gave it back,
-            // and has kept its block for it.
+            // SAFETY: until `drop` this piece counts as handed out, so that nobody closes the handle
+            // while `self` holds the instance. Or the state gave it back, and has kept its block for
+            // it.
             Memory::Lent { lent, .. } => unsafe { lent.as_slice() },
             Memory::Copied(bytes) => bytes,
         }

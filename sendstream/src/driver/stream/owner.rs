@@ -52,10 +52,10 @@ use crate::{
 /// SHUTDOWN_COMPLETE.
 ///
 /// The handle is closed in SHUTDOWN_COMPLETE, with two exceptions. If memory that MsQuic lent is
-/// out or unread, or with `keeps_handle`, the last reference closes it. If a native call is in
-/// progress, that call closes it at its end. Each way is cheap: after SHUTDOWN_COMPLETE
-/// `StreamClose` only queues (or runs in place, on the worker), and a stream that never started
-/// closes through [`close_unstarted`].
+/// out or unread, or with `keeps_handle`, the last of the user's halves closes it, or the last piece
+/// of that memory, or the last reference. If a native call is in progress, that call closes it at its
+/// end. Each way is cheap: after SHUTDOWN_COMPLETE `StreamClose` only queues (or runs in place, on the
+/// worker), and a stream that never started closes through [`close_unstarted`].
 #[derive(Debug)]
 pub(crate) struct StreamInstance {
     pub(super) handle: StreamHandle,
@@ -63,16 +63,18 @@ pub(crate) struct StreamInstance {
     pub(super) dir: Dir,
     /// Whether this side sends on it.
     sends: bool,
-    /// How many of the user's halves are left. Written by the user only, and not any more once the
-    /// stream is over.
+    /// How many of the user's halves are left. Written by the user only.
     halves: AtomicU8,
+    /// Whether SHUTDOWN_COMPLETE has done with the handle, so that any thread may close it. Written by
+    /// `release`.
+    silenced: AtomicBool,
     /// Whether what is sent on it may go out in 0-RTT packets.
     pub(super) sends_early: bool,
     /// Whether the peer began it in a 0-RTT packet.
     began_early: bool,
     /// The priority that was last asked for. Written by the user only.
     pub(super) priority: AtomicU16,
-    /// Whether the handle stays open until nobody holds the stream any more. Written by
+    /// Whether the handle stays open until the user has no half of the stream any more. Written by
     /// PEER_STREAM_STARTED.
     keeps_handle: AtomicBool,
     /// Its numbers when its handle was closed. Written by SHUTDOWN_COMPLETE.
@@ -114,6 +116,7 @@ impl StreamInstance {
             dir,
             sends: true,
             halves: AtomicU8::new(halves(dir)),
+            silenced: AtomicBool::new(false),
             sends_early: early == Early::Yes,
             began_early: false,
             priority: AtomicU16::new(DEFAULT_PRIORITY),
@@ -157,6 +160,7 @@ impl StreamInstance {
             dir,
             sends: dir == Dir::Bi,
             halves: AtomicU8::new(halves(dir)),
+            silenced: AtomicBool::new(false),
             sends_early: false,
             began_early: early == Early::Yes,
             priority: AtomicU16::new(DEFAULT_PRIORITY),
@@ -178,8 +182,8 @@ impl StreamInstance {
         self.began_early
     }
 
-    /// Keeps the handle open until nobody holds the stream. Until then the stream counts against
-    /// the peer's limit.
+    /// Keeps the handle open until the user has no half of the stream. Until then the stream counts
+    /// against the peer's limit. Chunks of it do not.
     pub(crate) fn keep_handle(&self) {
         self.keeps_handle.store(true, Ordering::Relaxed);
     }
@@ -210,7 +214,7 @@ impl StreamInstance {
     /// Counts a half that is being dropped. Whether it is the last, which then sees what was done
     /// with the other: so this comes before it looks at the state.
     pub(super) fn is_last_half(&self) -> bool {
-        self.halves.fetch_sub(1, Ordering::AcqRel) == 1
+        self.halves.fetch_sub(1, Ordering::SeqCst) == 1
     }
 
     /// Nobody needs the connection for a stream of which no half is left and nothing is being
@@ -218,6 +222,28 @@ impl StreamInstance {
     pub(super) fn after_half(&self, last: bool, delivering: bool) {
         if last && !delivering {
             self.let_connection_go();
+        }
+        if last {
+            self.close_unused();
+        }
+    }
+
+    /// Closes the handle of a stream that is over and that the user has only chunks of, unless they
+    /// need it.
+    pub(super) fn close_unused(&self) {
+        // Who drops the last half and SHUTDOWN_COMPLETE each write one of these before they read the
+        // other, in one order for all: one of them sees both.
+        if !self.silenced.load(Ordering::SeqCst) || self.halves.load(Ordering::SeqCst) != 0 {
+            return;
+        }
+        let needed = {
+            let mut state = self.inner.lock();
+            state.recv().on_dropped();
+            state.recv().has_lent()
+        };
+        if !needed {
+            // SAFETY: the stream was silenced. Nothing that was lent is left, and nothing more is.
+            unsafe { self.handle.close() };
         }
     }
 
@@ -314,7 +340,7 @@ impl StreamInstance {
     /// be read.
     fn close_handle(&self) {
         if self.keeps_handle.load(Ordering::Relaxed) || !self.inner.is_over_and_unlent() {
-            return;
+            return self.close_unused();
         }
         if self.sends
             && let Ok(stats) = self.stats()
@@ -340,7 +366,7 @@ impl Drop for StreamInstance {
             StreamState::Starting | StreamState::Blocked | StreamState::Started | StreamState::ShutdownComplete => {
                 debug_assert_eq!(state, StreamState::ShutdownComplete);
                 // SAFETY: nobody else can hold the instance any more, and whoever has something
-                // that was lent holds it.
+                // that was lent holds it. Who closed it before has set the flag that `close` asks.
                 unsafe { self.handle.close() };
             }
         }
@@ -441,6 +467,7 @@ impl Receiver for StreamInstance {
         // SAFETY: this is SHUTDOWN_COMPLETE, and nobody closes the handle before `close_handle`
         // below.
         unsafe { self.handle.silence() };
+        self.silenced.store(true, Ordering::SeqCst);
         contain("a stream's end", || self.close_handle());
         contain("a stream's end", || self.let_connection_go());
         contain("a stream's close", || drop(self));

@@ -58,6 +58,9 @@ impl StreamInstance {
             (state.recv().give_back(number), state.is_live())
         };
         self.complete(returned.filter(|_| live).unwrap_or(0));
+        if !live {
+            self.close_unused();
+        }
         returned.is_none()
     }
 
@@ -95,7 +98,8 @@ impl StreamInstance {
     /// The receive half is dropped: the peer need not go on.
     pub(crate) fn drop_recv(&self) {
         if self.inner.is_over() {
-            return;
+            let last = self.is_last_half();
+            return self.after_half(last, false);
         }
         let last = self.is_last_half();
         let stopped = contain("a waker", || self.stop(self.drop_error_code()));

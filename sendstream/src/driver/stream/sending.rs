@@ -277,7 +277,8 @@ impl StreamInstance {
     /// The send half is dropped: a truncated stream must not look complete.
     pub(crate) fn drop_send(&self) {
         if self.inner.is_over() {
-            return;
+            let last = self.is_last_half();
+            return self.after_half(last, false);
         }
         let last = self.is_last_half();
         let (unfinished, delivering) = {

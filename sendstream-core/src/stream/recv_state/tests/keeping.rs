@@ -44,9 +44,11 @@ impl Piece for Part {
     }
 }
 
+type Recv = super::super::StreamRecv<Cause, Part>;
+
 /// A stream's receive half, and MsQuic's account of what the peer may send.
 struct Stream {
-    recv: super::super::StreamRecv<Cause, Part>,
+    recv: Recv,
     memory: Counted,
     received: u64,
     /// What MsQuic has back, and what of it the peer has not been told.
@@ -73,7 +75,7 @@ impl Connection {
     fn new(streams: usize, window: u64) -> Self {
         let lending = Arc::new(Lending::new(STREAM_WINDOW, window));
         let stream = || {
-            let mut recv = super::super::StreamRecv::open();
+            let mut recv = Recv::open();
             recv.set_lending(lending.clone());
             let (received, back, untold) = (0, 0, 0);
             Stream { recv, memory: Counted::default(), received, back, untold, limit: STREAM_WINDOW, out: Vec::new() }
@@ -100,17 +102,17 @@ impl Connection {
         stream.recv.on_receive(std::iter::once(piece), Fin::No).wake_now();
     }
 
-    /// StreamReceiveComplete: MsQuic tells the peer of half a window at a time.
+    /// StreamReceiveComplete: MsQuic tells the peer of a quarter of a window at a time.
     fn complete(&mut self, index: usize, bytes: u64) {
         let stream = &mut self.streams[index];
         stream.back += bytes;
         stream.untold += bytes;
-        if stream.untold >= STREAM_WINDOW / 2 {
+        if stream.untold >= STREAM_WINDOW / 4 {
             stream.untold = 0;
             stream.limit = stream.back + STREAM_WINDOW;
         }
         self.untold += bytes;
-        if self.untold >= self.window / 2 {
+        if self.untold >= self.window / 4 {
             self.limit += self.untold;
             self.untold = 0;
         }
@@ -208,6 +210,56 @@ fn what_is_kept_beyond_the_end_lets_the_stream_end() {
         connection.drop_one(0, 0);
         connection.check();
     }
+}
+
+#[test]
+fn what_is_kept_beyond_a_stop_a_reset_or_a_loss_counts_no_longer() {
+    let stop = |recv: &mut Recv| {
+        let (tell, wakeups) = recv.begin_stop(1);
+        wakeups.wake_now();
+        assert!(tell);
+    };
+    type End<'a> = &'a dyn Fn(&mut Recv);
+    // How the stream ends, and how many bytes MsQuic is to be told of.
+    let ends: [(End<'_>, u64); 4] = [
+        (&stop, 5),
+        (&|recv| recv.on_peer_send_aborted(1).wake_now(), 0),
+        (&|recv| recv.on_shutdown_complete(Some(Cause::Refused)).wake_now(), 0),
+        (&|recv| recv.on_shutdown_complete(None).wake_now(), 0),
+    ];
+    for (end, due) in ends {
+        let mut connection = Connection::new(1, 1 << 20);
+        connection.receive(0, 5);
+        assert!(connection.take(0, 2));
+        assert!(connection.take(0, 9));
+        assert_eq!(connection.lending.kept(), 5);
+        let recv = &mut connection.streams[0].recv;
+        end(recv);
+        assert_eq!(recv.take_due(), due);
+        assert!(!recv.has_lent(), "it keeps the handle open");
+        assert_eq!(connection.lending.kept(), 0);
+        assert_eq!(connection.streams[0].memory.kept(), 2);
+        connection.drop_one(0, 1);
+        connection.drop_one(0, 0);
+        assert_eq!(connection.streams[0].memory.kept(), 0);
+        connection.check();
+    }
+}
+
+#[test]
+fn what_is_read_after_the_end_of_the_connection_counts_for_nothing() {
+    let mut connection = Connection::new(1, 1 << 20);
+    connection.receive(0, 5);
+    connection.streams[0].recv.on_shutdown_complete(Some(Cause::Refused)).wake_now();
+    assert!(connection.streams[0].recv.has_lent(), "it can be read");
+    assert!(connection.take(0, 2));
+    assert_eq!((connection.lending.kept(), connection.streams[0].back), (0, 0));
+    assert!(connection.streams[0].recv.has_lent());
+    connection.streams[0].recv.on_dropped();
+    assert!(!connection.streams[0].recv.has_lent(), "nobody reads the rest");
+    assert_eq!(connection.streams[0].memory.kept(), 1);
+    connection.drop_one(0, 0);
+    connection.check();
 }
 
 #[derive(Debug, Clone)]
