@@ -658,7 +658,8 @@ mod tests {
         let after_settings = |bytes: Vec<u8>| [settings.clone(), bytes].concat();
         let on_request = |side| move || Frames::of_request(side, LIMIT);
         let on_control = |side| move || Frames::of_control(side);
-        let cases: Vec<(Box<dyn Fn() -> Frames>, Vec<u8>, Code)> = vec![
+        type Case = (Box<dyn Fn() -> Frames>, Vec<u8>, Code);
+        let cases: Vec<Case> = vec![
             (Box::new(on_request(Server)), frame(DATA, b"body"), C::H3_FRAME_UNEXPECTED),
             (Box::new(on_request(Server)), frame(DATA, b""), C::H3_FRAME_UNEXPECTED),
             (Box::new(on_request(Client)), frame(DATA, b"body"), C::H3_FRAME_UNEXPECTED),

@@ -3,7 +3,7 @@
 mod support;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, hash_map::Entry},
     net::{SocketAddr, UdpSocket},
     sync::{
         Arc,
@@ -414,28 +414,31 @@ impl Ports {
                 if over.load(Ordering::SeqCst) {
                     return;
                 }
-                if !backs.contains_key(&from) {
-                    if closed_to_new.load(Ordering::SeqCst) {
-                        continue;
-                    }
-                    let back = Arc::new(UdpSocket::bind(any_port()).unwrap());
-                    back.connect(server).unwrap();
-                    let (front, over, answers) = (front.clone(), over.clone(), back.clone());
-                    thread::spawn(move || {
-                        let mut packet = [0; 65536];
-                        while let Ok(length) = answers.recv(&mut packet) {
-                            if over.load(Ordering::SeqCst) {
-                                return;
-                            }
-                            let _ = front.send_to(&packet[..length], from);
-                        }
-                    });
-                    backs.insert(from, back);
-                }
-                let _ = backs[&from].send(&packet[..length]);
+                let back = match backs.entry(from) {
+                    Entry::Occupied(back) => back.into_mut(),
+                    Entry::Vacant(_) if closed_to_new.load(Ordering::SeqCst) => continue,
+                    Entry::Vacant(place) => place.insert(Self::answers(server, from, front.clone(), over.clone())),
+                };
+                let _ = back.send(&packet[..length]);
             }
         });
         ports
+    }
+
+    /// The port of one of the client's addresses. What comes there goes to the client.
+    fn answers(server: SocketAddr, client: SocketAddr, front: Arc<UdpSocket>, over: Arc<AtomicBool>) -> Arc<UdpSocket> {
+        let back = Arc::new(UdpSocket::bind(any_port()).unwrap());
+        back.connect(server).unwrap();
+        let answers = back.clone();
+        thread::spawn(move || {
+            let mut packet = [0; 65536];
+            while let Ok(length) = answers.recv(&mut packet)
+                && !over.load(Ordering::SeqCst)
+            {
+                let _ = front.send_to(&packet[..length], client);
+            }
+        });
+        back
     }
 
     fn address(&self) -> SocketAddr {
