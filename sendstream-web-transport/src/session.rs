@@ -204,7 +204,7 @@ impl web_transport_trait::Session for Session {
         self.unless_ended(async { self.received(self.0.uni.lock().await.recv().await).await }).await
     }
 
-    /// As [`accept_uni`](Self::accept_uni).
+    /// As `accept_uni`.
     async fn accept_bi(&self) -> Result<(SendStream, RecvStream), SessionError> {
         self.unless_ended(async { self.received(self.0.bi.lock().await.recv().await).await }).await
     }
@@ -223,7 +223,7 @@ impl web_transport_trait::Session for Session {
         self.unless_ended(opening).await
     }
 
-    /// As [`open_bi`](Self::open_bi).
+    /// As `open_bi`.
     async fn open_uni(&self) -> Result<SendStream, SessionError> {
         let shared = self.shared();
         let opening = async {
