@@ -10,8 +10,9 @@
 //! ```
 //!
 //! The handle is closed in SHUTDOWN_COMPLETE, with two exceptions. If memory that MsQuic lent is
-//! out or unread, or if the stream counts against the peer's limit while it is held, the last
-//! reference closes it. If a native call is in progress, that call closes it at its end.
+//! out or unread, or if the stream counts against the peer's limit while a half is held, the last
+//! half closes it, or the last piece of that memory, or the last reference. If a native call is in
+//! progress, that call closes it at its end.
 //!
 //! - **`owner.rs`**, **`sending.rs`** and **`receiving.rs`** call MsQuic. A call is made without
 //!   any lock: the state admits it first (`begin_*`), and hears of a refusal afterwards

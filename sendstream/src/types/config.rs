@@ -35,8 +35,10 @@ use crate::types::{
 /// per connection that the application has not read yet, over all its streams, up to 128 pieces of
 /// at most 2 KiB beyond them, and [`datagram_receive_buffer`](Self::datagram_receive_buffer) bytes
 /// of datagrams. Pieces with gaps between them take at most half of the connection's window more: a
-/// peer that leaves more gaps than losses do is closed with INTERNAL_ERROR (RFC 9000 §20.1). Chunks
-/// that the application has read and keeps are its own affair: see [`RecvChunk`](crate::RecvChunk).
+/// peer that leaves more gaps than losses do is closed with INTERNAL_ERROR (RFC 9000 §20.1). A
+/// bidirectional stream that the peer has reset, or that was stopped, keeps the memory of what nobody
+/// has read, at most its window, until this side has ended it as well; the peer has credit for it
+/// again. Chunks that the application has read and keeps are its own affair: see [`RecvChunk`](crate::RecvChunk).
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[must_use = "give it to a builder's `transport`"]
 pub struct TransportConfig {

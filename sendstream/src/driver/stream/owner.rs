@@ -339,13 +339,13 @@ impl StreamInstance {
     /// Closes the handle in SHUTDOWN_COMPLETE, unless something that was lent is out, or may still
     /// be read.
     fn close_handle(&self) {
-        if self.keeps_handle.load(Ordering::Relaxed) || !self.inner.is_over_and_unlent() {
-            return self.close_unused();
-        }
         if self.sends
             && let Ok(stats) = self.stats()
         {
             let _ = self.final_stats.set(stats);
+        }
+        if self.keeps_handle.load(Ordering::Relaxed) || !self.inner.is_over_and_unlent() {
+            return self.close_unused();
         }
         // SAFETY: this is SHUTDOWN_COMPLETE, after which nothing more is lent, and nothing that was
         // is left.
