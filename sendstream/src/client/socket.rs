@@ -58,16 +58,17 @@ impl Socket {
 
     /// Where a connection to `remote` is, if that is said.
     pub(super) fn towards(&self, remote: SocketAddr) -> Result<Option<SocketAddr>, ConnectError> {
-        let asked = match self {
+        let all = match self {
             Self::Own { local: None, .. } => return Ok(None),
             Self::Own { local: Some(local), .. } => std::slice::from_ref(local),
             Self::Servers(addresses) => addresses,
         };
-        let Some(local) = asked.iter().find_map(|local| towards(*local, remote)) else {
-            return Err(ConnectError::FamilyMismatch { local: asked[0], remote });
+        let fitting = all.iter().find_map(|asked| Some((*asked, towards(*asked, remote)?)));
+        let Some((asked, local)) = fitting else {
+            return Err(ConnectError::FamilyMismatch { local: all[0], remote });
         };
         if is_of_many(local.ip()) {
-            return Err(ConnectError::AddressNotAvailable(local));
+            return Err(ConnectError::AddressNotAvailable(asked));
         }
         Ok(Some(local))
     }
