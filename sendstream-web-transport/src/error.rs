@@ -4,9 +4,7 @@
 //! here finds variants that would reach it.
 
 use sendstream::{ConnectionError, NativeError, OpenError, ReadError, SendDatagramError, StartError, WriteError};
-use web_transport_proto::{
-    CapsuleError, ConnectError, Frame, SettingsError, error_from_http3, error_to_http3, http::StatusCode,
-};
+use web_transport_proto::{ConnectError, Frame, SettingsError, error_from_http3, error_to_http3, http::StatusCode};
 
 /// Why a session cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -373,19 +371,6 @@ impl Violation {
             | ConnectError::InvalidHttpHeaderValue
             | ConnectError::InvalidHttpHeaderName => Err(message),
             _ => Err(message),
-        }
-    }
-
-    /// Of the capsules on the CONNECT stream.
-    pub(crate) fn of_capsules(error: &CapsuleError) -> Self {
-        match error {
-            CapsuleError::MessageTooLong => Self::new(h3::EXCESSIVE_LOAD, "a capsule was too large"),
-            CapsuleError::UnexpectedEnd
-            | CapsuleError::InvalidUtf8
-            | CapsuleError::UnknownType(_)
-            | CapsuleError::VarInt(_)
-            | CapsuleError::Io(_) => Self::new(h3::MESSAGE_ERROR, "a capsule was malformed"),
-            _ => Self::new(h3::MESSAGE_ERROR, "a capsule was malformed"),
         }
     }
 }

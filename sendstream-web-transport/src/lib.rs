@@ -60,6 +60,7 @@
 
 #![forbid(unsafe_code)]
 
+mod capsule;
 mod client;
 mod error;
 mod server;

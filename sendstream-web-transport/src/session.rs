@@ -15,9 +15,10 @@ use tokio::{
     io::{copy, sink},
     sync::{Mutex, mpsc, oneshot, watch},
 };
-use web_transport_proto::{Capsule, CapsuleError, Frame, Http3CapsuleReader, StreamUni, VarInt};
+use web_transport_proto::{Capsule, Frame, StreamUni, VarInt};
 
 use crate::{
+    capsule::{Capsules, MAX_REASON, Unread},
     error::{SessionError, Violation, h3},
     stream::{RecvStream, SendStream},
     wire::{Bi, Incoming, Uni, watch_control, watch_qpack},
@@ -391,24 +392,22 @@ async fn drive(
 /// Reads the CONNECT stream up to the session's end.
 async fn read_capsules(recv: &mut sendstream::RecvStream) -> End {
     let reset = recv.received_reset();
-    let mut capsules = Http3CapsuleReader::new(recv);
+    let mut capsules = Capsules::new(recv);
     loop {
-        match capsules.read().await {
-            Ok(Some(Capsule::CloseWebTransportSession { reason, .. })) if reason.len() > MAX_REASON => {
-                return End::Broken(Violation::new(h3::MESSAGE_ERROR, "a reason had more than 1024 bytes"));
-            }
+        match capsules.next().await {
             Ok(Some(Capsule::CloseWebTransportSession { code, reason })) => return End::Closed(code, reason),
             Ok(Some(Capsule::Grease { .. } | Capsule::Unknown { .. })) => {}
             Ok(None) => return End::Closed(0, String::new()),
-            Err(error @ (CapsuleError::UnexpectedEnd | CapsuleError::VarInt(_) | CapsuleError::Io(_))) => {
-                // A reset is read as an end in the middle of something.
+            Err(Unread::Broken(violation)) => return End::Broken(violation),
+            Err(Unread::CutOff) => {
                 return match reset.await {
                     Ok(Some(code)) => End::Reset(code),
                     Err(sendstream::ReadError::ConnectionLost(error)) => End::Lost(error.into()),
-                    Ok(None) | Err(_) => End::Broken(Violation::of_capsules(&error)),
+                    Ok(None) | Err(_) => {
+                        End::Broken(Violation::new(h3::MESSAGE_ERROR, "the CONNECT stream ended half-way"))
+                    }
                 };
             }
-            Err(error) => return End::Broken(Violation::of_capsules(&error)),
         }
     }
 }
@@ -527,6 +526,3 @@ fn close_frame(code: u32, reason: String) -> Vec<u8> {
 fn id_of(number: u64) -> VarInt {
     VarInt::from_u64(number).expect("ids of streams and lengths in memory have less than 62 bits")
 }
-
-/// The longest reason (draft-ietf-webtrans-http3 §6).
-const MAX_REASON: usize = 1024;

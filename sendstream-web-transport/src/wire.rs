@@ -11,7 +11,7 @@ use futures::{
     stream::FuturesUnordered,
 };
 use sendstream::{Connection, RecvStream, SendStream};
-use tokio::io::{AsyncReadExt as _, copy, sink};
+use tokio::io::{AsyncRead, AsyncReadExt as _, copy, sink};
 use web_transport_proto::{ConnectError, ConnectRequest, Frame, Settings, StreamUni, VarInt, http::StatusCode};
 
 use crate::error::{SessionError, Violation, h3};
@@ -146,6 +146,15 @@ pub(crate) async fn respond(send: &mut SendStream, response: web_transport_proto
     }
 }
 
+/// The longest payload of a frame or capsule that is read.
+pub(crate) const LARGEST: u64 = 65_536;
+
+/// Passes over so many bytes; `false` if the stream ends before.
+pub(crate) async fn skip(stream: &mut (impl AsyncRead + Unpin), length: u64) -> bool {
+    // `copy` allocates, which a peer could ask for with each frame of two bytes.
+    length == 0 || copy(&mut stream.take(length), &mut sink()).await.is_ok_and(|skipped| skipped == length)
+}
+
 /// Reads the rest of a control stream. It must not end, and some frames must not come (RFC 9114 §6.2.1,
 /// §7.2). The others mean nothing to a connection with one request.
 pub(crate) async fn watch_control(mut stream: RecvStream) -> Violation {
@@ -158,8 +167,7 @@ pub(crate) async fn watch_control(mut stream: RecvStream) -> Violation {
             return Violation::new(h3::FRAME_UNEXPECTED, "a frame came that is not for a control stream");
         }
         let Ok(length) = VarInt::read(&mut stream).await else { return ENDED };
-        let mut frame = tokio::io::AsyncReadExt::take(&mut stream, length.into_inner());
-        if copy(&mut frame, &mut sink()).await.ok() != Some(length.into_inner()) {
+        if !skip(&mut stream, length.into_inner()).await {
             return ENDED;
         }
     }

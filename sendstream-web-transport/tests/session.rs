@@ -308,6 +308,12 @@ fn close(code: u32, reason: &[u8]) -> Vec<u8> {
     frame(0, &frame(0x2843, &[&code.to_be_bytes()[..], reason].concat()))
 }
 
+/// A close of three bytes, which no data that follows makes longer.
+fn short_close_and_data() -> Vec<u8> {
+    let data = frame(0, &[0; 60_000]);
+    [frame(0, &frame(0x2843, &[0; 3])), data.repeat(170)].concat()
+}
+
 /// What a client without manners sends.
 enum Step {
     /// These bytes on a unidirectional stream of their own.
@@ -347,6 +353,7 @@ fn offences() -> Vec<(&'static str, Vec<Step>, u64)> {
         ("a reason that is no text", session(More(close(1, b"\xff"))), 0x10e),
         ("a reason of 1025 bytes", session(More(close(1, &[b'x'; 1025]))), 0x10e),
         ("a capsule of a megabyte", session(More(frame(0, &numbers(&[0x2843, 1 << 20])))), 0x107),
+        ("a close without a whole code, and more and more data", session(More(short_close_and_data())), 0x10e),
         ("a frame of a gigabyte", session(More(numbers(&[0, 1 << 30]))), 0x107),
         (
             "a capsule that ends half-way",
