@@ -307,6 +307,7 @@ pub(crate) mod h3 {
     pub(crate) const SETTINGS_ERROR: u64 = 0x109;
     pub(crate) const MISSING_SETTINGS: u64 = 0x10a;
     pub(crate) const REQUEST_REJECTED: u64 = 0x10b;
+    pub(crate) const REQUEST_CANCELLED: u64 = 0x10c;
     pub(crate) const REQUEST_INCOMPLETE: u64 = 0x10d;
     pub(crate) const MESSAGE_ERROR: u64 = 0x10e;
     pub(crate) const QPACK_DECOMPRESSION_FAILED: u64 = 0x200;

@@ -7,6 +7,7 @@
 use std::{
     pin::pin,
     sync::{Arc, Mutex as Lock, PoisonError},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +15,7 @@ use sendstream::{Connection, ConnectionError, SendDatagramError};
 use tokio::{
     io::{copy, sink},
     sync::{Mutex, mpsc, oneshot, watch},
+    time::timeout,
 };
 use web_transport_proto::{Capsule, Frame, StreamUni, VarInt};
 
@@ -103,6 +105,10 @@ impl Peer {
 /// How many of the peer's streams of one kind wait for the application here, before they wait, limited,
 /// in Sendstream. Before the session begins, more are refused.
 pub(crate) const WAITING: usize = 16;
+
+/// How long a peer has to acknowledge the last bytes of a session, or of a refusal, and to answer. It may
+/// live for ever and do neither.
+pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(5);
 
 impl Session {
     /// Begins the session. The task runs on the tokio runtime of the caller.
@@ -285,7 +291,7 @@ impl web_transport_trait::Session for Session {
     }
 
     /// Closes the session, once. The peer gets code and reason, of which 1024 bytes are sent. When it
-    /// has answered, the connection closes. What streams had under way is given up.
+    /// has answered, or after five seconds, the connection closes. What streams had under way is given up.
     ///
     /// It does not wait. A program that ends right away waits for
     /// [`closed`](sendstream::Connection::closed) of the [connection](Session::connection) first.
@@ -357,6 +363,7 @@ async fn drive(
         violation = &mut critical_streams => End::Broken(violation),
         error = connection.closed() => End::Lost(error.into()),
     };
+    let closed_here = matches!(end, End::Here(_));
     match end {
         End::Closed(code, reason) => {
             shared.end(SessionError::Closed { code, reason });
@@ -369,9 +376,6 @@ async fn drive(
         End::Here(Close { code, reason }) => {
             shared.end(SessionError::ClosedHere { code, reason: reason.clone() });
             drop(send.finish_with(close_frame(code, reason)));
-            // The peer answers with its own FIN, or closes the connection. A close of this side before
-            // that may reach it before the capsule does what it is for.
-            let _ = copy(&mut recv, &mut sink()).await;
         }
         End::Broken(violation) => {
             shared.end(violation.into());
@@ -383,8 +387,16 @@ async fn drive(
             return;
         }
     }
-    // The peer has the end when it has acknowledged FIN; or it has closed the connection.
-    let _ = send.finished().await;
+    let taken = async {
+        if closed_here {
+            // The peer answers with its own FIN, or closes the connection. A close of this side before
+            // that may reach it before the capsule does what it is for.
+            let _ = copy(&mut recv, &mut sink()).await;
+        }
+        // The peer has the end when it has acknowledged FIN; or it has closed the connection.
+        let _ = send.finished().await;
+    };
+    let _ = timeout(CLOSE_WITHIN, taken).await;
     let _ = connection.close(h3::NO_ERROR, "");
     drop((control, recv));
 }

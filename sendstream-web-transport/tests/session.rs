@@ -3,7 +3,7 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use sendstream::{Client, Connection, ConnectionError, Identity, SendDatagramError, Server, Trust};
+use sendstream::{Client, Connection, ConnectionError, Identity, SendDatagramError, Server, TransportConfig, Trust};
 use sendstream_web_transport::{
     ALPN, ConnectRequest, HandshakeError, RecvError, Request, SendError, Session, SessionError, accept, connect,
     http::{HeaderName, HeaderValue, StatusCode},
@@ -15,6 +15,7 @@ use web_transport_proto::{ConnectResponse, Frame, Settings, StreamUni, VarInt};
 struct Endpoints {
     server: Server,
     client: Client,
+    trust: Trust,
     address: SocketAddr,
 }
 
@@ -24,9 +25,9 @@ impl Endpoints {
         let trust = Trust::pinned([identity.certificate_sha256()]);
         let any = "127.0.0.1:0".parse().unwrap();
         let server = Server::builder().identity(identity).alpn([ALPN]).bind(any).unwrap();
-        let client = Client::builder().alpn([ALPN]).trust(trust).build().unwrap();
+        let client = Client::builder().alpn([ALPN]).trust(trust.clone()).build().unwrap();
         let address = server.local_addr().unwrap();
-        Self { server, client, address }
+        Self { server, client, trust, address }
     }
 
     async fn connect(&self) -> (Connection, Connection) {
@@ -528,6 +529,54 @@ fn a_reset_request_and_a_lost_connection_end_the_session() {
         assert_eq!(end.session_error(), Some((9, "bye".to_owned())));
         assert_eq!(session.accept_uni().await.unwrap_err(), end);
     });
+}
+
+#[test]
+fn a_peer_that_does_not_take_the_end_keeps_no_connection() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let (closing, _connect, _control, session) = raw_session(&endpoints).await;
+        session.close(7, "enough");
+        // Neither of the clients ends its CONNECT stream, nor closes the connection.
+        let (dropping, _connect, _control, dropped) = raw_session(&endpoints).await;
+        drop(dropped);
+        // These two give no room for the answer.
+        let (rejecting, request, _kept) = stuffed(&endpoints).await;
+        let rejected = tokio::spawn(request.reject(StatusCode::NOT_FOUND));
+        let (forgetting, request, _kept_too) = stuffed(&endpoints).await;
+        drop(request);
+
+        let error = rejected.await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "the client did not take the answer");
+        for (name, answer) in [("rejected", rejecting), ("forgotten", forgetting)] {
+            assert_eq!(answer.received_reset().await, Ok(Some(0x10c)), "{name}");
+        }
+        for (name, client) in [("closed", closing), ("dropped", dropping)] {
+            let closed = client.closed().await;
+            let told = matches!(closed, ConnectionError::ApplicationClosed { code: 0x100, .. });
+            assert!(told, "{name}: {closed:?}");
+        }
+    });
+}
+
+/// A request whose answer has no room in the connection's window, the stream for that answer, and what
+/// keeps it so.
+async fn stuffed(endpoints: &Endpoints) -> (sendstream::RecvStream, Request, impl Sized) {
+    let small = TransportConfig::default().stream_receive_window(4096).connection_flow_control_window(4096);
+    let client = Client::builder().alpn([ALPN]).trust(endpoints.trust.clone()).transport(small).build().unwrap();
+    let (connection, server) = tokio::join!(client.connect(endpoints.address, "localhost"), async {
+        endpoints.server.accept().await.unwrap().accept().await
+    });
+    let connection = connection.unwrap();
+    let mut control = connection.open_uni().unwrap();
+    drop(control.send(settings()));
+    let (mut connect, answer) = connection.open_bi().unwrap();
+    drop(connect.send(asking()));
+    let request = accept(server.unwrap()).await.unwrap();
+    // Nobody reads it.
+    let mut stuffing = request.connection().open_uni().unwrap();
+    drop(stuffing.send(vec![0; 1 << 20]));
+    (answer, request, (client, connection, control, connect, stuffing))
 }
 
 #[test]
