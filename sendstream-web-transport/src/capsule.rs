@@ -2,7 +2,10 @@
 //! §3.2).
 
 use bytes::BytesMut;
-use tokio::io::{AsyncRead, AsyncReadExt as _};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _},
+    task::consume_budget,
+};
 use web_transport_proto::{Capsule, Frame, VarInt, VarIntUnexpectedEnd};
 
 use crate::{
@@ -51,6 +54,9 @@ impl<R: AsyncRead + Unpin> Capsules<R> {
 
     /// Reads one frame; `false` at the end of the stream.
     async fn read_frame(&mut self) -> Result<bool, Unread> {
+        // Sendstream's reads have no part in tokio's budget: without this, a peer that sends fast enough
+        // would have a thread of the runtime to itself.
+        consume_budget().await;
         let Some(kind) = VarInt::read_optional(&mut self.stream).await? else { return Ok(false) };
         let length = VarInt::read(&mut self.stream).await?.into_inner();
         if length > LARGEST {
@@ -152,6 +158,14 @@ mod tests {
             let wire = frame(0, &capsule[..end]);
             assert_eq!(Capsules::new(&wire[..]).next().await, Err(Unread::CutOff), "{end}");
         }
+    }
+
+    #[tokio::test]
+    async fn frames_without_end_leave_time_for_other_tasks() {
+        let wire = frame(0, b"").repeat(100_000);
+        let mut capsules = Capsules::new(&wire[..]);
+        let next = std::pin::pin!(capsules.next());
+        assert!(futures::poll!(next).is_pending());
     }
 
     #[tokio::test]

@@ -7,6 +7,7 @@ use crate::{
     error::{HandshakeError, SendError, SessionError, Violation},
     server::send_settings,
     session::{Parts, Peer, Session},
+    wire::headers,
 };
 
 /// Asks the server for a session, on a connection with the protocol [`ALPN`](crate::ALPN) that nothing
@@ -43,7 +44,7 @@ async fn ask(connection: &Connection, request: ConnectRequest) -> Result<Parts, 
     let (mut send, mut recv) = connection.open_bi().map_err(SessionError::from)?;
     send.write_chunk(bytes.into()).await.map_err(|error| SessionError::from(SendError::from(error)))?;
     let response = {
-        let mut reading = std::pin::pin!(ConnectResponse::read(&mut recv));
+        let mut reading = std::pin::pin!(read_answer(&mut recv));
         loop {
             tokio::select! {
                 response = &mut reading => break response,
@@ -63,6 +64,10 @@ async fn ask(connection: &Connection, request: ConnectRequest) -> Result<Parts, 
         return Err(HandshakeError::WrongProtocol);
     }
     Ok(Parts { connection: connection.clone(), protocol, send, recv, control, peer })
+}
+
+async fn read_answer(recv: &mut sendstream::RecvStream) -> Result<ConnectResponse, ConnectError> {
+    ConnectResponse::read(&mut headers(recv).await?).await
 }
 
 /// What became of an answer that could not be read.

@@ -271,6 +271,8 @@ impl web_transport_trait::Session for Session {
         let shared = self.shared();
         let reading = async {
             loop {
+                // A peer may send any number of others.
+                tokio::task::consume_budget().await;
                 let mut datagram = shared.connection.read_datagram().await?;
                 // Others are of no session, or malformed. They may as well have been lost.
                 if VarInt::decode(&mut datagram).is_ok_and(|id| id.into_inner() == shared.id / 4) {

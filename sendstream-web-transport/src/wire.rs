@@ -11,8 +11,13 @@ use futures::{
     stream::FuturesUnordered,
 };
 use sendstream::{Connection, RecvStream, SendStream};
-use tokio::io::{AsyncRead, AsyncReadExt as _, copy, sink};
-use web_transport_proto::{ConnectError, ConnectRequest, Frame, Settings, StreamUni, VarInt, http::StatusCode};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, Chain, copy, sink},
+    task::consume_budget,
+};
+use web_transport_proto::{
+    ConnectError, ConnectRequest, Frame, Settings, SettingsError, StreamUni, VarInt, http::StatusCode,
+};
 
 use crate::error::{SessionError, Violation, h3};
 
@@ -54,6 +59,8 @@ impl<T> Incoming<T> {
         read: impl Fn(S) -> Reading<T>,
     ) -> Result<T, SessionError> {
         loop {
+            // See `next_frame`; here it is streams that are refused at once.
+            consume_budget().await;
             let next = {
                 let accepted = std::pin::pin!(accept(&self.connection));
                 if self.reading.is_empty() {
@@ -96,9 +103,7 @@ async fn read_uni(mut stream: RecvStream) -> Result<Option<Uni>, Violation> {
     let Ok(Some(kind)) = VarInt::read_optional(&mut stream).await else { return Ok(None) };
     match StreamUni(kind) {
         StreamUni::CONTROL => {
-            // The type, once more, which is one byte that `Settings` reads as well.
-            let mut whole = (&[0_u8][..]).chain(&mut stream);
-            let settings = Settings::read(&mut whole).await.map_err(|error| Violation::of_settings(&error))?;
+            let settings = read_settings(&mut stream).await.map_err(|error| Violation::of_settings(&error))?;
             Ok(Some(Uni::Control(settings, stream)))
         }
         kind @ (StreamUni::QPACK_ENCODER | StreamUni::QPACK_DECODER) => Ok(Some(Uni::Qpack(kind, stream))),
@@ -119,7 +124,11 @@ async fn read_bi(mut send: SendStream, mut recv: RecvStream) -> Result<Option<Bi
     }
     let mut first = Vec::new();
     kind.encode(&mut first);
-    let request = ConnectRequest::read(&mut first.as_slice().chain(&mut recv)).await;
+    let mut whole = first.as_slice().chain(&mut recv);
+    let request = match headers(&mut whole).await {
+        Ok(mut headers) => ConnectRequest::read(&mut headers).await,
+        Err(error) => Err(error),
+    };
     match request {
         Ok(request) => Ok(Some(Bi::Request(request, send, recv))),
         Err(ConnectError::WrongMethod(Some(_)) | ConnectError::WrongProtocol(Some(_))) => {
@@ -131,6 +140,45 @@ async fn read_bi(mut send: SendStream, mut recv: RecvStream) -> Result<Option<Bi
             let violation = Violation::of_headers(&error).map_or_else(Ok, Err)?;
             let _ = (send.abort(violation.code), recv.stop(violation.code));
             Ok(None)
+        }
+    }
+}
+
+/// The SETTINGS of a control stream behind its type.
+async fn read_settings(stream: &mut (impl AsyncRead + Unpin)) -> Result<Settings, SettingsError> {
+    match next_frame(stream).await {
+        // The types of stream and frame, once more: `Settings` reads them as well.
+        Some(Frame::SETTINGS) => Settings::read(&mut (&[0_u8, 4][..]).chain(stream)).await,
+        Some(other) => Err(SettingsError::UnexpectedFrame(other)),
+        None => Err(SettingsError::UnexpectedEnd),
+    }
+}
+
+/// Reads up to the HEADERS that a request or an answer begins with. What it gives begins with their type.
+pub(crate) async fn headers<R: AsyncRead + Unpin>(
+    stream: &mut R,
+) -> Result<Chain<&'static [u8], &mut R>, ConnectError> {
+    match next_frame(stream).await {
+        Some(Frame::HEADERS) => Ok((&[1_u8][..]).chain(stream)),
+        Some(other) => Err(ConnectError::UnexpectedFrame(other)),
+        None => Err(ConnectError::UnexpectedEnd),
+    }
+}
+
+/// The type of the next frame that is not reserved to mean nothing (RFC 9114 §7.2.8). `None` if the
+/// stream ends before.
+async fn next_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Frame> {
+    loop {
+        // Sendstream's reads have no part in tokio's budget: without this, a peer that sends fast enough
+        // would have a thread of the runtime to itself.
+        consume_budget().await;
+        let kind = Frame(VarInt::read(stream).await.ok()?);
+        if !kind.is_grease() {
+            return Some(kind);
+        }
+        let length = VarInt::read(stream).await.ok()?;
+        if !skip(stream, length.into_inner()).await {
+            return None;
         }
     }
 }
@@ -157,11 +205,12 @@ pub(crate) async fn skip(stream: &mut (impl AsyncRead + Unpin), length: u64) -> 
 
 /// Reads the rest of a control stream. It must not end, and some frames must not come (RFC 9114 §6.2.1,
 /// §7.2). The others mean nothing to a connection with one request.
-pub(crate) async fn watch_control(mut stream: RecvStream) -> Violation {
+pub(crate) async fn watch_control(mut stream: impl AsyncRead + Unpin) -> Violation {
     /// DATA, HEADERS, PUSH_PROMISE, and those that HTTP/2 had and HTTP/3 has not (RFC 9114 §7.2.8).
     const UNEXPECTED: [u64; 7] = [0x0, 0x1, 0x5, 0x2, 0x6, 0x8, 0x9];
     const ENDED: Violation = Violation::new(h3::CLOSED_CRITICAL_STREAM, "the control stream ended");
     loop {
+        consume_budget().await;
         let Ok(Some(kind)) = VarInt::read_optional(&mut stream).await else { return ENDED };
         if Frame(kind) == Frame::SETTINGS || UNEXPECTED.contains(&kind.into_inner()) {
             return Violation::new(h3::FRAME_UNEXPECTED, "a frame came that is not for a control stream");
@@ -178,4 +227,17 @@ pub(crate) async fn watch_control(mut stream: RecvStream) -> Violation {
 pub(crate) async fn watch_qpack(mut stream: RecvStream) -> Violation {
     let _ = copy(&mut stream, &mut sink()).await;
     Violation::new(h3::CLOSED_CRITICAL_STREAM, "a QPACK stream ended")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn frames_without_end_leave_time_for_other_tasks() {
+        let frames = [0x21, 0].repeat(100_000);
+        assert!(futures::poll!(std::pin::pin!(watch_control(&frames[..]))).is_pending());
+        assert!(futures::poll!(std::pin::pin!(read_settings(&mut &frames[..]))).is_pending());
+        assert!(futures::poll!(std::pin::pin!(headers(&mut &frames[..]))).is_pending());
+    }
 }
