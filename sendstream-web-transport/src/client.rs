@@ -7,7 +7,7 @@ use crate::{
     error::{HandshakeError, SendError, SessionError, Violation},
     server::send_settings,
     session::{Parts, Peer, Session},
-    wire::headers,
+    wire::{has_user, headers},
 };
 
 /// Asks the server for a session, on a connection with the protocol [`ALPN`](crate::ALPN) that nothing
@@ -30,6 +30,9 @@ pub async fn connect(connection: Connection, request: ConnectRequest) -> Result<
 }
 
 async fn ask(connection: &Connection, request: ConnectRequest) -> Result<Parts, HandshakeError> {
+    if has_user(&request.url) {
+        return Err(HandshakeError::Invalid(ConnectError::WrongAuthority));
+    }
     let mut bytes = Vec::new();
     request.encode(&mut bytes).map_err(HandshakeError::Invalid)?;
     let control = send_settings(connection).await?;

@@ -274,7 +274,7 @@ pub enum HandshakeError {
     #[error("the server refused the session with status {0}")]
     Refused(StatusCode),
     /// This side's request or answer cannot be written: a field that is no text, or more than 16 KiB of
-    /// them, or a subprotocol that is not printable ASCII. Nothing was sent.
+    /// them, a subprotocol that is not printable ASCII, a URL with a user or a password. Nothing was sent.
     #[error("it cannot be sent: {0}")]
     Invalid(#[source] ConnectError),
     /// The server chose a subprotocol that was not asked for.

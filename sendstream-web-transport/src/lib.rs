@@ -56,7 +56,8 @@
 //!
 //! # Runtime
 //!
-//! Each session has a task on the tokio runtime in which it begins. The runtime needs its timer.
+//! Each session has a task on the tokio runtime in which it begins. The runtime needs its timer. If it is
+//! shut down, its sessions end.
 
 #![forbid(unsafe_code)]
 

@@ -58,6 +58,21 @@ pub(crate) struct Shared {
     end: watch::Sender<Option<SessionError>>,
 }
 
+/// What the task of a session holds. However the task ends, the session and the connection do with it:
+/// its runtime may be shut down at any time.
+struct Task(Arc<Shared>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        let shared = &self.0;
+        shared.end(match shared.connection.close_reason() {
+            Some(error) => error.into(),
+            None => SessionError::Other("the runtime of the session is gone".to_owned()),
+        });
+        let _ = shared.connection.close(h3::NO_ERROR, "");
+    }
+}
+
 /// How this side closes a session.
 #[derive(Debug)]
 struct Close {
@@ -123,7 +138,7 @@ impl Session {
         let (close, closing) = oneshot::channel();
         let (uni_sender, uni) = mpsc::channel(WAITING);
         let (bi_sender, bi) = mpsc::channel(WAITING);
-        tokio::spawn(drive(parts, shared.clone(), closing, uni_sender, bi_sender));
+        tokio::spawn(drive(parts, Task(shared.clone()), closing, uni_sender, bi_sender));
         Self(Arc::new(Handle { shared, close: Lock::new(Some(close)), uni: Mutex::new(uni), bi: Mutex::new(bi) }))
     }
 
@@ -343,19 +358,20 @@ enum End {
 /// The task of a session.
 async fn drive(
     parts: Parts,
-    shared: Arc<Shared>,
+    task: Task,
     closing: oneshot::Receiver<Close>,
     uni: mpsc::Sender<RecvStream>,
     bi: mpsc::Sender<(SendStream, RecvStream)>,
 ) {
+    let shared = &task.0;
     let Parts { connection, mut send, mut recv, control, peer, .. } = parts;
     let Peer { unis, bis, control: peers_control, qpack, early_unis, early_bis } = peer;
     let (critical, watched) = mpsc::channel(1);
     // They stay until the connection closes: to drop one of HTTP/3's own streams before would ask the
     // peer to end it, which it may not (RFC 9114 §6.2.1).
     let mut critical_streams = pin!(watch_critical(peers_control, qpack, watched));
-    let mut unis = pin!(accept_unis(unis, early_unis, &shared, uni, critical));
-    let mut bis = pin!(accept_bis(bis, early_bis, &shared, bi));
+    let mut unis = pin!(accept_unis(unis, early_unis, shared, uni, critical));
+    let mut bis = pin!(accept_bis(bis, early_bis, shared, bi));
     let end = tokio::select! {
         biased;
         close = closing => End::Here(close.unwrap_or(Close { code: 0, reason: String::new() })),

@@ -130,6 +130,12 @@ async fn read_bi(mut send: SendStream, mut recv: RecvStream) -> Result<Option<Bi
         Err(error) => Err(error),
     };
     match request {
+        // An authority has no part for a user (RFC 9114 §4.3.1). A path without its slash could make one,
+        // and another host of what follows.
+        Ok(request) if has_user(&request.url) => {
+            let _ = (send.abort(h3::MESSAGE_ERROR), recv.stop(h3::MESSAGE_ERROR));
+            Ok(None)
+        }
         Ok(request) => Ok(Some(Bi::Request(request, send, recv))),
         Err(ConnectError::WrongMethod(Some(_)) | ConnectError::WrongProtocol(Some(_))) => {
             respond(&mut send, StatusCode::NOT_IMPLEMENTED.into()).await;
@@ -181,6 +187,10 @@ async fn next_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Frame> {
             return None;
         }
     }
+}
+
+pub(crate) fn has_user(url: &url::Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 async fn session_id(stream: &mut RecvStream) -> Option<u64> {

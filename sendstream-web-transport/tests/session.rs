@@ -269,7 +269,8 @@ fn a_refused_request_has_its_status() {
 fn a_request_that_cannot_be_written_is_an_error_of_the_caller() {
     run(async {
         let endpoints = Endpoints::new();
-        for request in [request().with_protocol("\u{1}"), request().with_protocol("x".repeat(20_000))] {
+        let (unprintable, long) = (request().with_protocol("\u{1}"), request().with_protocol("x".repeat(20_000)));
+        for request in [unprintable, long, with_user()] {
             let (client, _server) = endpoints.connect().await;
             let error = connect(client, request).await.unwrap_err();
             assert!(matches!(error, HandshakeError::Invalid(_)), "{error}");
@@ -302,6 +303,11 @@ fn asking() -> Vec<u8> {
     let mut bytes = Vec::new();
     request().encode(&mut bytes).unwrap();
     bytes
+}
+
+/// A request that no client may send.
+fn with_user() -> ConnectRequest {
+    ConnectRequest::new("https://localhost@evil.example/".parse::<sendstream_web_transport::Url>().unwrap())
 }
 
 /// The close of a session in a DATA frame.
@@ -498,12 +504,18 @@ fn a_request_for_anything_else_is_answered_and_another_may_follow() {
         let (mut half, recv) = client.open_bi().unwrap();
         drop(half.finish_with(asking()[..5].to_vec()));
         assert_eq!(recv.received_reset().await, Ok(Some(0x10d)));
+        // One whose authority and path make another host is malformed.
+        let (mut user, recv) = client.open_bi().unwrap();
+        let mut bytes = Vec::new();
+        with_user().encode(&mut bytes).unwrap();
+        drop(user.send(bytes));
+        assert_eq!(recv.received_reset().await, Ok(Some(0x10e)));
         let (mut large, recv) = client.open_bi().unwrap();
         drop(large.send(numbers(&[1, 20_000])));
         assert_eq!(recv.received_reset().await, Ok(Some(0x107)));
         // Streams of the session may come before its request.
         let mut early = client.open_uni().unwrap();
-        drop(early.finish_with([numbers(&[0x54, 12]), b"early".to_vec()].concat()));
+        drop(early.finish_with([numbers(&[0x54, 16]), b"early".to_vec()].concat()));
         early.acked().await.unwrap();
         let (mut send, mut recv) = client.open_bi().unwrap();
         drop(send.send(asking()));
@@ -577,6 +589,22 @@ async fn stuffed(endpoints: &Endpoints) -> (sendstream::RecvStream, Request, imp
     let mut stuffing = request.connection().open_uni().unwrap();
     drop(stuffing.send(vec![0; 1 << 20]));
     (answer, request, (client, connection, control, connect, stuffing))
+}
+
+#[test]
+fn a_session_ends_with_the_runtime_that_it_began_on() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let (client, request) = asked(&endpoints, request()).await;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let session = runtime.spawn(request.ok()).await.unwrap().unwrap();
+        let client = client.await.unwrap().unwrap();
+        runtime.shutdown_background();
+        let end = session.closed().await;
+        assert_eq!(end, SessionError::Other("the runtime of the session is gone".to_owned()));
+        assert_eq!(session.accept_uni().await.unwrap_err(), end);
+        assert!(matches!(client.closed().await, SessionError::ConnectionLost(_)));
+    });
 }
 
 #[test]
