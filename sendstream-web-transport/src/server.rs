@@ -87,10 +87,6 @@ impl Peer {
     /// A unidirectional stream before the session begins.
     pub(crate) fn take_uni(&mut self, uni: Uni) -> Result<(), HandshakeError> {
         match uni {
-            Uni::Control(_, _) if self.control.is_some() => {
-                let (code, what) = (h3::STREAM_CREATION_ERROR, "a second control stream was opened");
-                return Err(SessionError::Protocol { code, what }.into());
-            }
             Uni::Control(settings, stream) => {
                 if settings.supports_webtransport() == 0 {
                     return Err(HandshakeError::Unsupported);

