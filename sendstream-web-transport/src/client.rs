@@ -7,6 +7,7 @@ use crate::{
     error::{HandshakeError, SendError, SessionError, Violation},
     server::send_settings,
     session::{Parts, Peer, Session},
+    wire::{has_user, headers},
 };
 
 /// Asks the server for a session, on a connection with the protocol [`ALPN`](crate::ALPN) that nothing
@@ -29,6 +30,9 @@ pub async fn connect(connection: Connection, request: ConnectRequest) -> Result<
 }
 
 async fn ask(connection: &Connection, request: ConnectRequest) -> Result<Parts, HandshakeError> {
+    if has_user(&request.url) {
+        return Err(HandshakeError::Invalid(ConnectError::WrongAuthority));
+    }
     let mut bytes = Vec::new();
     request.encode(&mut bytes).map_err(HandshakeError::Invalid)?;
     let control = send_settings(connection).await?;
@@ -43,7 +47,7 @@ async fn ask(connection: &Connection, request: ConnectRequest) -> Result<Parts, 
     let (mut send, mut recv) = connection.open_bi().map_err(SessionError::from)?;
     send.write_chunk(bytes.into()).await.map_err(|error| SessionError::from(SendError::from(error)))?;
     let response = {
-        let mut reading = std::pin::pin!(ConnectResponse::read(&mut recv));
+        let mut reading = std::pin::pin!(read_answer(&mut recv));
         loop {
             tokio::select! {
                 response = &mut reading => break response,
@@ -63,6 +67,10 @@ async fn ask(connection: &Connection, request: ConnectRequest) -> Result<Parts, 
         return Err(HandshakeError::WrongProtocol);
     }
     Ok(Parts { connection: connection.clone(), protocol, send, recv, control, peer })
+}
+
+async fn read_answer(recv: &mut sendstream::RecvStream) -> Result<ConnectResponse, ConnectError> {
+    ConnectResponse::read(&mut headers(recv).await?).await
 }
 
 /// What became of an answer that could not be read.

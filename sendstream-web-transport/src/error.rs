@@ -4,9 +4,7 @@
 //! here finds variants that would reach it.
 
 use sendstream::{ConnectionError, NativeError, OpenError, ReadError, SendDatagramError, StartError, WriteError};
-use web_transport_proto::{
-    CapsuleError, ConnectError, Frame, SettingsError, error_from_http3, error_to_http3, http::StatusCode,
-};
+use web_transport_proto::{ConnectError, Frame, SettingsError, error_from_http3, error_to_http3, http::StatusCode};
 
 /// Why a session cannot go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -276,7 +274,7 @@ pub enum HandshakeError {
     #[error("the server refused the session with status {0}")]
     Refused(StatusCode),
     /// This side's request or answer cannot be written: a field that is no text, or more than 16 KiB of
-    /// them, or a subprotocol that is not printable ASCII. Nothing was sent.
+    /// them, a subprotocol that is not printable ASCII, a URL with a user or a password. Nothing was sent.
     #[error("it cannot be sent: {0}")]
     Invalid(#[source] ConnectError),
     /// The server chose a subprotocol that was not asked for.
@@ -309,6 +307,7 @@ pub(crate) mod h3 {
     pub(crate) const SETTINGS_ERROR: u64 = 0x109;
     pub(crate) const MISSING_SETTINGS: u64 = 0x10a;
     pub(crate) const REQUEST_REJECTED: u64 = 0x10b;
+    pub(crate) const REQUEST_CANCELLED: u64 = 0x10c;
     pub(crate) const REQUEST_INCOMPLETE: u64 = 0x10d;
     pub(crate) const MESSAGE_ERROR: u64 = 0x10e;
     pub(crate) const QPACK_DECOMPRESSION_FAILED: u64 = 0x200;
@@ -373,19 +372,6 @@ impl Violation {
             | ConnectError::InvalidHttpHeaderValue
             | ConnectError::InvalidHttpHeaderName => Err(message),
             _ => Err(message),
-        }
-    }
-
-    /// Of the capsules on the CONNECT stream.
-    pub(crate) fn of_capsules(error: &CapsuleError) -> Self {
-        match error {
-            CapsuleError::MessageTooLong => Self::new(h3::EXCESSIVE_LOAD, "a capsule was too large"),
-            CapsuleError::UnexpectedEnd
-            | CapsuleError::InvalidUtf8
-            | CapsuleError::UnknownType(_)
-            | CapsuleError::VarInt(_)
-            | CapsuleError::Io(_) => Self::new(h3::MESSAGE_ERROR, "a capsule was malformed"),
-            _ => Self::new(h3::MESSAGE_ERROR, "a capsule was malformed"),
         }
     }
 }

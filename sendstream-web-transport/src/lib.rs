@@ -49,17 +49,19 @@
 //! # What a peer can do
 //!
 //! Requests and answers have at most 16 KiB of fields, capsules and SETTINGS at most 64 KiB, reasons at
-//! most 1024 bytes. 16 streams of a kind wait for the application in a session. The others wait in
+//! most 1024 bytes. A peer has five seconds to take a session's end, or a refusal. 16 streams of a kind wait for the application in a session. The others wait in
 //! Sendstream, whose limits are those of [`TransportConfig`](sendstream::TransportConfig). A peer that
 //! breaks HTTP/3's rules ends its own connection, with the code of RFC 9114; the application sees
 //! [`SessionError::Protocol`].
 //!
 //! # Runtime
 //!
-//! Each session has a task on the tokio runtime in which it begins.
+//! Each session has a task on the tokio runtime in which it begins. The runtime needs its timer. If it is
+//! shut down, its sessions end.
 
 #![forbid(unsafe_code)]
 
+mod capsule;
 mod client;
 mod error;
 mod server;

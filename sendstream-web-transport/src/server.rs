@@ -1,6 +1,7 @@
 //! [`accept`]: the server's half of the handshake.
 
 use sendstream::Connection;
+use tokio::time::timeout;
 use web_transport_proto::{
     ConnectRequest, ConnectResponse, Settings,
     http::{HeaderMap, StatusCode},
@@ -8,7 +9,7 @@ use web_transport_proto::{
 
 use crate::{
     error::{HandshakeError, SessionError, h3},
-    session::{Parts, Peer, Session, WAITING},
+    session::{CLOSE_WITHIN, Parts, Peer, Session, WAITING},
     wire::{Bi, Uni, respond},
 };
 
@@ -86,10 +87,6 @@ impl Peer {
     /// A unidirectional stream before the session begins.
     pub(crate) fn take_uni(&mut self, uni: Uni) -> Result<(), HandshakeError> {
         match uni {
-            Uni::Control(_, _) if self.control.is_some() => {
-                let (code, what) = (h3::STREAM_CREATION_ERROR, "a second control stream was opened");
-                return Err(SessionError::Protocol { code, what }.into());
-            }
             Uni::Control(settings, stream) => {
                 if settings.supports_webtransport() == 0 {
                     return Err(HandshakeError::Unsupported);
@@ -187,26 +184,41 @@ impl Request {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Session`] if the connection ended before the client had the answer.
+    /// [`HandshakeError::Session`] if the connection ended before the client had the answer, or the client
+    /// did not take it within five seconds: then it is given up.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future once it was polled only ends the wait, unless the answer had to wait itself.
     pub async fn reject(mut self, status: StatusCode) -> Result<(), HandshakeError> {
         let mut inner = self.0.take().expect("nothing has consumed the request");
-        respond(&mut inner.send, status.into()).await;
-        let finished = inner.send.finished().await;
+        let taken = async {
+            respond(&mut inner.send, status.into()).await;
+            inner.send.finished().await
+        };
+        let Ok(finished) = timeout(CLOSE_WITHIN, taken).await else {
+            let _ = inner.send.abort(h3::REQUEST_CANCELLED);
+            return Err(SessionError::Other("the client did not take the answer".to_owned()).into());
+        };
         Ok(finished.map_err(|error| SessionError::from(crate::SendError::from(error)))?)
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        let Some(inner) = &mut self.0 else { return };
+        let Some(inner) = self.0.take() else { return };
+        let Inner { mut send, .. } = *inner;
         let mut bytes = Vec::new();
-        if ConnectResponse::new(StatusCode::INTERNAL_SERVER_ERROR).encode(&mut bytes).is_ok() {
-            // It is delivered without the request: a finished stream keeps the connection up.
-            drop(inner.send.finish_with(bytes));
+        if ConnectResponse::new(StatusCode::INTERNAL_SERVER_ERROR).encode(&mut bytes).is_err() {
+            return;
         }
+        // It is delivered without the request: a finished stream keeps the connection up.
+        drop(send.finish_with(bytes));
+        let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
+        runtime.spawn(async move {
+            if timeout(CLOSE_WITHIN, send.finished()).await.is_err() {
+                let _ = send.abort(h3::REQUEST_CANCELLED);
+            }
+        });
     }
 }

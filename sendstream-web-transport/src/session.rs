@@ -7,6 +7,7 @@
 use std::{
     pin::pin,
     sync::{Arc, Mutex as Lock, PoisonError},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -14,10 +15,12 @@ use sendstream::{Connection, ConnectionError, SendDatagramError};
 use tokio::{
     io::{copy, sink},
     sync::{Mutex, mpsc, oneshot, watch},
+    time::timeout,
 };
-use web_transport_proto::{Capsule, CapsuleError, Frame, Http3CapsuleReader, StreamUni, VarInt};
+use web_transport_proto::{Capsule, Frame, StreamUni, VarInt};
 
 use crate::{
+    capsule::{Capsules, MAX_REASON, Unread},
     error::{SessionError, Violation, h3},
     stream::{RecvStream, SendStream},
     wire::{Bi, Incoming, Uni, watch_control, watch_qpack},
@@ -53,6 +56,21 @@ pub(crate) struct Shared {
     protocol: Option<String>,
     /// What ended the session. Only the first stays.
     end: watch::Sender<Option<SessionError>>,
+}
+
+/// What the task of a session holds. However the task ends, the session and the connection do with it:
+/// its runtime may be shut down at any time.
+struct Task(Arc<Shared>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        let shared = &self.0;
+        shared.end(match shared.connection.close_reason() {
+            Some(error) => error.into(),
+            None => SessionError::Other("the runtime of the session is gone".to_owned()),
+        });
+        let _ = shared.connection.close(h3::NO_ERROR, "");
+    }
 }
 
 /// How this side closes a session.
@@ -103,6 +121,10 @@ impl Peer {
 /// in Sendstream. Before the session begins, more are refused.
 pub(crate) const WAITING: usize = 16;
 
+/// How long a peer has to acknowledge the last bytes of a session, or of a refusal, and to answer. It may
+/// live for ever and do neither.
+pub(crate) const CLOSE_WITHIN: Duration = Duration::from_secs(5);
+
 impl Session {
     /// Begins the session. The task runs on the tokio runtime of the caller.
     pub(crate) fn start(parts: Parts) -> Self {
@@ -116,7 +138,7 @@ impl Session {
         let (close, closing) = oneshot::channel();
         let (uni_sender, uni) = mpsc::channel(WAITING);
         let (bi_sender, bi) = mpsc::channel(WAITING);
-        tokio::spawn(drive(parts, shared.clone(), closing, uni_sender, bi_sender));
+        tokio::spawn(drive(parts, Task(shared.clone()), closing, uni_sender, bi_sender));
         Self(Arc::new(Handle { shared, close: Lock::new(Some(close)), uni: Mutex::new(uni), bi: Mutex::new(bi) }))
     }
 
@@ -264,6 +286,8 @@ impl web_transport_trait::Session for Session {
         let shared = self.shared();
         let reading = async {
             loop {
+                // A peer may send any number of others.
+                tokio::task::consume_budget().await;
                 let mut datagram = shared.connection.read_datagram().await?;
                 // Others are of no session, or malformed. They may as well have been lost.
                 if VarInt::decode(&mut datagram).is_ok_and(|id| id.into_inner() == shared.id / 4) {
@@ -284,7 +308,7 @@ impl web_transport_trait::Session for Session {
     }
 
     /// Closes the session, once. The peer gets code and reason, of which 1024 bytes are sent. When it
-    /// has answered, the connection closes. What streams had under way is given up.
+    /// has answered, or after five seconds, the connection closes. What streams had under way is given up.
     ///
     /// It does not wait. A program that ends right away waits for
     /// [`closed`](sendstream::Connection::closed) of the [connection](Session::connection) first.
@@ -334,19 +358,20 @@ enum End {
 /// The task of a session.
 async fn drive(
     parts: Parts,
-    shared: Arc<Shared>,
+    task: Task,
     closing: oneshot::Receiver<Close>,
     uni: mpsc::Sender<RecvStream>,
     bi: mpsc::Sender<(SendStream, RecvStream)>,
 ) {
+    let shared = &task.0;
     let Parts { connection, mut send, mut recv, control, peer, .. } = parts;
     let Peer { unis, bis, control: peers_control, qpack, early_unis, early_bis } = peer;
     let (critical, watched) = mpsc::channel(1);
     // They stay until the connection closes: to drop one of HTTP/3's own streams before would ask the
     // peer to end it, which it may not (RFC 9114 §6.2.1).
     let mut critical_streams = pin!(watch_critical(peers_control, qpack, watched));
-    let mut unis = pin!(accept_unis(unis, early_unis, &shared, uni, critical));
-    let mut bis = pin!(accept_bis(bis, early_bis, &shared, bi));
+    let mut unis = pin!(accept_unis(unis, early_unis, shared, uni, critical));
+    let mut bis = pin!(accept_bis(bis, early_bis, shared, bi));
     let end = tokio::select! {
         biased;
         close = closing => End::Here(close.unwrap_or(Close { code: 0, reason: String::new() })),
@@ -356,6 +381,7 @@ async fn drive(
         violation = &mut critical_streams => End::Broken(violation),
         error = connection.closed() => End::Lost(error.into()),
     };
+    let closed_here = matches!(end, End::Here(_));
     match end {
         End::Closed(code, reason) => {
             shared.end(SessionError::Closed { code, reason });
@@ -368,9 +394,6 @@ async fn drive(
         End::Here(Close { code, reason }) => {
             shared.end(SessionError::ClosedHere { code, reason: reason.clone() });
             drop(send.finish_with(close_frame(code, reason)));
-            // The peer answers with its own FIN, or closes the connection. A close of this side before
-            // that may reach it before the capsule does what it is for.
-            let _ = copy(&mut recv, &mut sink()).await;
         }
         End::Broken(violation) => {
             shared.end(violation.into());
@@ -382,8 +405,16 @@ async fn drive(
             return;
         }
     }
-    // The peer has the end when it has acknowledged FIN; or it has closed the connection.
-    let _ = send.finished().await;
+    let taken = async {
+        if closed_here {
+            // The peer answers with its own FIN, or closes the connection. A close of this side before
+            // that may reach it before the capsule does what it is for.
+            let _ = copy(&mut recv, &mut sink()).await;
+        }
+        // The peer has the end when it has acknowledged FIN; or it has closed the connection.
+        let _ = send.finished().await;
+    };
+    let _ = timeout(CLOSE_WITHIN, taken).await;
     let _ = connection.close(h3::NO_ERROR, "");
     drop((control, recv));
 }
@@ -391,24 +422,22 @@ async fn drive(
 /// Reads the CONNECT stream up to the session's end.
 async fn read_capsules(recv: &mut sendstream::RecvStream) -> End {
     let reset = recv.received_reset();
-    let mut capsules = Http3CapsuleReader::new(recv);
+    let mut capsules = Capsules::new(recv);
     loop {
-        match capsules.read().await {
-            Ok(Some(Capsule::CloseWebTransportSession { reason, .. })) if reason.len() > MAX_REASON => {
-                return End::Broken(Violation::new(h3::MESSAGE_ERROR, "a reason had more than 1024 bytes"));
-            }
+        match capsules.next().await {
             Ok(Some(Capsule::CloseWebTransportSession { code, reason })) => return End::Closed(code, reason),
             Ok(Some(Capsule::Grease { .. } | Capsule::Unknown { .. })) => {}
             Ok(None) => return End::Closed(0, String::new()),
-            Err(error @ (CapsuleError::UnexpectedEnd | CapsuleError::VarInt(_) | CapsuleError::Io(_))) => {
-                // A reset is read as an end in the middle of something.
+            Err(Unread::Broken(violation)) => return End::Broken(violation),
+            Err(Unread::CutOff) => {
                 return match reset.await {
                     Ok(Some(code)) => End::Reset(code),
                     Err(sendstream::ReadError::ConnectionLost(error)) => End::Lost(error.into()),
-                    Ok(None) | Err(_) => End::Broken(Violation::of_capsules(&error)),
+                    Ok(None) | Err(_) => {
+                        End::Broken(Violation::new(h3::MESSAGE_ERROR, "the CONNECT stream ended half-way"))
+                    }
                 };
             }
-            Err(error) => return End::Broken(Violation::of_capsules(&error)),
         }
     }
 }
@@ -433,9 +462,8 @@ async fn accept_unis(
                 let _ = accepted.send(RecvStream::new(stream, session.clone())).await;
             }
             Ok(Uni::Session(_, mut stream)) => drop(stream.stop(h3::BUFFERED_STREAM_REJECTED)),
-            Ok(Uni::Control(_, _)) => {
-                return End::Broken(Violation::new(h3::STREAM_CREATION_ERROR, "a second control stream was opened"));
-            }
+            // The first began the session, and a second is an error.
+            Ok(Uni::Control(_, _)) => {}
             Ok(Uni::Qpack(kind, stream)) => drop(critical.send((kind, stream)).await),
             Err(SessionError::Protocol { code, what }) => return End::Broken(Violation { code, what }),
             Err(error) => return End::Lost(error),
@@ -527,6 +555,3 @@ fn close_frame(code: u32, reason: String) -> Vec<u8> {
 fn id_of(number: u64) -> VarInt {
     VarInt::from_u64(number).expect("ids of streams and lengths in memory have less than 62 bits")
 }
-
-/// The longest reason (draft-ietf-webtrans-http3 §6).
-const MAX_REASON: usize = 1024;

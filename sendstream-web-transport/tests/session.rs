@@ -3,7 +3,7 @@
 use std::{future::Future, net::SocketAddr, time::Duration};
 
 use bytes::Bytes;
-use sendstream::{Client, Connection, ConnectionError, Identity, SendDatagramError, Server, Trust};
+use sendstream::{Client, Connection, ConnectionError, Identity, SendDatagramError, Server, TransportConfig, Trust};
 use sendstream_web_transport::{
     ALPN, ConnectRequest, HandshakeError, RecvError, Request, SendError, Session, SessionError, accept, connect,
     http::{HeaderName, HeaderValue, StatusCode},
@@ -15,6 +15,7 @@ use web_transport_proto::{ConnectResponse, Frame, Settings, StreamUni, VarInt};
 struct Endpoints {
     server: Server,
     client: Client,
+    trust: Trust,
     address: SocketAddr,
 }
 
@@ -24,9 +25,9 @@ impl Endpoints {
         let trust = Trust::pinned([identity.certificate_sha256()]);
         let any = "127.0.0.1:0".parse().unwrap();
         let server = Server::builder().identity(identity).alpn([ALPN]).bind(any).unwrap();
-        let client = Client::builder().alpn([ALPN]).trust(trust).build().unwrap();
+        let client = Client::builder().alpn([ALPN]).trust(trust.clone()).build().unwrap();
         let address = server.local_addr().unwrap();
-        Self { server, client, address }
+        Self { server, client, trust, address }
     }
 
     async fn connect(&self) -> (Connection, Connection) {
@@ -268,7 +269,8 @@ fn a_refused_request_has_its_status() {
 fn a_request_that_cannot_be_written_is_an_error_of_the_caller() {
     run(async {
         let endpoints = Endpoints::new();
-        for request in [request().with_protocol("\u{1}"), request().with_protocol("x".repeat(20_000))] {
+        let (unprintable, long) = (request().with_protocol("\u{1}"), request().with_protocol("x".repeat(20_000)));
+        for request in [unprintable, long, with_user()] {
             let (client, _server) = endpoints.connect().await;
             let error = connect(client, request).await.unwrap_err();
             assert!(matches!(error, HandshakeError::Invalid(_)), "{error}");
@@ -303,9 +305,20 @@ fn asking() -> Vec<u8> {
     bytes
 }
 
+/// A request that no client may send.
+fn with_user() -> ConnectRequest {
+    ConnectRequest::new("https://localhost@evil.example/".parse::<sendstream_web_transport::Url>().unwrap())
+}
+
 /// The close of a session in a DATA frame.
 fn close(code: u32, reason: &[u8]) -> Vec<u8> {
     frame(0, &frame(0x2843, &[&code.to_be_bytes()[..], reason].concat()))
+}
+
+/// A close of three bytes, which no data that follows makes longer.
+fn short_close_and_data() -> Vec<u8> {
+    let data = frame(0, &[0; 60_000]);
+    [frame(0, &frame(0x2843, &[0; 3])), data.repeat(170)].concat()
 }
 
 /// What a client without manners sends.
@@ -335,6 +348,9 @@ fn offences() -> Vec<(&'static str, Vec<Step>, u64)> {
         ("a setting without a value", vec![Uni([numbers(&[0]), frame(4, &[8])].concat())], 0x106),
         ("settings of a gigabyte", vec![Uni(numbers(&[0, 4, 1 << 30]))], 0x107),
         ("two control streams", vec![Uni(settings()), Uni(settings())], 0x103),
+        ("two control streams, and no settings", vec![Uni(numbers(&[0])), Uni(numbers(&[0]))], 0x103),
+        ("another frame before settings, and not its payload", vec![Uni(numbers(&[0, 7, 60_000]))], 0x10a),
+        ("data before the request, and not its payload", vec![Bi(numbers(&[0, 60_000]))], 0x105),
         ("data before the request", vec![Uni(settings()), Bi(frame(0, b"x"))], 0x105),
         ("settings in place of a request", vec![Uni(settings()), Bi(frame(4, b""))], 0x105),
         ("fields that refer to a dynamic table", vec![Uni(settings()), Bi(frame(1, &[2, 0, 0x80]))], 0x200),
@@ -347,6 +363,7 @@ fn offences() -> Vec<(&'static str, Vec<Step>, u64)> {
         ("a reason that is no text", session(More(close(1, b"\xff"))), 0x10e),
         ("a reason of 1025 bytes", session(More(close(1, &[b'x'; 1025]))), 0x10e),
         ("a capsule of a megabyte", session(More(frame(0, &numbers(&[0x2843, 1 << 20])))), 0x107),
+        ("a close without a whole code, and more and more data", session(More(short_close_and_data())), 0x10e),
         ("a frame of a gigabyte", session(More(numbers(&[0, 1 << 30]))), 0x107),
         (
             "a capsule that ends half-way",
@@ -490,12 +507,18 @@ fn a_request_for_anything_else_is_answered_and_another_may_follow() {
         let (mut half, recv) = client.open_bi().unwrap();
         drop(half.finish_with(asking()[..5].to_vec()));
         assert_eq!(recv.received_reset().await, Ok(Some(0x10d)));
+        // One whose authority and path make another host is malformed.
+        let (mut user, recv) = client.open_bi().unwrap();
+        let mut bytes = Vec::new();
+        with_user().encode(&mut bytes).unwrap();
+        drop(user.send(bytes));
+        assert_eq!(recv.received_reset().await, Ok(Some(0x10e)));
         let (mut large, recv) = client.open_bi().unwrap();
         drop(large.send(numbers(&[1, 20_000])));
         assert_eq!(recv.received_reset().await, Ok(Some(0x107)));
         // Streams of the session may come before its request.
         let mut early = client.open_uni().unwrap();
-        drop(early.finish_with([numbers(&[0x54, 12]), b"early".to_vec()].concat()));
+        drop(early.finish_with([numbers(&[0x54, 16]), b"early".to_vec()].concat()));
         early.acked().await.unwrap();
         let (mut send, mut recv) = client.open_bi().unwrap();
         drop(send.send(asking()));
@@ -520,6 +543,70 @@ fn a_reset_request_and_a_lost_connection_end_the_session() {
         assert!(matches!(end, SessionError::ConnectionLost(ConnectionError::ApplicationClosed { .. })), "{end:?}");
         assert_eq!(end.session_error(), Some((9, "bye".to_owned())));
         assert_eq!(session.accept_uni().await.unwrap_err(), end);
+    });
+}
+
+#[test]
+fn a_peer_that_does_not_take_the_end_keeps_no_connection() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let (closing, _connect, _control, session) = raw_session(&endpoints).await;
+        session.close(7, "enough");
+        // Neither of the clients ends its CONNECT stream, nor closes the connection.
+        let (dropping, _connect, _control, dropped) = raw_session(&endpoints).await;
+        drop(dropped);
+        // These two give no room for the answer.
+        let (rejecting, request, _kept) = stuffed(&endpoints).await;
+        let rejected = tokio::spawn(request.reject(StatusCode::NOT_FOUND));
+        let (forgetting, request, _kept_too) = stuffed(&endpoints).await;
+        drop(request);
+
+        let error = rejected.await.unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "the client did not take the answer");
+        for (name, answer) in [("rejected", rejecting), ("forgotten", forgetting)] {
+            assert_eq!(answer.received_reset().await, Ok(Some(0x10c)), "{name}");
+        }
+        for (name, client) in [("closed", closing), ("dropped", dropping)] {
+            let closed = client.closed().await;
+            let told = matches!(closed, ConnectionError::ApplicationClosed { code: 0x100, .. });
+            assert!(told, "{name}: {closed:?}");
+        }
+    });
+}
+
+/// A request whose answer has no room in the connection's window, the stream for that answer, and what
+/// keeps it so.
+async fn stuffed(endpoints: &Endpoints) -> (sendstream::RecvStream, Request, impl Sized) {
+    let small = TransportConfig::default().stream_receive_window(4096).connection_flow_control_window(4096);
+    let client = Client::builder().alpn([ALPN]).trust(endpoints.trust.clone()).transport(small).build().unwrap();
+    let (connection, server) = tokio::join!(client.connect(endpoints.address, "localhost"), async {
+        endpoints.server.accept().await.unwrap().accept().await
+    });
+    let connection = connection.unwrap();
+    let mut control = connection.open_uni().unwrap();
+    drop(control.send(settings()));
+    let (mut connect, answer) = connection.open_bi().unwrap();
+    drop(connect.send(asking()));
+    let request = accept(server.unwrap()).await.unwrap();
+    // Nobody reads it.
+    let mut stuffing = request.connection().open_uni().unwrap();
+    drop(stuffing.send(vec![0; 1 << 20]));
+    (answer, request, (client, connection, control, connect, stuffing))
+}
+
+#[test]
+fn a_session_ends_with_the_runtime_that_it_began_on() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let (client, request) = asked(&endpoints, request()).await;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let session = runtime.spawn(request.ok()).await.unwrap().unwrap();
+        let client = client.await.unwrap().unwrap();
+        runtime.shutdown_background();
+        let end = session.closed().await;
+        assert_eq!(end, SessionError::Other("the runtime of the session is gone".to_owned()));
+        assert_eq!(session.accept_uni().await.unwrap_err(), end);
+        assert!(matches!(client.closed().await, SessionError::ConnectionLost(_)));
     });
 }
 
