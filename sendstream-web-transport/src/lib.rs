@@ -49,10 +49,10 @@
 //! # What a peer can do
 //!
 //! Requests and answers have at most 16 KiB of fields, capsules and SETTINGS at most 64 KiB, reasons at
-//! most 1024 bytes. A peer has five seconds to take a session's end, or a refusal. 16 streams of a kind wait for the application in a session. The others wait in
-//! Sendstream, whose limits are those of [`TransportConfig`](sendstream::TransportConfig). A peer that
-//! breaks HTTP/3's rules ends its own connection, with the code of RFC 9114; the application sees
-//! [`SessionError::Protocol`].
+//! most 1024 bytes. A peer has five seconds to take a session's end, or a refusal. 16 streams of a kind
+//! wait for the application in a session. The others wait in Sendstream, whose limits are those of
+//! [`TransportConfig`](sendstream::TransportConfig). A peer that breaks HTTP/3's rules ends its own
+//! connection, with the code of RFC 9114; the application sees [`SessionError::Protocol`].
 //!
 //! # Runtime
 //!

@@ -59,7 +59,7 @@ pub(crate) struct Shared {
 }
 
 /// What the task of a session holds. However the task ends, the session and the connection do with it:
-/// its runtime may be shut down at any time.
+/// its runtime may be shut down at any time, and a task may panic.
 struct Task(Arc<Shared>);
 
 impl Drop for Task {
@@ -67,7 +67,7 @@ impl Drop for Task {
         let shared = &self.0;
         shared.end(match shared.connection.close_reason() {
             Some(error) => error.into(),
-            None => SessionError::Other("the runtime of the session is gone".to_owned()),
+            None => SessionError::Other("the task of the session is gone".to_owned()),
         });
         let _ = shared.connection.close(h3::NO_ERROR, "");
     }
@@ -308,7 +308,8 @@ impl web_transport_trait::Session for Session {
     }
 
     /// Closes the session, once. The peer gets code and reason, of which 1024 bytes are sent. When it
-    /// has answered, or after five seconds, the connection closes. What streams had under way is given up.
+    /// has answered, or after five seconds, the connection closes. What streams had under way is given
+    /// up.
     ///
     /// It does not wait. A program that ends right away waits for
     /// [`closed`](sendstream::Connection::closed) of the [connection](Session::connection) first.

@@ -203,6 +203,7 @@ async fn next_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Frame> {
     }
 }
 
+/// Whether a URL names a user or has a password, which a request may not.
 pub(crate) fn has_user(url: &url::Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }

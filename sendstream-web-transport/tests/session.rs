@@ -604,7 +604,7 @@ fn a_session_ends_with_the_runtime_that_it_began_on() {
         let client = client.await.unwrap().unwrap();
         runtime.shutdown_background();
         let end = session.closed().await;
-        assert_eq!(end, SessionError::Other("the runtime of the session is gone".to_owned()));
+        assert_eq!(end, SessionError::Other("the task of the session is gone".to_owned()));
         assert_eq!(session.accept_uni().await.unwrap_err(), end);
         assert!(matches!(client.closed().await, SessionError::ConnectionLost(_)));
     });
