@@ -244,6 +244,7 @@ fn qpack() -> Vec<Case> {
     let failed = Closed(C::QPACK_DECOMPRESSION_FAILED);
     let names = [
         ("an empty field section", vec![]),
+        ("a base without an end", [&[0, 0x7f], &[0x80; 9][..], &get_fields("/")].concat()),
         ("half a prefix", vec![0]),
         ("a required insert count", [&[1, 0], &get_fields("/")[..]].concat()),
         ("a negative base", [&[0, 0x80], &get_fields("/")[..]].concat()),
@@ -291,6 +292,22 @@ fn malformed() -> Vec<Case> {
             wrong(),
         ),
         case("a pseudo-header in trailers", whole([post(), headers(&[PATH_ROOT])]), Reset(C::H3_INTERNAL_ERROR)),
+        case(
+            "a pseudo-header twice behind a long prefix",
+            whole([frame(HEADERS, &[&[0, 0x7f, 0x80, 0], &get_fields("/")[..], PATH_ROOT].concat())]),
+            wrong(),
+        ),
+        case(
+            "a pseudo-header twice behind a long integer",
+            get_with(&[&[0x21, b'a', 0x7f, 0x80, 0x80, 0x80, 0x80, 0x00], &[b'b'; 127], PATH_ROOT]),
+            wrong(),
+        ),
+        case("more fields than anybody has", get_with(&[&[0xc2; 24_600]]), Reset(C::H3_EXCESSIVE_LOAD)),
+        case(
+            "more trailers than anybody has",
+            whole([post(), headers(&[&[0xc2; 24_600]])]),
+            Reset(C::H3_INTERNAL_ERROR),
+        ),
         case("another host", get_with(&[&field("host", "elsewhere")]), wrong()),
     ]
 }
