@@ -19,8 +19,8 @@ use h3::{
     server::{RequestResolver, RequestStream},
 };
 use http::{
-    HeaderMap, HeaderName, Method, Request, Response, StatusCode,
-    header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TE, TRANSFER_ENCODING, UPGRADE},
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body::Body as _;
 use sendstream::ConnectionError;
@@ -157,6 +157,8 @@ fn is_malformed(request: &Request<()>) -> bool {
     let has_no_path = *request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none();
     OF_CONNECTIONS.iter().any(|name| fields.contains_key(name))
         || fields.get_all(TE).iter().any(|te| te != "trailers")
+        || fields.get_all(HOST).iter().count() > 1
+        || has_wrong_length(fields)
         || uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
         || has_no_path != uri.path_and_query().is_none()
 }
@@ -191,8 +193,21 @@ async fn prepare(
     (Request::from_parts(parts, body), asked)
 }
 
+/// Whether the length is announced as no number, or as several: where proxies and servers differ
+/// about that, requests are smuggled (RFC 9110 §8.6).
+fn has_wrong_length(fields: &HeaderMap) -> bool {
+    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
+    lengths.next().is_some_and(|first| length(first).is_none() || lengths.any(|other| other != first))
+}
+
 fn content_length(fields: &HeaderMap) -> Option<u64> {
-    fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    length(fields.get(CONTENT_LENGTH)?)
+}
+
+fn length(field: &HeaderValue) -> Option<u64> {
+    // `parse` would take a sign.
+    let digits = field.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
 }
 
 /// Sends a response. A body that fails, or panics, resets the stream.

@@ -4,6 +4,7 @@ use Expected::{Closed, Fine, Reset, Status, Stopped};
 use Sent::*;
 use axum::{Router, body::Body, routing};
 use h3::error::Code as C;
+use http_body_util::BodyExt as _;
 use sendstream::{Identity, Server};
 
 use crate::{
@@ -78,6 +79,14 @@ fn messages() -> Vec<Case> {
         case("an empty DATA in between", whole([post(), data(), frame(DATA, b""), data()]), Fine("bodybody")),
         case("fields that are announced too long", request([header(HEADERS, 1 << 30)]), Status(431)),
         case("trailers", whole([post(), data(), headers(&[&field("t", "1")])]), Fine("body")),
+        case(
+            "trailers behind no data",
+            whole([
+                headers(&[METHOD_POST, SCHEME_HTTPS, &field(":authority", "localhost"), &field(":path", "/trailer")]),
+                headers(&[&field("t", "1")]),
+            ]),
+            Fine("1"),
+        ),
         case("a type that is longer than need be", whole([vec![0x40], get("/")]), Fine("fine")),
     ]
 }
@@ -308,6 +317,27 @@ fn malformed() -> Vec<Case> {
             whole([post(), headers(&[&[0xc2; 24_600]])]),
             Reset(C::H3_INTERNAL_ERROR),
         ),
+        case(
+            "a name in upper case in trailers behind no data",
+            whole([post(), headers(&[&field("Upper", "1")])]),
+            Reset(C::H3_INTERNAL_ERROR),
+        ),
+        case("a content-length that is no number", get_with(&[&field("content-length", "x")]), wrong()),
+        case("an empty content-length", get_with(&[&field("content-length", "")]), wrong()),
+        case("a content-length with a sign", get_with(&[&field("content-length", "+0")]), wrong()),
+        case("a content-length of two numbers", get_with(&[&field("content-length", "0, 0")]), wrong()),
+        case(
+            "a content-length that is too large",
+            get_with(&[&field("content-length", "18446744073709551616")]),
+            wrong(),
+        ),
+        case("two lengths", get_with(&[&field("content-length", "0"), &field("content-length", "4")]), wrong()),
+        case(
+            "one length twice",
+            get_with(&[&field("content-length", "0"), &field("content-length", "0")]),
+            Fine("fine"),
+        ),
+        case("two hosts", get_with(&[&field("host", "localhost"), &field("host", "localhost")]), wrong()),
         case("another host", get_with(&[&field("host", "elsewhere")]), wrong()),
     ]
 }
@@ -325,6 +355,13 @@ pub(crate) fn app() -> Router {
     Router::new()
         .route("/", routing::get(|| async { "fine" }))
         .route("/echo", routing::post(|body: Body| async { body }))
+        .route("/trailer", routing::post(trailer))
+}
+
+/// The trailer `t`.
+async fn trailer(body: Body) -> Vec<u8> {
+    let body = body.collect().await.expect("a whole body");
+    body.trailers().and_then(|trailers| trailers.get("t")).map(|t| t.as_bytes().to_vec()).unwrap_or_default()
 }
 
 /// What came of a case, where that is something else than expected.
