@@ -96,6 +96,10 @@ impl Serve {
     /// How many connections are served at once: at least 1; 10,000. Further clients wait in the
     /// server's [backlog](sendstream::TransportConfig::accept_backlog), and are refused when that is
     /// full.
+    ///
+    /// A connection without requests counts, too, for as long as its client keeps it alive. One whose
+    /// client is silent ends with the transport's idle timeout. One whose client allows the server no
+    /// streams ends after 10 seconds, with H3_GENERAL_PROTOCOL_ERROR.
     pub fn max_connections(mut self, count: usize) -> Self {
         self.limits.connections = count.max(1);
         self

@@ -36,11 +36,16 @@ pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, mut shutd
         builder.max_field_section_size(limits.field_section_size).build(connection).await
     };
     let h3 = tokio::select! {
-        h3 = building => h3,
+        h3 = timeout(STREAMS_WITHIN, building) => h3,
         _ = shutdown.changed() => {
             close(&link, "");
             return;
         }
+    };
+    let Ok(h3) = h3 else {
+        // A client has to allow three streams from the start (RFC 9114 §6.2). The code fits.
+        let _ = link.close(Code::H3_GENERAL_PROTOCOL_ERROR.value(), "no unidirectional streams are allowed");
+        return;
     };
     let Ok(h3) = h3 else { return };
     let slots = Arc::new(Semaphore::new(limits.requests.into()));
@@ -151,3 +156,7 @@ fn refuse(mut stream: BidiStream) {
     stream.stop_sending(code);
     h3::quic::SendStream::<Bytes>::reset(&mut stream, code);
 }
+
+/// How long the streams that a server opens first, and what is written to them, may wait for the
+/// client's limits.
+const STREAMS_WITHIN: Duration = Duration::from_secs(10);

@@ -410,6 +410,30 @@ async fn outcome(connection: &quinn::Connection, case: &Case) -> Result<(), Stri
     }
 }
 
+/// A server that ends when it is dropped.
+struct Serving(tokio::task::JoinHandle<()>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A server, and a connection to it on which nothing was sent.
+async fn served() -> (Serving, quinn::Connection) {
+    served_to(quinn::TransportConfig::default()).await
+}
+
+async fn served_to(transport: quinn::TransportConfig) -> (Serving, quinn::Connection) {
+    let identity = Identity::self_signed(["localhost"]).unwrap();
+    let server =
+        Server::builder().identity(identity.clone()).alpn([sendstream_h3::ALPN]).bind(raw::any_port()).unwrap();
+    let address = server.local_addr().unwrap();
+    let serving = Serving(tokio::spawn(sendstream_h3::serve(server, app()).into_future()));
+    let endpoint = raw::client(identity.certificate().clone(), transport);
+    (serving, endpoint.connect(address, "localhost").unwrap().await.unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_malformed_request_gets_its_code_and_concerns_nobody_else() {
     let identity = Identity::self_signed(["localhost"]).unwrap();
@@ -436,4 +460,38 @@ async fn every_malformed_request_gets_its_code_and_concerns_nobody_else() {
     println!("{} cases", cases.len());
     assert!(cases.len() >= 40 && wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_too_many_streams_without_a_type_the_oldest_are_stopped() {
+    const MOST: usize = 32;
+    const MORE: usize = 8;
+    let (_serving, connection) = served().await;
+    let mut streams = Vec::new();
+    for _ in 0..MOST + MORE {
+        let mut stream = connection.open_uni().await.unwrap();
+        // The first half of a type.
+        stream.write_all(&[0x40]).await.unwrap();
+        streams.push(stream);
+    }
+    for stream in &mut streams[..MORE] {
+        let stopped = within("the oldest are stopped", stream.stopped()).await.unwrap();
+        assert_eq!(stopped.map(quinn::VarInt::into_inner), Some(C::H3_STREAM_CREATION_ERROR.value()));
+    }
+    // The control stream is among those that come later, and the others go on.
+    let mut control = Streams::default();
+    control.send(&connection, &[]).await;
+    assert_eq!(within("an honest request", raw::get(&connection, "/")).await.unwrap().body, b"fine");
+    for stream in &mut streams[MORE..] {
+        assert!(futures::poll!(std::pin::pin!(stream.stopped())).is_pending());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_allows_no_streams_holds_no_place_for_ever() {
+    let mut transport = quinn::TransportConfig::default();
+    transport.max_concurrent_uni_streams(0u32.into());
+    let (_serving, connection) = served_to(transport).await;
+    let closed = within("it is closed", raw::close_code(&connection)).await;
+    assert_eq!(closed.map(C::from), Ok(C::H3_GENERAL_PROTOCOL_ERROR));
 }
