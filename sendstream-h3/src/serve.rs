@@ -50,6 +50,8 @@ use crate::connection::Connection;
 /// - `date` is added where the handler has given none. Fields that belong to HTTP/1.1's connections
 ///   are left out (RFC 9114 §4.2). Responses to HEAD have no body.
 /// - `expect: 100-continue` is answered when the handler begins to read the body.
+/// - A connection is closed with H3_EXCESSIVE_LOAD when its client has given up 1,000 requests more
+///   than were answered: by cancelling them, or by requests that are none.
 ///
 /// # Runtime
 ///

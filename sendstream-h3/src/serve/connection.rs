@@ -49,7 +49,8 @@ pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, mut shutd
     };
     let Ok(h3) = h3 else { return };
     let slots = Arc::new(Semaphore::new(limits.requests.into()));
-    let mut requests = Requests { h3, slots, shared, client, accepted_any: false };
+    let tally = Arc::new(request::Tally::new(link.clone()));
+    let mut requests = Requests { h3, slots, shared, client, tally, accepted_any: false };
     let shutdown = async { drop(shutdown.changed().await) };
     let end = match requests.accept_until(shutdown).await {
         Ok(()) => timeout(limits.drain_timeout, requests.drain()).await,
@@ -77,6 +78,7 @@ struct Requests {
     slots: Arc<Semaphore>,
     shared: Arc<Shared>,
     client: request::Client,
+    tally: Arc<request::Tally>,
     /// Whether any was accepted yet.
     accepted_any: bool,
 }
@@ -105,7 +107,8 @@ impl Requests {
             let resolver = self.h3.create_resolver(FrameStream::new(BufRecvStream::new(stream)));
             // h3 sends it on one stream.
             self.h3.inner.send_grease_frame = false;
-            tokio::spawn(request::serve(resolver, stopped, client, self.shared.clone(), slot));
+            let (shared, tally) = (self.shared.clone(), self.tally.clone());
+            tokio::spawn(request::serve(resolver, stopped, client, shared, slot, tally));
         }
     }
 

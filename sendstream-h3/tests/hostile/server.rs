@@ -164,6 +164,21 @@ fn control() -> Vec<Case> {
             control([frame(GOAWAY, &[0]), frame(GOAWAY, &[4])].concat()),
             Closed(C::H3_ID_ERROR),
         ),
+        case(
+            "GOAWAY behind a request without fields",
+            [Message(vec![]), EndOfMessage, RoundTrip, Control(frame(GOAWAY, &[0]))],
+            Closed(C::H3_NO_ERROR),
+        ),
+        case(
+            "GOAWAY behind a request that was reset",
+            [Message(vec![0x01]), RoundTrip, ResetOfMessage, RoundTrip, Control(frame(GOAWAY, &[0]))],
+            Closed(C::H3_NO_ERROR),
+        ),
+        case(
+            "GOAWAY behind fields that are announced too long",
+            [Message(header(HEADERS, 1 << 30)), RoundTrip, Control(frame(GOAWAY, &[0]))],
+            Closed(C::H3_NO_ERROR),
+        ),
         case("MAX_PUSH_ID without a number", control(frame(MAX_PUSH_ID, &[])), Closed(C::H3_FRAME_ERROR)),
         case("MAX_PUSH_ID with more", control(frame(MAX_PUSH_ID, &[1, 1])), Closed(C::H3_FRAME_ERROR)),
         case(
@@ -485,6 +500,22 @@ async fn of_too_many_streams_without_a_type_the_oldest_are_stopped() {
     for stream in &mut streams[MORE..] {
         assert!(futures::poll!(std::pin::pin!(stream.stopped())).is_pending());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_gives_up_request_after_request_is_closed() {
+    let (_serving, connection) = served().await;
+    let mut control = Streams::default();
+    control.send(&connection, &[]).await;
+    let asking = async {
+        // It ends with the connection.
+        while let Ok((mut send, mut recv)) = connection.open_bi().await {
+            let _ = send.write_all(&post()).await;
+            let _ = (send.reset(0x10cu32.into()), recv.stop(0x10cu32.into()));
+        }
+    };
+    let (closed, ()) = within("it is closed", async { tokio::join!(raw::close_code(&connection), asking) }).await;
+    assert_eq!(closed.map(C::from), Ok(C::H3_EXCESSIVE_LOAD));
 }
 
 #[tokio::test(flavor = "multi_thread")]
