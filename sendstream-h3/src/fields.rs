@@ -2,6 +2,13 @@
 //!
 //! h3 0.0.8 takes pseudo-headers wherever they stand, the last one of several, and also those that
 //! belong to the other side. Where proxies and servers differ about that, requests are smuggled.
+//!
+//! A section that cannot be read here is refused: behind the place where reading stops h3 could find
+//! what was not looked at.
+
+use h3::error::Code;
+
+use crate::frames::{Violation, connection, request};
 
 /// What a field section belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,26 +18,51 @@ pub(crate) enum Section {
     Trailers,
 }
 
-/// Looks at the field lines behind a section's prefix. Lines that cannot be decoded are h3's to find:
-/// nothing is said about what follows them.
-pub(crate) fn check(section: Section, lines: &[u8]) -> Result<(), &'static str> {
+/// The field lines behind a section's prefix (RFC 9204 §4.5.1). No dynamic table is allowed, so the
+/// prefix says that none is needed, for which h3 0.0.8 does not look.
+pub(crate) fn lines(section: &[u8]) -> Result<&[u8], Violation> {
+    let mut rest = Lines(section);
+    let required_insert_count = rest.number(8);
+    let is_negative = rest.0.first().is_some_and(|base| base & 0x80 != 0);
+    match (required_insert_count, rest.number(7)) {
+        (Some(0), Some(_)) if !is_negative => Ok(rest.0),
+        _ => Err(unreadable()),
+    }
+}
+
+/// Looks at the field lines behind a section's prefix.
+pub(crate) fn check(section: Section, lines: &[u8]) -> Result<(), Violation> {
     let allowed = match section {
         Section::Request => METHOD | SCHEME | AUTHORITY | PATH | PROTOCOL,
         Section::Response => STATUS,
         Section::Trailers => 0,
     };
+    let malformed = |reason| Err(request(Code::H3_MESSAGE_ERROR, reason));
     let (mut lines, mut seen, mut is_behind) = (Lines(lines), 0, false);
-    while let Some(name) = lines.next_name() {
-        match name {
+    for _ in 0..MAX_LINES {
+        if lines.0.is_empty() {
+            return Ok(());
+        }
+        match lines.next_name().ok_or_else(unreadable)? {
             Name::Field => is_behind = true,
-            Name::Pseudo(_) if is_behind => return Err("a pseudo-header behind a field"),
-            Name::Pseudo(which) if which & allowed == 0 => return Err("a pseudo-header that does not belong there"),
-            Name::Pseudo(which) if which & seen != 0 => return Err("a pseudo-header twice"),
+            Name::Pseudo(_) if is_behind => return malformed("a pseudo-header behind a field"),
+            Name::Pseudo(which) if which & allowed == 0 => {
+                return malformed("a pseudo-header that does not belong there");
+            }
+            Name::Pseudo(which) if which & seen != 0 => return malformed("a pseudo-header twice"),
             Name::Pseudo(which) => seen |= which,
         }
     }
-    Ok(())
+    if lines.0.is_empty() { Ok(()) } else { Err(request(Code::H3_EXCESSIVE_LOAD, "too many fields")) }
 }
+
+fn unreadable() -> Violation {
+    connection(Code::QPACK_DECOMPRESSION_FAILED, "a field section that cannot be decoded")
+}
+
+/// How many lines a section may have. h3 0.0.8 makes room for all of them in one `HeaderMap`, which
+/// panics at more than 24,576.
+const MAX_LINES: usize = 16_384;
 
 /// As much of a field's name as the rules need.
 enum Name {
@@ -43,7 +75,7 @@ enum Name {
 struct Lines<'a>(&'a [u8]);
 
 impl Lines<'_> {
-    /// The name of the next line.
+    /// The name of the next line. `None` if it cannot be read.
     fn next_name(&mut self) -> Option<Name> {
         match *self.0.first()? {
             // A whole field of the static table.
@@ -74,19 +106,19 @@ impl Lines<'_> {
 
     /// An integer with a prefix of so many bits (RFC 9204 §4.1.1).
     fn number(&mut self, bits: u8) -> Option<usize> {
-        let most = (1 << bits) - 1;
-        let mut number = usize::from(self.byte()? & most);
-        if number < usize::from(most) {
-            return Some(number);
+        let most = u8::MAX >> (8 - bits);
+        let mut number = u64::from(self.byte()? & most);
+        if number < u64::from(most) {
+            return number.try_into().ok();
         }
-        for shift in [0, 7, 14, 21] {
+        // As long as h3 takes one.
+        for shift in (0..=56).step_by(7) {
             let byte = self.byte()?;
-            number += usize::from(byte & 0x7f) << shift;
+            number += u64::from(byte & 0x7f) << shift;
             if byte & 0x80 == 0 {
-                return Some(number);
+                return number.try_into().ok();
             }
         }
-        // No field section is that long.
         None
     }
 
@@ -144,6 +176,14 @@ mod tests {
 
     use super::*;
 
+    fn code(outcome: Result<(), Violation>) -> Option<Code> {
+        match outcome {
+            Ok(()) => None,
+            Err(Violation::Connection { code, .. } | Violation::Request { code, .. }) => Some(code),
+            Err(violation) => panic!("{violation}"),
+        }
+    }
+
     const GET: &[u8] = &[0xd1, 0xd7, 0x50, 1, b'a', 0xc1];
 
     #[test]
@@ -179,10 +219,74 @@ mod tests {
         assert!(check(Section::Request, &[0x22, b':', b'x', 0]).is_err());
     }
 
+    #[test]
+    fn more_fields_than_h3_takes_are_refused() {
+        for section in [Section::Request, Section::Response, Section::Trailers] {
+            let fields = |count| vec![0xc2; count];
+            assert_eq!(code(check(section, &fields(MAX_LINES))), None);
+            assert_eq!(code(check(section, &fields(MAX_LINES + 1))), Some(Code::H3_EXCESSIVE_LOAD));
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_read_to_its_end_and_needs_no_table() {
+        assert_eq!(lines(&[0, 0, 0xc2]), Ok(&[0xc2][..]));
+        assert_eq!(lines(&[0, 0x7e]), Ok(&[][..]));
+        // A base in several bytes.
+        assert_eq!(lines(&[0, 0x7f, 0, 0xc2]), Ok(&[0xc2][..]));
+        assert_eq!(lines(&[0, 0x7f, 0x80, 0x80, 0x00, 0xc2]), Ok(&[0xc2][..]));
+        let wrong: [&[u8]; 8] = [
+            &[],
+            &[0],
+            &[1, 0],
+            &[0xff, 0, 0],
+            &[0, 0x80],
+            &[0, 0x7f],
+            &[0, 0x7f, 0x80],
+            &[0, 0x7f, 128, 128, 128, 128, 128, 128, 128, 128, 128, 0],
+        ];
+        for section in wrong {
+            let outcome = lines(section).map(drop);
+            assert_eq!(code(outcome), Some(Code::QPACK_DECOMPRESSION_FAILED), "{section:?}");
+        }
+    }
+
+    #[test]
+    fn an_integer_however_long_hides_nothing() {
+        // `:path` with a value of 127 bytes, whose length goes on for up to nine bytes.
+        for further in 0..9 {
+            let length = [&[0x7f], &vec![0x80; further][..], &[0]].concat();
+            let line = [&[0x51], &length[..], &[b'/'; 127]].concat();
+            assert_eq!(code(check(Section::Request, &line)), None, "{further}");
+            let twice = [&line[..], &[0xc1]].concat();
+            assert_eq!(code(check(Section::Request, &twice)), Some(Code::H3_MESSAGE_ERROR), "{further}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_refused() {
+        let wrong: [&[u8]; 9] = [
+            &[0x80],
+            &[0x10],
+            &[0x00, 0],
+            &[0x40, 0],
+            &[0xff],
+            &[0x51],
+            &[0x51, 2, b'/'],
+            &[0x21],
+            &[0x51, 0x7f, 128, 128, 128, 128, 128, 128, 128, 128, 128, 0],
+        ];
+        for line in wrong {
+            let outcome = check(Section::Request, line);
+            assert_eq!(code(outcome), Some(Code::QPACK_DECOMPRESSION_FAILED), "{line:?}");
+        }
+    }
+
     proptest! {
         #[test]
         fn anything_is_looked_at_without_a_panic(lines in prop::collection::vec(any::<u8>(), 0..200)) {
             let _ = check(Section::Request, &lines);
+            let _ = super::lines(&lines);
         }
     }
 }

@@ -295,8 +295,8 @@ impl Rules {
     fn check(&mut self, kind: u64, payload: &[u8]) -> Result<bool, Violation> {
         match self {
             Self::Request { side, next, interim_responses, .. } => {
-                check_field_section_prefix(payload)?;
-                if *side == Side::Client && *next == Next::Head && is_interim(payload) {
+                let lines = fields::lines(payload)?;
+                if *side == Side::Client && *next == Next::Head && is_interim(lines) {
                     *interim_responses += 1;
                     if *interim_responses > MAX_INTERIM_RESPONSES {
                         return Err(request(Code::H3_EXCESSIVE_LOAD, "interim responses without an end"));
@@ -308,7 +308,7 @@ impl Rules {
                     (Next::Head, Side::Client) => Section::Response,
                     _ => Section::Trailers,
                 };
-                fields::check(section, &payload[2..]).map_err(|reason| request(Code::H3_MESSAGE_ERROR, reason))?;
+                fields::check(section, lines)?;
                 *next = if *next == Next::Head { Next::BodyOrTrailers } else { Next::Nothing };
                 Ok(true)
             }
@@ -406,20 +406,11 @@ fn check_settings(mut payload: &[u8]) -> Result<(), Violation> {
     Ok(())
 }
 
-/// No dynamic table is allowed, so each section's prefix says that it needs none (RFC 9204 §4.5.1).
-/// h3 0.0.8 does not look.
-fn check_field_section_prefix(section: &[u8]) -> Result<(), Violation> {
-    match section {
-        [0, base, ..] if base & 0x80 == 0 => Ok(()),
-        _ => Err(connection(Code::QPACK_DECOMPRESSION_FAILED, "a field section that cannot be decoded")),
-    }
-}
-
-/// Whether a response's field section has a status of 1xx. The status is its first field, as names
+/// Whether a response's field lines have a status of 1xx. The status is the first field, as names
 /// with a colon come first (RFC 9114 §4.3). Its name is in the static table (RFC 9204, appendix A):
 /// encoders that spell it out are unknown, and their interim responses count as final.
-fn is_interim(section: &[u8]) -> bool {
-    match section.get(2..).unwrap_or_default() {
+fn is_interim(lines: &[u8]) -> bool {
+    match lines {
         // A whole field of the static table: 24 is `:status: 103`, and 63 `:status: 100`.
         [0xd8, ..] | [0xff, 0, ..] => true,
         // The name is of the static table, where `:status` has the indices 24 to 28 and 63 to 71,
@@ -459,7 +450,7 @@ pub(crate) fn connection(code: Code, reason: &'static str) -> Violation {
     Violation::Connection { code, reason }
 }
 
-fn request(code: Code, reason: &'static str) -> Violation {
+pub(crate) fn request(code: Code, reason: &'static str) -> Violation {
     Violation::Request { code, reason }
 }
 
@@ -600,7 +591,7 @@ mod tests {
     #[test]
     fn a_field_section_byte_by_byte_takes_no_more_memory_than_its_length() {
         let mut frames = request_frames(Side::Server);
-        let bytes = frame(HEADERS, &[0; LIMIT]);
+        let bytes = frame(HEADERS, &[&[0, 0], &[0xc2; LIMIT - 2][..]].concat());
         for (count, byte) in bytes.iter().enumerate() {
             let piece = frames.next(&mut Bytes::copy_from_slice(&[*byte])).unwrap();
             assert_eq!(piece.is_some(), count + 1 == bytes.len());
@@ -621,8 +612,9 @@ mod tests {
 
     #[test]
     fn interim_responses_are_skipped_and_counted() {
-        let interim: [&[u8]; 6] = [
+        let interim: [&[u8]; 7] = [
             &[0, 0, 0xd8],
+            &[0, 0x7f, 0, 0xd8],
             &[0, 0, 0xff, 0],
             // `100`, plain; then `102` in Huffman's code: 00001 00000 00010, and a padding of ones.
             &[0, 0, 0x5f, 9, 3, b'1', b'0', b'0'],

@@ -50,6 +50,8 @@ use crate::connection::Connection;
 /// - `date` is added where the handler has given none. Fields that belong to HTTP/1.1's connections
 ///   are left out (RFC 9114 §4.2). Responses to HEAD have no body.
 /// - `expect: 100-continue` is answered when the handler begins to read the body.
+/// - A connection is closed with H3_EXCESSIVE_LOAD when its client has given up 1,000 requests more
+///   than were answered: by cancelling them, or by requests that are none.
 ///
 /// # Runtime
 ///
@@ -96,6 +98,10 @@ impl Serve {
     /// How many connections are served at once: at least 1; 10,000. Further clients wait in the
     /// server's [backlog](sendstream::TransportConfig::accept_backlog), and are refused when that is
     /// full.
+    ///
+    /// A connection without requests counts, too, for as long as its client keeps it alive. One whose
+    /// client is silent ends with the transport's idle timeout. One whose client allows the server no
+    /// streams ends after 10 seconds, with H3_GENERAL_PROTOCOL_ERROR.
     pub fn max_connections(mut self, count: usize) -> Self {
         self.limits.connections = count.max(1);
         self

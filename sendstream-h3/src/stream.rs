@@ -259,6 +259,8 @@ pub struct RecvStream {
     frames: Option<Frames>,
     /// How the peer broke a rule. Whoever reads on is told again, and never of an end.
     violation: Option<Violation>,
+    /// How many pieces were ready one after the other.
+    in_a_row: u8,
 }
 
 /// Why nothing more comes from a stream.
@@ -286,6 +288,7 @@ impl RecvStream {
             received: Bytes::new(),
             frames: None,
             violation: None,
+            in_a_row: 0,
         }
     }
 
@@ -327,7 +330,18 @@ impl RecvStream {
         if let Some(violation) = &self.violation {
             return Poll::Ready(Err(violation.clone().into()));
         }
-        let received = ready!(self.poll_checked(cx));
+        if self.in_a_row == PIECES_IN_A_ROW {
+            // h3 reads for as long as there is something. A peer that sends without an end gives
+            // others their turn.
+            self.in_a_row = 0;
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        let Poll::Ready(received) = self.poll_checked(cx) else {
+            self.in_a_row = 0;
+            return Poll::Pending;
+        };
+        self.in_a_row += 1;
         if let Err(Failure::Violation(violation)) = &received {
             self.violation = Some(violation.clone());
         }
@@ -475,6 +489,9 @@ const STATUS_431_OF_H3: &[u8] = &[0x01, 0x08, 0x00, 0x00, 0x5f, 0x09, 0x83, 0x69
 
 /// How much is read in a turn of which nothing is for h3.
 const CHUNKS_PER_POLL: usize = 32;
+
+/// How many pieces h3 gets before its task has to let others run.
+const PIECES_IN_A_ROW: u8 = 64;
 
 /// Up to here a copy costs less than a second piece, with an owner and its place in a list.
 const LONGEST_COPY_OF_FRAME: usize = 1024;

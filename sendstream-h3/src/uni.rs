@@ -6,7 +6,7 @@
 
 use std::task::{Context, Poll};
 
-use h3::error::Code;
+use h3::{error::Code, quic::RecvStream as _};
 use sendstream::ReadError;
 
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 /// Those of one connection.
 #[derive(Debug, Default)]
 pub(crate) struct UniStreams {
-    /// Whose types have not arrived. Their number is bounded by QUIC's limit for streams.
+    /// Whose types have not arrived, the oldest first. Each is looked at in every poll.
     unsorted: Vec<RecvStream>,
     encoder: Option<QpackStream>,
     decoder: Option<QpackStream>,
@@ -39,13 +39,17 @@ impl UniStreams {
                 at += 1;
                 continue;
             };
-            let stream = self.unsorted.swap_remove(at);
+            let stream = self.unsorted.remove(at);
             // A stream may end before its type (RFC 9114 §6.2).
             if let Some(kind) = kind
                 && let Some(stream) = self.sort(stream, kind)?
             {
                 return Poll::Ready(Ok(stream));
             }
+        }
+        let too_many = self.unsorted.len().saturating_sub(MAX_UNSORTED);
+        for mut stream in self.unsorted.drain(..too_many) {
+            stream.stop_sending(Code::H3_STREAM_CREATION_ERROR.value());
         }
         // After the others: an instruction may have come with its stream.
         for stream in [&mut self.encoder, &mut self.decoder].into_iter().flatten() {
@@ -143,6 +147,9 @@ impl Instructions {
 fn wrong_decoder() -> Violation {
     connection(Code::QPACK_DECODER_STREAM_ERROR, "an acknowledgement of what was never sent")
 }
+
+/// How many streams may be without a type at once. Honest peers send it with the stream.
+const MAX_UNSORTED: usize = 32;
 
 const CONTROL: u64 = 0x00;
 const PUSH: u64 = 0x01;

@@ -9,6 +9,7 @@ use std::{
 
 use bytes::{Buf as _, Bytes};
 use h3::error::{Code, StreamError};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use tokio::{sync::oneshot, time::timeout};
 
@@ -24,6 +25,8 @@ pub(super) struct RequestBody {
     task: Option<oneshot::Sender<Unread>>,
     /// What was read before the application asked.
     first: Option<Bytes>,
+    /// What was read of the trailers before the application asked.
+    trailers: Option<Result<Option<HeaderMap>, StreamError>>,
     /// How far reading has come.
     stage: Stage,
     /// How many bytes are to come, if the client has said so (RFC 9114 §4.1.2).
@@ -62,7 +65,8 @@ impl RequestBody {
         wanted: Option<oneshot::Sender<()>>,
         task: oneshot::Sender<Unread>,
     ) -> Self {
-        Self { stream: Some(stream), task: Some(task), first: None, stage: Stage::Data, announced, wanted }
+        let (stream, task) = (Some(stream), Some(task));
+        Self { stream, task, first: None, trailers: None, stage: Stage::Data, announced, wanted }
     }
 
     fn stream(&mut self) -> &mut Unread {
@@ -74,8 +78,12 @@ impl RequestBody {
         match self.poll_data(cx) {
             Poll::Ready(Ok(Some(data))) => self.first = Some(data),
             Poll::Ready(Ok(None)) if self.announced.unwrap_or(0) == 0 => {
-                if let Poll::Ready(Ok(None)) = self.stream().poll_recv_trailers(cx) {
-                    self.stage = Stage::Over;
+                self.stage = Stage::Trailers;
+                match self.stream().poll_recv_trailers(cx) {
+                    Poll::Ready(Ok(None)) => self.stage = Stage::Over,
+                    // h3 tells of them once.
+                    Poll::Ready(trailers) => self.trailers = Some(trailers),
+                    Poll::Pending => {}
                 }
             }
             // Told to whoever reads.
@@ -104,7 +112,11 @@ impl RequestBody {
             }
         }
         if self.stage == Stage::Trailers {
-            let trailers = ready!(self.stream().poll_recv_trailers(cx)).map_err(BodyError::Stream)?;
+            let trailers = match self.trailers.take() {
+                Some(trailers) => trailers,
+                None => ready!(self.stream().poll_recv_trailers(cx)),
+            };
+            let trailers = trailers.map_err(BodyError::Stream)?;
             self.stage = Stage::Over;
             return Poll::Ready(Ok(trailers.map(Frame::trailers)));
         }

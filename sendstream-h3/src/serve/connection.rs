@@ -36,15 +36,21 @@ pub(super) async fn serve(connection: Connection, shared: Arc<Shared>, mut shutd
         builder.max_field_section_size(limits.field_section_size).build(connection).await
     };
     let h3 = tokio::select! {
-        h3 = building => h3,
+        h3 = timeout(STREAMS_WITHIN, building) => h3,
         _ = shutdown.changed() => {
             close(&link, "");
             return;
         }
     };
+    let Ok(h3) = h3 else {
+        // A client has to allow three streams from the start (RFC 9114 §6.2). The code fits.
+        let _ = link.close(Code::H3_GENERAL_PROTOCOL_ERROR.value(), "no unidirectional streams are allowed");
+        return;
+    };
     let Ok(h3) = h3 else { return };
     let slots = Arc::new(Semaphore::new(limits.requests.into()));
-    let mut requests = Requests { h3, slots, shared, client, accepted_any: false };
+    let tally = Arc::new(request::Tally::new(link.clone()));
+    let mut requests = Requests { h3, slots, shared, client, tally, accepted_any: false };
     let shutdown = async { drop(shutdown.changed().await) };
     let end = match requests.accept_until(shutdown).await {
         Ok(()) => timeout(limits.drain_timeout, requests.drain()).await,
@@ -72,6 +78,7 @@ struct Requests {
     slots: Arc<Semaphore>,
     shared: Arc<Shared>,
     client: request::Client,
+    tally: Arc<request::Tally>,
     /// Whether any was accepted yet.
     accepted_any: bool,
 }
@@ -100,7 +107,8 @@ impl Requests {
             let resolver = self.h3.create_resolver(FrameStream::new(BufRecvStream::new(stream)));
             // h3 sends it on one stream.
             self.h3.inner.send_grease_frame = false;
-            tokio::spawn(request::serve(resolver, stopped, client, self.shared.clone(), slot));
+            let (shared, tally) = (self.shared.clone(), self.tally.clone());
+            tokio::spawn(request::serve(resolver, stopped, client, shared, slot, tally));
         }
     }
 
@@ -151,3 +159,7 @@ fn refuse(mut stream: BidiStream) {
     stream.stop_sending(code);
     h3::quic::SendStream::<Bytes>::reset(&mut stream, code);
 }
+
+/// How long the streams that a server opens first, and what is written to them, may wait for the
+/// client's limits.
+const STREAMS_WITHIN: Duration = Duration::from_secs(10);

@@ -6,7 +6,10 @@ use std::{
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
     task::Poll,
     time::Duration,
 };
@@ -16,11 +19,14 @@ use bytes::Bytes;
 use h3::{
     error::{Code, StreamError},
     ext::Protocol,
+    frame::FrameStreamError,
+    proto::frame::Frame,
+    quic::{self, StreamErrorIncoming},
     server::{RequestResolver, RequestStream},
 };
 use http::{
-    HeaderMap, HeaderName, Method, Request, Response, StatusCode,
-    header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, TE, TRANSFER_ENCODING, UPGRADE},
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
+    header::{CONNECTION, CONTENT_LENGTH, DATE, EXPECT, HOST, TE, TRANSFER_ENCODING, UPGRADE},
 };
 use http_body::Body as _;
 use sendstream::ConnectionError;
@@ -31,13 +37,13 @@ use tokio::{
 use tower_service::Service as _;
 
 use crate::{
-    connection::Connection,
+    connection::{Connection, Link},
     serve::{
         EarlyData, EarlyRequests, Shared,
         body::{self, RequestBody, Unread},
         date,
     },
-    stream::SendStream,
+    stream::{BidiStream, SendStream},
 };
 
 /// What is known of whoever sent a request.
@@ -56,17 +62,30 @@ pub(super) async fn serve(
     client: Client,
     shared: Arc<Shared>,
     slot: OwnedSemaphorePermit,
+    tally: Arc<Tally>,
 ) {
+    let unresolved = Unresolved(Some(resolver));
     let mut stopped = pin!(stopped);
     let (task, mut unread) = oneshot::channel();
-    tokio::select! {
-        biased;
-        () = answer(resolver, client, &shared, task) => {}
-        // The client wants no response any more, or is gone. The application's future is dropped.
-        _ = &mut stopped => return,
-    }
+    let answered = async {
+        // What was given up before it is looked at is no work for the application.
+        if poll_fn(|cx| Poll::Ready(stopped.as_mut().poll(cx).is_ready())).await {
+            return None;
+        }
+        tokio::select! {
+            biased;
+            end = answer(unresolved, client, &shared, task) => Some(end),
+            // The client wants no response any more, or is gone. The application's future is dropped.
+            _ = &mut stopped => None,
+        }
+    };
+    let Some(end) = answered.await else { return tally.count(End::GivenUp) };
     // Until then a connection that is to end in good order must not end.
-    let _ = stopped.await;
+    match stopped.await {
+        Ok(None) => tally.count(end),
+        Ok(Some(_)) => tally.count(End::GivenUp),
+        Err(_) => {}
+    }
     drop(slot);
     if let Ok(unread) = unread.try_recv() {
         body::leave(unread).await;
@@ -75,13 +94,8 @@ pub(super) async fn serve(
 
 /// From a request's fields to the end of the response. Where it returns early the streams are
 /// dropped, which resets them. `task` gets what nobody has read of the request.
-async fn answer(
-    resolver: RequestResolver<Connection, Bytes>,
-    client: Client,
-    shared: &Shared,
-    task: oneshot::Sender<Unread>,
-) {
-    let Some((request, stream)) = resolve(resolver).await else { return };
+async fn answer(unresolved: Unresolved, client: Client, shared: &Shared, task: oneshot::Sender<Unread>) -> End {
+    let Some((request, stream)) = resolve(unresolved).await else { return End::GivenUp };
     let (mut response, body) = stream.split();
     let method = request.method().clone();
     if client.early && shared.limits.early == EarlyRequests::Safe && !method.is_safe() {
@@ -109,7 +123,94 @@ async fn answer(
     };
     match answered {
         Ok(answer) => send(&mut response, &method, answer).await,
-        Err(Panicked) => response.stop_stream(Code::H3_INTERNAL_ERROR),
+        Err(Panicked) => {
+            response.stop_stream(Code::H3_INTERNAL_ERROR);
+            End::Failed
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// With a whole response.
+    Answered,
+    /// Without one, because of the client: it went away, or its request was none.
+    GivenUp,
+    /// Without one, because of the application.
+    Failed,
+}
+
+/// Counts the requests of a connection that its client gives up. Such a request costs this side all
+/// the work and the client next to nothing, and the limit of requests at once does not count it
+/// ("rapid reset").
+pub(super) struct Tally {
+    given_up: AtomicU32,
+    link: Link,
+}
+
+impl Tally {
+    pub(super) fn new(link: Link) -> Self {
+        Self { given_up: AtomicU32::new(0), link }
+    }
+
+    /// Closes the connection where it was one too many.
+    fn count(&self, end: End) {
+        if is_one_too_many(&self.given_up, end) {
+            // The code is of the wire, so it fits.
+            let _ = self.link.close(Code::H3_EXCESSIVE_LOAD.value(), "too many requests that were given up");
+        }
+    }
+}
+
+/// Counts one request that was given up, and takes one back for each that was answered.
+fn is_one_too_many(given_up: &AtomicU32, end: End) -> bool {
+    let change = |count: u32| match end {
+        End::Answered => Some(count.saturating_sub(1)),
+        End::GivenUp => Some(count.saturating_add(1)),
+        End::Failed => None,
+    };
+    let before = given_up.fetch_update(Relaxed, Relaxed, change);
+    end == End::GivenUp && before.is_ok_and(|before| before >= MAX_GIVEN_UP)
+}
+
+/// A request whose fields have not come.
+///
+/// h3 0.0.8 counts a request as under way from its stream on, and no more once what comes behind the
+/// fields is dropped. One without fields would count until the connection's end, and keep that from
+/// coming. So a drop pretends that there were fields, and drops what comes behind them.
+struct Unresolved(Option<RequestResolver<Connection, Bytes>>);
+
+impl Unresolved {
+    /// The request's fields, once they have come. If they do not, the client knows why, or is told.
+    async fn resolve(mut self) -> Option<(Request<()>, RequestStream<BidiStream, Bytes>)> {
+        use StreamErrorIncoming::{StreamTerminated, Unknown};
+
+        let resolver = self.0.as_mut().expect("nothing but this and `drop` takes it");
+        let resolved = match poll_fn(|cx| resolver.frame_stream.poll_next(cx)).await {
+            Ok(None) => {
+                let code = Code::H3_REQUEST_INCOMPLETE.value();
+                quic::SendStream::<Bytes>::reset(&mut resolver.frame_stream, code);
+                return None;
+            }
+            // Only the request is over, and not the connection.
+            Err(FrameStreamError::Quic(StreamTerminated { .. } | Unknown(_))) => return None,
+            frame => self.0.take()?.accept_with_frame(frame),
+        };
+        let request = match resolved {
+            Ok(resolved) => resolved.resolve().await,
+            Err(error) => Err(error),
+        };
+        request.inspect_err(|error| tracing::debug!(%error, "no request")).ok()
+    }
+}
+
+impl Drop for Unresolved {
+    fn drop(&mut self) {
+        if let Some(resolver) = self.0.take() {
+            // A section without any field can be decoded.
+            drop(resolver.accept_with_frame(Ok(Some(Frame::Headers(Bytes::from_static(&[0, 0]))))));
+        }
     }
 }
 
@@ -132,16 +233,14 @@ async fn call(mut app: axum::Router, request: Request<axum::body::Body>) -> Resp
 
 /// The request's fields, if they come in time and are as RFC 9114 wants them. If not, h3 has told the
 /// client.
-async fn resolve(
-    resolver: RequestResolver<Connection, Bytes>,
-) -> Option<(Request<()>, RequestStream<crate::stream::BidiStream, Bytes>)> {
-    let mut resolving = pin!(resolver.resolve_request());
+async fn resolve(unresolved: Unresolved) -> Option<(Request<()>, RequestStream<BidiStream, Bytes>)> {
+    let mut resolving = pin!(unresolved.resolve());
     // Mostly they are there, and no timer is needed.
     let resolved = match poll_fn(|cx| Poll::Ready(resolving.as_mut().poll(cx))).await {
         Poll::Ready(resolved) => resolved,
         Poll::Pending => timeout(FIELDS_WITHIN, resolving).await.ok()?,
     };
-    let (request, mut stream) = resolved.inspect_err(|error| tracing::debug!(%error, "no request")).ok()?;
+    let (request, mut stream) = resolved?;
     if is_malformed(&request) {
         stream.stop_stream(Code::H3_MESSAGE_ERROR);
         stream.stop_sending(Code::H3_MESSAGE_ERROR);
@@ -157,6 +256,8 @@ fn is_malformed(request: &Request<()>) -> bool {
     let has_no_path = *request.method() == Method::CONNECT && request.extensions().get::<Protocol>().is_none();
     OF_CONNECTIONS.iter().any(|name| fields.contains_key(name))
         || fields.get_all(TE).iter().any(|te| te != "trailers")
+        || fields.get_all(HOST).iter().count() > 1
+        || has_wrong_length(fields)
         || uri.authority().is_some_and(|authority| authority.as_str().contains('@'))
         || has_no_path != uri.path_and_query().is_none()
 }
@@ -191,24 +292,46 @@ async fn prepare(
     (Request::from_parts(parts, body), asked)
 }
 
+/// Whether the length is announced as no number, or as several: where proxies and servers differ
+/// about that, requests are smuggled (RFC 9110 §8.6).
+fn has_wrong_length(fields: &HeaderMap) -> bool {
+    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
+    lengths.next().is_some_and(|first| length(first).is_none() || lengths.any(|other| other != first))
+}
+
 fn content_length(fields: &HeaderMap) -> Option<u64> {
-    fields.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+    length(fields.get(CONTENT_LENGTH)?)
+}
+
+fn length(field: &HeaderValue) -> Option<u64> {
+    // `parse` would take a sign.
+    let digits = field.to_str().ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()))?;
+    digits.parse().ok()
 }
 
 /// Sends a response. A body that fails, or panics, resets the stream.
-async fn send(stream: &mut RequestStream<SendStream, Bytes>, method: &Method, response: Response<axum::body::Body>) {
+async fn send(
+    stream: &mut RequestStream<SendStream, Bytes>,
+    method: &Method,
+    response: Response<axum::body::Body>,
+) -> End {
     match try_send(stream, method, response).await {
-        Ok(()) => {}
+        Ok(()) => End::Answered,
         Err(Failure::Stream(error)) => {
             tracing::debug!(%error, "a response was not sent");
             // Does nothing where the client or the connection has ended the stream.
             stream.stop_stream(Code::H3_INTERNAL_ERROR);
+            End::GivenUp
         }
         Err(Failure::Body(error)) => {
             tracing::warn!(error, "a response's body failed");
             stream.stop_stream(Code::H3_INTERNAL_ERROR);
+            End::Failed
         }
-        Err(Failure::Panicked) => stream.stop_stream(Code::H3_INTERNAL_ERROR),
+        Err(Failure::Panicked) => {
+            stream.stop_stream(Code::H3_INTERNAL_ERROR);
+            End::Failed
+        }
     }
 }
 
@@ -285,6 +408,9 @@ impl From<StreamError> for Failure {
 /// How long a request's fields may take to come once its stream was opened.
 const FIELDS_WITHIN: Duration = Duration::from_secs(30);
 
+/// How many more requests than were answered a client may give up on one connection.
+const MAX_GIVEN_UP: u32 = 1000;
+
 /// Fields that only HTTP/1.1's connections know (RFC 9114 §4.2).
 const OF_CONNECTIONS: [HeaderName; 5] = [
     CONNECTION,
@@ -293,3 +419,22 @@ const OF_CONNECTIONS: [HeaderName; 5] = [
     TRANSFER_ENCODING,
     UPGRADE,
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_may_give_up_so_many_requests_and_more_for_each_that_it_takes() {
+        let given_up = AtomicU32::new(0);
+        // What was answered before is no credit.
+        assert!(!is_one_too_many(&given_up, End::Answered));
+        for _ in 0..MAX_GIVEN_UP {
+            assert!(!is_one_too_many(&given_up, End::GivenUp));
+        }
+        assert!(!is_one_too_many(&given_up, End::Answered));
+        assert!(!is_one_too_many(&given_up, End::Failed));
+        assert!(!is_one_too_many(&given_up, End::GivenUp));
+        assert!(is_one_too_many(&given_up, End::GivenUp));
+    }
+}

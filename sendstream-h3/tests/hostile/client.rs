@@ -105,6 +105,16 @@ fn cases() -> Vec<Case> {
             Stopped(C::H3_EXCESSIVE_LOAD),
         ),
         case(
+            "more fields than anybody has",
+            response([headers(&[STATUS_200, &[0xc2; 24_600]])]),
+            Stopped(C::H3_EXCESSIVE_LOAD),
+        ),
+        case(
+            "more trailers than anybody has",
+            response([ok(), data(), headers(&[&[0xc2; 24_600]])]),
+            Stopped(C::H3_EXCESSIVE_LOAD),
+        ),
+        case(
             "endless interim responses",
             response([headers(&[STATUS_103]).repeat(100)]),
             Stopped(C::H3_EXCESSIVE_LOAD),

@@ -70,6 +70,7 @@ pub(crate) enum Sent {
     /// More on the message's stream: the request's, or the response's.
     Message(Vec<u8>),
     EndOfMessage,
+    ResetOfMessage,
     /// A new stream for requests, of a server's as well.
     Bi(Vec<u8>),
     /// Waits for the first bytes of the answer, when the peer has what was sent before.
@@ -127,6 +128,7 @@ impl Streams {
                 self.message.as_mut()?.write_all(bytes).await.ok()?;
             }
             Sent::EndOfMessage => self.message.as_mut()?.finish().ok()?,
+            Sent::ResetOfMessage => self.message.as_mut()?.reset(0x10cu32.into()).ok()?,
             Sent::Bi(bytes) => {
                 let (mut send, _) = connection.open_bi().await.ok()?;
                 send.write_all(bytes).await.ok()?;

@@ -4,6 +4,7 @@ use Expected::{Closed, Fine, Reset, Status, Stopped};
 use Sent::*;
 use axum::{Router, body::Body, routing};
 use h3::error::Code as C;
+use http_body_util::BodyExt as _;
 use sendstream::{Identity, Server};
 
 use crate::{
@@ -78,6 +79,14 @@ fn messages() -> Vec<Case> {
         case("an empty DATA in between", whole([post(), data(), frame(DATA, b""), data()]), Fine("bodybody")),
         case("fields that are announced too long", request([header(HEADERS, 1 << 30)]), Status(431)),
         case("trailers", whole([post(), data(), headers(&[&field("t", "1")])]), Fine("body")),
+        case(
+            "trailers behind no data",
+            whole([
+                headers(&[METHOD_POST, SCHEME_HTTPS, &field(":authority", "localhost"), &field(":path", "/trailer")]),
+                headers(&[&field("t", "1")]),
+            ]),
+            Fine("1"),
+        ),
         case("a type that is longer than need be", whole([vec![0x40], get("/")]), Fine("fine")),
     ]
 }
@@ -154,6 +163,21 @@ fn control() -> Vec<Case> {
             "GOAWAY that goes up",
             control([frame(GOAWAY, &[0]), frame(GOAWAY, &[4])].concat()),
             Closed(C::H3_ID_ERROR),
+        ),
+        case(
+            "GOAWAY behind a request without fields",
+            [Message(vec![]), EndOfMessage, RoundTrip, Control(frame(GOAWAY, &[0]))],
+            Closed(C::H3_NO_ERROR),
+        ),
+        case(
+            "GOAWAY behind a request that was reset",
+            [Message(vec![0x01]), RoundTrip, ResetOfMessage, RoundTrip, Control(frame(GOAWAY, &[0]))],
+            Closed(C::H3_NO_ERROR),
+        ),
+        case(
+            "GOAWAY behind fields that are announced too long",
+            [Message(header(HEADERS, 1 << 30)), RoundTrip, Control(frame(GOAWAY, &[0]))],
+            Closed(C::H3_NO_ERROR),
         ),
         case("MAX_PUSH_ID without a number", control(frame(MAX_PUSH_ID, &[])), Closed(C::H3_FRAME_ERROR)),
         case("MAX_PUSH_ID with more", control(frame(MAX_PUSH_ID, &[1, 1])), Closed(C::H3_FRAME_ERROR)),
@@ -244,6 +268,7 @@ fn qpack() -> Vec<Case> {
     let failed = Closed(C::QPACK_DECOMPRESSION_FAILED);
     let names = [
         ("an empty field section", vec![]),
+        ("a base without an end", [&[0, 0x7f], &[0x80; 9][..], &get_fields("/")].concat()),
         ("half a prefix", vec![0]),
         ("a required insert count", [&[1, 0], &get_fields("/")[..]].concat()),
         ("a negative base", [&[0, 0x80], &get_fields("/")[..]].concat()),
@@ -291,6 +316,43 @@ fn malformed() -> Vec<Case> {
             wrong(),
         ),
         case("a pseudo-header in trailers", whole([post(), headers(&[PATH_ROOT])]), Reset(C::H3_INTERNAL_ERROR)),
+        case(
+            "a pseudo-header twice behind a long prefix",
+            whole([frame(HEADERS, &[&[0, 0x7f, 0x80, 0], &get_fields("/")[..], PATH_ROOT].concat())]),
+            wrong(),
+        ),
+        case(
+            "a pseudo-header twice behind a long integer",
+            get_with(&[&[0x21, b'a', 0x7f, 0x80, 0x80, 0x80, 0x80, 0x00], &[b'b'; 127], PATH_ROOT]),
+            wrong(),
+        ),
+        case("more fields than anybody has", get_with(&[&[0xc2; 24_600]]), Reset(C::H3_EXCESSIVE_LOAD)),
+        case(
+            "more trailers than anybody has",
+            whole([post(), headers(&[&[0xc2; 24_600]])]),
+            Reset(C::H3_INTERNAL_ERROR),
+        ),
+        case(
+            "a name in upper case in trailers behind no data",
+            whole([post(), headers(&[&field("Upper", "1")])]),
+            Reset(C::H3_INTERNAL_ERROR),
+        ),
+        case("a content-length that is no number", get_with(&[&field("content-length", "x")]), wrong()),
+        case("an empty content-length", get_with(&[&field("content-length", "")]), wrong()),
+        case("a content-length with a sign", get_with(&[&field("content-length", "+0")]), wrong()),
+        case("a content-length of two numbers", get_with(&[&field("content-length", "0, 0")]), wrong()),
+        case(
+            "a content-length that is too large",
+            get_with(&[&field("content-length", "18446744073709551616")]),
+            wrong(),
+        ),
+        case("two lengths", get_with(&[&field("content-length", "0"), &field("content-length", "4")]), wrong()),
+        case(
+            "one length twice",
+            get_with(&[&field("content-length", "0"), &field("content-length", "0")]),
+            Fine("fine"),
+        ),
+        case("two hosts", get_with(&[&field("host", "localhost"), &field("host", "localhost")]), wrong()),
         case("another host", get_with(&[&field("host", "elsewhere")]), wrong()),
     ]
 }
@@ -308,6 +370,13 @@ pub(crate) fn app() -> Router {
     Router::new()
         .route("/", routing::get(|| async { "fine" }))
         .route("/echo", routing::post(|body: Body| async { body }))
+        .route("/trailer", routing::post(trailer))
+}
+
+/// The trailer `t`.
+async fn trailer(body: Body) -> Vec<u8> {
+    let body = body.collect().await.expect("a whole body");
+    body.trailers().and_then(|trailers| trailers.get("t")).map(|t| t.as_bytes().to_vec()).unwrap_or_default()
 }
 
 /// What came of a case, where that is something else than expected.
@@ -356,6 +425,30 @@ async fn outcome(connection: &quinn::Connection, case: &Case) -> Result<(), Stri
     }
 }
 
+/// A server that ends when it is dropped.
+struct Serving(tokio::task::JoinHandle<()>);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// A server, and a connection to it on which nothing was sent.
+async fn served() -> (Serving, quinn::Connection) {
+    served_to(quinn::TransportConfig::default()).await
+}
+
+async fn served_to(transport: quinn::TransportConfig) -> (Serving, quinn::Connection) {
+    let identity = Identity::self_signed(["localhost"]).unwrap();
+    let server =
+        Server::builder().identity(identity.clone()).alpn([sendstream_h3::ALPN]).bind(raw::any_port()).unwrap();
+    let address = server.local_addr().unwrap();
+    let serving = Serving(tokio::spawn(sendstream_h3::serve(server, app()).into_future()));
+    let endpoint = raw::client(identity.certificate().clone(), transport);
+    (serving, endpoint.connect(address, "localhost").unwrap().await.unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn every_malformed_request_gets_its_code_and_concerns_nobody_else() {
     let identity = Identity::self_signed(["localhost"]).unwrap();
@@ -382,4 +475,54 @@ async fn every_malformed_request_gets_its_code_and_concerns_nobody_else() {
     println!("{} cases", cases.len());
     assert!(cases.len() >= 40 && wrong.is_empty(), "{} of {} cases:\n{}", wrong.len(), cases.len(), wrong.join("\n"));
     serving.abort();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_too_many_streams_without_a_type_the_oldest_are_stopped() {
+    const MOST: usize = 32;
+    const MORE: usize = 8;
+    let (_serving, connection) = served().await;
+    let mut streams = Vec::new();
+    for _ in 0..MOST + MORE {
+        let mut stream = connection.open_uni().await.unwrap();
+        // The first half of a type.
+        stream.write_all(&[0x40]).await.unwrap();
+        streams.push(stream);
+    }
+    for stream in &mut streams[..MORE] {
+        let stopped = within("the oldest are stopped", stream.stopped()).await.unwrap();
+        assert_eq!(stopped.map(quinn::VarInt::into_inner), Some(C::H3_STREAM_CREATION_ERROR.value()));
+    }
+    // The control stream is among those that come later, and the others go on.
+    let mut control = Streams::default();
+    control.send(&connection, &[]).await;
+    assert_eq!(within("an honest request", raw::get(&connection, "/")).await.unwrap().body, b"fine");
+    for stream in &mut streams[MORE..] {
+        assert!(futures::poll!(std::pin::pin!(stream.stopped())).is_pending());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_gives_up_request_after_request_is_closed() {
+    let (_serving, connection) = served().await;
+    let mut control = Streams::default();
+    control.send(&connection, &[]).await;
+    let asking = async {
+        // It ends with the connection.
+        while let Ok((mut send, mut recv)) = connection.open_bi().await {
+            let _ = send.write_all(&post()).await;
+            let _ = (send.reset(0x10cu32.into()), recv.stop(0x10cu32.into()));
+        }
+    };
+    let (closed, ()) = within("it is closed", async { tokio::join!(raw::close_code(&connection), asking) }).await;
+    assert_eq!(closed.map(C::from), Ok(C::H3_EXCESSIVE_LOAD));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_allows_no_streams_holds_no_place_for_ever() {
+    let mut transport = quinn::TransportConfig::default();
+    transport.max_concurrent_uni_streams(0u32.into());
+    let (_serving, connection) = served_to(transport).await;
+    let closed = within("it is closed", raw::close_code(&connection)).await;
+    assert_eq!(closed.map(C::from), Ok(C::H3_GENERAL_PROTOCOL_ERROR));
 }

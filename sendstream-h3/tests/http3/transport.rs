@@ -133,6 +133,37 @@ fn finish_does_not_wait_for_the_acknowledgement() {
 }
 
 #[test]
+fn however_much_is_there_a_reader_lets_others_run() {
+    run(async {
+        const FRAMES: usize = 500;
+        let Pair { client, server, endpoints } = Pair::new().await;
+        let (mut send, _recv) = client.open_bi().unwrap();
+        // Fields, and then DATA frames of one byte each.
+        let body = [0, 1, 7].repeat(FRAMES);
+        let sent = send.finish_with([&raw_get()[..], &body].concat());
+        let mut accepting = sendstream_h3::Connection::new(server.clone());
+        let mut stream = poll_fn(|cx| quic::Connection::<Bytes>::poll_accept_bidi(&mut accepting, cx)).await.unwrap();
+        // All of it has arrived.
+        sent.await.unwrap();
+        let (mut in_a_row, mut most, mut bytes) = (0, 0, 0);
+        loop {
+            let piece = poll_fn(|cx| {
+                let piece = quic::RecvStream::poll_data(&mut stream, cx);
+                in_a_row = if piece.is_ready() { in_a_row + 1 } else { 0 };
+                most = most.max(in_a_row);
+                piece
+            });
+            let Some(piece) = piece.await.unwrap() else { break };
+            bytes += piece.len();
+        }
+        assert_eq!(bytes, raw_get().len() + body.len());
+        assert!(most <= 64, "{most} pieces at once");
+        drop((accepting, stream, send, client, server));
+        endpoints.end().await;
+    });
+}
+
+#[test]
 fn a_close_carries_its_code_and_reason() {
     run(async {
         let Pair { client, server, endpoints } = Pair::new().await;
