@@ -168,7 +168,7 @@ impl Server {
     /// use sendstream::{Identity, Server, Trust};
     ///
     /// let identity = Identity::self_signed(["peer"])?;
-    /// let trust = Trust::pinned([identity.certificate_hash()]);
+    /// let trust = Trust::pinned([identity.certificate_sha256()]);
     /// let server = Server::builder().identity(identity).alpn(["demo"]).bind("127.0.0.1:0".parse()?)?;
     /// let client = server.client().alpn(["demo"]).trust(trust).build()?;
     /// # let _ = client;
