@@ -364,7 +364,7 @@ async fn drive(
     uni: mpsc::Sender<RecvStream>,
     bi: mpsc::Sender<(SendStream, RecvStream)>,
 ) {
-    let shared = &task.0;
+    let shared = &task.0.clone();
     let Parts { connection, mut send, mut recv, control, peer, .. } = parts;
     let Peer { unis, bis, control: peers_control, qpack, early_unis, early_bis } = peer;
     let (critical, watched) = mpsc::channel(1);
@@ -373,6 +373,8 @@ async fn drive(
     let mut critical_streams = pin!(watch_critical(peers_control, qpack, watched));
     let mut unis = pin!(accept_unis(unis, early_unis, shared, uni, critical));
     let mut bis = pin!(accept_bis(bis, early_bis, shared, bi));
+    // Dropped before all of that: the connection closes before its streams are reset.
+    let _task = task;
     let end = tokio::select! {
         biased;
         close = closing => End::Here(close.unwrap_or(Close { code: 0, reason: String::new() })),
