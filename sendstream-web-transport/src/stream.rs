@@ -42,6 +42,11 @@ impl SendStream {
         &mut self.stream
     }
 
+    /// Nobody reads what is written after the session's end, of which the stream may hear later.
+    fn check_session(&self) -> Result<(), SendError> {
+        self.session.end_so_far().map_or(Ok(()), |end| Err(SendError::Session(end)))
+    }
+
     fn error(&self, error: SendError) -> SendError {
         match error {
             SendError::Session(error) => SendError::Session(self.session.better(error)),
@@ -56,6 +61,7 @@ impl web_transport_trait::SendStream for SendStream {
     type Error = SendError;
 
     async fn write(&mut self, buf: &[u8]) -> Result<usize, SendError> {
+        self.check_session()?;
         match self.stream.write(buf).await {
             Ok(length) => Ok(length),
             Err(_) => Err(self.write_error().await),
@@ -63,6 +69,7 @@ impl web_transport_trait::SendStream for SendStream {
     }
 
     async fn write_chunk(&mut self, chunk: Bytes) -> Result<(), SendError> {
+        self.check_session()?;
         let written = self.stream.write_chunk(chunk).await;
         written.map_err(|error| self.error(error.into()))
     }
