@@ -259,7 +259,9 @@ fn a_refused_request_has_its_status() {
     run(async {
         let endpoints = Endpoints::new();
         let (client, request) = asked(&endpoints, request()).await;
-        request.reject(StatusCode::NOT_FOUND).await.unwrap();
+        // A client that has its answer may be gone before it has acknowledged it.
+        let told = request.reject(StatusCode::NOT_FOUND).await;
+        assert!(matches!(told, Ok(()) | Err(HandshakeError::Session(SessionError::ConnectionLost(_)))), "{told:?}");
         let error = client.await.unwrap().unwrap_err();
         assert!(matches!(error, HandshakeError::Refused(StatusCode::NOT_FOUND)), "{error}");
     });
