@@ -179,8 +179,8 @@ impl Request {
         Ok(Session::start(Parts { connection, protocol: response.protocol, send, recv, control, peer }))
     }
 
-    /// Refuses the session with an error's status, and resolves when the client has the answer. Then the
-    /// connection closes, unless you have another handle of it.
+    /// Refuses the session with an error's status, and resolves when the client has the answer. The
+    /// connection is then the client's to close, for five seconds.
     ///
     /// # Errors
     ///
@@ -200,6 +200,7 @@ impl Request {
             let _ = inner.send.abort(h3::REQUEST_CANCELLED);
             return Err(SessionError::Other("the client did not take the answer".to_owned()).into());
         };
+        tokio::spawn(leave_the_end_to_the_client(inner));
         Ok(finished.map_err(|error| SessionError::from(crate::SendError::from(error)))?)
     }
 }
@@ -207,18 +208,25 @@ impl Request {
 impl Drop for Request {
     fn drop(&mut self) {
         let Some(inner) = self.0.take() else { return };
-        let Inner { mut send, .. } = *inner;
+        let mut inner = inner;
         let mut bytes = Vec::new();
         if ConnectResponse::new(StatusCode::INTERNAL_SERVER_ERROR).encode(&mut bytes).is_err() {
             return;
         }
         // It is delivered without the request: a finished stream keeps the connection up.
-        drop(send.finish_with(bytes));
+        drop(inner.send.finish_with(bytes));
         let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
         runtime.spawn(async move {
-            if timeout(CLOSE_WITHIN, send.finished()).await.is_err() {
-                let _ = send.abort(h3::REQUEST_CANCELLED);
+            match timeout(CLOSE_WITHIN, inner.send.finished()).await {
+                Ok(_) => leave_the_end_to_the_client(inner).await,
+                Err(_) => drop(inner.send.abort(h3::REQUEST_CANCELLED)),
             }
         });
     }
+}
+
+/// The client's transport has the answer. A close of this side could overtake it on its way to the
+/// client's application.
+async fn leave_the_end_to_the_client(inner: Box<Inner>) {
+    let _ = timeout(CLOSE_WITHIN, inner.connection.closed()).await;
 }
