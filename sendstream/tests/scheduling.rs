@@ -91,6 +91,7 @@ fn big_streams_come_on_together() {
         let ended = async { while first.read_chunk().await.unwrap().is_some() {} };
         let meanwhile = read_until(&mut second, ended).await;
         support::figure(format_args!("{meanwhile} of {BIG} bytes came of one while the other came whole"));
-        assert!(meanwhile > BIG / 8 * 7, "{meanwhile}");
+        // What is lost comes later, and a busy machine loses more of one stream than of the other.
+        assert!(meanwhile > BIG / 4 * 3, "{meanwhile}");
     });
 }
