@@ -29,13 +29,11 @@ async fn slowly_connected(client: TransportConfig) -> (Endpoints, Relay, Connect
     (endpoints, relay, client, server)
 }
 
-/// A stream that has `BIG` bytes to send, of which the server has read the first.
-async fn big(client: &Connection, server: &Connection) -> (SendStream, RecvStream) {
+/// A stream that has `BIG` bytes to send.
+fn big(client: &Connection) -> SendStream {
     let mut send = client.open_uni().unwrap();
     drop(send.finish_with(pattern(BIG)));
-    let mut recv = server.accept_uni().await.unwrap();
-    recv.read_exact(&mut [0]).await.unwrap();
-    (send, recv)
+    send
 }
 
 /// How many bytes of `stream` come until `end`.
@@ -54,7 +52,9 @@ async fn read_until(stream: &mut RecvStream, end: impl Future<Output = ()>) -> u
 /// How much of a big stream comes before a small message that is sent after it.
 async fn before_a_message(client: TransportConfig) -> usize {
     let (_endpoints, _relay, client, server) = slowly_connected(client).await;
-    let (_send, mut recv) = big(&client, &server).await;
+    let _send = big(&client);
+    let mut recv = server.accept_uni().await.unwrap();
+    recv.read_exact(&mut [0]).await.unwrap();
     let mut message = client.open_uni().unwrap();
     drop(message.finish_with("ping"));
     let arrival = async {
@@ -86,12 +86,14 @@ fn first_in_first_out_is_there_for_who_wants_it() {
 fn big_streams_come_on_together() {
     run(async {
         let (_endpoints, _relay, client, server) = slowly_connected(TransportConfig::default()).await;
-        let (_first, mut first) = big(&client, &server).await;
-        let (_second, mut second) = big(&client, &server).await;
+        // Neither has a start on the other, however long this thread waits for its processor.
+        let _sending = [big(&client), big(&client)];
+        let mut first = server.accept_uni().await.unwrap();
+        let mut second = server.accept_uni().await.unwrap();
         let ended = async { while first.read_chunk().await.unwrap().is_some() {} };
         let meanwhile = read_until(&mut second, ended).await;
         support::figure(format_args!("{meanwhile} of {BIG} bytes came of one while the other came whole"));
-        // What is lost comes later, and a busy machine loses more of one stream than of the other.
-        assert!(meanwhile > BIG / 4 * 3, "{meanwhile}");
+        // What is lost comes later, and may be of one of them alone.
+        assert!(meanwhile > BIG / 8 * 7, "{meanwhile}");
     });
 }
