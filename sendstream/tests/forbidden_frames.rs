@@ -12,9 +12,10 @@ use std::{fmt::Write as _, sync::Mutex};
 use sendstream::{Client, ConnectError, Connection, ConnectionError, Server, TransportConfig, Trust};
 use support::{
     HANG, accept,
-    aioquic::{Certified, Peer, python},
+    aioquic::{Certified, Peer},
     any_port, connect, exchange,
     frames::{crypto, numbers, stream},
+    python::python,
     run,
 };
 

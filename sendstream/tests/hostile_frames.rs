@@ -22,10 +22,11 @@ use futures::future::{join_all, poll_immediate};
 use sendstream::{Connection, ConnectionError, MemorySessionCache, RecvChunk, RecvStream, Server, TransportConfig};
 use support::{
     HANG, accept,
-    aioquic::{Certified, Peer, python},
+    aioquic::{Certified, Peer},
     any_port, connect, exchange, figure,
     frames::{crypto, datagram, reset_stream, stream},
     memory::{assert_within, processor_time, resident},
+    python::python,
     run, soak,
 };
 

@@ -12,8 +12,10 @@ use sendstream::{
 };
 use support::{
     HANG, accept,
-    aioquic::{Certified, Peer, python},
-    any_port, assert_closed_by_peer, pattern, run,
+    aioquic::{Certified, Peer},
+    any_port, assert_closed_by_peer, pattern,
+    python::python,
+    run,
 };
 
 const SCRIPT: &str = "aioquic_peer.py";

@@ -4,27 +4,14 @@ use std::{
     fs,
     net::SocketAddr,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use crate::support::{
-    Certified, HANG, Process, Web, digest, get, names, noise,
+    Certified, HANG, Process, Web, digest, get, names, noise, python,
     relay::{Faults, Relay},
-    skip, stderr,
+    stderr,
 };
-
-/// A Python with aioquic: what `make test` has made, or the system's.
-fn python() -> Option<PathBuf> {
-    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv-peers/bin/python");
-    let found = [made, PathBuf::from("python3")].into_iter().find(|python| {
-        let imported = Command::new(python).args(["-c", "import aioquic"]).stderr(Stdio::null()).status();
-        imported.is_ok_and(|status| status.success())
-    });
-    if found.is_none() {
-        skip("there is no aioquic; `pip install aioquic` for python3, or `sh .ci/tools tests`");
-    }
-    found
-}
 
 fn script() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/peers/http3_peer.py")

@@ -19,6 +19,8 @@ use serde_json::Value;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
+#[path = "../../../sendstream/tests/support/python.rs"]
+mod python;
 #[allow(dead_code, reason = "the library's tests use all of it")]
 #[path = "../../../sendstream/tests/support/relay.rs"]
 pub(crate) mod relay;
@@ -29,6 +31,7 @@ pub(crate) mod soak;
 #[path = "../tool/support.rs"]
 mod tool;
 
+pub(crate) use python::python;
 pub(crate) use tool::{Files, HANG, Process, digest, figure, noise, sendstream, stderr, until};
 
 /// A running `sendstream http serve --json`.

@@ -15,6 +15,7 @@ pub(crate) mod peer;
 pub(crate) mod pieces;
 #[cfg(target_os = "linux")]
 pub(crate) mod processors;
+pub(crate) mod python;
 pub(crate) mod relay;
 pub(crate) mod soak;
 

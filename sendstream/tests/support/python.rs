@@ -1,0 +1,21 @@
+//! The Python that runs aioquic.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::skip;
+
+/// A Python with aioquic: what `make test` has made, or the system's.
+pub(crate) fn python() -> Option<PathBuf> {
+    let made = Path::new(env!("CARGO_MANIFEST_DIR")).join("../.venv-peers/bin/python");
+    let found = [made, PathBuf::from("python3")].into_iter().find(|python| {
+        let imported = Command::new(python).args(["-c", "import aioquic"]).stderr(Stdio::null()).status();
+        imported.is_ok_and(|status| status.success())
+    });
+    if found.is_none() {
+        skip("there is no aioquic; `pip install aioquic` for python3, or `sh .ci/tools tests`");
+    }
+    found
+}
