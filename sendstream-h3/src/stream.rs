@@ -5,7 +5,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use h3::{
     error::Code,
     quic::{self, StreamErrorIncoming, StreamId, WriteBuf},
@@ -42,6 +42,14 @@ impl BidiStream {
             recv.check(Frames::of_request(Side::Client, limit));
         }
         Self { send: SendStream::new(send), recv }
+    }
+
+    /// Has the sending half hold frames back that are short, so that a short response is one send: its
+    /// fields, its body and FIN. They go with a longer one, or with FIN. An empty DATA frame, which
+    /// means nothing (RFC 9114 §7.2.1), sends what is held and is not sent itself: h3 has no call
+    /// that flushes.
+    pub(crate) fn hold(&mut self) {
+        self.send.held = Some(Vec::new());
     }
 
     /// The sending half.
@@ -130,12 +138,14 @@ pub struct SendStream {
     /// Whether h3's own answer to fields that are too large was sent last. h3 0.0.8 drops the stream
     /// then, and finishes nothing.
     is_refusal: bool,
+    /// The frames that are [held back](BidiStream::hold), where they are.
+    held: Option<Vec<u8>>,
 }
 
 impl SendStream {
     /// Of a stream that has started.
     pub(crate) fn new(stream: sendstream::SendStream) -> Self {
-        Self { id: id_of(stream.id()), stream, ended: false, is_refusal: false }
+        Self { id: id_of(stream.id()), stream, ended: false, is_refusal: false, held: None }
     }
 
     /// Resolves with the code when the peer wants no more, or with `None` once the peer has
@@ -147,23 +157,45 @@ impl SendStream {
     }
 
     fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), StreamErrorIncoming>> {
+        if self.held.as_ref().is_some_and(|held| !held.is_empty()) {
+            return Poll::Ready(Ok(()));
+        }
         self.stream.poll_writable(cx).map_err(error::write)
     }
 
     fn submit<B: Buf + Send + 'static>(&mut self, mut data: WriteBuf<B>) -> Result<(), StreamErrorIncoming> {
-        if data.remaining() == STATUS_431_OF_H3.len() {
-            let bytes = copy(&mut data);
-            self.is_refusal = bytes == STATUS_431_OF_H3;
-            drop(self.stream.send(bytes));
-            return Ok(());
-        }
         self.is_refusal = false;
+        let mut before = Vec::new();
+        if let Some(held) = &mut self.held {
+            let is_flush = data.chunk() == EMPTY_DATA;
+            if !is_flush && held.len() + data.remaining() <= LONGEST_COPY_OF_FRAME {
+                copy_to(held, &mut data);
+                self.is_refusal = held == STATUS_431_OF_H3;
+                return Ok(());
+            }
+            before = mem::take(held);
+            if is_flush {
+                if !before.is_empty() {
+                    drop(self.stream.send(before));
+                }
+                return Ok(());
+            }
+        } else if data.remaining() == STATUS_431_OF_H3.len() {
+            copy_to(&mut before, &mut data);
+            self.is_refusal = before == STATUS_431_OF_H3;
+        }
         // Why the stream takes nothing more is told by `poll_window`, which h3 asks next.
-        drop(self.stream.send(payload(data)));
+        drop(self.stream.send(payload(before, data)));
         Ok(())
     }
 
     fn finish(&mut self) -> Result<(), StreamErrorIncoming> {
+        if let Some(held) = self.held.as_mut().filter(|held| !held.is_empty()) {
+            // Why it does not reach the client is told by `stopped`.
+            drop(self.stream.finish_with(mem::take(held)));
+            self.ended = true;
+            return Ok(());
+        }
         match self.stream.finish() {
             Ok(()) | Err(WriteError::Finished) => {
                 self.ended = true;
@@ -431,13 +463,17 @@ impl quic::RecvStream for RecvStream {
     }
 }
 
-/// The bytes of a frame: all in one piece if they are few, otherwise the header and the payload as it
-/// is.
-fn payload<B: Buf + Send + 'static>(mut data: WriteBuf<B>) -> Payload {
-    if data.remaining() <= LONGEST_COPY_OF_FRAME {
-        return copy(&mut data).into();
+/// The bytes of a frame behind others: all in one piece if they are few, otherwise the header and the
+/// payload as it is.
+fn payload<B: Buf + Send + 'static>(mut before: Vec<u8>, mut data: WriteBuf<B>) -> Payload {
+    if before.len() + data.remaining() <= LONGEST_COPY_OF_FRAME {
+        copy_to(&mut before, &mut data);
+        return before.into();
     }
-    let mut pieces = Vec::with_capacity(2);
+    let mut pieces = Vec::with_capacity(3);
+    if !before.is_empty() {
+        pieces.push(before.into());
+    }
     while data.has_remaining() {
         let length = data.chunk().len();
         // The last piece is the payload, or the end of one that lies in several.
@@ -450,15 +486,14 @@ fn payload<B: Buf + Send + 'static>(mut data: WriteBuf<B>) -> Payload {
     pieces.into()
 }
 
-fn copy(data: &mut impl Buf) -> Bytes {
-    let mut all = BytesMut::with_capacity(data.remaining());
+fn copy_to(all: &mut Vec<u8>, data: &mut impl Buf) {
+    all.reserve(data.remaining());
     while data.has_remaining() {
         let chunk = data.chunk();
         all.extend_from_slice(chunk);
         let length = chunk.len();
         data.advance(length);
     }
-    all.freeze()
 }
 
 /// What owns a payload until it is acknowledged.
@@ -487,6 +522,9 @@ const STATUS_431: &[u8] = &[0x01, 0x08, 0x00, 0x00, 0x5f, 0x09, 0x03, b'4', b'3'
 /// too.
 const STATUS_431_OF_H3: &[u8] = &[0x01, 0x08, 0x00, 0x00, 0x5f, 0x09, 0x83, 0x69, 0x90, 0xff];
 
+/// A DATA frame without payload.
+const EMPTY_DATA: &[u8] = &[0x00, 0x00];
+
 /// How much is read in a turn of which nothing is for h3.
 const CHUNKS_PER_POLL: usize = 32;
 
@@ -508,7 +546,7 @@ mod tests {
     use super::*;
 
     fn sent<B: Buf + Send + 'static>(body: B) -> u64 {
-        payload(WriteBuf::from(Frame::Data(body))).len()
+        payload(Vec::new(), WriteBuf::from(Frame::Data(body))).len()
     }
 
     #[test]

@@ -99,8 +99,9 @@ impl Requests {
                 () = &mut until => return Ok(()),
                 next = next => next,
             };
-            let Some(stream) = stream? else { return Ok(()) };
+            let Some(mut stream) = stream? else { return Ok(()) };
             self.accepted_any = true;
+            stream.hold();
             let stopped = stream.send().stopped();
             let early = self.client.early && stream.recv().is_early();
             let client = request::Client { early, ..self.client };

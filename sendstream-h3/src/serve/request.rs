@@ -10,7 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
-    task::Poll,
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -20,7 +20,7 @@ use h3::{
     error::{Code, StreamError},
     ext::Protocol,
     frame::FrameStreamError,
-    proto::frame::Frame,
+    proto::frame::{Frame, PayloadLen},
     quic::{self, StreamErrorIncoming},
     server::{RequestResolver, RequestStream},
 };
@@ -56,45 +56,49 @@ pub(super) struct Client {
 
 /// Serves one request. `stopped` is of its response's stream, and `slot` is given back when the
 /// client has all of the response.
-pub(super) async fn serve(
+pub(super) fn serve(
     resolver: RequestResolver<Connection, Bytes>,
-    stopped: impl Future<Output = Result<Option<u64>, ConnectionError>>,
+    stopped: impl Future<Output = Result<Option<u64>, ConnectionError>> + Send,
     client: Client,
     shared: Arc<Shared>,
     slot: OwnedSemaphorePermit,
     tally: Arc<Tally>,
-) {
+) -> impl Future<Output = ()> + Send {
     let unresolved = Unresolved(Some(resolver));
-    let mut stopped = pin!(stopped);
-    let (task, mut unread) = oneshot::channel();
-    let answered = async {
+    async move {
+        let mut stopped = pin!(stopped);
         // What was given up before it is looked at is no work for the application.
         if poll_fn(|cx| Poll::Ready(stopped.as_mut().poll(cx).is_ready())).await {
-            return None;
+            return tally.count(End::GivenUp);
         }
-        tokio::select! {
+        let (task, mut unread) = oneshot::channel();
+        // What answers is much larger than this task. It is made when it is its turn, and most are gone
+        // after that.
+        let mut answering = Box::pin(answer(unresolved, client, shared, task));
+        let answered = tokio::select! {
             biased;
-            end = answer(unresolved, client, &shared, task) => Some(end),
+            end = &mut answering => Some(end),
             // The client wants no response any more, or is gone. The application's future is dropped.
             _ = &mut stopped => None,
+        };
+        drop(answering);
+        let Some(end) = answered else { return tally.count(End::GivenUp) };
+        // Until then a connection that is to end in good order must not end.
+        match stopped.await {
+            Ok(None) => tally.count(end),
+            Ok(Some(_)) => tally.count(End::GivenUp),
+            Err(_) => {}
         }
-    };
-    let Some(end) = answered.await else { return tally.count(End::GivenUp) };
-    // Until then a connection that is to end in good order must not end.
-    match stopped.await {
-        Ok(None) => tally.count(end),
-        Ok(Some(_)) => tally.count(End::GivenUp),
-        Err(_) => {}
-    }
-    drop(slot);
-    if let Ok(unread) = unread.try_recv() {
-        body::leave(unread).await;
+        drop(slot);
+        if let Ok(unread) = unread.try_recv() {
+            Box::pin(body::leave(unread)).await;
+        }
     }
 }
 
 /// From a request's fields to the end of the response. Where it returns early the streams are
 /// dropped, which resets them. `task` gets what nobody has read of the request.
-async fn answer(unresolved: Unresolved, client: Client, shared: &Shared, task: oneshot::Sender<Unread>) -> End {
+async fn answer(unresolved: Unresolved, client: Client, shared: Arc<Shared>, task: oneshot::Sender<Unread>) -> End {
     let Some((request, stream)) = resolve(unresolved).await else { return End::GivenUp };
     let (mut response, body) = stream.split();
     let method = request.method().clone();
@@ -116,6 +120,7 @@ async fn answer(unresolved: Unresolved, client: Client, shared: &Shared, task: o
                     let go_on = Response::builder().status(StatusCode::CONTINUE).body(());
                     // Where it fails, the response does as well.
                     let _ = response.send_response(go_on.expect("a status alone is a response")).await;
+                    let _ = flush(&mut response).await;
                     called.await
                 }
             }
@@ -182,28 +187,13 @@ fn is_one_too_many(given_up: &AtomicU32, end: End) -> bool {
 struct Unresolved(Option<RequestResolver<Connection, Bytes>>);
 
 impl Unresolved {
-    /// The request's fields, once they have come. If they do not, the client knows why, or is told.
-    async fn resolve(mut self) -> Option<(Request<()>, RequestStream<BidiStream, Bytes>)> {
-        use StreamErrorIncoming::{StreamTerminated, Unknown};
-
-        let resolver = self.0.as_mut().expect("nothing but this and `drop` takes it");
-        let resolved = match poll_fn(|cx| resolver.frame_stream.poll_next(cx)).await {
-            Ok(None) => {
-                let code = Code::H3_REQUEST_INCOMPLETE.value();
-                quic::SendStream::<Bytes>::reset(&mut resolver.frame_stream, code);
-                return None;
-            }
-            // Only the request is over, and not the connection.
-            Err(FrameStreamError::Quic(StreamTerminated { .. } | Unknown(_))) => return None,
-            frame => self.0.take()?.accept_with_frame(frame),
-        };
-        let request = match resolved {
-            Ok(resolved) => resolved.resolve().await,
-            Err(error) => Err(error),
-        };
-        request.inspect_err(|error| tracing::debug!(%error, "no request")).ok()
+    /// The first frame, which has the fields.
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<FirstFrame> {
+        self.0.as_mut().expect("only `resolve` and `drop` take it").frame_stream.poll_next(cx)
     }
 }
+
+type FirstFrame = Result<Option<Frame<PayloadLen>>, FrameStreamError>;
 
 impl Drop for Unresolved {
     fn drop(&mut self) {
@@ -233,14 +223,29 @@ async fn call(mut app: axum::Router, request: Request<axum::body::Body>) -> Resp
 
 /// The request's fields, if they come in time and are as RFC 9114 wants them. If not, h3 has told the
 /// client.
-async fn resolve(unresolved: Unresolved) -> Option<(Request<()>, RequestStream<BidiStream, Bytes>)> {
-    let mut resolving = pin!(unresolved.resolve());
+async fn resolve(mut unresolved: Unresolved) -> Option<(Request<()>, RequestStream<BidiStream, Bytes>)> {
+    use StreamErrorIncoming::{StreamTerminated, Unknown};
+
     // Mostly they are there, and no timer is needed.
-    let resolved = match poll_fn(|cx| Poll::Ready(resolving.as_mut().poll(cx))).await {
-        Poll::Ready(resolved) => resolved,
-        Poll::Pending => timeout(FIELDS_WITHIN, resolving).await.ok()?,
+    let frame = match poll_fn(|cx| Poll::Ready(unresolved.poll_frame(cx))).await {
+        Poll::Ready(frame) => frame,
+        Poll::Pending => timeout(FIELDS_WITHIN, poll_fn(|cx| unresolved.poll_frame(cx))).await.ok()?,
     };
-    let (request, mut stream) = resolved?;
+    let resolved = match frame {
+        Ok(None) => {
+            let code = Code::H3_REQUEST_INCOMPLETE.value();
+            quic::SendStream::<Bytes>::reset(&mut unresolved.0.as_mut()?.frame_stream, code);
+            return None;
+        }
+        // Only the request is over, and not the connection.
+        Err(FrameStreamError::Quic(StreamTerminated { .. } | Unknown(_))) => return None,
+        frame => unresolved.0.take()?.accept_with_frame(frame),
+    };
+    let request = match resolved {
+        Ok(resolved) => resolved.resolve().await,
+        Err(error) => Err(error),
+    };
+    let (request, mut stream) = request.inspect_err(|error| tracing::debug!(%error, "no request")).ok()?;
     if is_malformed(&request) {
         stream.stop_stream(Code::H3_MESSAGE_ERROR);
         stream.stop_sending(Code::H3_MESSAGE_ERROR);
@@ -352,8 +357,15 @@ async fn try_send(
     stream.send_response(Response::from_parts(parts, ())).await?;
     let mut body = pin!(body);
     while !bare && !body.is_end_stream() {
-        let frame = poll_fn(|cx| guard(|| body.as_mut().poll_frame(cx))).await.map_err(|Panicked| Failure::Panicked)?;
-        let Some(frame) = frame else { break };
+        let frame = match poll_fn(|cx| Poll::Ready(guard(|| body.as_mut().poll_frame(cx)))).await {
+            Poll::Ready(frame) => frame,
+            // While the application takes its time the client gets what there is.
+            Poll::Pending => {
+                flush(stream).await?;
+                poll_fn(|cx| guard(|| body.as_mut().poll_frame(cx))).await
+            }
+        };
+        let Some(frame) = frame.map_err(|Panicked| Failure::Panicked)? else { break };
         let frame = frame.map_err(|error| Failure::Body(error.to_string()))?;
         match frame.into_data() {
             Ok(data) if data.is_empty() => {}
@@ -368,6 +380,11 @@ async fn try_send(
         }
     }
     Ok(stream.finish().await?)
+}
+
+/// Sends what the stream [holds](BidiStream::hold) of a response.
+async fn flush(stream: &mut RequestStream<SendStream, Bytes>) -> Result<(), StreamError> {
+    stream.send_data(Bytes::new()).await
 }
 
 /// Polls code of the application's, whose panic is the end of one request and of nothing else.

@@ -13,11 +13,15 @@ use axum::{
     routing::{any, get, post},
 };
 use bytes::{Buf as _, Bytes};
-use futures::{channel::oneshot, stream};
-use h3::error::{Code, StreamError};
+use futures::{StreamExt as _, channel::oneshot, stream};
+use h3::{
+    client::RequestStream,
+    error::{Code, StreamError},
+};
 use http::{HeaderMap, Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, StreamBody};
 use sendstream::Trust;
+use sendstream_h3::BidiStream;
 
 use crate::{
     site::{self, Asking, Site, run},
@@ -51,6 +55,18 @@ fn never_answers() -> (axum::routing::MethodRouter, oneshot::Receiver<()>, onesh
         pending::<()>().await;
     });
     (handler, was_called, was_dropped)
+}
+
+/// A site, a client, and its request, which is with a handler that never answers; and what tells
+/// when that handler is dropped.
+async fn in_a_handler() -> (Site, Asking, RequestStream<BidiStream, Bytes>, oneshot::Receiver<()>) {
+    let (handler, was_called, was_dropped) = never_answers();
+    let site = Site::new(Router::new().route("/", handler));
+    let mut asking = Asking::new(&site.client(), site.address).await;
+    let mut under_way = asking.requests.send_request(site::get("/").map(drop)).await.unwrap();
+    under_way.finish().await.unwrap();
+    was_called.await.unwrap();
+    (site, asking, under_way, was_dropped)
 }
 
 /// The code with which the server reset a request.
@@ -204,14 +220,36 @@ fn a_handler_that_panics_fails_its_own_request_and_no_other() {
 }
 
 #[test]
-fn a_request_that_the_client_cancels_drops_its_handler() {
+fn what_a_handler_has_written_reaches_its_client_while_it_waits() {
     run(async {
-        let (handler, was_called, was_dropped) = never_answers();
+        let (go_on, may_go_on) = oneshot::channel();
+        let (write, may_write) = oneshot::channel();
+        let pieces = [(may_write, "first"), (may_go_on, "second")];
+        let body = stream::iter(pieces).then(|(allowed, piece)| async move {
+            allowed.await.unwrap();
+            Ok::<_, std::convert::Infallible>(http_body::Frame::data(Bytes::from(piece)))
+        });
+        let body = Arc::new(Mutex::new(Some(Body::new(StreamBody::new(body)))));
+        let handler = get(move || async move { body.lock().unwrap().take().expect("asked once") });
         let site = Site::new(Router::new().route("/", handler));
         let mut asking = Asking::new(&site.client(), site.address).await;
         let mut under_way = asking.requests.send_request(site::get("/").map(drop)).await.unwrap();
         under_way.finish().await.unwrap();
-        was_called.await.unwrap();
+        assert_eq!(under_way.recv_response().await.unwrap().status(), StatusCode::OK);
+        for (allow, piece) in [(write, "first"), (go_on, "second")] {
+            allow.send(()).unwrap();
+            let mut data = under_way.recv_data().await.unwrap().unwrap();
+            assert_eq!(data.copy_to_bytes(data.remaining()), piece);
+        }
+        assert!(under_way.recv_data().await.unwrap().is_none());
+        site.end().await;
+    });
+}
+
+#[test]
+fn a_request_that_the_client_cancels_drops_its_handler() {
+    run(async {
+        let (site, _asking, under_way, was_dropped) = in_a_handler().await;
         drop(under_way);
         was_dropped.await.unwrap();
         site.end().await;
@@ -221,12 +259,7 @@ fn a_request_that_the_client_cancels_drops_its_handler() {
 #[test]
 fn the_end_of_a_connection_drops_its_handlers() {
     run(async {
-        let (handler, was_called, was_dropped) = never_answers();
-        let site = Site::new(Router::new().route("/", handler));
-        let mut asking = Asking::new(&site.client(), site.address).await;
-        let mut under_way = asking.requests.send_request(site::get("/").map(drop)).await.unwrap();
-        under_way.finish().await.unwrap();
-        was_called.await.unwrap();
+        let (site, asking, _under_way, was_dropped) = in_a_handler().await;
         asking.connection.close(Code::H3_NO_ERROR.value(), "").unwrap();
         was_dropped.await.unwrap();
         site.end().await;
