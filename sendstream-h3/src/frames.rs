@@ -24,17 +24,9 @@ use std::{error::Error, fmt, mem};
 
 use bytes::{Buf, Bytes};
 use h3::error::Code;
+use sendstream::Side;
 
 use crate::fields::{self, Section};
-
-/// Who reads the stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Side {
-    /// A server reads requests.
-    Server,
-    /// A client reads responses.
-    Client,
-}
 
 /// How the peer broke a rule of HTTP/3, where this crate finds it and h3 does not.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -61,7 +61,7 @@ mod uni;
 pub use client::Connector;
 pub use connection::{Connection, OpenStreams};
 pub use datagram::{RecvDatagrams, SendDatagrams};
-pub use frames::{Side, Violation};
+pub use frames::Violation;
 #[cfg(feature = "tonic")]
 pub use grpc::Channel;
 #[cfg(feature = "axum")]

@@ -10,12 +10,12 @@ use h3::{
     error::Code,
     quic::{self, StreamErrorIncoming, StreamId, WriteBuf},
 };
-use sendstream::{ConnectionError, Payload, ReadError, WriteError};
+use sendstream::{ConnectionError, Payload, ReadError, Side, WriteError};
 
 use crate::{
     connection::Link,
     error,
-    frames::{Frames, Side, Violation, varint},
+    frames::{Frames, Violation, varint},
 };
 
 /// Both halves of a stream for h3: [`h3::quic::BidiStream`].

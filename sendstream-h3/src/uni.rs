@@ -7,10 +7,10 @@
 use std::task::{Context, Poll};
 
 use h3::{error::Code, quic::RecvStream as _};
-use sendstream::ReadError;
+use sendstream::{ReadError, Side};
 
 use crate::{
-    frames::{Frames, Side, Violation, connection},
+    frames::{Frames, Violation, connection},
     stream::{Failure, RecvStream},
 };
 

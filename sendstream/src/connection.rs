@@ -1,6 +1,7 @@
 //! [`Connection`]: opening and accepting streams, and the connection's end.
 
 use std::{
+    hash::{Hash, Hasher},
     net::SocketAddr,
     sync::Arc,
     task::{Context, Poll},
@@ -49,8 +50,26 @@ use crate::{
 /// stopped, or dropped. After the last handle is dropped, streams that the peer opened and nobody
 /// accepted are refused: they are reset and stopped with
 /// [`drop_error_code`](crate::TransportConfig::drop_error_code).
+///
+/// Handles are equal, and hash alike, if they are of the same connection. What they hash does not
+/// change, which clippy's `mutable_key_type` cannot see: it accepts [`stable_id`](Self::stable_id) as
+/// the key of a map.
 #[derive(Debug, Clone)]
 pub struct Connection(Holder);
+
+impl PartialEq for Connection {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Connection {}
+
+impl Hash for Connection {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.stable_id().hash(state);
+    }
+}
 
 impl Connection {
     pub(crate) fn new(user: User) -> Self {
@@ -371,6 +390,17 @@ impl Connection {
         async move { Ok(raised?.await?) }
     }
 
+    /// A number that names this connection among all that are held: the same from every handle, and
+    /// for as long as there is one. Another connection may have it after that.
+    pub fn stable_id(&self) -> usize {
+        Arc::as_ptr(&self.0).addr()
+    }
+
+    /// Which side of the connection this is.
+    pub fn side(&self) -> Side {
+        if self.0.is_server() { Side::Server } else { Side::Client }
+    }
+
     /// The application protocol that both sides agreed on (RFC 7301).
     pub fn alpn(&self) -> Vec<u8> {
         self.connected(|connected| Some(connected.alpn.clone())).unwrap_or_default()
@@ -545,6 +575,15 @@ fn open_stream(instance: &Arc<ConnectionInstance>, dir: Dir, early: Early) -> Re
         (None, NativeError::ABORTED | NativeError::INVALID_STATE) => OpenError::ConnectionEnding,
         (None, status) => OpenError::Native(status),
     })
+}
+
+/// A side of a connection, from [`Connection::side`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Side {
+    /// The one that began it.
+    Client,
+    /// The one that accepted it.
+    Server,
 }
 
 /// Why a stream could not be opened.

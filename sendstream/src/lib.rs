@@ -129,7 +129,7 @@ pub mod fuzzing;
 
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
-pub use connection::{Connection, OpenError};
+pub use connection::{Connection, OpenError, Side};
 pub use datagram::{SendDatagram, SendDatagramError};
 pub use driver::worker_task::WorkerTask;
 pub use early::EarlyConnection;

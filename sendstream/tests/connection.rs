@@ -3,6 +3,7 @@
 mod support;
 
 use std::{
+    collections::HashSet,
     future::poll_fn,
     sync::{
         Arc,
@@ -14,7 +15,9 @@ use std::{
 
 use futures::future::poll_immediate;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use sendstream::{BindError, ConfigError, ConnectError, ConnectionError, ReadError, Server, TransportConfig, Trust};
+use sendstream::{
+    BindError, ConfigError, ConnectError, ConnectionError, ReadError, Server, Side, TransportConfig, Trust,
+};
 use support::{
     Endpoints, Pair, TIMEOUT, accept, any_port, assert_closed_by_peer, assert_closed_here_because,
     assert_closed_locally, run,
@@ -28,6 +31,22 @@ fn both_sides_know_what_was_negotiated() {
         assert_eq!(pair.server.alpn(), b"test");
         assert_eq!(pair.client.remote_addr(), Some(pair.endpoints.address));
         assert_eq!(pair.server.remote_addr(), pair.client.local_addr());
+        pair.end().await;
+    });
+}
+
+#[test]
+#[expect(clippy::mutable_key_type, reason = "what a handle hashes does not change")]
+fn handles_of_one_connection_are_equal_and_know_their_side() {
+    run(async {
+        let pair = Pair::new().await;
+        let handles = HashSet::from([pair.client.clone(), pair.server.clone(), pair.client.clone()]);
+        assert_eq!(handles.len(), 2);
+        assert!(handles.contains(&pair.client) && handles.contains(&pair.server));
+        assert_ne!(pair.client, pair.server);
+        assert_eq!(pair.client.stable_id(), pair.client.clone().stable_id());
+        assert_eq!((pair.client.side(), pair.server.side()), (Side::Client, Side::Server));
+        drop(handles);
         pair.end().await;
     });
 }
