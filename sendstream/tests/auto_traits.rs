@@ -79,6 +79,7 @@ send_and_sync! {
     ServerStats,
     dyn SessionCache,
     SessionKey,
+    Side,
     StartError,
     StreamScheduling,
     SystemError,
