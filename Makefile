@@ -40,42 +40,62 @@ build: tools
 demo: build
 	$(target)/release/sendstream demo
 
-# Most tests drive their connections on an executor without threads. Once more they do it on a tokio runtime, which then does the
-# work of MsQuic's threads. Both times of the same packages, so that Cargo finds what it has built.
+# Most tests drive their connections on an executor without threads. In a second round they do it on a tokio runtime, which then does
+# the work of MsQuic's threads. Both rounds are of the same packages, so that Cargo finds what it has built, and run side by side,
+# as tests wait more than they compute. Each prints its output when it is done.
 on_tokio = SENDSTREAM_TESTS_ON=tokio
+rounds = $(MAKE) --no-print-directory --jobs 2 --output-sync=target
 tests = $(patsubst sendstream/tests/%.rs,--test %,$(wildcard sendstream/tests/*.rs))
 
-# The parts run two at a time, as tests wait more than they compute, and each prints its output when it is done. What all parts
-# need is made before.
+# The parts run two at a time as well. What all parts need is made before.
 test: test-tools
 	$(cargo) build -p sendstream-sys
 	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-release test-debug test-asan test-targets
 
+release = $(cargo) test --workspace --all-features
 test-release: tools
-	$(cargo) test --workspace --all-features
-	$(on_tokio) $(cargo) test --workspace --all-features $(tests)
+	$(release) --no-run
+	$(rounds) release-round release-round-on-tokio
+
+release-round:
+	$(release)
+
+release-round-on-tokio:
+	$(on_tokio) $(release) $(tests)
 
 # In a folder of its own, so that neither half of `make test` undoes what the other has built. OpenSSL is shared. Without the
 # transfers of 100 MiB and of more than 4 GiB, over bad networks, and for ever: with MsQuic's assertions on they take minutes.
-debug = SENDSTREAM_MSQUIC_PROFILE=Debug
-debug_packages = -p sendstream -p sendstream-sys -p sendstream-cli --all-features --target-dir $(target)/debug-core
+debug = SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstream-sys -p sendstream-cli --all-features \
+    --target-dir $(target)/debug-core
 debug_skips = -- --skip 4_gib --skip 100_mib --skip transfers:: --skip come_and_go
 test-debug: tools
-	$(debug) $(cargo) test $(debug_packages) $(debug_skips)
-	$(debug) $(on_tokio) $(cargo) test $(debug_packages) $(tests) $(debug_skips)
+	$(debug) --no-run
+	$(rounds) debug-round debug-round-on-tokio
+
+debug-round:
+	$(debug) $(debug_skips)
+
+debug-round-on-tokio:
+	$(on_tokio) $(debug) $(tests) $(debug_skips)
 
 # Rust and MsQuic's C under AddressSanitizer, which stable Rust has behind a switch. Documentation tests link without it.
 # What is no leak .ci/lsan.supp says, also to the processes that tests start.
 test-asan: export LSAN_OPTIONS = suppressions=$(CURDIR)/.ci/lsan.supp:print_suppressions=0
-asan = SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address
-asan_packages = -p sendstream -p sendstream-cli --all-features --target $(host) --target-dir $(target)/asan
+asan = SENDSTREAM_MSQUIC_SANITIZE=address RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address \
+    $(cargo) test -p sendstream -p sendstream-cli --all-features --target $(host) --target-dir $(target)/asan
 asan_tests = --test reentrancy --test drop_orders --test cancel_safety \
     --test send_stream --test recv_stream --test kept_chunks --test connection --test tls --test datagrams --test worker_tasks --test panics --test races \
     --test accept --test paths --test config --test retry --test retry_backlog --test registration --test resumption --test zero_rtt \
     --test spinner --test hostile --test hostile_frames --test native_fixes --test forbidden_frames --test runtimes --test idle --test bound
 test-asan: tools
-	$(asan) $(cargo) test $(asan_packages) --lib --bins --test tool $(asan_tests)
-	$(asan) $(on_tokio) $(cargo) test $(asan_packages) $(asan_tests)
+	$(asan) --no-run --lib --bins --test tool $(asan_tests)
+	$(rounds) asan-round asan-round-on-tokio
+
+asan-round:
+	$(asan) --lib --bins --test tool $(asan_tests)
+
+asan-round-on-tokio:
+	$(on_tokio) $(asan) $(asan_tests)
 
 # Other targets: what they share with this machine's is not tested again, but that all of it is there and works.
 target_tests = -p sendstream -p sendstream-sys --all-features --test native_library --test edited_core --test connection \
@@ -258,6 +278,7 @@ tools:
 test-tools:
 	@sh .ci/tools tests
 
-.PHONY: build demo test test-release test-debug test-asan test-targets test-aarch64 run-aarch64 test-musl run-musl test-ubsan soak fuzz bench \
-    bench-quick bench-micro bench-programs deny lint tools test-tools msquic-tree msquic-patches security-table patches-check bindings
+rounds_of_tests = release-round release-round-on-tokio debug-round debug-round-on-tokio asan-round asan-round-on-tokio
+.PHONY: $(rounds_of_tests) build demo test test-release test-debug test-asan test-targets test-aarch64 run-aarch64 test-musl run-musl \
+    test-ubsan soak fuzz bench bench-quick bench-micro bench-programs deny lint tools test-tools msquic-tree msquic-patches security-table patches-check bindings
 
