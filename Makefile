@@ -44,7 +44,7 @@ demo: build
 # the work of MsQuic's threads. Both rounds are of the same packages, so that Cargo finds what it has built, and run side by side,
 # as tests wait more than they compute. Each prints its output when it is done.
 on_tokio = SENDSTREAM_TESTS_ON=tokio
-rounds = $(MAKE) --no-print-directory --jobs 2 --output-sync=target
+rounds = env -u MAKEFLAGS $(MAKE) --no-print-directory --jobs 2 --output-sync=target
 tests = $(patsubst sendstream/tests/%.rs,--test %,$(wildcard sendstream/tests/*.rs))
 
 # The parts run two at a time as well. What all parts need is made before.
