@@ -15,7 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use bench_core::{Cost, Half, Listening, Side, Suite, Transport, limits, process};
 use bench_quinn::Quinn;
 use bench_sendstream::{Sendstream, Tokio};
