@@ -164,28 +164,24 @@ impl SendStream {
     }
 
     fn submit<B: Buf + Send + 'static>(&mut self, mut data: WriteBuf<B>) -> Result<(), StreamErrorIncoming> {
+        let is_flush = self.held.is_some() && data.chunk() == EMPTY_DATA;
+        let mut bytes = self.held.as_mut().map(mem::take).unwrap_or_default();
         self.is_refusal = false;
-        let mut before = Vec::new();
-        if let Some(held) = &mut self.held {
-            let is_flush = data.chunk() == EMPTY_DATA;
-            if !is_flush && held.len() + data.remaining() <= LONGEST_COPY_OF_FRAME {
-                copy_to(held, &mut data);
-                self.is_refusal = held == STATUS_431_OF_H3;
-                return Ok(());
-            }
-            before = mem::take(held);
-            if is_flush {
-                if !before.is_empty() {
-                    drop(self.stream.send(before));
-                }
-                return Ok(());
-            }
-        } else if data.remaining() == STATUS_431_OF_H3.len() {
-            copy_to(&mut before, &mut data);
-            self.is_refusal = before == STATUS_431_OF_H3;
-        }
         // Why the stream takes nothing more is told by `poll_window`, which h3 asks next.
-        drop(self.stream.send(payload(before, data)));
+        if is_flush {
+            if !bytes.is_empty() {
+                drop(self.stream.send(bytes));
+            }
+        } else if bytes.len() + data.remaining() > LONGEST_COPY_OF_FRAME {
+            drop(self.stream.send(payload(bytes, data)));
+        } else {
+            copy_to(&mut bytes, &mut data);
+            self.is_refusal = bytes == STATUS_431_OF_H3;
+            match &mut self.held {
+                Some(held) => *held = bytes,
+                None => drop(self.stream.send(bytes)),
+            }
+        }
         Ok(())
     }
 
@@ -463,13 +459,8 @@ impl quic::RecvStream for RecvStream {
     }
 }
 
-/// The bytes of a frame behind others: all in one piece if they are few, otherwise the header and the
-/// payload as it is.
-fn payload<B: Buf + Send + 'static>(mut before: Vec<u8>, mut data: WriteBuf<B>) -> Payload {
-    if before.len() + data.remaining() <= LONGEST_COPY_OF_FRAME {
-        copy_to(&mut before, &mut data);
-        return before.into();
-    }
+/// The bytes of a frame behind others, of which its payload is not copied unless it is short.
+fn payload<B: Buf + Send + 'static>(before: Vec<u8>, mut data: WriteBuf<B>) -> Payload {
     let mut pieces = Vec::with_capacity(3);
     if !before.is_empty() {
         pieces.push(before.into());
