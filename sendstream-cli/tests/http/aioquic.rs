@@ -121,3 +121,10 @@ fn aioquic_is_fetched_from_over_good_and_lossy_networks() {
     let output = get(&["--ca", &server.certified.path("certificate"), &format!("https://{}/nowhere", server.address)]);
     assert!(stderr(&output).contains("the server answered 404"), "{}", stderr(&output));
 }
+
+#[test]
+fn aioquic_gives_a_file_of_100_mib() {
+    let Some(python) = python() else { return };
+    let server = Aioquic::start(&python);
+    server.gives(server.address, &contents([100 << 20]));
+}

@@ -168,7 +168,8 @@ impl GtlsServer {
     /// Makes a file of each size; returns their names.
     fn files(&self, sizes: impl IntoIterator<Item = usize>) -> Vec<String> {
         let make = |size| {
-            let name = format!("file-of-{size}");
+            // An empty file is none to it, and it answers 404. But a number as the path stands for that many bytes.
+            let name = if size == 0 { "0".to_owned() } else { format!("file-of-{size}") };
             fs::write(self.folder.path().join(&name), noise(size as u64, size)).unwrap();
             name
         };
@@ -201,8 +202,7 @@ fn fetch(server: &GtlsServer, port: u16, certified: &Certified, args: &[&str], w
 fn gtlsserver_is_fetched_from_over_good_and_lossy_networks() {
     let certified = Certified::new();
     let Some(server) = GtlsServer::start(&certified) else { return };
-    // An empty file is none to it: it answers 404.
-    let small = server.files([1, 1 << 20]);
+    let small = server.files([0, 1, 1 << 20]);
     let many = server.files((0..100).map(|i| 5_000 + i));
     let sessions = tempfile::tempdir().unwrap();
     let sessions = ["--sessions", sessions.path().to_str().unwrap()];

@@ -19,18 +19,39 @@ from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.events import ConnectionTerminated, StreamReset
 
 
+# A stream's buffer in aioquic is one piece, of which the front is cut off with each acknowledgement. That takes a time that grows
+# with all that waits in it, so only so much waits.
+AT_A_TIME = 1 << 20
+
+
 class Server(QuicConnectionProtocol):
     folder = None
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.http = H3Connection(self._quic)
+        self.rest = {}
 
     def quic_event_received(self, event):
         for http_event in self.http.handle_event(event):
             if isinstance(http_event, HeadersReceived):
                 self.answer(http_event.stream_id, dict(http_event.headers))
+
+    def datagram_received(self, data, addr):
+        super().datagram_received(data, addr)
+        # There may be acknowledgements in it, and so room.
+        for stream_id in list(self.rest):
+            self.give(stream_id)
         self.transmit()
+
+    def give(self, stream_id):
+        content = self.rest[stream_id]
+        while content and len(self._quic._streams[stream_id].sender._buffer) < AT_A_TIME:
+            piece, content = content[:AT_A_TIME], content[AT_A_TIME:]
+            self.http.send_data(stream_id, bytes(piece), end_stream=not content)
+        self.rest[stream_id] = content
+        if not content:
+            del self.rest[stream_id]
 
     def answer(self, stream_id, fields):
         name = os.path.basename(fields[b":path"].decode())
@@ -43,7 +64,7 @@ class Server(QuicConnectionProtocol):
         length = str(len(content)).encode()
         self.http.send_headers(stream_id, [(b":status", b"200"), (b"content-length", length)], end_stream=not content)
         if content:
-            self.http.send_data(stream_id, content, end_stream=True)
+            self.rest[stream_id] = memoryview(content)
 
 
 class Client(QuicConnectionProtocol):
