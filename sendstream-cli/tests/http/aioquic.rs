@@ -103,10 +103,13 @@ fn aioquic_gets_files_over_good_and_lossy_networks() {
 }
 
 #[test]
-fn aioquic_gets_a_file_of_100_mib() {
+fn aioquic_gets_a_file_of_100_mib_over_good_and_lossy_networks() {
     let Some(python) = python() else { return };
     let web = Web::start(&[]);
-    aioquic_fetches(&python, &web, web.address, &contents([100 << 20]));
+    let lossy = Relay::start(web.address, Faults::none().lose(0.02));
+    for address in [web.address, lossy.address()] {
+        aioquic_fetches(&python, &web, address, &contents([100 << 20]));
+    }
 }
 
 #[test]
@@ -123,8 +126,11 @@ fn aioquic_is_fetched_from_over_good_and_lossy_networks() {
 }
 
 #[test]
-fn aioquic_gives_a_file_of_100_mib() {
+fn aioquic_gives_a_file_of_100_mib_over_good_and_lossy_networks() {
     let Some(python) = python() else { return };
     let server = Aioquic::start(&python);
-    server.gives(server.address, &contents([100 << 20]));
+    let lossy = Relay::start(server.address, Faults::none().lose(0.02));
+    for address in [server.address, lossy.address()] {
+        server.gives(address, &contents([100 << 20]));
+    }
 }

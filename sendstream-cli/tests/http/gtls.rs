@@ -69,13 +69,16 @@ fn gtlsclient_gets_files_of_every_size_and_a_hundred_at_once() {
 }
 
 #[test]
-fn gtlsclient_gets_a_file_of_100_mib() {
+fn gtlsclient_gets_a_file_of_100_mib_over_good_and_lossy_networks() {
     if !is_there("gtlsclient", "--help", "ngtcp2-client") {
         return;
     }
     let web = Web::start(&[]);
+    let lossy = Relay::start(web.address, Faults::none().lose(0.02));
     let names = files(&web, [100 << 20]);
-    all_arrive(&web, web.address.port(), &["--quiet"], &names);
+    for port in [web.address.port(), lossy.address().port()] {
+        all_arrive(&web, port, &["--quiet"], &names);
+    }
 }
 
 #[test]
@@ -214,8 +217,12 @@ fn gtlsserver_is_fetched_from_over_good_and_lossy_networks() {
 }
 
 #[test]
-fn gtlsserver_gives_a_file_of_100_mib() {
+fn gtlsserver_gives_a_file_of_100_mib_over_good_and_lossy_networks() {
     let certified = Certified::new();
     let Some(server) = GtlsServer::start(&certified) else { return };
-    fetch(&server, server.port, &certified, &[], &server.files([100 << 20]));
+    let lossy = Relay::start(([127, 0, 0, 1], server.port).into(), Faults::none().lose(0.02));
+    let big = server.files([100 << 20]);
+    for port in [server.port, lossy.address().port()] {
+        fetch(&server, port, &certified, &[], &big);
+    }
 }
