@@ -5,6 +5,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::place::Place;
 use crate::settings::Settings;
 use crate::{Problem, tools};
 
@@ -17,7 +18,7 @@ const FOLDERS: [&str; 3] = ["linux", "asm-generic", "asm"];
 /// # Errors
 ///
 /// One line that says what to install.
-pub(crate) fn find(settings: &Settings) -> Result<Option<PathBuf>, Problem> {
+pub(crate) fn find(settings: &Settings, place: &Place) -> Result<Option<PathBuf>, Problem> {
     if settings.target_env != "musl" || tools::compiles("#include <linux/filter.h>\n") {
         return Ok(None);
     }
@@ -26,7 +27,7 @@ pub(crate) fn find(settings: &Settings) -> Result<Option<PathBuf>, Problem> {
             "musl's C compiler finds no headers of Linux; install them (Debian: apt-get install linux-libc-dev)".into(),
         );
     };
-    let folder = settings.out_dir.join("kernel-headers");
+    let folder = place.folder.join("kernel-headers");
     fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
     for (name, found) in FOLDERS.iter().zip(found) {
         let link = folder.join(name);

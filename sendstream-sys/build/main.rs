@@ -10,6 +10,7 @@
 //! | `apply`          | how is it made, and when is it refused?                          |
 //! | `shared`         | which numbers do C and Rust share?                               |
 //! | `tools`          | is everything here that the build needs?                         |
+//! | `place`          | where is C compiled, and where is what came of it kept?          |
 //! | `kernel_headers` | where are Linux's headers, if the compiler does not know?        |
 //! | `source`         | where are MsQuic's sources, and is our edited copy up to date?   |
 //! | `crate_sources`  | where did Cargo put those that come in a crate?                  |
@@ -31,6 +32,7 @@ mod layout;
 mod msquic;
 mod openssl;
 mod patch;
+mod place;
 mod report;
 mod series;
 mod settings;
@@ -62,14 +64,14 @@ fn run() -> Result<(), Problem> {
         let installed = system::find(&settings)?;
         return report::link_installed(&settings, &installed);
     }
+    let place = place::Place::find(&settings)?;
     let tools = tools::find()?;
-    let kernel_headers = kernel_headers::find(&settings)?;
+    let kernel_headers = kernel_headers::find(&settings, &place)?;
     let source = source::find(&settings)?;
-    let copy = source::copy_with_edits(&source, &series, &settings)?;
+    let copy = source::copy_with_edits(&source, &series, &settings, &place)?;
     layout::check(&settings, &source, &copy.root)?;
 
     report::inputs(&settings, &source);
-    let openssl = openssl::build(&settings, &tools)?;
-    let library = msquic::build(&settings, &tools, &source, &copy.root, &openssl, kernel_headers.as_deref());
+    let library = msquic::build(&settings, &tools, &source, &copy, &place, kernel_headers.as_deref())?;
     report::link(&settings, &source, &copy, &library)
 }

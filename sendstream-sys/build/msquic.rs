@@ -1,26 +1,61 @@
-//! MsQuic's own build, through CMake.
+//! MsQuic's own build, through CMake, and what was built before.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::key;
+use crate::place::{self, Place};
 use crate::settings::{Sanitizer, Settings};
-use crate::source::Source;
+use crate::source::{Copy, Source};
 use crate::tools::Tools;
+use crate::{Problem, key, openssl};
 
-/// Builds `libmsquic.a`, which holds OpenSSL too, and returns the folder it is in.
-///
-/// Each profile has a build folder of its own, so that going back and forth between two of them
-/// compiles nothing twice.
+/// The static library that holds MsQuic, and OpenSSL too.
+pub(crate) const LIBRARY: &str = "libmsquic.a";
+
+/// The variables of others that decide its content. `cc` and `cmake` look at each with the target's
+/// name added, too.
+const VARIABLES: [&str; 6] = ["AR", "CC", "CFLAGS", "CMAKE_GENERATOR", "CMAKE_PREFIX_PATH", "CMAKE_TOOLCHAIN_FILE"];
+
+/// Returns the folder with a finished [`LIBRARY`], and builds it first if there is none.
 pub(crate) fn build(
     settings: &Settings,
     tools: &Tools,
     source: &Source,
+    copy: &Copy<'_>,
+    place: &Place,
+    kernel_headers: Option<&Path>,
+) -> Result<PathBuf, Problem> {
+    let openssl = openssl::name(settings, tools);
+    let name = format!("{}{:016x}", prefix(settings), key(settings, tools, source, copy, &openssl));
+    // What a developer changes every minute would fill a folder that nobody clears up.
+    let keep_in = if source.may_change { &settings.out_dir } else { &settings.native_dir };
+    let finished = keep_in.join(&name);
+    if !finished.join(LIBRARY).exists() {
+        let openssl = openssl::build(settings, tools, place)?;
+        let built = compile(settings, tools, source, &copy.root, place, &openssl, kernel_headers);
+        place::keep(&[built.join(LIBRARY)], &finished, settings)?;
+    }
+    if *keep_in == settings.out_dir {
+        remove_others(keep_in, &prefix(settings), &name);
+    }
+    Ok(finished)
+}
+
+/// Runs CMake, and returns the folder that [`LIBRARY`] is in.
+///
+/// Each profile has a build folder of its own, so that going back and forth between two of them
+/// compiles nothing twice.
+fn compile(
+    settings: &Settings,
+    tools: &Tools,
+    source: &Source,
     copy: &Path,
+    place: &Place,
     openssl: &Path,
     kernel_headers: Option<&Path>,
 ) -> PathBuf {
-    let folder = folder(settings, tools, openssl);
+    let folder = folder(settings, tools, place, openssl);
     let library = folder.join("lib");
     let mut config = cmake::Config::new(copy);
     config
@@ -68,21 +103,53 @@ fn on_if(condition: bool) -> &'static str {
     if condition { "on" } else { "off" }
 }
 
-/// The build folder for this profile. CMake does not follow a change of compiler or of a library it
-/// has found: those give the folder another name, and the one they make useless is removed.
-fn folder(settings: &Settings, tools: &Tools, openssl: &Path) -> PathBuf {
-    let sanitizer = match settings.sanitizer {
+/// What the finished libraries of this profile begin with.
+fn prefix(settings: &Settings) -> String {
+    format!("msquic-{}{}-", settings.profile, sanitizer(settings))
+}
+
+fn sanitizer(settings: &Settings) -> &'static str {
+    match settings.sanitizer {
         None => "",
         Some(Sanitizer::Address) => "-address",
         Some(Sanitizer::Undefined) => "-undefined",
-    };
-    let kind = format!("msquic-{}{sanitizer}-key", settings.profile);
-    let name = format!("{kind}{:016x}", key::of(&(&tools.compiler, openssl, &settings.cpu)));
-    for entry in fs::read_dir(&settings.out_dir).into_iter().flatten().flatten() {
+    }
+}
+
+/// All that decides the content of the library, beside what its name says. Paths are no part of it:
+/// what one target directory has built, another may use.
+fn key(settings: &Settings, tools: &Tools, source: &Source, copy: &Copy<'_>, openssl: &str) -> u64 {
+    let variables = VARIABLES.into_iter().flat_map(|variable| {
+        let names = [&settings.target, &settings.target.replace('-', "_")].map(|target| format!("{variable}_{target}"));
+        [variable.to_owned()].into_iter().chain(names).map(env::var_os)
+    });
+    key::of(&(
+        copy.content,
+        &source.commit,
+        openssl,
+        &settings.target,
+        &settings.cpu,
+        &tools.compiler,
+        variables.collect::<Vec<_>>(),
+    ))
+}
+
+/// The CMake folder for this profile. CMake does not follow a change of compiler or of a library it
+/// has found: those give the folder another name, and the one they make useless is removed.
+fn folder(settings: &Settings, tools: &Tools, place: &Place, openssl: &Path) -> PathBuf {
+    let prefix = format!("cmake-{}{}-", settings.profile, sanitizer(settings));
+    let name = format!("{prefix}{:016x}", key::of(&(&tools.compiler, openssl, &settings.cpu)));
+    remove_others(&place.folder, &prefix, &name);
+    place.folder.join(name)
+}
+
+/// Removes the folders in `parent` whose names begin with `prefix` and a key, but for `name`.
+fn remove_others(parent: &Path, prefix: &str, name: &str) {
+    for entry in fs::read_dir(parent).into_iter().flatten().flatten() {
         let other = entry.file_name();
-        if other.to_string_lossy().starts_with(&kind) && other.to_string_lossy() != name {
+        let is_a_key = |rest: &str| rest.len() == 16 && rest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if other.to_str().is_some_and(|other| other != name && other.strip_prefix(prefix).is_some_and(is_a_key)) {
             let _ = fs::remove_dir_all(entry.path());
         }
     }
-    settings.out_dir.join(name)
 }

@@ -9,7 +9,7 @@ use crate::settings::{self, Sanitizer, Settings};
 use crate::shared::Number;
 use crate::source::{self, Copy, Source};
 use crate::system::Installed;
-use crate::{Problem, layout};
+use crate::{Problem, layout, msquic};
 
 /// The variables of others that change the outcome. `cc` and `cmake` look at each with the target's
 /// name added, too.
@@ -38,6 +38,8 @@ pub(crate) fn inputs(settings: &Settings, source: &Source) {
 
 /// Says how to link the library.
 pub(crate) fn link(settings: &Settings, source: &Source, copy: &Copy<'_>, library: &Path) -> Result<(), Problem> {
+    // Where builds are kept, somebody may clear up.
+    println!("cargo:rerun-if-changed={}", library.join(msquic::LIBRARY).display());
     println!("cargo:rustc-link-search=native={}", library.display());
     println!("cargo:rustc-link-search=native={}", settings.out_dir.display());
     println!("cargo:rustc-link-lib=static=msquic");

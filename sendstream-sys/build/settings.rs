@@ -41,8 +41,8 @@ pub(crate) struct Settings {
     pub(crate) leave_out: Vec<String>,
     /// A checkout of MsQuic to use in place of the crate's sources.
     pub(crate) checkout: Option<PathBuf>,
-    /// Where finished OpenSSL builds are kept, so that several target directories and profiles can
-    /// share one.
+    /// Where finished builds of OpenSSL and MsQuic are kept, so that several target directories and
+    /// profiles can share them.
     pub(crate) native_dir: PathBuf,
     /// Cargo's `OUT_DIR`.
     pub(crate) out_dir: PathBuf,
@@ -103,7 +103,7 @@ impl Settings {
             speed_edits: speed_edits()?,
             leave_out: leave_out(),
             checkout: our_variable("SENDSTREAM_MSQUIC_SOURCE").map(PathBuf::from),
-            native_dir: our_variable("SENDSTREAM_NATIVE_DIR").map_or_else(|| out_dir.clone(), PathBuf::from),
+            native_dir: native_dir()?.unwrap_or_else(|| out_dir.clone()),
             out_dir,
             manifest_dir: PathBuf::from(cargo_variable("CARGO_MANIFEST_DIR")?),
             target: cargo_variable("TARGET")?,
@@ -181,6 +181,16 @@ fn speed_edits() -> Result<bool, Problem> {
         None | Some("on") => Ok(true),
         Some("off") => Ok(false),
         Some(other) => Err(format!("SENDSTREAM_MSQUIC_SPEED_EDITS is {other:?}; it takes on or off")),
+    }
+}
+
+/// A build script runs in its crate's folder, which is no place that anybody means.
+fn native_dir() -> Result<Option<PathBuf>, Problem> {
+    match our_variable("SENDSTREAM_NATIVE_DIR").map(PathBuf::from) {
+        Some(folder) if folder.is_relative() => {
+            Err(format!("SENDSTREAM_NATIVE_DIR is {}; it takes a path from the root", folder.display()))
+        }
+        folder => Ok(folder),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Finds MsQuic's C sources and keeps an edited copy of them in `OUT_DIR`.
+//! Finds MsQuic's C sources and keeps an edited copy of them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -7,8 +7,9 @@ use std::process::Command;
 
 use crate::crate_sources::{self, CRATE, CRATE_VERSION, PARTS};
 use crate::patch::Patch;
+use crate::place::Place;
 use crate::settings::Settings;
-use crate::{Problem, apply};
+use crate::{Problem, apply, key};
 
 /// MsQuic's sources as they came.
 pub(crate) struct Source {
@@ -49,13 +50,15 @@ pub(crate) fn find(settings: &Settings) -> Result<Source, Problem> {
 pub(crate) struct Copy<'a> {
     /// Its root folder.
     pub(crate) root: PathBuf,
+    /// A number that stands for the content of all its files.
+    pub(crate) content: u64,
     /// The edits that were made to it, in order.
     pub(crate) edits: Vec<&'a Patch>,
     /// One line for each edit that does not fit, which only a checkout may have.
     pub(crate) refused: Vec<String>,
 }
 
-/// Brings the copy in `OUT_DIR`, with the edits of `series` made that are wanted, up to date.
+/// Brings the copy in `place`, with the edits of `series` made that are wanted, up to date.
 ///
 /// A file is written only when its content differs, so that CMake compiles again only what really
 /// changed.
@@ -63,8 +66,9 @@ pub(crate) fn copy_with_edits<'a>(
     source: &Source,
     series: &'a [Patch],
     settings: &Settings,
+    place: &Place,
 ) -> Result<Copy<'a>, Problem> {
-    let root = settings.out_dir.join("msquic-source");
+    let root = place.folder.join("msquic-source");
     let mut files = crate_sources::files(&source.root)?;
     let outcome = apply::all(settings.wanted(series)?, |file| fs::read_to_string(source.root.join(file)).ok());
     // The crate's sources are always the same, so an edit that does not fit them is our mistake.
@@ -72,17 +76,17 @@ pub(crate) fn copy_with_edits<'a>(
         return Err(refusal.clone());
     }
     files.extend(outcome.texts.keys().map(PathBuf::from));
+    let mut keys = Vec::with_capacity(files.len());
     for file in &files {
-        match file.to_str().and_then(|name| outcome.texts.get(name)) {
-            Some(text) => write_if_different(&root.join(file), text.as_bytes())?,
-            None => {
-                let content = fs::read(source.root.join(file)).map_err(|error| at(file, &error))?;
-                write_if_different(&root.join(file), &content)?;
-            }
-        }
+        let content = match file.to_str().and_then(|name| outcome.texts.get(name)) {
+            Some(text) => text.as_bytes().into(),
+            None => fs::read(source.root.join(file)).map_err(|error| at(file, &error))?,
+        };
+        write_if_different(&root.join(file), &content)?;
+        keys.push(key::of(&(file, content)));
     }
     remove_others(&root, Path::new(""), &files)?;
-    Ok(Copy { root, edits: outcome.made, refused: outcome.refused })
+    Ok(Copy { root, content: key::of(&keys), edits: outcome.made, refused: outcome.refused })
 }
 
 /// The commit of the sources: Cargo's note in an unpacked crate, git's answer in a checkout.

@@ -28,10 +28,31 @@
 //! | `SENDSTREAM_MSQUIC_SPEED_EDITS` | `on`, `off` | whether the edits of [`EditKind::Speed`] are made; `on` if unset. Features stay on |
 //! | `SENDSTREAM_MSQUIC_LEAVE_OUT` | names with commas | edits that are not made, nor those that need them; none if unset |
 //! | `SENDSTREAM_NATIVE_CPU` | a processor | MsQuic is compiled for that one and may not run on others: what `-march` takes, or `native`; any of the family if unset |
-//! | `SENDSTREAM_NATIVE_DIR` | a folder | where a finished OpenSSL is kept for other builds to use; `OUT_DIR` if unset |
+//! | `SENDSTREAM_NATIVE_DIR` | a folder, by its whole path | where finished builds of OpenSSL and MsQuic are kept for other builds to use; `OUT_DIR` if unset |
+//!
+//! With `SENDSTREAM_NATIVE_DIR` the C code is compiled once for all target directories, profiles and
+//! projects of a machine. Any number of builds may use the folder at once. What is in it is found by
+//! the compiler, its flags, the target and the sources, so another compiler finds nothing; nothing
+//! old is removed, and the folder may be removed at any time. For a whole machine, in
+//! `~/.cargo/config.toml`:
+//!
+//! ```toml
+//! [env]
+//! SENDSTREAM_NATIVE_DIR = { value = "sendstream-native", relative = true } # beside the folder of this file
+//! ```
+//!
+//! The makefiles of OpenSSL and MsQuic take paths of `A-Z a-z 0-9 . _ - /` only. Where the target
+//! directory's has others, C is compiled in a temporary folder (`TMPDIR`), and the results are moved.
 //!
 //! `CC`, `CFLAGS`, `CMAKE` and `PERL` mean what they usually do. With `DOCS_RS` set nothing native
 //! is built: enough to type-check and to document, not to link.
+//!
+//! # Another MsQuic in the same program
+//!
+//! A program can have one MsQuic. Other crates that link one, `msquic` and `seera-msquic` and those
+//! above them such as `msquic-async`, call C functions of the same names. The linker takes each from
+//! the library that it sees first, and says nothing: one of the two crates then runs on sources that it
+//! does not know. Keep the two in programs of their own.
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 
