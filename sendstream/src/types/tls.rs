@@ -36,6 +36,8 @@ mod peer;
 mod pkcs12;
 mod pkcs7;
 mod public_key;
+#[cfg(feature = "self-signed")]
+mod self_signed;
 mod trust;
 
 pub use error::{CertificateRefusal, IdentityError, TrustError};
@@ -45,5 +47,5 @@ pub(crate) use peer::Verdict;
 pub use peer::{PeerCertificate, PeerIdentity};
 pub use trust::{ClientAuth, Trust};
 
-#[cfg(test)]
+#[cfg(all(test, feature = "self-signed"))]
 mod tests;

@@ -5,7 +5,7 @@ use rcgen::{
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use super::{der::Reader, identity::bounds, *};
+use super::{der::Reader, self_signed::bounds, *};
 
 /// A private authority and what it issues.
 struct Authority(CertifiedIssuer<'static, KeyPair>);
