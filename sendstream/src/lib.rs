@@ -32,14 +32,18 @@
 //! # }).unwrap();
 //! ```
 //!
+//! [`guide`] has a page for each question of the first hours: which call to send with, certificates,
+//! graceful shutdown, errors by their text, and [quinn's items](guide::coming_from_quinn).
+//!
 //! # Features
 //!
+//! - `self-signed`, on by default: [`Identity::self_signed`].
 //! - `tokio`: a tokio runtime does the work of its own connections ([`ServedBy`]); and
 //!   `tokio::io::AsyncWrite` for [`SendStream`], `tokio::io::AsyncRead` for [`RecvStream`].
 //! - `futures-io`: the same traits of `futures`.
 //! - `metrics`: the module of this name, with the crate's numbers for exporters.
 //!
-//! All are off by default, and none brings a runtime: nothing here needs a particular executor.
+//! The others are off by default, and none brings a runtime: nothing here needs a particular executor.
 //! MsQuic has its own threads and wakes every future from them, unless a runtime does the work.
 //!
 //! [`cancel_safety`] lists every future: what resolves it, and what a drop does to it.
@@ -101,6 +105,8 @@
 //! A level that is switched off costs a comparison: nothing is formatted and nothing is allocated.
 //! An event is logged after its waiters are woken.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 pub mod cancel_safety;
 mod client;
 mod connection;
@@ -108,6 +114,7 @@ mod datagram;
 mod driver;
 mod early;
 mod endpoint;
+pub mod guide;
 mod io;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -166,3 +173,7 @@ pub use types::{
         ParsePublicKeyHashError, PeerCertificate, PeerIdentity, PublicKeyHash, Trust, TrustError,
     },
 };
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

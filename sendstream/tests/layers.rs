@@ -30,7 +30,7 @@ enum Layer {
 /// root gets its place here.
 fn layer_of(module: &[String]) -> Option<Layer> {
     Some(match module.first().map(String::as_str) {
-        None | Some("benching" | "fuzzing") => Layer::Above,
+        None | Some("benching" | "fuzzing" | "guide") => Layer::Above,
         Some("types") => Layer::Types,
         Some("native") => Layer::Native,
         Some("driver") => Layer::Driver,
