@@ -98,17 +98,16 @@ fn report(fetcher: &Fetcher, fetched: &Fetched, output: &Output, args: &HttpGetA
         Err(problem) if args.urls.len() > 1 => {
             progress.warn(format_args!("{}: {}", fetched.url, Printable::new(&problem.what)))
         }
-        Ok(())
-            if !args.output.json
-                && let Output::File(path) = output =>
-        {
-            progress.note(format_args!(
-                "{}: {} bytes in {:.2} s, as {}",
-                fetched.url,
-                fetched.bytes,
-                fetched.seconds,
-                Printable::new(path.as_os_str().as_encoded_bytes()),
-            ))
+        Ok(()) if !args.output.json => {
+            if let Output::File(path) = output {
+                progress.note(format_args!(
+                    "{}: {} bytes in {:.2} s, as {}",
+                    fetched.url,
+                    fetched.bytes,
+                    fetched.seconds,
+                    Printable::new(path.as_os_str().as_encoded_bytes()),
+                ))
+            }
         }
         _ => {}
     }
