@@ -11,6 +11,11 @@
 # make test-targets  the last part of `make test`: aarch64 under qemu, and a static program with musl
 # make fuzz        every fuzz target for FUZZ_SECONDS, 60 unless set; FUZZ_TARGETS chooses some
 # make test-ubsan  the library's tests with UndefinedBehaviorSanitizer in MsQuic's C; its reports fail it
+# make first-hour  what a newcomer does: a crate outside of this workspace on the packaged crates, every program of the README and
+#                  the guide built from nothing and run, and the README's commands; .ci/first-hour says more
+# make docs-rs     the documentation as docs.rs builds it
+# make msrv        everything compiled with the oldest Rust that Cargo.toml names
+# make semver      the public API against that of the last release: what would break its users
 # make deny        the dependencies: licences, doubles, sources, and known advisories where their database can be fetched
 # make msquic-tree unpacks MsQuic's sources into target/msquic-tree, a git repository with a commit for each patch
 # make msquic-patches  makes sendstream-sys/patches, and their tables in SECURITY.md, of the commits in that repository
@@ -50,7 +55,7 @@ tests = $(patsubst sendstream/tests/%.rs,--test %,$(wildcard sendstream/tests/*.
 # The parts run two at a time as well. What all parts need is made before.
 test: test-tools
 	$(cargo) build -p sendstream-sys
-	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-release test-debug test-asan test-targets
+	$(MAKE) --no-print-directory --jobs 2 --output-sync=target test-release test-debug test-asan test-targets first-hour-short
 
 release = $(cargo) test --workspace --all-features
 test-release: tools
@@ -96,6 +101,13 @@ asan-round:
 
 asan-round-on-tokio:
 	$(on_tokio) $(asan) $(asan_tests)
+
+first-hour: tools
+	.ci/first-hour
+
+# With the C code and the tool that the other parts have built.
+first-hour-short: tools
+	.ci/first-hour short
 
 # Other targets: what they share with this machine's is not tested again, but that all of it is there and works.
 target_tests = -p sendstream -p sendstream-sys --all-features --test native_library --test edited_core --test connection \
@@ -233,8 +245,8 @@ lint:
 	    cargo fmt --manifest-path $$stack/Cargo.toml -- --check || exit 1; \
 	done
 	$(cargo) clippy --workspace --all-targets --all-features --target-dir $(target)/lint -- -D warnings
-	for features in "" tokio futures-io metrics; do \
-	    $(cargo) clippy -p sendstream --features "$$features" --target-dir $(target)/lint -- -D warnings || exit 1; \
+	for features in "" tokio futures-io metrics self-signed; do \
+	    $(cargo) clippy -p sendstream --no-default-features --features "$$features" --target-dir $(target)/lint -- -D warnings || exit 1; \
 	done
 	RUSTFLAGS="--cfg benching" $(cargo) clippy --locked --manifest-path bench/Cargo.toml -p bench-micro --all-targets \
 	    --target-dir $(abspath $(target))/lint/benching -- -D warnings
@@ -244,7 +256,27 @@ lint:
 	done; \
 	test -z "$$systems" || env RUSTFLAGS="-D warnings" $(no_compilers) \
 	    $(cargo) check -p sendstream --all-features $$systems --target-dir $(target)/lint
-	RUSTDOCFLAGS="-D warnings" $(cargo) doc --workspace --no-deps --all-features --target-dir $(target)/lint
+	$(MAKE) --no-print-directory docs-rs
+
+# docs.rs has a nightly Rust, and what needs a feature is marked there.
+docs-rs: export DOCS_RS = 1
+docs-rs:
+	RUSTC_BOOTSTRAP=1 RUSTDOCFLAGS="-D warnings --cfg docsrs" $(cargo) doc --workspace --no-deps --all-features --target-dir $(target)/lint/docs-rs
+
+msrv_version = $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+msrv: export DOCS_RS = 1
+msrv:
+	@sh .ci/tools toolchain $(msrv_version)
+	env RUSTUP_TOOLCHAIN=$(msrv_version) $(cargo) check --workspace --all-features --locked --target-dir $(target)/msrv
+
+# A crate that is no library, or is not in that release, has nothing to compare.
+semver: export DOCS_RS = 1
+semver:
+	@sh .ci/tools semver
+	release=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); if test -z "$$release"; then \
+	    echo "SKIPPED: no release to compare with: there is no tag v*" >&2; \
+	else RUSTC_BOOTSTRAP=1 $(cargo) semver-checks --workspace --exclude sendstream-cli --all-features --baseline-rev $$release \
+	    --target-dir $(target)/semver; fi
 
 # One program per stack, in workspaces of their own below `bench`. The tables are printed, and written to target/bench/results.
 bench: bench-programs
@@ -279,6 +311,6 @@ test-tools:
 	@sh .ci/tools tests
 
 rounds_of_tests = release-round release-round-on-tokio debug-round debug-round-on-tokio asan-round asan-round-on-tokio
-.PHONY: $(rounds_of_tests) build demo test test-release test-debug test-asan test-targets test-aarch64 run-aarch64 test-musl run-musl \
+.PHONY: $(rounds_of_tests) first-hour first-hour-short docs-rs msrv semver build demo test test-release test-debug test-asan test-targets test-aarch64 run-aarch64 test-musl run-musl \
     test-ubsan soak fuzz bench bench-quick bench-micro bench-programs deny lint tools test-tools msquic-tree msquic-patches security-table patches-check bindings
 

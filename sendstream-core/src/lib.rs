@@ -5,6 +5,7 @@
 //! ([`wait::Wakeups`]); its caller drops the lock first. Use `sendstream`: what is here may change
 //! with any release of it.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 pub mod accept;

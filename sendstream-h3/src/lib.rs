@@ -43,6 +43,7 @@
 //! (0x41) closes the connection with H3_FRAME_UNEXPECTED where WebTransport was not negotiated. By RFC
 //! 9114 §9 it would be skipped.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod client;

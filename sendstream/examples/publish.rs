@@ -14,7 +14,7 @@ use tokio::sync::{broadcast, mpsc};
 type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const SUBSCRIBERS: usize = 200;
-const MESSAGES: u32 = 500;
+const MESSAGES: u32 = 200;
 /// How many messages wait for a subscriber before the oldest are dropped for it.
 const BACKLOG: usize = 64;
 
@@ -54,7 +54,7 @@ async fn main() -> Result {
         let mut message = number.to_be_bytes().to_vec();
         message.resize(4 << 10, 7);
         publisher.send(Bytes::from(message))?;
-        tokio::time::sleep(Duration::from_millis(2)).await; // messages come now and then
+        tokio::time::sleep(Duration::from_millis(5)).await; // messages come now and then
     }
     publisher.send(Bytes::new())?; // the last one, by which subscribers end
     let mut missed = Vec::new();

@@ -26,47 +26,25 @@
 use crate::*;
 
 #[doc = include_str!("guide/sending.md")]
-pub mod sending {
-    use crate::*;
-}
+pub mod sending {}
 #[doc = include_str!("guide/cancellation.md")]
-pub mod cancellation {
-    use crate::*;
-}
+pub mod cancellation {}
 #[doc = include_str!("guide/backpressure.md")]
-pub mod backpressure {
-    use crate::*;
-}
+pub mod backpressure {}
 #[doc = include_str!("guide/shutdown.md")]
-pub mod shutdown {
-    use crate::*;
-}
+pub mod shutdown {}
 #[doc = include_str!("guide/certificates.md")]
-pub mod certificates {
-    use crate::*;
-}
+pub mod certificates {}
 #[doc = include_str!("guide/timeouts.md")]
-pub mod timeouts {
-    use crate::*;
-}
+pub mod timeouts {}
 #[doc = include_str!("guide/zero_rtt.md")]
-pub mod zero_rtt {
-    use crate::*;
-}
+pub mod zero_rtt {}
 #[doc = include_str!("guide/many_connections.md")]
-pub mod many_connections {
-    use crate::*;
-}
+pub mod many_connections {}
 #[doc = include_str!("guide/deployment.md")]
-pub mod deployment {
-    use crate::*;
-}
+pub mod deployment {}
 #[doc = include_str!("guide/troubleshooting.md")]
-pub mod troubleshooting {
-    use crate::*;
-}
+pub mod troubleshooting {}
 #[doc = include_str!("guide/coming_from_quinn.md")]
 #[doc = include_str!("guide/quinn.md")]
-pub mod coming_from_quinn {
-    use crate::*;
-}
+pub mod coming_from_quinn {}
