@@ -269,14 +269,13 @@ msrv:
 	@sh .ci/tools toolchain $(msrv_version)
 	env RUSTUP_TOOLCHAIN=$(msrv_version) $(cargo) check --workspace --all-features --locked --target-dir $(target)/msrv
 
-# A crate that is no library, or is not in that release, has nothing to compare.
+# The tool is no library. Without a release there is nothing to compare with.
 semver: export DOCS_RS = 1
+semver: release = $(shell git describe --tags --abbrev=0 --match 'v*' 2>/dev/null)
 semver:
-	@sh .ci/tools semver
-	release=$$(git describe --tags --abbrev=0 --match 'v*' 2>/dev/null); if test -z "$$release"; then \
-	    echo "SKIPPED: no release to compare with: there is no tag v*" >&2; \
-	else RUSTC_BOOTSTRAP=1 $(cargo) semver-checks --workspace --exclude sendstream-cli --all-features --baseline-rev $$release \
-	    --target-dir $(target)/semver; fi
+	@test -n "$(release)" || echo "SKIPPED: there is no release to compare with, which has a tag v*" >&2
+	test -z "$(release)" || { sh .ci/tools semver && RUSTC_BOOTSTRAP=1 $(cargo) semver-checks --workspace --exclude sendstream-cli \
+	    --all-features --baseline-rev $(release) --target-dir $(target)/semver; }
 
 # One program per stack, in workspaces of their own below `bench`. The tables are printed, and written to target/bench/results.
 bench: bench-programs

@@ -1,5 +1,6 @@
-//! The guide's table for quinn's users names every public item of quinn's, and nothing that quinn has
-//! not. That what it names of Sendstream's exists is for rustdoc to check: those are links.
+//! The guide's tables are right. The one for quinn's users names every public item of quinn's, and
+//! nothing that quinn has not; that what it names of Sendstream's exists is for rustdoc to check: those
+//! are links. The one of errors has their texts as they are.
 
 use std::{
     collections::BTreeSet,
@@ -29,11 +30,51 @@ fn every_row_has_a_counterpart_or_a_reason() {
     }
 }
 
-/// The cells of each row.
+#[test]
+fn every_text_of_an_error_is_one_that_an_error_has() {
+    let texts = error_texts(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src"));
+    assert!(texts.len() > 100, "the sources are read wrongly: {texts:?}");
+    let mut count = 0;
+    for row in page("troubleshooting.md").lines().filter_map(|line| line.strip_prefix("| `")) {
+        // Up to what differs from case to case: a number, or a name before one.
+        let quoted = row.split('`').next().unwrap();
+        let fixed = quoted.split(|letter: char| letter.is_ascii_digit() || letter == '_').next().unwrap();
+        let known = match fixed.strip_prefix("... ") {
+            Some(end) => texts.iter().any(|text| text.contains(end)),
+            None => texts.iter().any(|text| {
+                let text = text.split('{').next().unwrap();
+                text.len() > 5 && (fixed.starts_with(text) || text.starts_with(fixed))
+            }),
+        };
+        assert!(known, "no error has this text: {quoted}");
+        count += 1;
+    }
+    assert!(count >= 12, "the page is read wrongly: {count} rows");
+}
+
+/// What `#[error("...")]` says in all of the sources below `folder`.
+fn error_texts(folder: &Path) -> Vec<String> {
+    let mut texts = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            texts.extend(error_texts(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let source = fs::read_to_string(path).unwrap();
+            let attributes = source.split("#[error(").skip(1).map(str::trim_start);
+            texts.extend(attributes.filter_map(|rest| rest.strip_prefix('"')?.split("\")").next().map(str::to_owned)));
+        }
+    }
+    texts
+}
+
+fn page(name: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide").join(name)).unwrap()
+}
+
+/// The cells of each row of the table for quinn's users.
 fn rows() -> Vec<(String, String)> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/guide/quinn.md");
-    fs::read_to_string(page)
-        .unwrap()
+    page("quinn.md")
         .lines()
         .filter_map(|line| line.strip_prefix("| `").map(|row| format!("`{row}")))
         .map(|row| {
