@@ -14,9 +14,9 @@ use tokio::sync::{broadcast, mpsc};
 type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
 const SUBSCRIBERS: usize = 200;
-const MESSAGES: u32 = 200;
+const MESSAGES: u32 = 100;
 /// How many messages wait for a subscriber before the oldest are dropped for it.
-const BACKLOG: usize = 64;
+const BACKLOG: usize = 32;
 
 #[tokio::main]
 async fn main() -> Result {
@@ -43,7 +43,7 @@ async fn main() -> Result {
     let mut subscribers = Vec::new();
     for number in 0..SUBSCRIBERS {
         let connection = client.connect(address, "localhost").await?;
-        let pause = if number == 0 { Duration::from_millis(20) } else { Duration::ZERO }; // the slow one
+        let pause = if number == 0 { Duration::from_millis(100) } else { Duration::ZERO }; // the slow one
         subscribers.push(tokio::spawn(subscribe(connection, pause)));
     }
     for _ in 0..SUBSCRIBERS {
@@ -54,7 +54,7 @@ async fn main() -> Result {
         let mut message = number.to_be_bytes().to_vec();
         message.resize(4 << 10, 7);
         publisher.send(Bytes::from(message))?;
-        tokio::time::sleep(Duration::from_millis(5)).await; // messages come now and then
+        tokio::time::sleep(Duration::from_millis(10)).await; // messages come now and then
     }
     publisher.send(Bytes::new())?; // the last one, by which subscribers end
     let mut missed = Vec::new();
@@ -72,7 +72,7 @@ async fn main() -> Result {
 async fn deliver(connection: Connection, mut messages: broadcast::Receiver<Bytes>) -> Result {
     let mut stream = connection.open_uni()?;
     // What is under way to a subscriber is bounded; the rest waits in the channel, or is dropped there.
-    stream.set_send_window(64 << 10);
+    stream.set_send_window(16 << 10);
     loop {
         match messages.recv().await {
             Ok(message) => {
