@@ -6,10 +6,10 @@
 //! Server and subscribers are in one process here. Each subscriber has one stream, on which messages
 //! follow each other, each with 4 bytes of length before it.
 
-use std::{error::Error, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
 
 use sendstream::{Bytes, Client, Connection, Identity, RecvStream, Server, TransportConfig, Trust};
-use tokio::sync::{broadcast, mpsc};
+use tokio::sync::{Notify, broadcast, mpsc};
 
 type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 
@@ -40,11 +40,13 @@ async fn main() -> Result {
     // What a subscriber has not read waits at the server, where it can be dropped, and not here.
     let frugal = TransportConfig::default().stream_receive_window(16 << 10);
     let client = Client::builder().alpn(["publish"]).trust(trust).transport(frugal).build()?;
+    let published = Arc::new(Notify::new());
     let mut subscribers = Vec::new();
     for number in 0..SUBSCRIBERS {
         let connection = client.connect(address, "localhost").await?;
-        let pause = if number == 0 { Duration::from_millis(100) } else { Duration::ZERO }; // the slow one
-        subscribers.push(tokio::spawn(subscribe(connection, pause)));
+        // The first is slow: it reads nothing before everything is published.
+        let wait = (number == 0).then(|| published.clone());
+        subscribers.push(tokio::spawn(subscribe(connection, wait)));
     }
     for _ in 0..SUBSCRIBERS {
         joining.recv().await.ok_or("the server has ended")?;
@@ -57,6 +59,7 @@ async fn main() -> Result {
         tokio::time::sleep(Duration::from_millis(10)).await; // messages come now and then
     }
     publisher.send(Bytes::new())?; // the last one, by which subscribers end
+    published.notify_one();
     let mut missed = Vec::new();
     for subscriber in subscribers {
         missed.push(MESSAGES - subscriber.await??);
@@ -87,15 +90,15 @@ async fn deliver(connection: Connection, mut messages: broadcast::Receiver<Bytes
 }
 
 /// How many messages came.
-async fn subscribe(connection: Connection, pause: Duration) -> Result<u32> {
+async fn subscribe(connection: Connection, wait: Option<Arc<Notify>>) -> Result<u32> {
     let mut stream = connection.accept_uni().await?;
+    if let Some(published) = wait {
+        published.notified().await;
+    }
     let mut count = 0;
     while let Some(message) = next(&mut stream).await? {
         assert_eq!(message.len(), 4 << 10);
         count += 1;
-        if !pause.is_zero() {
-            tokio::time::sleep(pause).await;
-        }
     }
     Ok(count)
 }
