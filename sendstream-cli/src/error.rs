@@ -74,7 +74,7 @@ impl Failure {
                 "the receiver at {receiver} has another certificate than the ticket says ({cause}); nothing was sent"
             ))
             .todo("check the ticket: each run of `sendstream recv` prints a new one"),
-            ConnectionError::TimedOut => {
+            ConnectionError::TimedOut(_) => {
                 Self::new(format!("no answer from the receiver at {receiver}: it ended, or the network between failed"))
                     .todo("check that `sendstream recv` still runs there, and that no firewall drops UDP to that port")
             }
@@ -109,7 +109,7 @@ impl Failure {
     pub(crate) fn with_sender(error: &(dyn Error + 'static)) -> Self {
         Self::new(match connection_error(error) {
             None => format!("the session failed: {}", chain(error)),
-            Some(ConnectionError::TimedOut) => {
+            Some(ConnectionError::TimedOut(_)) => {
                 "the sender went silent in the middle: it was killed, or the network between failed".to_owned()
             }
             Some(ConnectionError::ApplicationClosed { code, .. }) => match Code::from_wire(*code) {

@@ -15,7 +15,7 @@ pub(crate) fn connection(error: ConnectionError) -> ConnectionErrorIncoming {
         ConnectionError::ApplicationClosed { code, .. } => {
             ConnectionErrorIncoming::ApplicationClose { error_code: code }
         }
-        ConnectionError::TimedOut => ConnectionErrorIncoming::Timeout,
+        ConnectionError::TimedOut(_) => ConnectionErrorIncoming::Timeout,
         error @ (ConnectionError::LocallyClosed { .. }
         | ConnectionError::TransportClosed { .. }
         | ConnectionError::Refused

@@ -94,7 +94,7 @@ fn session_error(error: &ConnectionError) -> Option<(u32, String)> {
             error_from_http3(*code).map(|code| (code, reason.to_string()))
         }
         ConnectionError::TransportClosed { .. }
-        | ConnectionError::TimedOut
+        | ConnectionError::TimedOut(_)
         | ConnectionError::Refused
         | ConnectionError::CertificateRefused(_)
         | ConnectionError::Tls { .. }
@@ -425,7 +425,7 @@ mod tests {
         assert_eq!(SendError::from(WriteError::Stopped(stream_code(u32::MAX))).stream_error(), Some(u32::MAX));
         assert_eq!(SendError::from(WriteError::Stopped(h3::NO_ERROR)).stream_error(), None);
         assert_eq!(RecvError::from(ReadError::Reset(stream_code(5))).stream_error(), Some(5));
-        let lost = SessionError::from(ConnectionError::TimedOut);
+        let lost = SessionError::from(ConnectionError::TimedOut(sendstream::Timeout::Idle));
         assert_eq!((lost.session_error(), lost.stream_error()), (None, None));
     }
 }

@@ -41,6 +41,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Client {
     configuration: Arc<Configuration>,
+    alpn: Alpn,
     trust: Trust,
     transport: TransportConfig,
     socket: Socket,
@@ -254,6 +255,7 @@ impl ClientBuilder {
         self.socket.configure(&mut configuration)?;
         Ok(Client {
             configuration: Arc::new(configuration),
+            alpn: alpn.clone(),
             trust: self.trust,
             transport: self.endpoint.transport,
             socket: self.socket,

@@ -157,7 +157,7 @@ pub use server::{
 pub use types::{
     code::CodeOutOfRange,
     config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig},
-    error::{ConnectionError, NativeError, WorkerTaskError},
+    error::{ConnectionError, NativeError, NoCommonProtocol, Timeout, WorkerTaskError},
     native_info::{EditInfo, EditKind, NativeInfo},
     payload::Payload,
     rebind::RebindError,

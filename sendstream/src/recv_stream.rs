@@ -344,10 +344,11 @@ impl From<ReadToEndError> for io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Timeout;
 
     #[test]
     fn every_end_of_the_receive_half_has_its_error() {
-        const LOST: ConnectionError = ConnectionError::TimedOut;
+        const LOST: ConnectionError = ConnectionError::TimedOut(Timeout::Idle);
         for (end, error) in [
             (RecvEnd::Reset(5), ReadError::Reset(5)),
             (RecvEnd::Stopped(6), ReadError::Stopped(6)),

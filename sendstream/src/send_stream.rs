@@ -597,10 +597,11 @@ impl From<SendEnd<ConnectionError>> for StartError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Timeout;
 
     #[test]
     fn every_end_of_the_send_half_has_its_errors() {
-        const LOST: ConnectionError = ConnectionError::TimedOut;
+        const LOST: ConnectionError = ConnectionError::TimedOut(Timeout::Idle);
         const STATUS: NativeError = NativeError::OUT_OF_MEMORY;
         let failed = SendEnd::Failed;
         for (end, written, started) in [

@@ -11,7 +11,7 @@ use futures::{
 };
 use sendstream::{
     BindError, Client, ClientAuth, ConfigError, ConnectError, Connection, ConnectionError, Connections, Identity,
-    Server, StartError, TransportConfig, Trust,
+    Server, StartError, Timeout, TransportConfig, Trust,
 };
 use support::{Endpoints, HANG, accept, any_port, run, wait_until};
 
@@ -282,7 +282,7 @@ fn a_client_does_not_wait_for_ever_for_a_server_that_never_accepts() {
         // Long enough for the client to ask again, and for the server's transport to answer that.
         let endpoints = Endpoints::with(timeout(Duration::from_secs(2)), timeout(2 * HANG));
         let error = failure(endpoints.client.connect(endpoints.address, "localhost").await);
-        assert_eq!(error, ConnectionError::TimedOut);
+        assert_eq!(error, ConnectionError::TimedOut(Timeout::Handshake));
         // The server hears of it: before it gives the connection out, during the handshake, or
         // right after.
         match poll_immediate(endpoints.server.accept()).await {
@@ -316,7 +316,7 @@ fn an_incoming_connection_that_is_kept_for_too_long_times_out() {
         let (refused, incoming) =
             futures::join!(endpoints.client.connect(endpoints.address, "localhost"), endpoints.server.accept());
         assert_eq!(failure(refused), ConnectionError::Refused);
-        assert_eq!(incoming.unwrap().accept().await.unwrap_err(), ConnectionError::TimedOut);
+        assert_eq!(incoming.unwrap().accept().await.unwrap_err(), ConnectionError::TimedOut(Timeout::Handshake));
         endpoints.end().await;
     });
 }

@@ -16,7 +16,7 @@ use std::{
 use futures::future::poll_immediate;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sendstream::{
-    BindError, ConfigError, ConnectError, ConnectionError, ReadError, Server, Side, TransportConfig, Trust,
+    BindError, ConfigError, ConnectError, ConnectionError, ReadError, Server, Side, Timeout, TransportConfig, Trust,
 };
 use support::{
     Endpoints, Pair, TIMEOUT, accept, any_port, assert_closed_by_peer, assert_closed_here_because,
@@ -322,7 +322,7 @@ fn nobody_there_is_a_timeout_or_unreachable() {
         let config = TransportConfig::default().handshake_timeout(Duration::from_millis(300));
         let client = support::client_with(Trust::dangerous_accept_any_certificate()).transport(config).build().unwrap();
         let error = client.connect(silent.local_addr().unwrap(), "localhost").await.unwrap_err();
-        assert!(matches!(error, ConnectError::Connection(ConnectionError::TimedOut)), "{error}");
+        assert!(matches!(error, ConnectError::Connection(ConnectionError::TimedOut(Timeout::Handshake))), "{error}");
         client.wait_idle().await;
     });
 }
@@ -347,8 +347,11 @@ fn an_idle_connection_times_out() {
         let pair = Pair::with(idle, TransportConfig::default()).await;
         let mut stream = pair.client.open_uni().unwrap();
         stream.send("x").await.unwrap();
-        assert_eq!(pair.client.closed().await, ConnectionError::TimedOut);
-        assert_eq!(stream.send("y").await, Err(sendstream::WriteError::ConnectionLost(ConnectionError::TimedOut)));
+        assert_eq!(pair.client.closed().await, ConnectionError::TimedOut(Timeout::Idle));
+        assert_eq!(
+            stream.send("y").await,
+            Err(sendstream::WriteError::ConnectionLost(ConnectionError::TimedOut(Timeout::Idle)))
+        );
         drop(stream);
         pair.end().await;
     });

@@ -267,7 +267,7 @@ fn a_peer_that_is_gone_is_the_cause() {
         assert!(
             matches!(
                 error,
-                SendDatagramError::ConnectionLost(ConnectionError::TimedOut | ConnectionError::Unreachable)
+                SendDatagramError::ConnectionLost(ConnectionError::TimedOut(_) | ConnectionError::Unreachable)
             ),
             "{error}"
         );

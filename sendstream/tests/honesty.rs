@@ -20,7 +20,7 @@ fn quick() -> TransportConfig {
 }
 
 fn is_lost(error: &WriteError) -> bool {
-    matches!(error, WriteError::ConnectionLost(ConnectionError::TimedOut | ConnectionError::Unreachable))
+    matches!(error, WriteError::ConnectionLost(ConnectionError::TimedOut(_) | ConnectionError::Unreachable))
 }
 
 #[test]

@@ -16,8 +16,8 @@ use futures::{
     stream::FuturesUnordered,
 };
 use sendstream::{
-    Client, ConnectError, Connection, ConnectionError, Identity, ReadError, Server, TransportConfig, Trust, WriteError,
-    process::counters,
+    Client, ConnectError, Connection, ConnectionError, Identity, ReadError, Server, Timeout, TransportConfig, Trust,
+    WriteError, process::counters,
 };
 use support::{
     Endpoints, accept, any_port, exchange, figure, foreign,
@@ -261,7 +261,7 @@ fn handshakes_that_never_go_on_time_out_while_honest_peers_are_served() {
             }
         });
         for ended in ended {
-            assert_eq!(ended.unwrap_err(), ConnectionError::TimedOut);
+            assert_eq!(ended.unwrap_err(), ConnectionError::TimedOut(Timeout::Handshake));
         }
         figure(format_args!("{HANDSHAKES} handshakes that never went on, 20 honest clients served meanwhile"));
         drop(strangers);

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sendstream::{ConnectError, ConnectionError, Identity, TransportConfig, Trust};
+use sendstream::{ConnectError, ConnectionError, Identity, Timeout, TransportConfig, Trust};
 #[cfg(target_os = "linux")]
 use support::processors::move_thread;
 use support::{
@@ -270,7 +270,7 @@ fn of_many_connections_each_times_out_in_its_own_time() {
             let begin = Instant::now();
             let (connection, accepted) = endpoints.connect().await;
             lives.push(async move {
-                assert_eq!(connection.closed().await, ConnectionError::TimedOut);
+                assert_eq!(connection.closed().await, ConnectionError::TimedOut(Timeout::Idle));
                 assert!(begin.elapsed() >= timeout, "{:?} of {timeout:?}", begin.elapsed());
                 accepted.closed().await;
             });

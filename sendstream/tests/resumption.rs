@@ -16,7 +16,7 @@ use std::{
 use futures::{StreamExt, channel::mpsc};
 use sendstream::{
     BindError, CertificateRefusal, Client, ClientAuth, ClientBuilder, ConfigError, ConnectError, ConnectionError,
-    Identity, MemorySessionCache, Resumption, Server, ServerBuilder, SessionCache, SessionKey, TicketKey,
+    Identity, MemorySessionCache, Resumption, Server, ServerBuilder, SessionCache, SessionKey, TicketKey, Timeout,
     TransportConfig, Trust,
 };
 use support::{
@@ -475,7 +475,7 @@ fn a_verifier_that_never_answers_about_a_ticket_is_waited_for_as_long_as_a_hands
         let transport = TransportConfig::default().handshake_timeout(TIMEOUT);
         let client = client(trust, &cache).transport(transport).build().unwrap();
         let error = client.connect(server.local_addr().unwrap(), "localhost").await.unwrap_err();
-        assert!(matches!(error, ConnectError::Connection(ConnectionError::TimedOut)), "{error}");
+        assert!(matches!(error, ConnectError::Connection(ConnectionError::TimedOut(Timeout::Handshake))), "{error}");
         assert_eq!(server.stats().waiting, 0, "nothing was sent");
         client.wait_idle().await;
         server.shutdown().await;

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use sendstream::{ConnectionError, TransportConfig};
+use sendstream::{ConnectionError, Timeout, TransportConfig};
 use support::{Pair, figure, run_within};
 
 /// How many signals came.
@@ -43,7 +43,7 @@ fn a_connection_times_out_while_every_thread_gets_signals_all_the_time() {
         let storm: Vec<_> =
             threads.map(|thread| Signals::to(thread.unwrap().file_name().to_str().unwrap().parse().unwrap())).collect();
         let closed = futures::join!(pair.client.closed(), pair.server.closed());
-        assert_eq!(closed, (ConnectionError::TimedOut, ConnectionError::TimedOut));
+        assert_eq!(closed, (ConnectionError::TimedOut(Timeout::Idle), ConnectionError::TimedOut(Timeout::Idle)));
         figure(format_args!(
             "{} signals to {} threads until both sides timed out",
             CAME.load(Ordering::Relaxed),

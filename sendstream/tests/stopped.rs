@@ -16,7 +16,7 @@ use std::{
 };
 
 use ring::digest::{Context, SHA256};
-use sendstream::{Bytes, CertificateHash, ConnectionError, RecvStream, SendStream, TransportConfig, Trust, WriteError};
+use sendstream::{Bytes, CertificateHash, RecvStream, SendStream, TransportConfig, Trust, WriteError};
 use support::{
     any_port, figure, pattern,
     peer::{pause, resume},
@@ -37,7 +37,7 @@ fn a_stopped_server_costs_the_connection_and_nothing_else() {
     // The client's connection ends meanwhile, which is an event.
     let sent = sides.client.hears("sent");
     resume(&sides.server.child);
-    assert!(sent.ends_with(&ConnectionError::TimedOut.to_string()), "{sent}");
+    assert!(sent.contains("timed out: "), "{sent}");
     sides.agree(sent);
 }
 
@@ -47,7 +47,7 @@ fn a_stopped_client_costs_the_connection_and_nothing_else() {
     pause(&sides.client.child);
     let received = sides.server.hears("received");
     resume(&sides.client.child);
-    assert!(received.ends_with(&ConnectionError::TimedOut.to_string()), "{received}");
+    assert!(received.contains("timed out: "), "{received}");
     let sent = sides.client_ends();
     sides.agree_on(sent, received);
 }

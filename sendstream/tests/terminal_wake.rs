@@ -7,7 +7,7 @@ use std::{fmt::Debug, future::Future, pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::future::{BoxFuture, FutureExt, join_all, poll_immediate};
-use sendstream::{Connection, ConnectionError, RecvStream, SendStream, TransportConfig};
+use sendstream::{Connection, ConnectionError, RecvStream, SendStream, Timeout, TransportConfig};
 use support::{
     Endpoints, TIMEOUT, assert_closed_by_peer, assert_closed_locally,
     peer::{self, Peer, Role},
@@ -195,7 +195,7 @@ fn a_killed_peer_ends_everything() {
         leave_pending(&mut pending).await;
         peer.kill();
         let cause = connection.closed().await;
-        assert!(matches!(cause, ConnectionError::TimedOut | ConnectionError::Unreachable), "{cause}");
+        assert!(matches!(cause, ConnectionError::TimedOut(_) | ConnectionError::Unreachable), "{cause}");
         expect(ends(pending).await, lost(&cause));
     });
 }
@@ -210,7 +210,7 @@ fn a_silent_peer_ends_everything_when_the_idle_timeout_runs_out() {
         pending.push(("closed", async move { format!("{:?}", closing.closed().await) }.boxed()));
         leave_pending(&mut pending).await;
         peer.pause();
-        expect(ends(pending).await, lost(&ConnectionError::TimedOut));
+        expect(ends(pending).await, lost(&ConnectionError::TimedOut(Timeout::Idle)));
     });
 }
 

@@ -6,7 +6,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use sendstream::{
     Client, Connection, ConnectionError, EarlyConnection, Identity, MemorySessionCache, RecvStream, Resumption, Server,
-    SessionCache, SessionKey, TicketKey, TransportConfig, WriteError,
+    SessionCache, SessionKey, TicketKey, Timeout, TransportConfig, WriteError,
 };
 use support::{
     TIMEOUT, accept, any_port, assert_closed_here_because, pattern, poll_once,
@@ -395,8 +395,8 @@ fn a_handshake_that_began_with_early_data_has_its_time_as_any() {
         let sent = stream.finish_with("a question");
         drop(given_up);
         assert!(!kept.accepted_0rtt().await);
-        assert_eq!(kept.connected().await.unwrap_err(), ConnectionError::TimedOut);
-        assert_eq!(sent.await, Err(WriteError::ConnectionLost(ConnectionError::TimedOut)));
+        assert_eq!(kept.connected().await.unwrap_err(), ConnectionError::TimedOut(Timeout::Handshake));
+        assert_eq!(sent.await, Err(WriteError::ConnectionLost(ConnectionError::TimedOut(Timeout::Handshake))));
         endpoints.relay.open_gate();
         drop(stream);
         hasty.wait_idle().await;

@@ -161,7 +161,7 @@ impl Problem {
                 Self::new(format!("the certificate of {authority} is not trusted ({cause}); nothing was sent"))
                     .todo("`--ca FILE` names an authority that vouches for it, and `--pin HASH` the certificate itself")
             }
-            ConnectionError::TimedOut => Self::new(format!("no answer from {authority}"))
+            ConnectionError::TimedOut(_) => Self::new(format!("no answer from {authority}"))
                 .todo("it may speak no HTTP/3, or a firewall may drop UDP to that port"),
             ConnectionError::Unreachable => {
                 Self::new(format!("nobody listens at {authority} by UDP, or no network path leads there"))

@@ -85,7 +85,7 @@ impl Client {
         let keep = self.sessions.as_ref().map(|sessions| Resuming::KeepTickets(sessions.keep(server_name)));
         let shared = ConnectionInnerShared {
             resuming: keep.unwrap_or_default(),
-            ..ConnectionInnerShared::new(Some(verify), &self.transport)
+            ..ConnectionInnerShared::new(self.alpn.clone(), Some(verify), &self.transport)
         };
         let registration = self.live.registration().handle();
         let instance = ConnectionInstance::open(registration, shared, self.key_log.clone(), self.live.enter())?;

@@ -213,7 +213,7 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 fn more_telling(before: Option<ConnectError>, latest: ConnectError) -> ConnectError {
     let tells = |error: &ConnectError| match error {
         ConnectError::Connection(ConnectionError::Unreachable) => 0,
-        ConnectError::Connection(ConnectionError::TimedOut) => 1,
+        ConnectError::Connection(ConnectionError::TimedOut(_)) => 1,
         ConnectError::Connection(_) => 3,
         // Something on this side.
         _ => 2,
@@ -236,7 +236,7 @@ mod tests {
     use std::net::UdpSocket;
 
     use super::*;
-    use crate::{Identity, Server, TransportConfig, Trust};
+    use crate::{Identity, Server, Timeout, TransportConfig, Trust};
 
     /// A server, and a builder of clients that trust it.
     fn server() -> (Server, crate::ClientBuilder) {
@@ -353,7 +353,8 @@ mod tests {
 
     #[test]
     fn an_answer_tells_more_than_silence_and_the_last_failure_more_than_the_first() {
-        use ConnectionError::{Refused, TimedOut, Unreachable, VersionMismatch};
+        use ConnectionError::{Refused, Unreachable, VersionMismatch};
+        let timed_out = || ConnectionError::TimedOut(Timeout::Handshake);
         let told = |failures: [ConnectionError; 3]| {
             let failures = failures.into_iter().map(ConnectError::Connection);
             match failures.fold(None, |before, latest| Some(more_telling(before, latest))) {
@@ -361,8 +362,8 @@ mod tests {
                 other => panic!("{other:?}"),
             }
         };
-        assert_eq!(told([Refused, TimedOut, Unreachable]), Refused);
-        assert_eq!(told([Unreachable, TimedOut, Unreachable]), TimedOut);
-        assert_eq!(told([Refused, TimedOut, VersionMismatch]), VersionMismatch);
+        assert_eq!(told([Refused, timed_out(), Unreachable]), Refused);
+        assert_eq!(told([Unreachable, timed_out(), Unreachable]), timed_out());
+        assert_eq!(told([Refused, timed_out(), VersionMismatch]), VersionMismatch);
     }
 }

@@ -1,7 +1,7 @@
 //! A configuration: the ALPN list, transport settings and TLS credential that connections are
 //! started with.
 
-use std::{mem, net::SocketAddr, ptr};
+use std::{mem, net::SocketAddr, ptr, sync::Arc};
 
 use sendstream_sys as sys;
 
@@ -310,7 +310,7 @@ impl<'a> Credential<'a> {
 /// The application protocols one side speaks, most wanted first (RFC 7301): at least one, each of 1
 /// to 255 bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Alpn(Vec<Vec<u8>>);
+pub(crate) struct Alpn(Arc<[Vec<u8>]>);
 
 impl Alpn {
     /// Checks and takes a list of protocol names.
@@ -330,7 +330,7 @@ impl Alpn {
         if length > MAX_ALPN_LIST_LENGTH {
             return Err(ConfigError::AlpnListTooLong { length });
         }
-        Ok(Self(protocols))
+        Ok(Self(protocols.into()))
     }
 
     /// The protocols, the most wanted first.

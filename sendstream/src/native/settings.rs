@@ -49,6 +49,9 @@ impl TransportConfig {
         // MsQuic takes 0 for "no timeout", and no keep-alive.
         let idle_timeout = self.idle_timeout.map_or(Ok(0), |value| milliseconds("idle_timeout", value))?;
         let keep_alive = self.keep_alive.map_or(Ok(0), |value| short_milliseconds("keep_alive", value))?;
+        if let (Some(keep_alive), Some(idle_timeout)) = (self.keep_alive, self.idle_timeout) {
+            require(keep_alive < idle_timeout, || ConfigError::KeepAliveTooLong { keep_alive, idle_timeout })?;
+        }
         let handshake_timeout = milliseconds("handshake_timeout", self.handshake_timeout)?;
         let disconnect_timeout = milliseconds("disconnect_timeout", self.disconnect_timeout)?;
         require(disconnect_timeout <= MAX_DISCONNECT_TIMEOUT_MS, || {
@@ -331,7 +334,8 @@ mod tests {
 
     #[test]
     fn a_keep_alive_ends_at_seventy_one_minutes() {
-        let config = |minutes: u64| TransportConfig::default().keep_alive(Duration::from_secs(60 * minutes));
+        let config =
+            |minutes: u64| TransportConfig::default().idle_timeout(None).keep_alive(Duration::from_secs(60 * minutes));
         assert!(config(71).to_settings().is_ok());
         assert_eq!(refused_field(config(72)), "keep_alive");
     }

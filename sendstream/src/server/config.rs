@@ -127,7 +127,7 @@ impl ServerConfig {
                 Resumption::ResumeAndZeroRtt => Resuming::SendTicket { early_data: true },
             },
             _configuration: Some(configuration.clone()),
-            ..ConnectionInnerShared::new(Verify::clients(&recipe.client_auth), &recipe.transport)
+            ..ConnectionInnerShared::new(recipe.alpn.clone(), Verify::clients(&recipe.client_auth), &recipe.transport)
         }
     }
 }

@@ -7,7 +7,7 @@ use sendstream_core::accept::Counts;
 use crate::{
     connection::Connection,
     driver::{
-        connection::{deadline::Deadline, hold::User},
+        connection::{deadline::Deadline, hold::User, shared::ConnectionInnerShared},
         listener::queue::NewConnection,
     },
     early::EarlyConnection,
@@ -175,10 +175,11 @@ impl NewConnection {
 
     /// Has the handshake go on, and end in time.
     fn go_on(self, config: &ServerConfig) -> (User, Deadline) {
-        let Self { user, arrived, deadline, .. } = self;
+        let Self { user, alpn, arrived, deadline, .. } = self;
         drop(deadline);
         let deadline = Deadline::set(&user, arrived + config.handshake_timeout());
-        if let Err(status) = user.configure(config.for_connection(), config.configuration()) {
+        let shared = ConnectionInnerShared { offered: Some(alpn), ..config.for_connection() };
+        if let Err(status) = user.configure(shared, config.configuration()) {
             // Its end is on the way, and brings the cause.
             tracing::debug!(%status, "an incoming connection was gone before it was accepted");
         }

@@ -94,7 +94,8 @@ impl TransportConfig {
 
     /// How often to send a PING on a silent connection, so that neither side's idle timeout
     /// strikes; `None` for not at all. Give less than half of the idle timeout, and one lost packet
-    /// does no harm. 1 ms to 71 minutes, past which MsQuic's arithmetic would overflow; `None`.
+    /// does no harm. It must be less than [`idle_timeout`](Self::idle_timeout)
+    /// ([`ConfigError::KeepAliveTooLong`]). 1 ms to 71 minutes, past which MsQuic's arithmetic would overflow; `None`.
     pub fn keep_alive(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.keep_alive = interval.into();
         self
@@ -466,6 +467,18 @@ pub enum ConfigError {
         value: String,
         /// The values it may have.
         allowed: &'static str,
+    },
+    /// A silent connection would end before its keep-alive could hold it up.
+    #[error(
+        "`keep_alive` is {keep_alive:?} and `idle_timeout` {idle_timeout:?}; give a keep-alive of less than half of the \
+         idle timeout"
+    )]
+    #[non_exhaustive]
+    KeepAliveTooLong {
+        /// The [`keep_alive`](TransportConfig::keep_alive).
+        keep_alive: Duration,
+        /// The [`idle_timeout`](TransportConfig::idle_timeout), which is not longer.
+        idle_timeout: Duration,
     },
     /// A server was built without a certificate.
     #[error("a server needs a certificate; give one with `.identity(..)`, for example `Identity::self_signed`")]

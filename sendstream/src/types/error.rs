@@ -54,11 +54,11 @@ pub enum ConnectionError {
         /// MsQuic's name for it.
         status: NativeError,
     },
-    /// The peer did not answer in time: the idle, handshake or disconnect timeout ran out. Before
-    /// the handshake is done also: the server's application did not accept in time, which ends the
-    /// connection on either side.
-    #[error("timed out")]
-    TimedOut,
+    /// One of the connection's times was over before the peer answered. Before the handshake is done
+    /// also: the server's application did not accept in time, which ends the connection on either
+    /// side.
+    #[error("timed out: {0}")]
+    TimedOut(Timeout),
     /// The peer's application or transport refused the connection before the handshake was done. A
     /// server's transport refuses it when the backlog is full, or when its machine is busy for many
     /// seconds.
@@ -71,7 +71,7 @@ pub enum ConnectionError {
     /// The TLS handshake failed: the peer found fault with this side's certificate or wants one,
     /// the two have nothing in common, or the peer broke the protocol. If this side refused the
     /// peer's certificate, the error is [`ConnectionError::CertificateRefused`].
-    #[error("TLS failed with alert {}", Alert(*.alert))]
+    #[error("TLS failed with alert {}{}", Alert(*.alert), AlertSuffix(*.alert, .protocols.as_deref()))]
     #[non_exhaustive]
     Tls {
         /// The TLS alert of RFC 8446 §6: 42 bad certificate, 48 unknown CA, 116 certificate
@@ -79,6 +79,8 @@ pub enum ConnectionError {
         alert: u8,
         /// MsQuic's name for it.
         status: NativeError,
+        /// With alert 120: which application protocols were to be had.
+        protocols: Option<Arc<NoCommonProtocol>>,
     },
     /// Client and server share no version of QUIC.
     #[error("no QUIC version in common with the peer")]
@@ -109,6 +111,18 @@ impl ConnectionError {
         }
     }
 
+    /// The same, told before the handshake was done: MsQuic's idle timeout is another then, and a
+    /// failure to agree on a protocol has these.
+    pub(crate) fn before_the_handshake(self, no_common: impl FnOnce() -> Option<NoCommonProtocol>) -> Self {
+        match self {
+            Self::TimedOut(Timeout::Idle) => Self::TimedOut(Timeout::Handshake),
+            Self::Tls { alert: alert @ NO_APPLICATION_PROTOCOL, status, .. } => {
+                Self::Tls { alert, status, protocols: no_common().map(Arc::new) }
+            }
+            other => other,
+        }
+    }
+
     /// The cause behind a transport's close code and MsQuic's status.
     pub(crate) fn from_transport(code: u64, status: NativeError) -> Self {
         // RFC 9000 §20.1: 0x0100-0x01ff are CRYPTO_ERRORs, with the TLS alert in the low byte.
@@ -127,15 +141,16 @@ impl ConnectionError {
             return Self::System(error);
         }
         match status {
-            NativeError::CONNECTION_TIMEOUT | NativeError::CONNECTION_IDLE => Self::TimedOut,
+            NativeError::CONNECTION_TIMEOUT => Self::TimedOut(Timeout::Disconnect),
+            NativeError::CONNECTION_IDLE => Self::TimedOut(Timeout::Idle),
             NativeError::CONNECTION_REFUSED => Self::Refused,
             NativeError::VER_NEG_ERROR => Self::VersionMismatch,
             NativeError::UNREACHABLE => Self::Unreachable,
             NativeError::FORKED => Self::Forked,
             _ if REFUSALS.contains(&code) => Self::Refused,
-            _ if CRYPTO_ERRORS.contains(&code) => Self::Tls { alert: (code & 0xff) as u8, status },
+            _ if CRYPTO_ERRORS.contains(&code) => Self::Tls { alert: (code & 0xff) as u8, status, protocols: None },
             _ => match status.tls_alert() {
-                Some(alert) => Self::Tls { alert, status },
+                Some(alert) => Self::Tls { alert, status, protocols: None },
                 None => Self::TransportClosed { code, status },
             },
         }
@@ -148,7 +163,7 @@ impl From<ConnectionError> for io::Error {
             ConnectionError::ApplicationClosed { .. } => io::ErrorKind::ConnectionAborted,
             ConnectionError::LocallyClosed { .. } => io::ErrorKind::NotConnected,
             ConnectionError::TransportClosed { .. } => io::ErrorKind::ConnectionReset,
-            ConnectionError::TimedOut => io::ErrorKind::TimedOut,
+            ConnectionError::TimedOut(_) => io::ErrorKind::TimedOut,
             ConnectionError::Refused => io::ErrorKind::ConnectionRefused,
             ConnectionError::CertificateRefused(_) | ConnectionError::Tls { .. } => io::ErrorKind::PermissionDenied,
             ConnectionError::VersionMismatch | ConnectionError::Forked => io::ErrorKind::Unsupported,
@@ -158,6 +173,93 @@ impl From<ConnectionError> for io::Error {
         Self::new(kind, error)
     }
 }
+
+/// Which time of a connection's was over: of [`ConnectionError::TimedOut`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+#[non_exhaustive]
+pub enum Timeout {
+    /// The [`handshake_timeout`](crate::TransportConfig::handshake_timeout): the handshake was not
+    /// done by then, or the server's application had not accepted.
+    #[error(
+        "the handshake was not done within `handshake_timeout`; check that the peer runs there and accepts, and that \
+         UDP gets through in both directions"
+    )]
+    Handshake,
+    /// The [`idle_timeout`](crate::TransportConfig::idle_timeout), this side's or the peer's: no
+    /// packet came for that long.
+    #[error(
+        "no packet came from the peer for `idle_timeout`, of which the shorter of both sides' counts; `keep_alive` \
+         holds a silent connection up"
+    )]
+    Idle,
+    /// The [`disconnect_timeout`](crate::TransportConfig::disconnect_timeout): the peer has not
+    /// acknowledged what was sent for that long, which may have been a
+    /// [`keep_alive`](crate::TransportConfig::keep_alive).
+    #[error(
+        "the peer acknowledged nothing for `disconnect_timeout`, though data or a `keep_alive` was sent; it is gone, \
+         or the network between failed"
+    )]
+    Disconnect,
+}
+
+/// The application protocols of a handshake that found none in common, as far as they are known: of
+/// [`ConnectionError::Tls`] with alert 120.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NoCommonProtocol {
+    /// Those of this side, the most wanted first.
+    pub ours: Vec<Vec<u8>>,
+    /// Those of the peer. A server does not tell its own (RFC 7301 §3.2), so a client does not know
+    /// them.
+    pub peers: Option<Vec<Vec<u8>>>,
+}
+
+impl fmt::Display for NoCommonProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |protocols: &[Vec<u8>]| {
+            let names: Vec<_> = protocols.iter().map(|protocol| Printable::new(protocol).to_string()).collect();
+            format!("[{}]", names.join(", "))
+        };
+        match &self.peers {
+            Some(peers) => write!(
+                f,
+                "no application protocol in common: this side has {}, the peer offers {}",
+                list(&self.ours),
+                list(peers)
+            )?,
+            None => write!(f, "the peer has none of this side's application protocols, {}", list(&self.ours))?,
+        }
+        f.write_str("; give both sides the same with `.alpn(..)`")
+    }
+}
+
+/// What follows the name of an alert: what to do about it.
+struct AlertSuffix<'a>(u8, Option<&'a NoCommonProtocol>);
+
+impl fmt::Display for AlertSuffix<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match (self.0, self.1) {
+            (NO_APPLICATION_PROTOCOL, Some(protocols)) => return write!(f, ": {protocols}"),
+            (NO_APPLICATION_PROTOCOL, None) => ": the sides have no application protocol in common",
+            (40, _) => {
+                ": the sides have no cipher suite or kind of signature in common; a server's P-521 key is one that few \
+                 clients take, and a P-256 key all"
+            }
+            (42, _) => ": the peer does not take this side's certificate; its own log may say why",
+            (43, _) => ": the peer does not take this kind of certificate; give one with a P-256 key",
+            (45, _) => {
+                ": the peer takes this side's certificate for expired or not yet valid; renew it, check the clocks"
+            }
+            (46, _) => ": the peer does not believe this side's certificate; is it the one that was pinned there?",
+            (48, _) => ": the peer does not know who issued this side's certificate; name the CA there, send the chain",
+            (116, _) => ": the server wants a certificate of its clients; give this one with `.identity(..)`",
+            _ => return Ok(()),
+        })
+    }
+}
+
+/// The TLS alert of a handshake without a common protocol (RFC 7301 §3.2).
+const NO_APPLICATION_PROTOCOL: u8 = 120;
 
 /// Why a task on a connection's worker has no result.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -234,7 +336,6 @@ impl NativeError {
 
     /// The TLS alert (RFC 8446 §6) that this status stands for, if it stands for one.
     pub fn tls_alert(self) -> Option<u8> {
-        const NO_APPLICATION_PROTOCOL: u8 = 120;
         match self {
             Self::ALPN_NEG_FAILURE => Some(NO_APPLICATION_PROTOCOL),
             Self(status) => u8::try_from(status.checked_sub(status::TLS_ALERT_BASE)?).ok(),
@@ -411,7 +512,11 @@ mod tests {
         let closed = |code| ConnectionError::from_transport(code, NativeError::INTERNAL_ERROR).to_string();
         assert_eq!(closed(0xa), "closed by the transport with PROTOCOL_VIOLATION (0xa)");
         assert_eq!(closed(0x99), "closed by the transport with code 0x99");
-        assert_eq!(closed(0x178), "TLS failed with alert no_application_protocol (120)");
+        assert_eq!(
+            closed(0x178),
+            "TLS failed with alert no_application_protocol (120): the sides have no application protocol in common"
+        );
+        assert_eq!(closed(0x132), "TLS failed with alert decode_error (50)");
         assert_eq!(closed(0x1ff), "TLS failed with alert 255");
         // The words are the C library's.
         let (files, words) = (NativeError(status::TOO_MANY_FILES), io::Error::from_raw_os_error(libc::EMFILE));

@@ -33,6 +33,7 @@ mod hash;
 mod identity;
 mod key;
 mod peer;
+mod pem;
 mod pkcs12;
 mod pkcs7;
 mod public_key;

@@ -380,6 +380,9 @@ impl ConnectionInner {
                 ConnectionError::Refused if state.connected().is_some() => {
                     ConnectionError::TransportClosed { code, status }
                 }
+                cause if state.connected().is_none() => {
+                    cause.before_the_handshake(|| self.shared().no_common_protocol())
+                }
                 cause => cause,
             };
             state.on_shutdown_initiated_by_transport(cause)

@@ -9,9 +9,13 @@ use std::{
 use sendstream_core::stream::lending::Lending;
 
 use crate::{
-    native::{configuration::Configuration, received},
+    native::{
+        configuration::{Alpn, Configuration},
+        received,
+    },
     types::{
         config::{StreamScheduling, TransportConfig},
+        error::NoCommonProtocol,
         resumption::{SessionCache, SessionKey},
         tls::{ClientAuth, PeerIdentity, Trust},
     },
@@ -20,6 +24,10 @@ use crate::{
 /// What a connection goes by.
 #[derive(Debug)]
 pub(crate) struct ConnectionInnerShared {
+    /// The protocols that this side has.
+    pub(crate) alpn: Option<Alpn>,
+    /// Those that a client offers, on a server.
+    pub(crate) offered: Option<Vec<Vec<u8>>>,
     /// Who is believed; `None` on a server that asks for no certificate.
     pub(crate) verify: Option<Verify>,
     /// The stream's in-flight window, where the configuration fixes it.
@@ -45,8 +53,10 @@ pub(crate) struct ConnectionInnerShared {
 
 impl ConnectionInnerShared {
     /// The part of `transport` that MsQuic need not know.
-    pub(crate) fn new(verify: Option<Verify>, transport: &TransportConfig) -> Self {
+    pub(crate) fn new(alpn: Alpn, verify: Option<Verify>, transport: &TransportConfig) -> Self {
         Self {
+            alpn: Some(alpn),
+            offered: None,
             verify,
             fixed_send_window: transport.send_window.map(u64::from),
             send_buffering: transport.send_buffering,
@@ -59,11 +69,19 @@ impl ConnectionInnerShared {
             _configuration: None,
         }
     }
+
+    /// The protocols, of which none was common to both sides.
+    pub(super) fn no_common_protocol(&self) -> Option<NoCommonProtocol> {
+        let ours = self.alpn.as_ref()?.protocols().to_vec();
+        Some(NoCommonProtocol { ours, peers: self.offered.clone() })
+    }
 }
 
 /// What a server's connection goes by before it is accepted, when MsQuic can only say that it is
 /// over.
 pub(super) static UNCONFIGURED: ConnectionInnerShared = ConnectionInnerShared {
+    alpn: None,
+    offered: None,
     verify: None,
     fixed_send_window: None,
     send_buffering: false,

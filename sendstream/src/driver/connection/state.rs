@@ -6,7 +6,10 @@ use sendstream_core::connection::{self, Held};
 
 use crate::{
     driver::{connection::judge::Judging, stream::owner::StreamInstance},
-    types::{error::ConnectionError, stats::HandshakeInfo},
+    types::{
+        error::{ConnectionError, Timeout},
+        stats::HandshakeInfo,
+    },
 };
 
 /// The state behind `ConnectionInner`'s lock.
@@ -42,7 +45,7 @@ impl Held for Parts {
     }
 
     fn timed_out() -> ConnectionError {
-        ConnectionError::TimedOut
+        ConnectionError::TimedOut(Timeout::Handshake)
     }
 
     fn is_gone(stream: &Weak<StreamInstance>) -> bool {

@@ -1,6 +1,6 @@
 //! Why a peer is not believed, and what is wrong with an identity or with roots of trust.
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{fmt, io, net::IpAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use rustls_pki_types::ServerName;
 
@@ -47,6 +47,47 @@ pub enum CertificateRefusal {
         /// The names in the certificate.
         certified: Vec<String>,
     },
+    /// The server's certificate has no name: no subject alternative name of a host. What stands in
+    /// its common name does not count (RFC 9525 §2).
+    #[error(
+        "the server's certificate has no subject alternative name, and a common name does not count; make one with \
+         `-addext subjectAltName={}`, or `Trust::pinned` its hash",
+        AlternativeName(.name)
+    )]
+    NoNames {
+        /// The name that was asked for.
+        name: String,
+    },
+    /// The peer's certificate is for another purpose than its side of the connection (RFC 5280
+    /// §4.2.1.12).
+    #[error(
+        "the peer's certificate is not meant for a {} but for [{}]; issue it with `extendedKeyUsage={}`, or without any",
+        if *.usage == "serverAuth" { "server" } else { "client" },
+        .purposes.join(", "),
+        .usage
+    )]
+    #[non_exhaustive]
+    WrongUsage {
+        /// The purpose that it lacks: `serverAuth` or `clientAuth`.
+        usage: &'static str,
+        /// Those that it has, by their names or object identifiers.
+        purposes: Vec<String>,
+    },
+    /// The peer's certificate, or an issuer's, is of an old version of X.509, which has no extensions:
+    /// no names, and no way to tell an authority's from others.
+    #[error(
+        "the peer's certificate, or an issuer's, is of X.509 version 1, as `openssl x509 -req` makes it without \
+         extensions; issue it with `-copy_extensions copy` or `-extfile FILE`, or `Trust::pinned` its hash"
+    )]
+    OldVersion,
+    /// The peer's certificate, or an issuer's, is signed by a kind of key, or with a hash, that is not
+    /// taken.
+    #[error(
+        "the peer's certificate, or an issuer's, is signed by a kind of key or with a hash that is not supported, such \
+         as P-521 or SHA-1; give the CA a P-256, P-384 or Ed25519 key, or RSA of 2048 bits or more, or `Trust::pinned` \
+         the peer's hash"
+    )]
+    UnsupportedSignature,
     /// No authority that is believed issued the peer's certificate, or the peer left out an issuer
     /// in between.
     #[error("no trusted authority issued the peer's certificate; name its CA with `Trust::ca_pem`, or pin it")]
@@ -98,16 +139,24 @@ impl CertificateRefusal {
             Self::NotPinned { .. } | Self::KeyNotPinned { .. } => alert::CERTIFICATE_UNKNOWN,
             Self::InvalidServerName { .. }
             | Self::NameMismatch { .. }
+            | Self::NoNames { .. }
+            | Self::WrongUsage { .. }
+            | Self::OldVersion
             | Self::AuthorityAsPeer
             | Self::WeakKey { .. }
             | Self::Unacceptable { .. } => alert::BAD_CERTIFICATE,
+            Self::UnsupportedSignature => alert::UNSUPPORTED_CERTIFICATE,
             Self::ByVerifier { alert, .. } => *alert,
             Self::VerifierPanicked => alert::INTERNAL_ERROR,
         }
     }
 
-    pub(super) fn from_webpki(error: webpki::Error) -> Self {
+    /// What webpki says of a certificate that is to be for `usage`.
+    pub(super) fn from_webpki(error: webpki::Error, usage: &'static str) -> Self {
         match error {
+            webpki::Error::CertNotValidForName(context) if context.presented.is_empty() => {
+                Self::NoNames { name: context.expected.to_str().into_owned() }
+            }
             webpki::Error::CertNotValidForName(context) => Self::NameMismatch {
                 name: context.expected.to_str().into_owned(),
                 certified: context.presented.iter().map(|name| plain_name(name).to_owned()).collect(),
@@ -116,6 +165,12 @@ impl CertificateRefusal {
             webpki::Error::CertExpired { .. } => Self::Expired,
             webpki::Error::CertNotValidYet { .. } => Self::NotYetValid,
             webpki::Error::CaUsedAsEndEntity => Self::AuthorityAsPeer,
+            webpki::Error::RequiredEkuNotFoundContext(context) => {
+                Self::WrongUsage { usage, purposes: context.present.iter().map(|oid| purpose(oid)).collect() }
+            }
+            webpki::Error::UnsupportedCertVersion => Self::OldVersion,
+            webpki::Error::UnsupportedSignatureAlgorithmContext(_)
+            | webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Self::UnsupportedSignature,
             error => Self::Unacceptable { reason: error.to_string() },
         }
     }
@@ -139,6 +194,15 @@ pub enum IdentityError {
     /// The chain is longer than TLS can send: 2^24 - 1 bytes (RFC 8446 §4.4.2).
     #[error("the certificate chain is over 16 MiB; give the key's own certificate and its issuers only")]
     ChainTooLong,
+    /// Where the certificate belongs there is a private key, and the other way round.
+    #[error("certificate and key are swapped; give the certificate first, and then its private key")]
+    Swapped,
+    /// What was given as PEM is DER.
+    #[error(
+        "this is DER and not PEM; give it to `Identity::from_der`, or convert it with `openssl x509 -inform DER` or \
+         `openssl pkey -inform DER`"
+    )]
+    Der,
     /// There is no private key.
     #[error("no private key given; give PEM with a `PRIVATE KEY`, `EC PRIVATE KEY` or `RSA PRIVATE KEY` section")]
     NoPrivateKey,
@@ -228,6 +292,19 @@ pub enum TrustError {
         /// What is wrong with it, in webpki's words.
         reason: String,
     },
+    /// Each of the certificates is of an authority with a kind of key whose signatures are not
+    /// supported.
+    #[error(
+        "the CA has a kind of key that is not supported, such as P-521; give it a P-256, P-384 or Ed25519 key, or RSA of \
+         2048 bits or more, or pin its peers with `Trust::pinned`"
+    )]
+    UnsupportedKey,
+    /// What was given as PEM has a private key, and no certificate.
+    #[error("this is a private key, which stays with the CA; give the CA's certificate")]
+    PrivateKey,
+    /// What was given as PEM is DER.
+    #[error("this is DER and not PEM; give it to `Trust::ca_der`, or convert it with `openssl x509 -inform DER`")]
+    Der,
     /// The PEM is damaged.
     #[error("the CA's PEM is damaged: {reason}; export it again")]
     #[non_exhaustive]
@@ -248,6 +325,27 @@ pub(super) fn parse_server_name(name: &str) -> Result<ServerName<'_>, Certificat
     ServerName::try_from(name).map_err(|_| CertificateRefusal::InvalidServerName { name: name.to_owned() })
 }
 
+/// A host's name as OpenSSL takes it for a certificate's extension.
+struct AlternativeName<'a>(&'a str);
+
+impl fmt::Display for AlternativeName<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.0.parse::<IpAddr>().is_ok() { "IP" } else { "DNS" };
+        write!(f, "{kind}:{}", self.0)
+    }
+}
+
+/// What a certificate is meant for (RFC 5280 §4.2.1.12), by OpenSSL's name or else by number.
+fn purpose(identifier: &[usize]) -> String {
+    match identifier {
+        [1, 3, 6, 1, 5, 5, 7, 3, 1] => "serverAuth".to_owned(),
+        [1, 3, 6, 1, 5, 5, 7, 3, 2] => "clientAuth".to_owned(),
+        [1, 3, 6, 1, 5, 5, 7, 3, 3] => "codeSigning".to_owned(),
+        [1, 3, 6, 1, 5, 5, 7, 3, 4] => "emailProtection".to_owned(),
+        other => other.iter().map(ToString::to_string).collect::<Vec<_>>().join("."),
+    }
+}
+
 /// The name in webpki's rendering of a certificate's, `DnsName("server.test")` or
 /// `IpAddress(192.0.2.1)`.
 fn plain_name(rendered: &str) -> &str {
@@ -260,6 +358,7 @@ fn plain_name(rendered: &str) -> &str {
 /// TLS alerts, RFC 8446 §6.
 mod alert {
     pub(super) const BAD_CERTIFICATE: u8 = 42;
+    pub(super) const UNSUPPORTED_CERTIFICATE: u8 = 43;
     pub(super) const CERTIFICATE_EXPIRED: u8 = 45;
     pub(super) const CERTIFICATE_UNKNOWN: u8 = 46;
     pub(super) const UNKNOWN_CA: u8 = 48;

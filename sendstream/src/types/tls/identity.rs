@@ -3,8 +3,8 @@
 use std::{fmt, fs, io::Read, path::Path, sync::Arc};
 
 use rustls_pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
-    pem::{self, PemObject},
+CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
+    pem::{Error as PemError, PemObject},
 };
 use zeroize::{Zeroize, Zeroizing};
 
@@ -12,7 +12,9 @@ use super::{
     encrypted,
     error::IdentityError,
     hash::{CertificateHash, PublicKeyHash},
-    key, pkcs12,
+    key,
+    pem::{Contents, is_der},
+    pkcs12,
     public_key::PublicKey,
 };
 
@@ -45,10 +47,8 @@ impl Identity {
     ///
     /// [`IdentityError`]; all of them are about what was passed.
     pub fn from_pem(cert_chain_pem: impl AsRef<[u8]>, key_pem: impl AsRef<[u8]>) -> Result<Self, IdentityError> {
-        let chain = CertificateDer::pem_slice_iter(cert_chain_pem.as_ref())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| IdentityError::Pem { reason: error.to_string() })?;
-        Self::from_der(chain, key_from_pem(key_pem.as_ref())?)
+        let (cert_chain_pem, key_pem) = (cert_chain_pem.as_ref(), key_pem.as_ref());
+        Self::from_der(chain_from_pem(cert_chain_pem, key_pem)?, key_from_pem(key_pem)?)
     }
 
     /// As [`Identity::from_pem`], with a key that a passphrase protects: `ENCRYPTED PRIVATE KEY`
@@ -67,10 +67,9 @@ impl Identity {
         key_pem: impl AsRef<[u8]>,
         passphrase: impl AsRef<[u8]>,
     ) -> Result<Self, IdentityError> {
-        let chain = CertificateDer::pem_slice_iter(cert_chain_pem.as_ref())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| IdentityError::Pem { reason: error.to_string() })?;
-        let key = encrypted::decrypt(key_pem.as_ref(), passphrase.as_ref())?;
+        let (cert_chain_pem, key_pem) = (cert_chain_pem.as_ref(), key_pem.as_ref());
+        let chain = chain_from_pem(cert_chain_pem, key_pem)?;
+        let key = encrypted::decrypt(key_pem, passphrase.as_ref())?;
         Self::from_der(chain, PrivatePkcs8KeyDer::from(key.as_bytes().to_vec()).into())
     }
 
@@ -167,13 +166,28 @@ impl fmt::Debug for Identity {
     }
 }
 
+/// The certificates in `pem`, which may be none; `key_pem` is looked at to tell whether the two were
+/// swapped.
+fn chain_from_pem(pem: &[u8], key_pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, IdentityError> {
+    let (first, second) = (Contents::of(pem), Contents::of(key_pem));
+    if first.key && !first.certificate && second.certificate && !second.key {
+        return Err(IdentityError::Swapped);
+    }
+    if is_der(pem) || is_der(key_pem) {
+        return Err(IdentityError::Der);
+    }
+    CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| IdentityError::Pem { reason: error.to_string() })
+}
+
 fn key_from_pem(pem: &[u8]) -> Result<PrivateKeyDer<'static>, IdentityError> {
     PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
         if encrypted::is_marked(pem) {
             return IdentityError::EncryptedKey;
         }
         match error {
-            pem::Error::NoItemsFound => IdentityError::NoPrivateKey,
+            PemError::NoItemsFound => IdentityError::NoPrivateKey,
             error => IdentityError::Pem { reason: error.to_string() },
         }
     })

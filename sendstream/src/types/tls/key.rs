@@ -13,7 +13,7 @@ use zeroize::Zeroizing;
 use super::{
     der::{INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE, element},
     error::IdentityError,
-    public_key::{Algorithm, PublicKey, RSA_ENCRYPTION, RSASSA_PSS},
+    public_key::{Algorithm, EC_PUBLIC_KEY, P256, P384, PublicKey, RSA_ENCRYPTION, RSASSA_PSS},
 };
 
 /// Brings `key` to PKCS#8 (RFC 5208) in its plainest form, which every OpenSSL reads.
@@ -105,12 +105,6 @@ fn ec_belongs(curve: &'static EcdsaSigningAlgorithm, octets: &[u8], point: &[u8]
 /// The version of PrivateKeyInfo.
 const VERSION_0: &[u8] = &[INTEGER, 1, 0];
 const NULL: &[u8] = &[5, 0];
-/// 1.2.840.10045.2.1
-const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
-/// 1.2.840.10045.3.1.7, as parameters
-const P256: &[u8] = &[OBJECT_IDENTIFIER, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
-/// 1.3.132.0.34, as parameters
-const P384: &[u8] = &[OBJECT_IDENTIFIER, 5, 0x2b, 0x81, 0x04, 0x00, 0x22];
 /// 1.3.101.112
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 

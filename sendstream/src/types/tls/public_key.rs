@@ -35,6 +35,12 @@ impl<'a> PublicKey<'a> {
         Some(Self { info: info.whole, algorithm, bits })
     }
 
+    /// Whether signatures by this key can be checked, as far as that is a matter of its curve: of
+    /// those of RFC 5480 P-256 and P-384 are taken.
+    pub(super) fn is_on_supported_curve(&self) -> bool {
+        self.algorithm.identifier != EC_PUBLIC_KEY || [P256, P384].contains(&self.algorithm.parameters)
+    }
+
     /// How many bits an RSA key has that is too short to be relied on: fewer than the 2048 of NIST
     /// SP 800-131A. Other kinds of key that TLS 1.3 takes are strong enough. A key that cannot be
     /// read has none.
@@ -69,6 +75,15 @@ impl<'a> Algorithm<'a> {
         Some(Self { identifier: identifier.contents, parameters, whole: element.whole })
     }
 }
+
+/// 1.2.840.10045.2.1
+pub(super) const EC_PUBLIC_KEY: &[u8] = &[0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
+
+/// 1.2.840.10045.3.1.7, as parameters
+pub(super) const P256: &[u8] = &[OBJECT_IDENTIFIER, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x03, 0x01, 0x07];
+
+/// 1.3.132.0.34, as parameters
+pub(super) const P384: &[u8] = &[OBJECT_IDENTIFIER, 5, 0x2b, 0x81, 0x04, 0x00, 0x22];
 
 /// 1.2.840.113549.1.1.1
 pub(super) const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01];

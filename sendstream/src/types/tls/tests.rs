@@ -435,7 +435,7 @@ mod trust {
             parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         });
         let refusal = authority.trust().verify_server("server.test", &leaf, &[]).unwrap_err();
-        assert!(matches!(refusal, CertificateRefusal::Unacceptable { .. }), "{refusal}");
+        assert!(matches!(refusal, CertificateRefusal::WrongUsage { .. }), "{refusal}");
     }
 
     #[test]
@@ -450,7 +450,7 @@ mod trust {
             parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         });
         let refusal = trust.verify_client(&leaf, &[]).unwrap_err();
-        assert!(matches!(refusal, CertificateRefusal::Unacceptable { .. }), "{refusal}");
+        assert!(matches!(refusal, CertificateRefusal::WrongUsage { .. }), "{refusal}");
     }
 
     #[test]

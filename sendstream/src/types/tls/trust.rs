@@ -12,6 +12,7 @@ use super::{
     error::{CertificateRefusal, TrustError, parse_server_name},
     hash::{CertificateHash, PublicKeyHash},
     peer::{PeerCertificate, PeerIdentity, Verdict, Verifier},
+    pem::{Contents, is_der},
     pkcs7,
     public_key::PublicKey,
 };
@@ -84,23 +85,37 @@ impl Trust {
         let certificates = CertificateDer::pem_slice_iter(pem.as_ref())
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| TrustError::Pem { reason: error.to_string() })?;
-        Self::ca_der(certificates)
+        let pem = pem.as_ref();
+        match certificates.is_empty() {
+            true if Contents::of(pem).key => Err(TrustError::PrivateKey),
+            true if is_der(pem) => Err(TrustError::Der),
+            _ => Self::ca_der(certificates),
+        }
     }
 
     /// As [`Trust::ca_pem`], with the authorities' certificates in DER.
     ///
     /// # Errors
     ///
-    /// [`TrustError::NoCertificate`] or [`TrustError::InvalidCertificate`].
+    /// [`TrustError::NoCertificate`], [`TrustError::InvalidCertificate`] or
+    /// [`TrustError::UnsupportedKey`].
     pub fn ca_der<'a>(certificates: impl IntoIterator<Item = CertificateDer<'a>>) -> Result<Self, TrustError> {
+        let mut is_of_use = false;
         let anchors = certificates
             .into_iter()
             .enumerate()
             .map(|(index, certificate)| match webpki::anchor_from_trusted_cert(&certificate) {
-                Ok(anchor) => Ok(anchor.to_owned()),
+                Ok(anchor) => {
+                    is_of_use |= PublicKey::of_certificate(&certificate).is_none_or(|key| key.is_on_supported_curve());
+                    Ok(anchor.to_owned())
+                }
                 Err(error) => Err(TrustError::InvalidCertificate { index, reason: error.to_string() }),
             })
             .collect::<Result<Vec<_>, _>>()?;
+        // One among others does no harm: bundles have some that nobody needs.
+        if !is_of_use && !anchors.is_empty() {
+            return Err(TrustError::UnsupportedKey);
+        }
         if anchors.is_empty() {
             return Err(TrustError::NoCertificate);
         }
@@ -312,19 +327,20 @@ impl Authorities {
         issuers: &[CertificateDer<'_>],
     ) -> Result<(), CertificateRefusal> {
         let name = server_name.map(parse_server_name).transpose()?;
-        let usage = match name {
-            Some(_) => webpki::KeyUsage::server_auth(),
-            None => webpki::KeyUsage::client_auth(),
+        let (usage, purpose) = match name {
+            Some(_) => (webpki::KeyUsage::server_auth(), "serverAuth"),
+            None => (webpki::KeyUsage::client_auth(), "clientAuth"),
         };
         // MsQuic reports the peer's own certificate among them.
         let issuers = issuers.strip_prefix(std::slice::from_ref(leaf)).unwrap_or(issuers);
         let issuers = &issuers[..issuers.len().min(MAX_ISSUERS)];
-        let end_entity = webpki::EndEntityCert::try_from(leaf).map_err(CertificateRefusal::from_webpki)?;
+        let refusal = |error| CertificateRefusal::from_webpki(error, purpose);
+        let end_entity = webpki::EndEntityCert::try_from(leaf).map_err(refusal)?;
         end_entity
             .verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &self.anchors, issuers, UnixTime::now(), usage, None, None)
-            .map_err(CertificateRefusal::from_webpki)?;
+            .map_err(refusal)?;
         match name {
-            Some(name) => end_entity.verify_is_valid_for_subject_name(&name).map_err(CertificateRefusal::from_webpki),
+            Some(name) => end_entity.verify_is_valid_for_subject_name(&name).map_err(refusal),
             None => Ok(()),
         }
     }

@@ -25,9 +25,12 @@ use sendstream_core::{
 };
 
 use super::*;
-use crate::{driver::stream::buffer::cut, types::payload::Payload};
+use crate::{
+    driver::stream::buffer::cut,
+    types::{error::Timeout, payload::Payload},
+};
 
-const LOST: ConnectionError = ConnectionError::TimedOut;
+const LOST: ConnectionError = ConnectionError::TimedOut(Timeout::Idle);
 
 fn failed(failure: SendFailure<ConnectionError>) -> SendEnd<ConnectionError> {
     SendEnd::Failed(failure)
@@ -601,7 +604,7 @@ fn the_connection_knows_best_what_ended_it_and_else_the_event_says_it() {
     let by_us = shutdown_complete(true, false, 5, NativeError::SUCCESS);
     assert_eq!(answer(&by_us, None), lost(ConnectionError::LocallyClosed { code: 5, reason: Arc::default() }));
     let idle = shutdown_complete(false, false, 0, NativeError::CONNECTION_IDLE);
-    assert_eq!(answer(&idle, None), lost(ConnectionError::TimedOut));
+    assert_eq!(answer(&idle, None), lost(ConnectionError::TimedOut(Timeout::Idle)));
     // The connection lives on: whatever it has recorded is not what ended the stream.
     let stream_only = event(sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_SHUTDOWN_COMPLETE, |_| {});
     assert_eq!(answer(&stream_only, Some(LOST)), failed(SendFailure::Ended));
