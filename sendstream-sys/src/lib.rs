@@ -175,6 +175,21 @@ pub const QUIC_PARAM_GLOBAL_EMPTY_POOLS: u32 = shared::QUIC_PARAM_GLOBAL_EMPTY_P
 /// The edit `smoothed-rtt-in-place` knows it; a library without refuses it.
 pub const QUIC_PARAM_CONN_SMOOTHED_RTT: u32 = shared::QUIC_PARAM_CONN_SMOOTHED_RTT;
 
+/// Whether a client has proved that its address is its own (a byte, for `GetParam` on a server's
+/// connection).
+///
+/// The edit `validated-address-told` knows it; a library without refuses it.
+pub const QUIC_PARAM_CONN_ADDRESS_VALIDATED: u32 = shared::QUIC_PARAM_CONN_ADDRESS_VALIDATED;
+
+/// A connection's exporter secret of RFC 8446 §7.5 (up to [`QUIC_MAX_EXPORTER_SECRET`] bytes, for
+/// `GetParam` during `QUIC_CONNECTION_EVENT_CONNECTED`).
+///
+/// The edit `exporter-secret-told` knows it; a library without refuses it.
+pub const QUIC_PARAM_TLS_EXPORTER_SECRET: u32 = shared::QUIC_PARAM_TLS_EXPORTER_SECRET;
+
+/// No hash of TLS has more bytes.
+pub const QUIC_MAX_EXPORTER_SECRET: u32 = shared::QUIC_MAX_EXPORTER_SECRET;
+
 /// Asks for what it takes to keep the memory of received data: a [`QUIC_RECEIVED_MEMORY`], for
 /// `GetParam` without a handle.
 ///

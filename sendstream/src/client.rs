@@ -37,8 +37,9 @@ use crate::{
 /// workers. It closes when the client and its connections are gone.
 /// [`ClientBuilder::socket_per_connection`] gives each connection a socket of its own instead.
 ///
-/// Dropping it leaves its connections as they are.
-#[derive(Debug)]
+/// Dropping it leaves its connections as they are. Clones are handles of the same client: they share
+/// ports, connections and sessions.
+#[derive(Debug, Clone)]
 pub struct Client {
     configuration: Arc<Configuration>,
     alpn: Alpn,
@@ -132,6 +133,12 @@ impl Client {
         check_code(code)?;
         self.live.close_all(code, reason);
         Ok(())
+    }
+
+    /// How many connections it has now, those included whose handshake is under way. One that is
+    /// over does not count, whoever holds it.
+    pub fn open_connections(&self) -> usize {
+        self.live.open_connections()
     }
 
     /// Resolves when every connection of this client is over: closed by either side, and all that

@@ -3,6 +3,7 @@
 use std::{
     hash::{Hash, Hasher},
     net::SocketAddr,
+    num::NonZeroU32,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -28,13 +29,14 @@ use crate::{
         turn,
         worker_task::WorkerTask,
     },
-    native::background,
+    native::{background, settings::Limit},
     recv_stream::RecvStream,
     send_stream::SendStream,
     types::{
         code::{CodeOutOfRange, check_code},
         config::{ConfigError, TransportConfig},
         error::{ConnectionError, NativeError},
+        exporter::ExportError,
         payload::Payload,
         rebind::RebindError,
         stats::{ConnectionStats, HandshakeInfo},
@@ -388,6 +390,103 @@ impl Connection {
             background::ask(move || instance.set_limits(&limits))
         });
         async move { Ok(raised?.await?) }
+    }
+
+    /// [`raise_limits`](Self::raise_limits) for the number of the peer's unidirectional streams
+    /// alone; 0 forbids them, once those that the peer was allowed are over.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Native`]: MsQuic is out of memory. Nothing was changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// The limit is on its way once this was called; dropping the future only ends the wait.
+    pub fn set_max_concurrent_uni_streams(
+        &self,
+        count: u16,
+    ) -> impl Future<Output = Result<(), ConfigError>> + Send + Sync + use<> {
+        self.set_limit(Limit::UniStreams(count))
+    }
+
+    /// [`raise_limits`](Self::raise_limits) for the number of the peer's bidirectional streams alone;
+    /// 0 forbids them, once those that the peer was allowed are over.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Native`]: MsQuic is out of memory. Nothing was changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// The limit is on its way once this was called; dropping the future only ends the wait.
+    pub fn set_max_concurrent_bidi_streams(
+        &self,
+        count: u16,
+    ) -> impl Future<Output = Result<(), ConfigError>> + Send + Sync + use<> {
+        self.set_limit(Limit::BidiStreams(count))
+    }
+
+    /// [`raise_limits`](Self::raise_limits) for the
+    /// [`connection_flow_control_window`](TransportConfig::connection_flow_control_window) alone:
+    /// 4 KiB to `u32::MAX` bytes. A smaller one than before changes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::OutOfRange`]. [`ConfigError::Native`]: MsQuic is out of memory. Nothing was
+    /// changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// The window is on its way once this was called; dropping the future only ends the wait.
+    pub fn set_receive_window(
+        &self,
+        bytes: u32,
+    ) -> impl Future<Output = Result<(), ConfigError>> + Send + Sync + use<> {
+        self.set_limit(Limit::Window(bytes))
+    }
+
+    /// The [`send_window`](TransportConfig::send_window) of streams that this connection opens or
+    /// accepts from now on; `None` for MsQuic's advice. Streams that are there keep theirs.
+    pub fn set_send_window(&self, bytes: impl Into<Option<NonZeroU32>>) {
+        self.inner().shared().fix_send_window(bytes.into());
+    }
+
+    fn set_limit(&self, limit: Limit) -> impl Future<Output = Result<(), ConfigError>> + Send + Sync + use<> {
+        let set = limit.to_settings().map(|limit| {
+            let instance = Arc::clone(&self.0);
+            background::ask(move || instance.set_limits(&limit))
+        });
+        async move { Ok(set?.await?) }
+    }
+
+    /// Derives `output.len()` bytes from the secrets of this connection's handshake, which both ends
+    /// get alike and nobody else can (`TLS-Exporter` of RFC 8446 §7.5, RFC 5705): to bind something
+    /// of the application's to the connection, such as a login.
+    ///
+    /// `label` says what it is for, and should be one's own: RFC 5705 §4 has a registry, and labels
+    /// that begin with `EXPERIMENTAL` are free. `context` is mixed in. A label of at most 249 bytes,
+    /// and 255 times as many bytes as the hash of the cipher suite has, are possible.
+    ///
+    /// It waits for nothing. Resumed sessions have secrets of their own. The secret behind it is kept
+    /// until the connection is dropped, and wiped then.
+    ///
+    /// # Errors
+    ///
+    /// [`ExportError`]; `output` is of no use then.
+    pub fn export_keying_material(&self, output: &mut [u8], label: &[u8], context: &[u8]) -> Result<(), ExportError> {
+        let connected = self.inner().lock().connected();
+        let connected = connected.as_ref().and_then(|connected| connected.exporter.as_ref());
+        connected.ok_or(ExportError::Unavailable)?.export(output, label, context)
+    }
+
+    /// The server's name: on a client the one that was given to
+    /// [`connect`](crate::Client::connect), on a server the one that the client asked for (RFC 6066
+    /// §3), which is empty if it asked for none, as clients do that connect to an address.
+    ///
+    /// A client may ask for any name. A server that shows one certificate for all does not know
+    /// whether the client has found the name there.
+    pub fn server_name(&self) -> &str {
+        self.inner().shared().server_name()
     }
 
     /// A number that names this connection among all that are held: the same from every handle, and

@@ -158,6 +158,7 @@ pub use types::{
     code::CodeOutOfRange,
     config::{ConfigError, CongestionControl, StreamScheduling, TransportConfig},
     error::{ConnectionError, NativeError, NoCommonProtocol, Timeout, WorkerTaskError},
+    exporter::ExportError,
     native_info::{EditInfo, EditKind, NativeInfo},
     payload::Payload,
     rebind::RebindError,

@@ -37,8 +37,8 @@ use crate::{
 
 /// Listens for connections, on one address or several.
 ///
-/// Dropping it stops listening and refuses connections that nobody has accepted. Accepted
-/// connections go on.
+/// Clones are handles of the same server. Dropping the last stops listening and refuses connections
+/// that nobody has accepted. Accepted connections go on.
 ///
 /// ```
 /// use sendstream::{Identity, Server};
@@ -48,8 +48,12 @@ use crate::{
 /// println!("listening on {}", server.local_addr()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[derive(Debug, Clone)]
+pub struct Server(Arc<Shared>);
+
+/// What the handles of a server share.
 #[derive(Debug)]
-pub struct Server {
+struct Shared {
     /// Those that were started, in that order. Held only to look at it or to change it.
     listeners: Mutex<Vec<Arc<ListenerInstance>>>,
     queue: Arc<IncomingQueue>,
@@ -86,14 +90,14 @@ impl Server {
         if is_of_many(address.ip()) {
             return Err(BindError::AddressNotAvailable(address));
         }
-        let listener = ListenerInstance::start(&self.alpn, address, self.queue.clone(), &self.live)
+        let listener = ListenerInstance::start(&self.0.alpn, address, self.0.queue.clone(), &self.0.live)
             .map_err(|error| BindError::from_start(error, address))?;
-        self.listeners().push(listener.clone());
+        self.0.listeners().push(listener.clone());
         // Looked at only now, so that whoever stops the server meanwhile either finds this one or
         // is found.
-        if self.queue.is_closed() {
+        if self.0.queue.is_closed() {
             listener.stop();
-            self.listeners().retain(|other| !Arc::ptr_eq(other, &listener));
+            self.0.listeners().retain(|other| !Arc::ptr_eq(other, &listener));
             return Err(BindError::Stopped);
         }
         listener.local_addr().map_err(BindError::Native)
@@ -105,7 +109,7 @@ impl Server {
     ///
     /// MsQuic's status, should it not tell.
     pub fn local_addr(&self) -> Result<SocketAddr, NativeError> {
-        self.listeners().first().ok_or(NativeError::INVALID_ADDRESS)?.local_addr()
+        self.0.listeners().first().ok_or(NativeError::INVALID_ADDRESS)?.local_addr()
     }
 
     /// Every address that it was bound to, in that order, also after it has stopped listening.
@@ -114,7 +118,7 @@ impl Server {
     ///
     /// MsQuic's status, should it not tell.
     pub fn local_addrs(&self) -> Result<Vec<SocketAddr>, NativeError> {
-        self.listeners().iter().map(|listener| listener.local_addr()).collect()
+        self.0.listeners().iter().map(|listener| listener.local_addr()).collect()
     }
 
     /// The next connection that a client wants: `None` once the server has stopped listening and
@@ -135,7 +139,7 @@ impl Server {
     ///
     /// Dropping the future loses no connection.
     pub async fn accept(&self) -> Option<Incoming> {
-        let new = wait_for(&*self.queue).await?;
+        let new = wait_for(&*self.0.queue).await?;
         Some(Incoming::new(new, self.config()))
     }
 
@@ -184,11 +188,12 @@ impl Server {
     /// Building the client fails with [`ConfigError::NotListening`] once the server has
     /// [stopped listening](Self::stop_listening).
     pub fn client(&self) -> ClientBuilder {
-        let addresses = match self.queue.is_closed() {
+        let addresses = match self.0.queue.is_closed() {
             true => Vec::new(),
-            false => self.listeners().iter().filter_map(|listener| listener.local_addr().ok()).collect(),
+            false => self.0.listeners().iter().filter_map(|listener| listener.local_addr().ok()).collect(),
         };
-        let endpoint = EndpointSettings { registration: Some(self.live.registration().clone()), ..Default::default() };
+        let endpoint =
+            EndpointSettings { registration: Some(self.0.live.registration().clone()), ..Default::default() };
         ClientBuilder::new(Socket::Servers(addresses), endpoint)
     }
 
@@ -245,23 +250,25 @@ impl Server {
     }
 
     fn lock_config(&self) -> MutexGuard<'_, ServerConfig> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.config.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many connections wait to be accepted, and what became of those that could not wait.
     pub fn stats(&self) -> ServerStats {
-        self.queue.counts().into()
+        self.0.queue.counts().into()
     }
 
     /// Stops listening on every address (`ListenerStop`), and does not wait. New clients are
     /// refused or get no answer. [`accept`](Self::accept) still returns the connections that wait,
     /// and then `None`. Accepted connections go on.
     pub fn stop_listening(&self) {
-        self.queue.close();
-        let listeners = self.listeners().clone();
-        for listener in listeners {
-            listener.stop();
-        }
+        self.0.stop_listening();
+    }
+
+    /// How many connections it has now, those included that wait to be accepted or whose handshake is
+    /// under way. One that is over does not count, whoever holds it.
+    pub fn open_connections(&self) -> usize {
+        self.0.live.open_connections()
     }
 
     /// Closes every connection that this server has now, as
@@ -277,7 +284,7 @@ impl Server {
     /// [`CodeOutOfRange`]: `code` has more than 62 bits; nothing was closed.
     pub fn close_all(&self, code: u64, reason: &str) -> Result<(), CodeOutOfRange> {
         check_code(code)?;
-        self.live.close_all(code, reason);
+        self.0.live.close_all(code, reason);
         Ok(())
     }
 
@@ -296,8 +303,18 @@ impl Server {
     /// called again.
     pub async fn shutdown(&self) {
         self.stop_listening();
-        self.queue.refuse_waiting();
-        self.live.none_left().await;
+        self.0.queue.refuse_waiting();
+        self.0.live.none_left().await;
+    }
+}
+
+impl Shared {
+    fn stop_listening(&self) {
+        self.queue.close();
+        let listeners = self.listeners().clone();
+        for listener in listeners {
+            listener.stop();
+        }
     }
 
     fn listeners(&self) -> MutexGuard<'_, Vec<Arc<ListenerInstance>>> {
@@ -305,7 +322,7 @@ impl Server {
     }
 }
 
-impl Drop for Server {
+impl Drop for Shared {
     fn drop(&mut self) {
         self.stop_listening();
         self.queue.refuse_waiting();
@@ -424,14 +441,14 @@ impl ServerBuilder {
     pub fn bind(self, address: SocketAddr) -> Result<Server, BindError> {
         let key_log = self.endpoint.open_key_log()?;
         let config = self.build()?;
-        let server = Server {
+        let server = Server(Arc::new(Shared {
             listeners: Mutex::default(),
             _backlog: CountedBacklog::new(config.accept_backlog()),
             queue: IncomingQueue::new(config.accept_backlog(), config.handshake_timeout(), key_log),
             alpn: config.alpn().clone(),
             live: LiveHandles::new(config.registration().clone()),
             config: Mutex::new(config),
-        };
+        }));
         server.listen_also(address)?;
         Ok(server)
     }

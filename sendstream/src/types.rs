@@ -4,6 +4,7 @@
 pub(crate) mod code;
 pub(crate) mod config;
 pub(crate) mod error;
+pub(crate) mod exporter;
 pub(crate) mod native_info;
 pub(crate) mod payload;
 pub(crate) mod rebind;

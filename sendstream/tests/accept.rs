@@ -443,3 +443,91 @@ fn an_address_that_cannot_be_listened_on_as_well_changes_nothing() {
         endpoints.end().await;
     });
 }
+
+#[test]
+fn a_client_that_is_ignored_hears_nothing_more() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let transport = TransportConfig::default().handshake_timeout(Duration::from_millis(500));
+        let client = support::client_with(Trust::dangerous_accept_any_certificate()).transport(transport);
+        let client = client.build().unwrap();
+        let mut connecting = Box::pin(client.connect(endpoints.address, "localhost"));
+        // Each packet that it sends again may begin another connection.
+        let error = loop {
+            match futures::future::select(connecting, Box::pin(endpoints.server.accept())).await {
+                Either::Left((connected, _)) => break connected.unwrap_err(),
+                Either::Right((incoming, unfinished)) => {
+                    incoming.unwrap().ignore();
+                    connecting = unfinished;
+                }
+            }
+        };
+        assert!(
+            matches!(error, ConnectError::Connection(ConnectionError::TimedOut(Timeout::Handshake))),
+            "a refusal would be an answer: {error}"
+        );
+        endpoints.end().await;
+        client.wait_idle().await;
+    });
+}
+
+#[test]
+fn connections_are_counted_until_they_are_over() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let (server, client) = (&endpoints.server, &endpoints.client);
+        assert_eq!((client.open_connections(), server.open_connections()), (0, 0));
+        let first = endpoints.connect().await;
+        let second = endpoints.connect().await;
+        assert_eq!((client.open_connections(), server.open_connections()), (2, 2));
+        first.0.close(7, "").unwrap();
+        first.1.closed().await;
+        assert_eq!((client.open_connections(), server.open_connections()), (1, 1), "whoever holds it");
+        server.close_all(0, "").unwrap();
+        second.0.closed().await;
+        assert_eq!((client.open_connections(), server.open_connections()), (0, 0));
+        drop((first, second));
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn handles_of_a_server_and_of_a_client_are_each_of_one() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let (server, client) = (endpoints.server.clone(), endpoints.client.clone());
+        let accepting = async { server.accept().await.unwrap().accept().await.unwrap() };
+        let (connected, accepted) = futures::join!(client.connect(endpoints.address, "localhost"), accepting);
+        let connected = connected.unwrap();
+        assert_eq!((endpoints.server.open_connections(), endpoints.client.open_connections()), (1, 1));
+        assert_eq!(server.local_addr(), endpoints.server.local_addr());
+        drop((server, client));
+        // The others go on, and so does what one that is gone has accepted.
+        let again = endpoints.connect().await;
+        support::tell(&connected, &accepted, "still there").await;
+        let other = endpoints.server.clone();
+        other.stop_listening();
+        assert!(endpoints.server.accept().await.is_none());
+        drop((connected, accepted, again));
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn both_sides_know_the_servers_name() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let (connected, accepted) = endpoints.connect().await;
+        assert_eq!((connected.server_name(), accepted.server_name()), ("localhost", "localhost"));
+        let client = support::client_with(Trust::dangerous_accept_any_certificate()).build().unwrap();
+        for (asked, told, heard) in [("Sub.Example.", "sub.example", "sub.example"), ("192.0.2.1", "192.0.2.1", "")] {
+            let (connected, accepted) =
+                futures::join!(client.connect(endpoints.address, asked), accept(&endpoints.server));
+            let (connected, accepted) = (connected.unwrap(), accepted.unwrap());
+            assert_eq!((connected.server_name(), accepted.server_name()), (told, heard));
+        }
+        drop((connected, accepted));
+        endpoints.end().await;
+        client.wait_idle().await;
+    });
+}

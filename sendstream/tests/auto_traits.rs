@@ -39,6 +39,7 @@ send_and_sync! {
     EditInfo,
     EditKind,
     ExecutionProfile,
+    ExportError,
     HandshakeInfo,
     HandshakeStats,
     Identity,
@@ -134,6 +135,9 @@ fn every_public_function_that_returns_a_future_is_called_here() {
 fn futures_that_are_both(connection: &Connection, send: &SendStream, recv: &RecvStream, address: SocketAddr) {
     is_send_and_sync(connection.path_changed());
     is_send_and_sync(connection.raise_limits(&TransportConfig::default()));
+    is_send_and_sync(connection.set_max_concurrent_uni_streams(1));
+    is_send_and_sync(connection.set_max_concurrent_bidi_streams(1));
+    is_send_and_sync(connection.set_receive_window(4096));
     is_send_and_sync(connection.rebind(address));
     is_send_and_sync(connection.stats());
     is_send_and_sync(send.stopped());

@@ -3,6 +3,7 @@
 mod support;
 
 use std::{
+    num::NonZeroU32,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -230,6 +231,65 @@ fn limits_that_are_raised_later_count_for_a_connection_under_way() {
         let wrong = pair.server.raise_limits(&defaults().connection_flow_control_window(1)).await.unwrap_err();
         assert!(matches!(wrong, ConfigError::OutOfRange { field: "connection_flow_control_window", .. }), "{wrong}");
         drop((first, second, accepted));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn each_limit_can_be_set_alone_on_a_connection_under_way() {
+    const FEW: usize = 4096;
+    const MANY: usize = 1 << 20;
+    run(async {
+        let few = defaults()
+            .max_concurrent_uni_streams(1)
+            .max_concurrent_bidi_streams(0)
+            .connection_flow_control_window(FEW as u32);
+        let pair = Pair::with(defaults(), few).await;
+        let mut first = pair.client.open_uni().unwrap();
+        first.send(vec![0; FEW]).await.unwrap();
+        let mut beyond = first.send(vec![0; MANY - FEW]);
+        let (mut bidi, _) = pair.client.open_bi().unwrap();
+        let mut bidi = Box::pin(bidi.start());
+        let mut uni = pair.client.open_uni().unwrap();
+        let mut uni = Box::pin(uni.start());
+        pair.server.stats().await.unwrap();
+        assert!(futures::future::poll_immediate(&mut bidi).await.is_none());
+
+        pair.server.set_max_concurrent_bidi_streams(1).await.unwrap();
+        bidi.await.unwrap();
+        assert!(futures::future::poll_immediate(&mut uni).await.is_none(), "another kind");
+        assert_eq!(futures::future::poll_immediate(&mut beyond).await, None, "another limit");
+        pair.server.set_max_concurrent_uni_streams(2).await.unwrap();
+        uni.await.unwrap();
+        assert_eq!(futures::future::poll_immediate(&mut beyond).await, None, "another limit");
+        pair.server.set_receive_window(MANY as u32).await.unwrap();
+        beyond.await.unwrap();
+
+        let wrong = pair.server.set_receive_window(1).await.unwrap_err();
+        assert!(matches!(wrong, ConfigError::OutOfRange { field: "connection_flow_control_window", .. }), "{wrong}");
+        drop(first);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_send_window_that_is_set_counts_for_the_next_streams() {
+    run(async {
+        // Nobody reads, so only what the peer's stream window takes is acknowledged.
+        let pair = Pair::with(defaults(), defaults().stream_receive_window(4096)).await;
+        let mut before = pair.client.open_uni().unwrap();
+        pair.client.set_send_window(NonZeroU32::new(1));
+        let mut after = pair.client.open_uni().unwrap();
+        // The first write is taken whatever the window is, and fills it.
+        before.write_chunk(vec![0; 16 << 10].into()).await.unwrap();
+        before.write_chunk(vec![0; 16 << 10].into()).await.unwrap();
+        after.write_chunk(vec![0; 16 << 10].into()).await.unwrap();
+        assert!(futures::future::poll_immediate(Box::pin(after.write_chunk("more".into()))).await.is_none());
+        pair.client.set_send_window(None);
+        let mut last = pair.client.open_uni().unwrap();
+        last.write_chunk(vec![0; 16 << 10].into()).await.unwrap();
+        last.write_chunk(vec![0; 16 << 10].into()).await.unwrap();
+        drop((before, after, last));
         pair.end().await;
     });
 }

@@ -6,7 +6,7 @@ use sendstream::{
     ConfigError,
     process::{LoadBalancing, RetryPolicy, counters, set_load_balancing, set_retry_policy},
 };
-use support::{Pair, run};
+use support::{Endpoints, Pair, run};
 
 #[test]
 fn a_client_that_must_prove_its_address_connects_all_the_same() {
@@ -20,7 +20,16 @@ fn a_client_that_must_prove_its_address_connects_all_the_same() {
         ] {
             set_retry_policy(policy).unwrap();
             let before = counters().unwrap().stateless_retries_sent;
-            let pair = Pair::new().await;
+            let endpoints = Endpoints::new();
+            let accepting = async {
+                let incoming = endpoints.server.accept().await.unwrap();
+                let validated = incoming.remote_address_validated();
+                (incoming.accept().await.unwrap(), validated)
+            };
+            let connecting = endpoints.client.connect(endpoints.address, "localhost");
+            let (client, (server, validated)) = futures::join!(connecting, accepting);
+            assert_eq!(validated, retries, "{policy:?}");
+            let pair = Pair { client: client.unwrap(), server, endpoints };
             let handshake = pair.client.stats().await.unwrap().handshake;
             assert_eq!(handshake.stateless_retry, retries, "{policy:?}");
             assert_eq!(counters().unwrap().stateless_retries_sent > before, retries);

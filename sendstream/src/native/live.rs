@@ -45,6 +45,9 @@ impl Retire for Count {
 pub(crate) trait Closable: Send + Sync {
     /// Closes it for the application, unless it is over.
     fn close_with_all(self: Arc<Self>, code: u64, reason: &str);
+
+    /// Whether it is not over.
+    fn is_open(&self) -> bool;
 }
 
 /// The listeners and connections of one server, or the connections of one client: counted for
@@ -92,10 +95,22 @@ impl LiveHandles {
         if is_forked() {
             return;
         }
-        let connections: Vec<_> = self.0.closable().iter().filter_map(|(_, one)| one.upgrade()).collect();
-        for connection in connections {
+        for connection in self.connections() {
             connection.close_with_all(code, reason);
         }
+    }
+
+    /// How many connections there are that are not over.
+    pub(crate) fn open_connections(&self) -> usize {
+        if is_forked() {
+            return 0;
+        }
+        self.connections().iter().filter(|connection| connection.is_open()).count()
+    }
+
+    /// The connections. They are dropped outside of the lock, which the last reference takes.
+    fn connections(&self) -> Vec<Arc<dyn Closable>> {
+        self.0.closable().iter().filter_map(|(_, one)| one.upgrade()).collect()
     }
 
     /// Resolves when MsQuic is done with every object. Any number of tasks may wait.

@@ -42,6 +42,11 @@ unsafe impl Parameter for SmoothedRtt {
     const ID: u32 = sys::QUIC_PARAM_CONN_SMOOTHED_RTT;
 }
 
+// SAFETY: one integer, as declared in msquic_sendstream.h.
+unsafe impl Parameter for AddressValidated {
+    const ID: u32 = sys::QUIC_PARAM_CONN_ADDRESS_VALIDATED;
+}
+
 // SAFETY: one integer, as msquic.h says of `QUIC_PARAM_STREAM_ID`.
 unsafe impl Parameter for StreamId {
     const ID: u32 = sys::QUIC_PARAM_STREAM_ID;
@@ -58,6 +63,12 @@ unsafe impl Parameter for sys::QUIC_SETTINGS {
 #[repr(transparent)]
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SmoothedRtt(pub(crate) u32);
+
+/// Whether a server's client has proved its address; refused where MsQuic lacks the edit
+/// `validated-address-told`.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AddressValidated(pub(crate) u8);
 
 /// A stream's id.
 #[repr(transparent)]

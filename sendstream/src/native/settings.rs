@@ -153,6 +153,40 @@ impl TransportConfig {
     }
 }
 
+/// One of the limits of a connection under way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Limit {
+    UniStreams(u16),
+    BidiStreams(u16),
+    /// Bytes of all streams.
+    Window(u32),
+}
+
+impl Limit {
+    /// It alone.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::OutOfRange`] for a window that is too small.
+    pub(crate) fn to_settings(self) -> Result<sys::QUIC_SETTINGS, ConfigError> {
+        let transport = TransportConfig::default();
+        let transport = match self {
+            Self::UniStreams(count) => transport.max_concurrent_uni_streams(count),
+            Self::BidiStreams(count) => transport.max_concurrent_bidi_streams(count),
+            Self::Window(bytes) => transport.connection_flow_control_window(bytes),
+        };
+        let mut settings = transport.to_settings()?;
+        let mut is_set = no_bits();
+        match self {
+            Self::UniStreams(_) => is_set.set_PeerUnidiStreamCount(1),
+            Self::BidiStreams(_) => is_set.set_PeerBidiStreamCount(1),
+            Self::Window(_) => is_set.set_ConnFlowControlWindow(1),
+        }
+        settings.__bindgen_anon_1 = sys::QUIC_SETTINGS__bindgen_ty_1 { IsSet: is_set };
+        Ok(settings)
+    }
+}
+
 impl CongestionControl {
     /// MsQuic's name for it.
     fn native(self) -> u16 {

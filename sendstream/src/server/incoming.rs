@@ -63,6 +63,13 @@ impl Incoming {
         self.new.remote_addr
     }
 
+    /// Whether the client has proved that its address is its own (RFC 9000 §8.1): it has answered a
+    /// Retry. [`process::set_retry_policy`](crate::process::set_retry_policy) says who must.
+    /// Always false with an installed libmsquic.
+    pub fn remote_address_validated(&self) -> bool {
+        self.new.address_validated
+    }
+
     /// The address of the server's that the client has sent to.
     pub fn local_addr(&self) -> SocketAddr {
         self.new.local_addr
@@ -158,6 +165,14 @@ impl Incoming {
     pub fn refuse(self) {
         drop(self);
     }
+
+    /// Lets go of the connection and says nothing more to the client (`ConnectionShutdown` with
+    /// `QUIC_CONNECTION_SHUTDOWN_FLAG_SILENT`), for one that need not know that somebody is here.
+    /// MsQuic may have acknowledged its first packet before. The client waits for its handshake
+    /// timeout; packets that it sends again begin another connection.
+    pub fn ignore(self) {
+        self.new.user.close_silently();
+    }
 }
 
 impl NewConnection {
@@ -175,10 +190,11 @@ impl NewConnection {
 
     /// Has the handshake go on, and end in time.
     fn go_on(self, config: &ServerConfig) -> (User, Deadline) {
-        let Self { user, alpn, arrived, deadline, .. } = self;
+        let Self { user, alpn, server_name, arrived, deadline, .. } = self;
         drop(deadline);
         let deadline = Deadline::set(&user, arrived + config.handshake_timeout());
-        let shared = ConnectionInnerShared { offered: Some(alpn), ..config.for_connection() };
+        let shared =
+            ConnectionInnerShared { offered: Some(alpn), requested_name: server_name, ..config.for_connection() };
         if let Err(status) = user.configure(shared, config.configuration()) {
             // Its end is on the way, and brings the cause.
             tracing::debug!(%status, "an incoming connection was gone before it was accepted");

@@ -347,6 +347,7 @@ impl ConnectionInner {
             alpn: alpn.to_vec(),
             resumed,
             handshake: owner.parameter().ok().as_ref().and_then(HandshakeInfo::new),
+            exporter: owner.exporter(),
         };
         // MsQuic begins with that.
         if self.shared().scheduling != StreamScheduling::Fifo {

@@ -252,6 +252,14 @@ impl ConnectionInstance {
         self.finish_ending(|state| state.close(code));
     }
 
+    /// [`Self::close`], without a word to the peer.
+    pub(crate) fn close_silently(&self) {
+        let flags = sys::QUIC_CONNECTION_SHUTDOWN_FLAGS_QUIC_CONNECTION_SHUTDOWN_FLAG_SILENT;
+        // SAFETY: the handle is open, because `self` is alive.
+        let tell = |code| unsafe { call!(ConnectionShutdown(self.handle().raw(), flags, code)) };
+        self.finish_ending_by(tell, |state| state.close(0));
+    }
+
     /// The handshake has taken too long, unless it is done or the connection over.
     pub(super) fn time_out(&self) {
         self.finish_ending(ConnectionInnerExclusive::on_handshake_timeout);
@@ -411,6 +419,10 @@ impl Receiver for ConnectionInstance {
 impl Closable for ConnectionInstance {
     fn close_with_all(self: Arc<Self>, code: u64, reason: &str) {
         contain("a waker", || self.close_with_reason(code, reason));
+    }
+
+    fn is_open(&self) -> bool {
+        !self.inner.is_over()
     }
 }
 

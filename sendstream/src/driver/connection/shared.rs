@@ -2,7 +2,11 @@
 
 use std::{
     fmt,
-    sync::{Arc, OnceLock},
+    num::NonZeroU32,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,10 +32,12 @@ pub(crate) struct ConnectionInnerShared {
     pub(crate) alpn: Option<Alpn>,
     /// Those that a client offers, on a server.
     pub(crate) offered: Option<Vec<Vec<u8>>>,
+    /// The server's name as a client wants it, on a server.
+    pub(crate) requested_name: String,
     /// Who is believed; `None` on a server that asks for no certificate.
     pub(crate) verify: Option<Verify>,
-    /// The stream's in-flight window, where the configuration fixes it.
-    pub(crate) fixed_send_window: Option<u64>,
+    /// The in-flight window of streams, where it is fixed; else 0.
+    pub(crate) fixed_send_window: AtomicU64,
     /// Whether MsQuic copies what streams send.
     pub(crate) send_buffering: bool,
     /// The code for what is given up by dropping it.
@@ -57,8 +63,9 @@ impl ConnectionInnerShared {
         Self {
             alpn: Some(alpn),
             offered: None,
+            requested_name: String::new(),
             verify,
-            fixed_send_window: transport.send_window.map(u64::from),
+            fixed_send_window: AtomicU64::new(transport.send_window.map_or(0, u64::from)),
             send_buffering: transport.send_buffering,
             drop_error_code: transport.drop_error_code,
             lending: received::can_be_kept().then(|| Arc::new(lending(transport))),
@@ -67,6 +74,24 @@ impl ConnectionInnerShared {
             initial_rtt: transport.initial_rtt,
             resuming: Resuming::No,
             _configuration: None,
+        }
+    }
+
+    /// The in-flight window of streams that begin now, where it is fixed.
+    pub(crate) fn fixed_send_window(&self) -> Option<u64> {
+        Some(self.fixed_send_window.load(Ordering::Relaxed)).filter(|window| *window > 0)
+    }
+
+    /// Fixes the in-flight window of streams that begin from now on; or none, for MsQuic's advice.
+    pub(crate) fn fix_send_window(&self, window: Option<NonZeroU32>) {
+        self.fixed_send_window.store(window.map_or(0, |window| window.get().into()), Ordering::Relaxed);
+    }
+
+    /// The name of the server that the client wants; empty if it names none.
+    pub(crate) fn server_name(&self) -> &str {
+        match &self.verify {
+            Some(Verify::Server { server_name, .. }) => server_name,
+            _ => &self.requested_name,
         }
     }
 
@@ -82,8 +107,9 @@ impl ConnectionInnerShared {
 pub(super) static UNCONFIGURED: ConnectionInnerShared = ConnectionInnerShared {
     alpn: None,
     offered: None,
+    requested_name: String::new(),
     verify: None,
-    fixed_send_window: None,
+    fixed_send_window: AtomicU64::new(0),
     send_buffering: false,
     drop_error_code: 0,
     lending: None,

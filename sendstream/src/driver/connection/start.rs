@@ -4,6 +4,7 @@
 use std::{ffi::CStr, ptr, sync::Arc};
 
 use sendstream_sys as sys;
+use zeroize::Zeroizing;
 
 use crate::{
     driver::{
@@ -17,11 +18,13 @@ use crate::{
         address::Address,
         api::{self, call},
         configuration::Configuration,
+        parameter::AddressValidated,
         status::INTERNAL_ERROR,
     },
     types::{
         config::StreamScheduling,
         error::{ConnectionError, NativeError},
+        exporter::Exporter,
     },
 };
 
@@ -115,6 +118,30 @@ impl ConnectionInstance {
         // SAFETY: both handles are open; MsQuic takes a reference of its own to the configuration.
         let status = unsafe { call!(ConnectionSetConfiguration(self.handle().raw(), configuration.handle())) };
         NativeError::check(status)
+    }
+
+    /// What keying material is exported with, asked for on the worker when the handshake is done.
+    pub(super) fn exporter(&self) -> Option<Exporter> {
+        let mut secret = Zeroizing::new(vec![0; sys::QUIC_MAX_EXPORTER_SECRET as usize]);
+        let mut length = secret.len() as u32;
+        // SAFETY: the handle is open, and `secret` has `length` bytes.
+        let status = unsafe {
+            call!(GetParam(
+                self.handle().raw(),
+                sys::QUIC_PARAM_TLS_EXPORTER_SECRET,
+                &mut length,
+                secret.as_mut_ptr().cast()
+            ))
+        };
+        NativeError::check(status).ok()?;
+        secret.truncate(length as usize);
+        Exporter::new(secret)
+    }
+
+    /// Whether a server's client has proved that its address is its own, asked for on the worker.
+    pub(crate) fn is_address_validated(&self) -> bool {
+        let validated: Result<AddressValidated, _> = self.parameter();
+        validated.is_ok_and(|AddressValidated(validated)| validated != 0)
     }
 
     /// Sets which stream goes first, on the worker.

@@ -8,6 +8,7 @@ use crate::{
     driver::{connection::judge::Judging, stream::owner::StreamInstance},
     types::{
         error::{ConnectionError, Timeout},
+        exporter::Exporter,
         stats::HandshakeInfo,
     },
 };
@@ -27,6 +28,8 @@ pub(crate) struct Connected {
     pub(crate) alpn: Vec<u8>,
     pub(crate) resumed: bool,
     pub(crate) handshake: Option<HandshakeInfo>,
+    /// `None` where MsQuic does not tell it.
+    pub(crate) exporter: Option<Exporter>,
 }
 
 /// What the state holds and gives back.

@@ -116,6 +116,8 @@ impl ListenerInner {
         let instance =
             unsafe { ConnectionInstance::take_over(connection, self.queue.key_log.clone(), self.live.enter()) };
         instance.inner().name_server(remote_addr, Some(local_addr), &server_name);
+        // On the worker, so it runs in place.
+        let address_validated = instance.is_address_validated();
         let arrived = Instant::now();
         let queue = Arc::downgrade(&self.queue);
         let deadline = Deadline::set_and_then(&instance, arrived + self.queue.timeout, move || {
@@ -124,7 +126,16 @@ impl ListenerInner {
             }
         });
         let user = User::new(instance);
-        self.queue.push(NewConnection { user, remote_addr, local_addr, server_name, alpn, arrived, deadline });
+        self.queue.push(NewConnection {
+            user,
+            remote_addr,
+            local_addr,
+            address_validated,
+            server_name,
+            alpn,
+            arrived,
+            deadline,
+        });
         0
     }
 }

@@ -37,6 +37,7 @@ pub(crate) struct NewConnection {
     pub(crate) user: User,
     pub(crate) remote_addr: SocketAddr,
     pub(crate) local_addr: SocketAddr,
+    pub(crate) address_validated: bool,
     pub(crate) server_name: String,
     pub(crate) alpn: Vec<Vec<u8>>,
     pub(crate) arrived: Instant,

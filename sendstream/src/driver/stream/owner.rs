@@ -105,7 +105,7 @@ impl StreamInstance {
             call!(StreamOpen(connection.handle().raw(), flags, Some(stream_callback), ptr::null_mut(), &mut handle))
         };
         NativeError::check(status)?;
-        let mut state = StreamInnerExclusive::local(dir, shared.fixed_send_window);
+        let mut state = StreamInnerExclusive::local(dir, shared.fixed_send_window());
         state.set_buffered(shared.send_buffering);
         if let Some(lending) = &shared.lending {
             state.recv().set_lending(lending.clone());
@@ -146,7 +146,7 @@ impl StreamInstance {
         early: Early,
     ) -> Arc<Self> {
         let shared = connection.inner().shared();
-        let mut state = StreamInnerExclusive::remote(dir, shared.fixed_send_window);
+        let mut state = StreamInnerExclusive::remote(dir, shared.fixed_send_window());
         state.set_buffered(shared.send_buffering);
         if let Some(lending) = &shared.lending {
             state.recv().set_lending(lending.clone());
