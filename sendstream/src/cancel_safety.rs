@@ -79,7 +79,7 @@
 //!
 //! | future | `Ok` on | `Err` on | dropped half-way |
 //! | --- | --- | --- | --- |
-//! | [`Client::connect`] | CONNECTED | c | the connection is given up |
+//! | [`Client::connect`], [`Client::connect_any`] | CONNECTED | c | the connection is given up |
 //! | [`Client::connect_0rtt`] | the start, with a ticket for early data; otherwise CONNECTED | c | the connection is given up |
 //! | [`Incoming::accept`], [`Incoming::accept_with`] | CONNECTED | c | the connection is closed |
 //! | [`Incoming::accept_0rtt`], [`Incoming::accept_0rtt_with`] | RESUMED, CONNECTED | c | the connection is closed |

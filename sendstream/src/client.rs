@@ -59,7 +59,8 @@ impl Client {
     }
 
     /// Connects to `address` and goes through the handshake (`ConnectionStart`).
-    /// [`connect_host`](Self::connect_host) takes a host's name instead.
+    /// [`connect_host`](Self::connect_host) takes a host's name instead, and
+    /// [`connect_any`](Self::connect_any) several addresses.
     ///
     /// The client asks for `server_name` (RFC 6066 §3), and the server's certificate must be valid
     /// for it. It is a DNS name or an IP address, without a port and without brackets. A name goes
@@ -305,6 +306,9 @@ pub enum ConnectError {
         #[source]
         error: Arc<io::Error>,
     },
+    /// [`Client::connect_any`] was given no address.
+    #[error("no address to connect to: give one at least")]
+    NoAddress,
     /// The address to [bind](ClientBuilder::bind) is not of the family that the server's address
     /// has, nor `::`.
     #[error("{local} is of another family than the server's {remote}: bind to one of the same")]
@@ -368,7 +372,9 @@ impl From<ConnectError> for io::Error {
             ConnectError::Connection(error) => return error.clone().into(),
             ConnectError::Native(error) => return (*error).into(),
             ConnectError::Unresolved { error, .. } => error.kind(),
-            ConnectError::InvalidServerName | ConnectError::FamilyMismatch { .. } => io::ErrorKind::InvalidInput,
+            ConnectError::InvalidServerName | ConnectError::NoAddress | ConnectError::FamilyMismatch { .. } => {
+                io::ErrorKind::InvalidInput
+            }
             ConnectError::AddressInUse(_) => io::ErrorKind::AddrInUse,
             ConnectError::AddressNotAvailable(_) => io::ErrorKind::AddrNotAvailable,
             ConnectError::PermissionDenied(_) => io::ErrorKind::PermissionDenied,

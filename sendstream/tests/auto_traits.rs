@@ -150,6 +150,7 @@ fn futures_of_clients(client: &Client, registration: &Registration, address: Soc
     is_send(client.connect(address, ""));
     is_send(client.connect_0rtt(address, ""));
     is_send(client.connect_host("", 0));
+    is_send(client.connect_any(&[], ""));
     is_send(client.wait_idle());
     is_send(registration.wait_idle());
 }

@@ -1,4 +1,5 @@
 //! [`Client::connect_host`]: from a host's name to a connection with one of its addresses.
+//! [`Client::connect_any`] begins with the addresses.
 //!
 //! 1. The name is resolved by the system's resolver, which blocks: on a thread of its own.
 //! 2. The addresses are sorted as RFC 8305 §4 says: in the resolver's order, families interleaved.
@@ -26,7 +27,7 @@ use crate::{
         deadline::{self, Pause},
         fork,
     },
-    types::{error::ConnectionError, server_name::ServerName},
+    types::{error::ConnectionError, server_name::ServerName, system::SystemError},
 };
 
 /// An attempt to connect to one of the addresses. Dropping it gives the connection up.
@@ -72,16 +73,56 @@ impl Client {
     pub async fn connect_host(&self, host: &str, port: u16) -> Result<Connection, ConnectError> {
         fork::check()?;
         let (host, server_name) = names(host)?;
-        let addresses = self.reachable(resolve(&host, port).await?)?;
-        self.connect_any(addresses, server_name.as_str()).await
+        let addresses = self.reachable(&resolve(&host, port).await?)?;
+        self.race(addresses, server_name.as_str()).await
+    }
+
+    /// Connects to the first of `addresses` that answers: those of one server, which is known by
+    /// several. `server_name` is that of [`connect`](Self::connect).
+    ///
+    /// They are tried in their order, each once, 250 ms after the one before or as soon as one has
+    /// failed, as those of a host are ([`connect_host`](Self::connect_host)). The first that
+    /// connects wins: also over one that answered sooner, but with a certificate that the client
+    /// does not believe. The others are given up. The addresses to which the client cannot send from
+    /// where it [binds](crate::ClientBuilder::bind) are left out.
+    ///
+    /// ```no_run
+    /// # async fn example(client: sendstream::Client) -> Result<(), Box<dyn std::error::Error>> {
+    /// let addresses = ["192.0.2.7:4433".parse()?, "[2001:db8::7]:4433".parse()?];
+    /// let connection = client.connect_any(&addresses, "server.test").await?;
+    /// println!("it is at {:?}", connection.remote_addr());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// - [`ConnectError::NoAddress`]: `addresses` is empty.
+    /// - Any other [`ConnectError`], once every address has failed: the one that tells most, as for
+    ///   `connect_host`.
+    ///
+    /// [`handshake_timeout`](crate::TransportConfig::handshake_timeout) counts for each address.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives all attempts up.
+    pub async fn connect_any(&self, addresses: &[SocketAddr], server_name: &str) -> Result<Connection, ConnectError> {
+        fork::check()?;
+        ServerName::parse(server_name).map_err(|_| ConnectError::InvalidServerName)?;
+        let mut distinct = Vec::new();
+        for address in addresses {
+            if !distinct.contains(address) {
+                distinct.push(*address);
+            }
+        }
+        if distinct.is_empty() {
+            return Err(ConnectError::NoAddress);
+        }
+        self.race(self.reachable(&distinct)?, server_name).await
     }
 
     /// Connects to the first of `addresses` that answers. There is one at least.
-    async fn connect_any(
-        &self,
-        addresses: VecDeque<SocketAddr>,
-        server_name: &str,
-    ) -> Result<Connection, ConnectError> {
+    async fn race(&self, addresses: VecDeque<SocketAddr>, server_name: &str) -> Result<Connection, ConnectError> {
         let mut race =
             Race { client: self, server_name, waiting: addresses, attempts: Vec::new(), pause: None, failure: None };
         poll_fn(|cx| race.poll(cx)).await
@@ -89,7 +130,7 @@ impl Client {
 
     /// Those of `addresses`, of which there is one at least, that the client can send to from where
     /// it binds.
-    fn reachable(&self, addresses: Vec<SocketAddr>) -> Result<VecDeque<SocketAddr>, ConnectError> {
+    fn reachable(&self, addresses: &[SocketAddr]) -> Result<VecDeque<SocketAddr>, ConnectError> {
         let reachable: VecDeque<_> =
             addresses.iter().copied().filter(|address| self.socket.towards(*address).is_ok()).collect();
         if reachable.is_empty() {
@@ -208,20 +249,28 @@ fn interleaved(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     sorted
 }
 
-/// Which of two failures says more of why there is no connection: the later one, unless only the
-/// earlier is an answer.
+/// Which of two failures says more of why there is no connection: an answer, then what failed on this
+/// side, then silence, then that nobody listens, and least that this machine has no way to one of the
+/// addresses, as one of IPv4's alone has none to any of IPv6's. Of equals it is the later one.
 fn more_telling(before: Option<ConnectError>, latest: ConnectError) -> ConnectError {
     let tells = |error: &ConnectError| match error {
-        ConnectError::Connection(ConnectionError::Unreachable) => 0,
-        ConnectError::Connection(ConnectionError::TimedOut(_)) => 1,
-        ConnectError::Connection(_) => 3,
-        // Something on this side.
-        _ => 2,
+        ConnectError::Connection(ConnectionError::System(error)) if has_no_way(*error) => 0,
+        ConnectError::Connection(ConnectionError::Unreachable) => 1,
+        ConnectError::Connection(ConnectionError::TimedOut(_)) => 2,
+        ConnectError::Connection(ConnectionError::System(_)) => 3,
+        ConnectError::Connection(_) => 4,
+        _ => 3,
     };
     match before {
         Some(before) if tells(&before) > tells(&latest) => before,
         _ => latest,
     }
+}
+
+/// Whether the system says of one address, rather than of all, that it leads nowhere.
+fn has_no_way(error: SystemError) -> bool {
+    use SystemError::{AddressNotAvailable, FamilyNotSupported, InvalidAddress, NoRoute};
+    matches!(error, NoRoute | AddressNotAvailable | InvalidAddress | FamilyNotSupported)
 }
 
 /// What the thread of a lookup is called.
@@ -258,8 +307,8 @@ mod tests {
             let client = client.build().unwrap();
             let (silent, address) = (silent(), server.local_addr().unwrap());
             let begun = Instant::now();
-            let addresses = VecDeque::from([silent.local_addr().unwrap(), address]);
-            let connecting = client.connect_any(addresses, "localhost");
+            let addresses = [silent.local_addr().unwrap(), address];
+            let connecting = client.connect_any(&addresses, "localhost");
             let (connected, accepted) =
                 futures::join!(connecting, async { server.accept().await.unwrap().accept().await.unwrap() });
             assert!(begun.elapsed() >= ATTEMPT_DELAY);
@@ -280,13 +329,35 @@ mod tests {
             let config = TransportConfig { handshake_timeout: Duration::from_secs(1), ..TransportConfig::default() };
             let client = client.transport(config).build().unwrap();
             let (silent, address) = (silent(), server.local_addr().unwrap());
-            let addresses = VecDeque::from([address, silent.local_addr().unwrap()]);
+            let addresses = [address, silent.local_addr().unwrap()];
             let refusing = async { drop(server.accept().await.unwrap()) };
-            let (failed, ()) = futures::join!(client.connect_any(addresses, "localhost"), refusing);
+            let (failed, ()) = futures::join!(client.connect_any(&addresses, "localhost"), refusing);
             let Err(ConnectError::Connection(error)) = failed else { panic!("{failed:?}") };
             assert_eq!(error, ConnectionError::Refused);
             client.wait_idle().await;
             server.shutdown().await;
+        });
+    }
+
+    #[test]
+    fn an_impostor_at_one_address_does_not_keep_the_client_from_the_server_at_another() {
+        futures::executor::block_on(async {
+            let (impostor, _) = server();
+            let (server, client) = server();
+            let client = client.build().unwrap();
+            let addresses = [&impostor, &server].map(|server| server.local_addr().unwrap());
+            let lying = async { impostor.accept().await.unwrap().accept().await };
+            let (connected, lied, accepted) =
+                futures::join!(client.connect_any(&addresses, "localhost"), lying, async {
+                    server.accept().await.unwrap().accept().await
+                });
+            assert_eq!(connected.unwrap().remote_addr(), Some(addresses[1]));
+            assert!(lied.is_err());
+            drop(accepted);
+            assert!(matches!(client.connect_any(&[], "localhost").await, Err(ConnectError::NoAddress)));
+            assert!(matches!(client.connect_any(&addresses, "a b").await, Err(ConnectError::InvalidServerName)));
+            client.wait_idle().await;
+            futures::join!(impostor.shutdown(), server.shutdown());
         });
     }
 
@@ -304,8 +375,8 @@ mod tests {
             let (server, client) = server();
             let client = client.build().unwrap();
             let sockets = [silent(), silent()];
-            let addresses = sockets.iter().map(|socket| socket.local_addr().unwrap()).collect();
-            let mut connecting = Box::pin(client.connect_any(addresses, "localhost"));
+            let addresses = sockets.each_ref().map(|socket| socket.local_addr().unwrap());
+            let mut connecting = Box::pin(client.connect_any(&addresses, "localhost"));
             let second = futures::future::poll_fn(|cx| {
                 sockets[1].set_nonblocking(true).unwrap();
                 let is_asked = sockets[1].recv(&mut [0; 2000]).is_ok();
@@ -353,7 +424,7 @@ mod tests {
 
     #[test]
     fn an_answer_tells_more_than_silence_and_the_last_failure_more_than_the_first() {
-        use ConnectionError::{Refused, Unreachable, VersionMismatch};
+        use ConnectionError::{Refused, System, Unreachable, VersionMismatch};
         let timed_out = || ConnectionError::TimedOut(Timeout::Handshake);
         let told = |failures: [ConnectionError; 3]| {
             let failures = failures.into_iter().map(ConnectError::Connection);
@@ -365,5 +436,9 @@ mod tests {
         assert_eq!(told([Refused, timed_out(), Unreachable]), Refused);
         assert_eq!(told([Unreachable, timed_out(), Unreachable]), timed_out());
         assert_eq!(told([Refused, timed_out(), VersionMismatch]), VersionMismatch);
+        let (no_route, no_descriptors) = (System(SystemError::NoRoute), System(SystemError::OutOfDescriptors));
+        assert_eq!(told([Unreachable, no_route.clone(), no_route.clone()]), Unreachable);
+        assert_eq!(told([timed_out(), no_route.clone(), no_descriptors.clone()]), no_descriptors);
+        assert_eq!(told([Refused, no_descriptors, no_route]), Refused);
     }
 }

@@ -472,8 +472,15 @@ mod tests {
     fn crypto_errors_carry_their_tls_alert() {
         let error = ConnectionError::from_shutdown(false, true, 0x100 + 42, NativeError::HANDSHAKE_FAILURE);
         assert!(matches!(error, ConnectionError::Tls { alert: 42, .. }));
-        let error = ConnectionError::from_shutdown(false, false, 1, NativeError::ALPN_NEG_FAILURE);
+        let error = ConnectionError::from_shutdown(false, true, 0x100 + 120, NativeError::ALPN_NEG_FAILURE);
         assert!(matches!(error, ConnectionError::Tls { alert: 120, .. }));
+    }
+
+    #[test]
+    fn a_socket_without_an_option_is_not_taken_for_a_peer_without_a_protocol() {
+        // The same number is both.
+        let error = ConnectionError::from_shutdown(false, false, 1, NativeError::ALPN_NEG_FAILURE);
+        assert_eq!(error, ConnectionError::System(SystemError::SocketsNotSupported));
     }
 
     #[test]
@@ -490,6 +497,8 @@ mod tests {
             (libc::EACCES, PermissionDenied, io::ErrorKind::PermissionDenied),
             (libc::EPERM, PermissionDenied, io::ErrorKind::PermissionDenied),
             (libc::EAFNOSUPPORT, FamilyNotSupported, io::ErrorKind::Unsupported),
+            (libc::EHOSTDOWN, NoRoute, io::ErrorKind::NetworkUnreachable),
+            (libc::ENOPROTOOPT, SocketsNotSupported, io::ErrorKind::Unsupported),
             (libc::EAGAIN, OutOfThreads, io::ErrorKind::QuotaExceeded),
             (libc::ENOMEM, OutOfMemory, io::ErrorKind::OutOfMemory),
             (libc::ENOBUFS, OutOfMemory, io::ErrorKind::OutOfMemory),

@@ -56,6 +56,9 @@ mod system {
     pub(crate) const FAMILY_NOT_SUPPORTED: u32 = of_os_error(libc::EAFNOSUPPORT);
     pub(crate) const TRY_AGAIN: u32 = of_os_error(libc::EAGAIN);
     pub(crate) const NO_BUFFERS: u32 = of_os_error(libc::ENOBUFS);
+    pub(crate) const HOST_DOWN: u32 = of_os_error(libc::EHOSTDOWN);
+    /// The same number as `ALPN_NEG_FAILURE`, which no failure of the system's is.
+    pub(crate) const NO_SUCH_OPTION: u32 = of_os_error(libc::ENOPROTOOPT);
 
     /// No function of MsQuic's returns it.
     pub(crate) const FORKED: u32 = of_os_error(libc::ECHILD);
@@ -129,6 +132,8 @@ mod system {
     pub(crate) const FAMILY_NOT_SUPPORTED: u32 = of_os_error(10047);
     pub(crate) const TRY_AGAIN: u32 = of_os_error(164);
     pub(crate) const NO_BUFFERS: u32 = of_os_error(10055);
+    pub(crate) const HOST_DOWN: u32 = of_os_error(10064);
+    pub(crate) const NO_SUCH_OPTION: u32 = of_os_error(10042);
 
     /// No function of MsQuic's returns it.
     pub(crate) const FORKED: u32 = of_os_error(128);

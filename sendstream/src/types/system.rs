@@ -11,8 +11,9 @@ use crate::types::{error::NativeError, status};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 #[non_exhaustive]
 pub enum SystemError {
-    /// No route leads to the address (`ENETUNREACH`; [`io::ErrorKind::NetworkUnreachable`]): the
-    /// network is down, or this machine has no address of that family.
+    /// No route leads to the address (`ENETUNREACH`, `ENETDOWN`, `EHOSTDOWN`;
+    /// [`io::ErrorKind::NetworkUnreachable`]): the network is down, or this machine has no address of
+    /// that family.
     #[error("no route leads there: check that this machine's network is up, and has addresses of that family")]
     NoRoute,
     /// The system has no local address or port for it (`EADDRNOTAVAIL`, `ENODEV`;
@@ -51,6 +52,10 @@ pub enum SystemError {
     /// [`io::ErrorKind::OutOfMemory`]).
     #[error("out of memory: free some, and try again")]
     OutOfMemory,
+    /// The system lacks something that the sockets of QUIC need (`ENOPROTOOPT`;
+    /// [`io::ErrorKind::Unsupported`]): it is older than Linux 4.18, or only resembles Linux.
+    #[error("the system lacks something that QUIC's sockets need: use a newer one, or Linux itself")]
+    SocketsNotSupported,
 }
 
 impl SystemError {
@@ -62,7 +67,7 @@ impl SystemError {
     /// What MsQuic passes on of the system's. `None` if `status` is a word of MsQuic's own.
     pub(crate) fn from_native(status: NativeError) -> Option<Self> {
         Some(match status.status() {
-            status::NETWORK_UNREACHABLE | status::NETWORK_DOWN => Self::NoRoute,
+            status::NETWORK_UNREACHABLE | status::NETWORK_DOWN | status::HOST_DOWN => Self::NoRoute,
             status::ADDRESS_NOT_AVAILABLE | status::NO_DEVICE => Self::AddressNotAvailable,
             status::ADDRESS_IN_USE => Self::AddressInUse,
             status::TOO_MANY_FILES | status::TOO_MANY_FILES_IN_ALL => Self::OutOfDescriptors,
@@ -71,6 +76,7 @@ impl SystemError {
             status::FAMILY_NOT_SUPPORTED => Self::FamilyNotSupported,
             status::TRY_AGAIN => Self::OutOfThreads,
             status::OUT_OF_MEMORY | status::NO_BUFFERS => Self::OutOfMemory,
+            status::NO_SUCH_OPTION => Self::SocketsNotSupported,
             _ => return None,
         })
     }
@@ -85,7 +91,7 @@ impl From<SystemError> for io::Error {
             SystemError::OutOfDescriptors | SystemError::OutOfThreads => io::ErrorKind::QuotaExceeded,
             SystemError::InvalidAddress => io::ErrorKind::InvalidInput,
             SystemError::PermissionDenied => io::ErrorKind::PermissionDenied,
-            SystemError::FamilyNotSupported => io::ErrorKind::Unsupported,
+            SystemError::FamilyNotSupported | SystemError::SocketsNotSupported => io::ErrorKind::Unsupported,
             SystemError::OutOfMemory => io::ErrorKind::OutOfMemory,
         };
         Self::new(kind, error)
