@@ -1,16 +1,12 @@
 //! The grammar: what can be typed, and what `--help` says about it.
 
-use std::path::PathBuf;
+use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use sendstream::CertificateHash;
 use url::Url;
 
-use crate::{
-    http::parse_url,
-    listen::Listen,
-    ticket::{Host, Ticket},
-};
+use crate::{http::parse_url, listen::Listen, ticket::Host};
 
 /// Send files over QUIC, fast and encrypted.
 #[derive(Debug, Parser)]
@@ -29,6 +25,21 @@ pub(crate) enum Command {
     Version(VersionArgs),
 }
 
+impl Command {
+    /// Whether a program reads the results.
+    pub(crate) fn wants_json(&self) -> bool {
+        match self {
+            Self::Recv(args) => args.output.json,
+            Self::Send(args) => args.output.json,
+            Self::Demo(args) => args.output.json,
+            // Each URL has its own result.
+            Self::Http(HttpArgs { command: HttpCommand::Get(_) }) => false,
+            Self::Http(HttpArgs { command: HttpCommand::Serve(args) }) => args.output.json,
+            Self::Version(args) => args.json,
+        }
+    }
+}
+
 /// Receive files into a directory: prints a ticket and waits for senders.
 ///
 /// The ticket names this machine's address, the certificate and a token, both made for this run of
@@ -44,7 +55,7 @@ pub(crate) enum Command {
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct RecvArgs {
     /// Where the files go; it is created if it is missing.
-    #[arg(value_name = "DIR", default_value = ".")]
+    #[arg(value_name = "DIR", default_value = ".", value_parser = parse_inbox)]
     pub(crate) dir: PathBuf,
 
     /// The address and port to listen on; port 0 takes a free one.
@@ -53,13 +64,20 @@ pub(crate) struct RecvArgs {
     /// `0.0.0.0:0` stands for every IPv4 address of this machine, `[::]:0` and `:0` for every one of
     /// both families. `NAME:PORT` stands for those of this machine's addresses that the name has, and
     /// `PORT` is the same as `:PORT`.
-    #[arg(long, value_name = "IP:PORT", default_value = "0.0.0.0:0")]
+    #[arg(long, value_name = "IP:PORT", default_value = ":0")]
     pub(crate) listen: Listen,
 
-    /// The address to put into the ticket, if senders reach this machine by another one than it
-    /// knows of itself.
+    /// A name or an address to put into the ticket in place of this machine's own, if senders reach
+    /// it by another one; may be given up to 16 times.
+    ///
+    /// Without it the ticket tells every address that senders may reach, of all interfaces that are
+    /// up, and the sender tries them side by side.
     #[arg(long, value_name = "HOST[:PORT]")]
-    pub(crate) advertise: Option<Advertised>,
+    pub(crate) advertise: Vec<Advertised>,
+
+    /// Show the ticket also as a QR code, on standard error.
+    #[arg(long)]
+    pub(crate) qr: bool,
 
     /// Replace files that exist already; without this they are kept and the sender is told.
     #[arg(long)]
@@ -94,15 +112,16 @@ pub(crate) struct RecvArgs {
 /// are not sent. A file may lie at most 64 directories deep, and one session takes about a million
 /// files and directories.
 #[derive(Debug, Args)]
-#[command(after_help = EXIT_STATUS)]
+#[command(after_help = EXIT_STATUS, override_usage = "sendstream send [OPTIONS] <FILE>... [TICKET]")]
 pub(crate) struct SendArgs {
-    /// The files and directories to send.
+    /// The files and directories to send, and then the ticket: the line that `sendstream recv` printed.
+    ///
+    /// White space, line breaks and quotes in or around the ticket do no harm. Without a ticket here it
+    /// is taken from the environment variable SENDSTREAM_TICKET, or read from standard input, where a
+    /// terminal is asked for it: so no list of processes shows it. A file whose name begins with
+    /// `sendstream:` is written `./sendstream:...`.
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
-    pub(crate) files: Vec<PathBuf>,
-
-    /// The line that `sendstream recv` printed.
-    #[arg(value_name = "TICKET")]
-    pub(crate) ticket: Ticket,
+    pub(crate) arguments: Vec<OsString>,
 
     /// Keep sessions in DIR, and resume one if the receiver is the same `recv --resume` as before.
     ///
@@ -246,9 +265,13 @@ pub(crate) struct HttpServeArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Print the versions of the tool, of MsQuic and of OpenSSL, and the edits made to MsQuic.
+/// Print the versions of the tool, of MsQuic and of OpenSSL.
 #[derive(Debug, Args)]
 pub(crate) struct VersionArgs {
+    /// List the patches that MsQuic was built with.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
@@ -257,6 +280,9 @@ pub(crate) struct VersionArgs {
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct OutputArgs {
     /// Print results as JSON, one object per line, on standard output.
+    ///
+    /// What failed has `error`, `kind` (a word for programs) and mostly a `hint`. While a transfer is
+    /// under way, an object with `"event": "progress"` comes every second, unless `--quiet` is given.
     #[arg(long)]
     pub(crate) json: bool,
 
@@ -279,12 +305,21 @@ impl std::str::FromStr for Advertised {
         if let Ok(host) = text.parse() {
             return Ok(Self { host, port: None });
         }
-        let (host, port) = text.rsplit_once(':').ok_or("expected HOST or HOST:PORT, as in 192.0.2.7:4433")?;
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        match (host.parse(), port.parse()) {
-            (Ok(host), Ok(port)) if port != 0 => Ok(Self { host, port: Some(port) }),
-            _ => Err("expected HOST or HOST:PORT, as in 192.0.2.7:4433".to_owned()),
-        }
+        let with_port = text.rsplit_once(':').and_then(|(host, port)| {
+            // An IPv6 address ends where its bracket does.
+            let host = host.parse().ok().filter(|_| !host.contains(':') || host.ends_with(']'))?;
+            let port = port.parse().ok().filter(|port| *port != 0)?;
+            Some(Self { host, port: Some(port) })
+        });
+        with_port.ok_or_else(|| "expected HOST or HOST:PORT, as in 192.0.2.7:4433 or [2001:db8::7]:4433".to_owned())
+    }
+}
+
+/// Reads where `recv` puts its files.
+fn parse_inbox(text: &str) -> Result<PathBuf, String> {
+    match text {
+        "-" => Err("`-` is no directory; `./-` is one of that name".to_owned()),
+        _ => Ok(text.into()),
     }
 }
 
@@ -306,13 +341,15 @@ fn parse_size(text: &str) -> Result<u64, String> {
 
 const EXAMPLE: &str = "\
 Example, in two shells:
-  sendstream recv inbox                                    prints a ticket
-  sendstream send photo.jpg notes/ sendstream:192.0.2.7:…  with that ticket
-  sendstream http serve public                             prints a URL and how to fetch it";
+  sendstream recv inbox                           prints a ticket, and this with the ticket in it:
+  sendstream send photo.jpg notes/ sendstream:…   sends there
+  sendstream send photo.jpg notes/                the same; asks for the ticket
+  sendstream http serve public                    prints a URL and how to fetch it";
 
 const EXIT_STATUS: &str = "\
-Exit status: 0 all went well, 1 something did not (standard error says what), 2 wrong usage, 130 interrupted in the
-middle of a transfer.";
+Exit status: 0 all went well, 1 something did not (standard error says what), 2 wrong usage (also a ticket that is
+none), 130 interrupted in the middle of a transfer. A `recv` that is interrupted while it waits ends with 0 if every
+transfer before went well, and with 1 if one did not.";
 
 #[cfg(test)]
 mod tests {
@@ -323,21 +360,6 @@ mod tests {
     #[test]
     fn the_grammar_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn the_ticket_is_the_last_argument_of_send() {
-        let ticket = crate::ticket::example();
-        let cli = Cli::try_parse_from(["sendstream", "send", "a", "b c", &ticket.to_string()]).unwrap();
-        let Command::Send(args) = cli.command else { panic!("not send") };
-        assert_eq!(args.files, [PathBuf::from("a"), PathBuf::from("b c")]);
-        assert_eq!(args.ticket, ticket);
-    }
-
-    #[test]
-    fn send_without_a_ticket_is_wrong_usage() {
-        assert_eq!(Cli::try_parse_from(["sendstream", "send", "a"]).unwrap_err().exit_code(), 2);
-        assert_eq!(Cli::try_parse_from(["sendstream", "send", "a", "b"]).unwrap_err().exit_code(), 2);
     }
 
     #[test]
@@ -359,7 +381,20 @@ mod tests {
         assert_eq!(parse("files.example:4433"), Ok(("files.example".to_owned(), Some(4433))));
         assert_eq!(parse("2001:db8::1"), Ok(("2001:db8::1".to_owned(), None)));
         assert_eq!(parse("[2001:db8::1]:4433"), Ok(("2001:db8::1".to_owned(), Some(4433))));
-        for wrong in ["", ":1", "host:0", "host:99999", "ho st", "host:"] {
+        assert_eq!(parse("[2001:db8::1]"), Ok(("2001:db8::1".to_owned(), None)));
+        assert_eq!(parse("[fe80::1%eth0]:1"), Ok(("fe80::1".to_owned(), Some(1))));
+        for wrong in [
+            "0.0.0.0",
+            "[::]:1",
+            "[2001:db8::1]:0",
+            "2001:db8::1%:1",
+            "",
+            ":1",
+            "host:0",
+            "host:99999",
+            "ho st",
+            "host:",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong:?}");
         }
     }

@@ -121,14 +121,14 @@ fn demonstrate(args: &DemoArgs, children: &Children) -> Result<Outcome, Failure>
     })?;
 
     let receiver = ["recv", "--once", "--json", "--quiet", "--listen", "127.0.0.1:0", "--"].map(OsStr::new);
-    let mut receiver = children.spawn(receiver.into_iter().chain([inbox.as_os_str()]))?;
+    let mut receiver = children.spawn(receiver.into_iter().chain([inbox.as_os_str()]), "")?;
     let ticket = receiver.next_object()?;
     let Some(ticket) = ticket["ticket"].as_str() else { return Err(Failure::new("the receiver printed no ticket")) };
 
     // The receiver counts the same bytes, so only the sender shows its progress.
     let quiet = args.output.quiet.then_some(OsStr::new("--quiet"));
     let sender = ["send", "--json"].map(OsStr::new).into_iter().chain(quiet);
-    let mut sender = children.spawn(sender.chain([source.as_os_str(), OsStr::new(ticket)]))?;
+    let mut sender = children.spawn(sender.chain([source.as_os_str()]), ticket)?;
     let sender = sender.party()?;
     let receiver = receiver.party()?;
 
@@ -199,13 +199,15 @@ impl Default for Children {
 
 impl Children {
     /// Starts this program with other arguments.
-    fn spawn<'a>(&self, args: impl IntoIterator<Item = &'a OsStr>) -> Result<Running, Failure> {
+    fn spawn<'a>(&self, args: impl IntoIterator<Item = &'a OsStr>, ticket: &str) -> Result<Running, Failure> {
         let failed = |error| Failure::new(format!("cannot start the other end: {error}"));
         let program = std::env::current_exe().map_err(failed)?;
         let mut children = lock(&self.0);
         let children = children.as_mut().ok_or_else(Failure::interrupted)?;
-        let mut child =
-            Command::new(program).args(args).stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(failed)?;
+        let mut command = Command::new(program);
+        // No list of processes shows it there.
+        command.args(args).env("SENDSTREAM_TICKET", ticket);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().map_err(failed)?;
         let pid = child.id();
         let stdout = child.stdout.take().map(BufReader::new);
         let child = Arc::new(Mutex::new(child));
@@ -239,15 +241,20 @@ struct Running {
 }
 
 impl Running {
-    /// Reads the next JSON object that the process prints.
+    /// Reads the next JSON object that the process prints and that is no event.
     fn next_object(&mut self) -> Result<Value, Failure> {
-        let mut line = String::new();
-        if let Some(stdout) = &mut self.stdout {
+        let Some(stdout) = &mut self.stdout else { return Err(Failure::new("one of the two ends has ended")) };
+        loop {
+            let mut line = String::new();
             stdout
                 .read_line(&mut line)
                 .map_err(|error| Failure::new(format!("cannot read from a process: {error}")))?;
+            let object: Value = serde_json::from_str(&line)
+                .map_err(|_| Failure::new("one of the two ends failed; it said why above"))?;
+            if object.get("event").is_none() {
+                return Ok(object);
+            }
         }
-        serde_json::from_str(&line).map_err(|_| Failure::new("one of the two ends failed; it said why above"))
     }
 
     /// Waits for the process's summary and its end.

@@ -1,25 +1,66 @@
 //! What went wrong, what the user can do about it, and the exit status.
 
-use std::{error::Error, fmt, io::Write as _, process::ExitCode};
+use std::{cell::Cell, error::Error, fmt, process::ExitCode};
 
-use sendstream::{ConnectionError, Printable};
+use sendstream::{ConnectError, ConnectionError, Printable, SystemError};
+use serde::Serialize;
 
-use crate::protocol::Code;
+use crate::{progress, protocol::Code};
 
 /// The end of a command that did not do all it was asked to.
 #[derive(Debug)]
 pub(crate) struct Failure {
     what: String,
     todo: Option<String>,
-    status: u8,
-    /// Whether it may well go better in a moment.
-    passing: bool,
+    kind: Kind,
+    /// Whether a program that reads the results knows of it already.
+    told: Cell<bool>,
+}
+
+/// What sort of failure it is: for programs, which cannot read sentences.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Kind {
+    /// None of the others.
+    Failed,
+    /// What was typed cannot be done.
+    Usage,
+    /// There is no ticket, or it is none.
+    Ticket,
+    /// The user of this end stopped it.
+    Interrupted,
+    /// The user of the other end stopped it.
+    Stopped,
+    /// The other end takes nobody at present; it may well go better in a moment.
+    Full,
+    /// The other end does not let this one in.
+    Refused,
+    /// The other end is not the one that the ticket is from.
+    Certificate,
+    /// The two ends do not understand each other.
+    Protocol,
+    /// The other end does not answer, or no longer.
+    Timeout,
+    /// Nobody listens there, or a host on the way says that nothing leads there.
+    Unreachable,
+    /// Nothing leads there from this machine.
+    NoRoute,
+    /// The name stands for no address.
+    Unresolved,
+    /// The local address is taken.
+    AddressInUse,
+    /// The local address is none of this machine's.
+    AddressNotAvailable,
+    /// The system forbids it.
+    PermissionDenied,
+    /// The system is out of something: descriptors, threads or memory.
+    Resources,
 }
 
 impl Failure {
     /// Something that went wrong: a sentence without its full stop.
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), todo: None, status: FAILED, passing: false }
+        Self { what: what.into(), todo: None, kind: Kind::Failed, told: Cell::new(false) }
     }
 
     /// What the user can do or type now.
@@ -27,78 +68,191 @@ impl Failure {
         Self { todo: Some(todo.into()), ..self }
     }
 
+    /// What sort of failure it is.
+    pub(crate) fn kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+
     /// What was typed cannot be done.
     pub(crate) fn usage(what: impl Into<String>) -> Self {
-        Self { status: WRONG_USAGE, ..Self::new(what) }
+        Self::new(what).kind(Kind::Usage)
     }
 
     /// The user stopped it.
     pub(crate) fn interrupted() -> Self {
-        Self { status: INTERRUPTED, ..Self::new("interrupted") }
+        Self::new("interrupted").kind(Kind::Interrupted)
     }
 
     /// The receiver takes nobody at present.
     fn full(receiver: &str) -> Self {
-        let full = Self::new(format!("the receiver at {receiver} takes no more senders at present"));
-        Self { passing: true, ..full }.todo("try again when another transfer has ended")
+        Self::new(format!("the receiver at {receiver} takes no more senders at present"))
+            .kind(Kind::Full)
+            .todo("try again when another transfer has ended")
+    }
+
+    /// What the system of this machine refused, when it was asked to do `what`.
+    pub(crate) fn of_system(what: impl fmt::Display, error: SystemError) -> Self {
+        let (why, kind, todo) = match error {
+            SystemError::NoRoute => (
+                "this machine has no route there",
+                Kind::NoRoute,
+                "check that its network is up (`ip address`, `ip route`); a receiver on the same network can be told another \
+                 address with `recv --advertise HOST`",
+            ),
+            SystemError::AddressNotAvailable => (
+                "this machine has no address or port left for it",
+                Kind::AddressNotAvailable,
+                "check `ip address`, or end other connections",
+            ),
+            SystemError::AddressInUse => {
+                ("the address is in use", Kind::AddressInUse, "choose another port, or 0 for a free one")
+            }
+            SystemError::OutOfDescriptors => (
+                "this process may open no more files",
+                Kind::Resources,
+                "raise the limit (`ulimit -n`), or do less at a time",
+            ),
+            SystemError::InvalidAddress => (
+                "this machine cannot send to such an address",
+                Kind::NoRoute,
+                "check the address, and `ip route` for a route that drops what goes there",
+            ),
+            SystemError::PermissionDenied => (
+                "the system forbids it",
+                Kind::PermissionDenied,
+                "check this machine's firewall and routes (`nft list ruleset`, `ip route`), and what this user may do",
+            ),
+            SystemError::FamilyNotSupported => (
+                "this machine has no addresses of that family",
+                Kind::NoRoute,
+                "switch IPv6 on, or use an IPv4 address",
+            ),
+            SystemError::OutOfThreads => (
+                "this user may start no more threads",
+                Kind::Resources,
+                "raise the limit (`ulimit -u`), or end other programs",
+            ),
+            SystemError::OutOfMemory => ("the system is out of memory", Kind::Resources, "free some, and try again"),
+            SystemError::SocketsNotSupported => (
+                "this system lacks something that QUIC's sockets need",
+                Kind::Resources,
+                "use Linux 4.18 or newer itself, and not what resembles it",
+            ),
+            other => return Self::new(format!("{what}: {other}")),
+        };
+        Self::new(format!("{what}: {why}")).kind(kind).todo(todo)
     }
 
     /// Whether it may well go better in a moment.
     pub(crate) fn is_passing(&self) -> bool {
-        self.passing
+        self.kind == Kind::Full
     }
 
     /// Whether the user stopped it.
     pub(crate) fn is_interruption(&self) -> bool {
-        self.status == INTERRUPTED
+        self.kind == Kind::Interrupted
+    }
+
+    /// The failure for a program: fields of the object that says how it went.
+    pub(crate) fn to_json(&self) -> FailureJson<'_> {
+        self.told.set(true);
+        FailureJson { error: &self.what, kind: self.kind, hint: self.todo.as_deref() }
+    }
+
+    /// Whether [`to_json`](Self::to_json) was printed.
+    pub(crate) fn was_told(&self) -> bool {
+        self.told.get()
+    }
+
+    fn status(&self) -> u8 {
+        match self.kind {
+            Kind::Usage | Kind::Ticket => WRONG_USAGE,
+            Kind::Interrupted => INTERRUPTED,
+            _ => FAILED,
+        }
     }
 
     /// Prints the failure on standard error and turns it into the process's exit status.
     pub(crate) fn report(&self) -> ExitCode {
-        // Nobody is left to tell when standard error is closed.
-        let _ = writeln!(std::io::stderr(), "sendstream: {self}");
-        ExitCode::from(self.status)
+        progress::write_line(format_args!("sendstream: {self}"));
+        ExitCode::from(self.status())
     }
 
     /// Says why the connection to a receiver could not be made or was lost.
     pub(crate) fn with_receiver(error: &(dyn Error + 'static), receiver: &str) -> Self {
+        if let Some(error) = error.downcast_ref::<ConnectError>() {
+            match error {
+                ConnectError::Unresolved { error, .. } => {
+                    return Self::new(format!("cannot find the receiver {receiver}: {error}"))
+                        .kind(Kind::Unresolved)
+                        .todo("check the name, and that this machine reaches its DNS server");
+                }
+                ConnectError::NoAddress => {
+                    return Self::new(format!("cannot reach {receiver}: this machine's network is down"))
+                        .kind(Kind::NoRoute)
+                        .todo("check `ip address`");
+                }
+                _ => {}
+            }
+        }
         let Some(cause) = connection_error(error) else {
             return Self::new(format!("the connection to {receiver} failed: {}", chain(error)));
         };
         match cause {
             ConnectionError::Tls { alert: NO_APPLICATION_PROTOCOL, .. } => {
                 Self::new(format!("what listens at {receiver} does not speak this version of Sendstream's protocol"))
-                    .todo("check the ticket's address, and install the same release at both ends")
+                    .kind(Kind::Protocol)
+                    .todo("check the ticket, and that both ends have the same release (`sendstream version`)")
+            }
+            ConnectionError::VersionMismatch => {
+                Self::new(format!("what listens at {receiver} speaks no version of QUIC that this end knows"))
+                    .kind(Kind::Protocol)
+                    .todo("check that `sendstream recv` listens there and no other server")
             }
             ConnectionError::CertificateRefused(_) | ConnectionError::Tls { .. } => Self::new(format!(
                 "the receiver at {receiver} has another certificate than the ticket says ({cause}); nothing was sent"
             ))
-            .todo("check the ticket: each run of `sendstream recv` prints a new one"),
+            .kind(Kind::Certificate)
+            .todo(
+                "the ticket has no typo, so somebody else listens there by now: each run of `sendstream recv` prints a new \
+                 ticket; check the ticket, and if it is the latest, that nobody poses as the receiver",
+            ),
             ConnectionError::TimedOut(_) => {
                 Self::new(format!("no answer from the receiver at {receiver}: it ended, or the network between failed"))
+                    .kind(Kind::Timeout)
                     .todo("check that `sendstream recv` still runs there, and that no firewall drops UDP to that port")
             }
             ConnectionError::Unreachable => {
-                Self::new(format!("nobody listens at {receiver}, or no network path leads there")).todo(
-                    "check that `sendstream recv` still runs there and that this is its ticket; \
-                     `recv --advertise HOST` puts another address into the ticket",
-                )
+                Self::new(format!("nobody listens at {receiver}, or no network path leads there"))
+                    .kind(Kind::Unreachable)
+                    .todo(
+                        "check that `sendstream recv` still runs there and that this is its ticket; \
+                         `recv --advertise HOST` puts another address into the ticket",
+                    )
             }
+            ConnectionError::System(error) => Self::of_system(format_args!("cannot reach {receiver}"), *error),
             ConnectionError::Refused => Self::full(receiver),
             ConnectionError::ApplicationClosed { code, .. } => match Code::from_wire(*code) {
                 Some(Code::WrongToken) => {
                     Self::new(format!("the receiver at {receiver} refused the ticket's token; nothing was sent"))
+                        .kind(Kind::Refused)
                         .todo("check the ticket: each run of `sendstream recv` prints a new one")
                 }
-                Some(Code::Interrupted) => Self::new(format!("the receiver at {receiver} was stopped by its user")),
+                Some(Code::Interrupted) => {
+                    Self::new(format!("the receiver at {receiver} was stopped by its user")).kind(Kind::Stopped)
+                }
                 Some(Code::Refused) => {
                     Self::new(format!("the receiver at {receiver} takes one sender only, and another one came first"))
+                        .kind(Kind::Refused)
                         .todo("run `sendstream recv` without `--once` to serve several")
                 }
                 Some(Code::Full) => Self::full(receiver),
-                Some(Code::TooSlow) => Self::new(format!("the receiver at {receiver} gave up waiting for this end")),
+                Some(Code::TooSlow) => {
+                    Self::new(format!("the receiver at {receiver} gave up waiting for this end")).kind(Kind::Timeout)
+                }
                 Some(Code::BadMessage) => Self::new(format!("the receiver at {receiver} did not understand this end"))
-                    .todo("install the same release at both ends"),
+                    .kind(Kind::Protocol)
+                    .todo("check that both ends have the same release (`sendstream version`)"),
                 _ => Self::new(format!("the receiver at {receiver} ended the session (code {code})")),
             },
             other => Self::new(format!("the connection to {receiver} was lost: {other}")),
@@ -107,23 +261,27 @@ impl Failure {
 
     /// Says why the connection from a sender was lost before it had said that all is sent.
     pub(crate) fn with_sender(error: &(dyn Error + 'static)) -> Self {
-        Self::new(match connection_error(error) {
-            None => format!("the session failed: {}", chain(error)),
-            Some(ConnectionError::TimedOut(_)) => {
-                "the sender went silent in the middle: it was killed, or the network between failed".to_owned()
-            }
+        let (what, kind) = match connection_error(error) {
+            None => (format!("the session failed: {}", chain(error)), Kind::Failed),
+            Some(ConnectionError::TimedOut(_)) => (
+                "the sender went silent in the middle: it was killed, or the network between failed".to_owned(),
+                Kind::Timeout,
+            ),
             Some(ConnectionError::ApplicationClosed { code, .. }) => match Code::from_wire(*code) {
-                Some(Code::Interrupted) => "the sender was stopped by its user".to_owned(),
-                Some(Code::BadMessage) => "the sender did not understand this end".to_owned(),
-                _ => format!("the sender broke off (code {code})"),
+                Some(Code::Interrupted) => ("the sender was stopped by its user".to_owned(), Kind::Stopped),
+                Some(Code::BadMessage) => ("the sender did not understand this end".to_owned(), Kind::Protocol),
+                _ => (format!("the sender broke off (code {code})"), Kind::Failed),
             },
+            // The session was interrupted, and not the command that serves others as well.
             Some(ConnectionError::LocallyClosed { code, .. }) => match Code::from_wire(*code) {
-                Some(Code::Interrupted) => "interrupted here".to_owned(),
-                Some(Code::TooSlow) => "the sender did not say hello in time".to_owned(),
-                _ => format!("ended here (code {code})"),
+                Some(Code::Interrupted) => ("interrupted here".to_owned(), Kind::Stopped),
+                Some(Code::TooSlow) => ("the sender did not say hello in time".to_owned(), Kind::Timeout),
+                _ => (format!("ended here (code {code})"), Kind::Failed),
             },
-            Some(other) => format!("the connection was lost: {other}"),
-        })
+            Some(ConnectionError::System(error)) => return Self::of_system("the connection was lost", *error),
+            Some(other) => (format!("the connection was lost: {other}"), Kind::Failed),
+        };
+        Self::new(what).kind(kind)
     }
 }
 
@@ -137,9 +295,23 @@ impl fmt::Display for Failure {
     }
 }
 
+/// The fields that say to a program why something failed. Each is one line.
+#[derive(Debug, Serialize)]
+pub(crate) struct FailureJson<'a> {
+    pub(crate) error: &'a str,
+    pub(crate) kind: Kind,
+    /// What the user can do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) hint: Option<&'a str>,
+}
+
 /// The connection's end among the causes of `error`, if that is what is behind it.
 pub(crate) fn connection_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a ConnectionError> {
-    std::iter::successors(Some(error), |error| (*error).source()).find_map(|error| error.downcast_ref())
+    std::iter::successors(Some(error), |error| (*error).source()).find_map(|error| match error.downcast_ref() {
+        // It is not among its own causes.
+        Some(ConnectError::Connection(error)) => Some(error),
+        _ => error.downcast_ref(),
+    })
 }
 
 /// An error with its causes, as in "could not x: could not y: no such file".

@@ -9,7 +9,7 @@ use std::{
 use sendstream::{BindError, Server, ServerBuilder, SystemError};
 
 use crate::{
-    error::{Failure, chain},
+    error::{Failure, Kind, chain},
     progress::Progress,
     ticket::Host,
 };
@@ -121,7 +121,7 @@ impl Listen {
                 Err(error) => return Err(self.failure(&error)),
                 Ok((server, missing)) => {
                     for (address, error) in missing {
-                        progress.warn(format_args!("not listening on {}: {}", Host::of(address), why(&error)));
+                        progress.warn(format_args!("not listening on {}: {}", without_port(address), why(&error)));
                     }
                     return Ok(server);
                 }
@@ -130,15 +130,24 @@ impl Listen {
     }
 
     fn failure(&self, error: &BindError) -> Failure {
-        Failure::new(format!("cannot listen on {self}: {}", why(error))).todo(if is_missing(error) {
-            "`--listen :PORT` listens on every address of this machine, and `ip address` lists them"
-        } else {
-            "choose another address with `--listen IP:PORT`; port 0 takes a free one"
-        })
+        let what = format!("cannot listen on {self}");
+        let failure = |kind| Failure::new(format!("{what}: {}", why(error))).kind(kind);
+        match error {
+            BindError::AddressInUse(_) => failure(Kind::AddressInUse)
+                .todo("choose another port with `--listen`, or 0 for a free one; `ss -lunp` shows who has this one"),
+            BindError::AddressNotAvailable(_) => failure(Kind::AddressNotAvailable)
+                .todo("`--listen :PORT` listens on every address of this machine, and `ip address` lists them"),
+            BindError::PermissionDenied(_) => failure(Kind::PermissionDenied).todo(
+                "choose a port above 1023 with `--listen`, or get the right to use this one (CAP_NET_BIND_SERVICE)",
+            ),
+            BindError::System(error) => Failure::of_system(what, *error),
+            _ => failure(Kind::Failed),
+        }
     }
 
     fn unresolved(&self, error: &io::Error) -> Failure {
         Failure::new(format!("cannot listen on {self}: the name stands for no address ({error})"))
+            .kind(Kind::Unresolved)
             .todo("check how it is spelt; `--listen :PORT` listens on every address of this machine")
     }
 }
@@ -176,10 +185,21 @@ fn start_together(
 /// Why there is no server at an address, without what to do about it.
 fn why(error: &BindError) -> String {
     match error {
-        BindError::AddressNotAvailable(address) => format!("{} is not an address of this machine", Host::of(*address)),
+        BindError::AddressNotAvailable(address) => {
+            format!("{} is not an address of this machine", without_port(*address))
+        }
         BindError::AddressInUse(address) => format!("{address} is in use"),
+        BindError::PermissionDenied(address) => format!("no permission to use port {}", address.port()),
         BindError::System(error) => chain(error),
         other => chain(other),
+    }
+}
+
+/// The address alone, with its zone.
+fn without_port(address: SocketAddr) -> String {
+    match address {
+        SocketAddr::V6(v6) if v6.scope_id() != 0 => format!("{}%{}", v6.ip(), v6.scope_id()),
+        _ => address.ip().to_string(),
     }
 }
 

@@ -18,8 +18,13 @@
 //! | `transport`| how both ends set up a connection, and how they end it                         |
 //! | `sessions` | session tickets of receivers, kept in files for the next run of `send`         |
 //! | `ticket`   | the one line that a receiver prints and a sender is given                      |
+//! | `qr`       | the same as a picture                                                          |
+//! | `interfaces`| the addresses of this machine                                                 |
+//! | `destination`| where `send` gets its ticket from                                            |
+//! | `dial`     | from a ticket to a connection                                                  |
 //! | `name`     | which names a peer may give a file                                             |
-//! | `progress` | the bars on a terminal, the notes in a pipe                                    |
+//! | `progress` | the bars on a terminal, the notes in a pipe, the events for programs           |
+//! | `terminal` | what the terminal can show                                                     |
 //! | `summary`  | the result: one line for people, one object for programs                       |
 //! | `timer`    | a wait for a moment                                                            |
 //! | `signal`   | Ctrl-C as a future                                                             |
@@ -35,13 +40,17 @@ use crate::cli::{Cli, Command};
 
 mod cli;
 mod demo;
+mod destination;
+mod dial;
 mod error;
 mod http;
 mod inbox;
+mod interfaces;
 mod listen;
 mod name;
 mod progress;
 mod protocol;
+mod qr;
 mod reader;
 mod receive;
 mod send;
@@ -50,6 +59,7 @@ mod sessions;
 mod signal;
 mod strangers;
 mod summary;
+mod terminal;
 mod ticket;
 mod timer;
 mod transport;
@@ -57,7 +67,9 @@ mod version;
 mod walk;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    let json = command.wants_json();
+    let result = match command {
         Command::Recv(args) => receive::run(args),
         Command::Send(args) => send::run(args),
         Command::Demo(args) => demo::run(args),
@@ -66,6 +78,11 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => failure.report(),
+        Err(failure) => {
+            if json && !failure.was_told() {
+                summary::print_failure(&failure);
+            }
+            failure.report()
+        }
     }
 }

@@ -1,31 +1,25 @@
 //! `sendstream recv`: listens, prints the ticket, and reports each session that ends.
 
-use std::{
-    fmt::Display,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket},
-    pin::pin,
-    process,
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{fmt::Display, net::SocketAddr, pin::pin, process, sync::Arc, thread, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, channel::mpsc, executor::block_on, future};
 use sendstream::{Identity, Resumption, Server, process::release_memory};
 use serde::Serialize;
 
 use crate::{
-    cli::RecvArgs,
+    cli::{Advertised, RecvArgs},
     error::{Failure, chain},
     inbox::{Inbox, Rules},
-    listen::{Listen, is_for_this_machine_only},
+    interfaces,
+    listen::is_for_this_machine_only,
     progress::Progress,
     protocol::{ALPN, Code, SERVER_NAME},
+    qr,
     session::{self, Ended, Shared},
     signal::Interrupt,
     strangers::{Greeted, Strangers, Trusted, TurnedAway},
     summary,
-    ticket::{Host, Ticket, Token},
+    ticket::{Host, MAX_PLACES, Place, Ticket, Token},
     timer::{self, Sleep},
     transport,
 };
@@ -39,7 +33,7 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
     let mut certificate = [0; 32];
     certificate.copy_from_slice(identity.certificate_sha256().as_ref());
     let token = Token::random().map_err(|error| Failure::new(format!("cannot draw a token: {error}")))?;
-    let progress = Progress::new(args.output.quiet);
+    let progress = Progress::of(args.output);
 
     let resumption = if args.resume { Resumption::Resume } else { Resumption::Off };
     let builder = || {
@@ -51,17 +45,7 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
     };
     let server = args.listen.start(builder, &progress)?;
     let locals = server.local_addrs().map_err(|error| Failure::new(format!("cannot listen: {error}")))?;
-    let local = locals[0];
-
-    let (host, port) = match args.advertise.clone() {
-        Some(advertised) => (advertised.host, advertised.port.unwrap_or(local.port())),
-        None => {
-            // Who says nothing of a family most likely has senders that have IPv4.
-            let ipv4_first = matches!(args.listen, Listen::Everywhere { .. });
-            (Host::of(reachable(local, ipv4_first, &progress)), local.port())
-        }
-    };
-    let ticket = Ticket { host, port, certificate, token: token.clone() };
+    let ticket = Ticket { places: places(&args, &locals, &progress), certificate, token: token.clone() };
     announce(&ticket, &locals, &args, &progress)?;
 
     let shared = Arc::new(Shared { inbox, progress, interrupt });
@@ -77,7 +61,7 @@ async fn listen(server: &Server, token: &Token, shared: &Arc<Shared>, args: &Rec
     let (ended_sender, mut ended) = mpsc::unbounded();
     let mut strangers = Strangers::new(token);
     let mut silent: u64 = 0;
-    let (mut sessions, mut taken) = (0, false);
+    let (mut sessions, mut taken, mut failed) = (0, false, 0u64);
     let mut tidying = Tidying(None);
     let mut interrupted = shared.interrupt.wait();
     let mut accept = pin!(server.accept().fuse());
@@ -87,12 +71,13 @@ async fn listen(server: &Server, token: &Token, shared: &Arc<Shared>, args: &Rec
         futures::select_biased! {
             _ = interrupted => {
                 exit_soon();
-                break Ok(());
+                break some_failed(failed);
             }
             session = ended.select_next_some() => {
                 sessions -= 1;
                 tidying.begin();
                 let result = report(session, shared, args);
+                failed += u64::from(result.is_err());
                 if args.once {
                     break result;
                 }
@@ -148,6 +133,15 @@ async fn listen(server: &Server, token: &Token, shared: &Arc<Shared>, args: &Rec
         broken_off |= report(session, shared, args).is_err();
     }
     if broken_off { Err(Failure::interrupted()) } else { result }
+}
+
+/// The end of a receiver that was idle when the user ended it.
+fn some_failed(sessions: u64) -> Result<(), Failure> {
+    match sessions {
+        0 => Ok(()),
+        1 => Err(Failure::new("one of the transfers failed")),
+        _ => Err(Failure::new(format!("{sessions} of the transfers failed"))),
+    }
 }
 
 /// The wait, after a peer has gone, until its connection is no more: then the memory that it took can
@@ -220,12 +214,20 @@ fn announce(ticket: &Ticket, locals: &[SocketAddr], args: &RecvArgs, progress: &
     } else {
         "; at the other machine, type"
     };
-    progress.note(format_args!("receiving into {} on {}{who}", args.dir.display(), listening.join(" and ")));
-    progress.note("  sendstream send FILE... TICKET");
-    progress.note("with this ticket:");
+    let reach = ticket.places.iter().map(ToString::to_string).collect::<Vec<_>>();
     let ticket = ticket.to_string();
+    let command = format!("sendstream send FILE... {ticket}");
+    progress.note(format_args!("receiving into {} on {}{who}", args.dir.display(), listening.join(" and ")));
+    progress.note(format_args!("  {command}"));
+    progress.note(format_args!("or `sendstream send FILE...`, which asks for this ticket to {}:", reach.join(", ")));
+    if args.qr {
+        match qr::lines(&ticket) {
+            Some(lines) => lines.iter().for_each(|line| progress.warn(line)),
+            None => progress.warn("the ticket is too long for a QR code; name fewer places with `--advertise`"),
+        }
+    }
     if args.output.json {
-        summary::print_json(&Announcement { ticket, listening: &listening[0], addresses: &listening })
+        summary::print_json(&Announcement { ticket, command, reach, listening: &listening[0], addresses: &listening })
     } else {
         summary::print_line(&ticket)
     }
@@ -234,37 +236,35 @@ fn announce(ticket: &Ticket, locals: &[SocketAddr], args: &RecvArgs, progress: &
 #[derive(Serialize)]
 struct Announcement<'a> {
     ticket: String,
-    /// The first of the addresses.
+    /// What to type at the other end.
+    command: String,
+    /// Where the ticket leads to.
+    reach: Vec<String>,
+    /// The first of the addresses that are listened on.
     listening: &'a str,
     addresses: &'a [String],
 }
 
-/// An address by which other machines reach a socket bound to `local`.
-fn reachable(local: SocketAddr, ipv4_first: bool, progress: &Progress) -> SocketAddr {
-    if !local.ip().is_unspecified() {
-        return local;
+/// The places that the ticket tells: what `--advertise` says, or else every address by which others
+/// may reach this end.
+fn places(args: &RecvArgs, locals: &[SocketAddr], progress: &Progress) -> Vec<Place> {
+    let port = locals[0].port();
+    if !args.advertise.is_empty() {
+        let advertised = args.advertise.iter().cloned();
+        return advertised.map(|Advertised { host, port: own }| Place::new(host, own.unwrap_or(port))).collect();
     }
-    let v4 = || source_address(Ipv4Addr::UNSPECIFIED.into(), DOCUMENTATION_V4.into());
-    let v6 = || source_address(Ipv6Addr::UNSPECIFIED.into(), DOCUMENTATION_V6.into());
-    let found = match (local.is_ipv4(), ipv4_first) {
-        (true, _) => v4(),
-        (false, true) => v4().or_else(v6),
-        (false, false) => v6().or_else(v4),
-    };
-    let ip = found.unwrap_or_else(|| {
-        progress.warn("this machine has no route to others, so the ticket works on this machine only;");
+    let mut places = Vec::new();
+    for local in locals {
+        let reachable = if local.ip().is_unspecified() { interfaces::reachable(*local) } else { vec![local.ip()] };
+        places.extend(reachable.into_iter().map(|ip| Place::new(Host::Ip(ip.to_canonical()), local.port())));
+    }
+    let is_loopback = |place: &Place| matches!(place.host, Host::Ip(ip) if ip.is_loopback());
+    if locals.iter().any(|local| local.ip().is_unspecified()) && places.iter().all(is_loopback) {
+        progress.warn("this machine has no address but its own loopback's, so the ticket works on this machine only;");
         progress.warn("`--advertise HOST` puts another address into it");
-        if local.is_ipv4() || ipv4_first { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
-    });
-    SocketAddr::new(ip, local.port())
-}
-
-/// The address that this machine sends from when it sends to `to`. Connecting a UDP socket asks the
-/// routing table and sends nothing.
-fn source_address(from: IpAddr, to: IpAddr) -> Option<IpAddr> {
-    let socket = UdpSocket::bind((from, 0)).ok()?;
-    socket.connect((to, 9)).ok()?;
-    Some(socket.local_addr().ok()?.ip())
+    }
+    places.truncate(MAX_PLACES);
+    places
 }
 
 /// Ends the process in a few seconds, should a stuck disk keep it from ending in good order.
@@ -283,6 +283,3 @@ const TIDY_AFTER: Duration = Duration::from_secs(2);
 const MAX_SESSIONS: usize = 32;
 /// From how many on it is said how many strangers said nothing.
 const MANY_SILENT: u64 = 32;
-/// Addresses that stand for "elsewhere" and belong to nobody (RFC 5737, RFC 3849).
-const DOCUMENTATION_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
-const DOCUMENTATION_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);

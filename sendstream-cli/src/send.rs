@@ -6,7 +6,7 @@
 //! [`MAX_UNANSWERED_BYTES`] may be outstanding. So a thousand small files take a few round trips,
 //! and the memory that unacknowledged bytes take has a bound.
 
-use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, path::PathBuf, pin::pin, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{
@@ -15,12 +15,12 @@ use futures::{
     future::{self, Either, LocalBoxFuture},
     stream::FuturesUnordered,
 };
-use sendstream::{
-    Client, ConnectError, Connection, OpenError, Printable, ReadToEndError, RecvStream, SendStream, Trust, WriteError,
-};
+use sendstream::{Client, Connection, OpenError, Printable, ReadToEndError, RecvStream, SendStream, Trust, WriteError};
 
 use crate::{
     cli::SendArgs,
+    destination,
+    dial::dial,
     error::{Failure, chain, connection_error},
     progress::{Bar, Progress},
     protocol::{ALPN, Code, Hello, Verdict, Welcome},
@@ -35,26 +35,30 @@ use crate::{
 
 /// Sends the files and prints the summary.
 pub(crate) fn run(args: SendArgs) -> Result<(), Failure> {
-    let mut summary = Summary::new(Direction::Sent, args.ticket.authority());
-    let result = send(&args, &mut summary);
+    let (files, tickets) = destination::split(&args.arguments)?;
+    let [ticket] = tickets.as_slice() else {
+        return Err(Failure::usage("these are several tickets, and files are sent to one receiver at a time"));
+    };
+    let mut summary = Summary::new(Direction::Sent, ticket.authority());
+    let result = send(&args, &files, ticket, &mut summary);
     summary.print(args.output.json, result.as_ref().copied())?;
     result
 }
 
-fn send(args: &SendArgs, summary: &mut Summary) -> Result<(), Failure> {
-    let progress = Progress::new(args.output.quiet);
-    let files: Arc<[Outgoing]> = walk::list(&args.files, &progress)?.into();
+fn send(args: &SendArgs, files: &[PathBuf], ticket: &Ticket, summary: &mut Summary) -> Result<(), Failure> {
+    let progress = Progress::of(args.output);
+    let files: Arc<[Outgoing]> = walk::list(files, &progress)?.into();
     let interrupt = Interrupt::install()?;
-    let trust = Trust::pinned([args.ticket.certificate_hash()]);
+    let trust = Trust::pinned([ticket.certificate_hash()]);
     let mut client = Client::builder().alpn([ALPN]).trust(trust).transport(transport::settings());
     if let Some(dir) = &args.sessions {
-        client = client.session_cache(Arc::new(Sessions::open(dir, args.ticket.certificate_hash())?));
+        client = client.session_cache(Arc::new(Sessions::open(dir, ticket.certificate_hash())?));
     }
     let client = client.build().map_err(|error| Failure::new(format!("cannot set up QUIC: {}", chain(&error))))?;
 
     block_on(async {
-        let result = match unless(&interrupt, meet(&client, &args.ticket, &files, &progress)).await {
-            Ok(session) => transfer(session, &args.ticket, files, &progress, &interrupt, summary).await,
+        let result = match unless(&interrupt, meet(&client, ticket, &files, &progress)).await {
+            Ok(session) => transfer(session, ticket, files, &progress, &interrupt, summary).await,
             // Nobody may be there to be told.
             Err(failure) if failure.is_interruption() => return Err(failure),
             Err(failure) => Err(failure),
@@ -107,7 +111,7 @@ async fn pause_for(pause: Duration) -> Result<(), Failure> {
 /// Connects, and says hello.
 async fn begin(client: &Client, ticket: &Ticket, hello: &Hello, progress: &Progress) -> Result<Session, Failure> {
     let receiver = ticket.authority();
-    let connection = connect(client, ticket).await?;
+    let connection = dial(client, ticket).await?;
     if connection.session_resumed() {
         progress.note("resumed an earlier session");
     }
@@ -124,18 +128,6 @@ async fn unless<T>(interrupt: &Interrupt, work: impl Future<Output = Result<T, F
     }
 }
 
-/// Connects to the first of the ticket's addresses that answers.
-async fn connect(client: &Client, ticket: &Ticket) -> Result<Connection, Failure> {
-    let receiver = ticket.authority();
-    client.connect_host(ticket.host.as_str(), ticket.port).await.map_err(|error| match error {
-        ConnectError::Unresolved { error, .. } => {
-            Failure::new(format!("cannot find the receiver {receiver}: {error}")).todo("check the ticket's address")
-        }
-        ConnectError::Connection(error) => Failure::with_receiver(&error, &receiver),
-        error => Failure::with_receiver(&error, &receiver),
-    })
-}
-
 /// One session: the files, and the end of the connection.
 async fn transfer(
     Session { connection, mut control, mut answer, bytes }: Session,
@@ -150,12 +142,13 @@ async fn transfer(
 
     let reader = Reader::spawn(Arc::clone(&files)).map_err(|error| Failure::new(format!("cannot start: {error}")))?;
     let bar = progress.transfer("sending", bytes);
+    bar.expect_files(files.len() as u64);
     let mut sender = Sender {
         connection: &connection,
         receiver: &receiver,
         answers: FuturesUnordered::new(),
         unanswered: 0,
-        results: Results { open: vec![true; files.len()], files: &files, summary, progress },
+        results: Results { open: vec![true; files.len()], files: &files, summary, progress, bar: &bar },
         bar: &bar,
     };
     let sent = unless(interrupt, async {
@@ -347,12 +340,14 @@ struct Results<'a> {
     open: Vec<bool>,
     summary: &'a mut Summary,
     progress: &'a Progress,
+    bar: &'a Bar,
 }
 
 impl Results<'_> {
     fn set(&mut self, file: usize, outcome: Result<blake3::Hash, String>) {
         let Outgoing { name, size, .. } = &self.files[file];
         self.open[file] = false;
+        self.bar.file_done();
         if let Err(why) = &outcome {
             self.progress.warn(format_args!("{name}: {}", Printable::new(why)));
         }

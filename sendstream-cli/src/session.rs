@@ -102,6 +102,7 @@ impl Session {
         let files = count_files(hello.files as usize);
         shared.progress.note(format_args!("{peer}: announces {files}, {} bytes", hello.bytes));
         let bar = shared.progress.transfer("receiving", hello.bytes);
+        bar.expect_files(hello.files);
         Ok(Self { shared: Arc::clone(shared), peer, connection, control, answer, bar })
     }
 
@@ -136,6 +137,7 @@ impl Session {
             });
             match event.await {
                 Event::Through(file) => {
+                    bar.file_done();
                     if let Err(failure) = log.add(file) {
                         break Err((Code::BadMessage, failure));
                     }

@@ -10,7 +10,7 @@ use indicatif::BinaryBytes;
 use sendstream::Printable;
 use serde::Serialize;
 
-use crate::error::Failure;
+use crate::error::{Failure, FailureJson};
 
 /// What became of one session's files.
 #[derive(Debug)]
@@ -126,7 +126,7 @@ impl Summary {
         line
     }
 
-    fn to_json(&self, result: Result<(), &Failure>) -> SummaryJson<'_> {
+    fn to_json<'a>(&'a self, result: Result<(), &'a Failure>) -> SummaryJson<'a> {
         let (bytes, seconds) = (self.bytes(), self.took.as_secs_f64());
         SummaryJson {
             ok: result.is_ok(),
@@ -139,7 +139,7 @@ impl Summary {
             seconds,
             mib_per_s: mib_per_s(bytes, seconds),
             digest: self.digest().map(|digest| digest.to_string()),
-            error: result.err().map(ToString::to_string),
+            failure: result.err().map(Failure::to_json),
             files_ok: self.kept(),
             files_failed: self.failed(),
             files: self.files.iter().map(FileJson::from).collect(),
@@ -163,6 +163,18 @@ pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
 pub(crate) fn print_json(object: &impl Serialize) -> Result<(), Failure> {
     let line = serde_json::to_string(object).map_err(|error| Failure::new(format!("cannot print as JSON: {error}")))?;
     print_line(&harmless(&line))
+}
+
+/// Prints the failure of a command that printed no other result.
+pub(crate) fn print_failure(failure: &Failure) {
+    #[derive(Serialize)]
+    struct Failed<'a> {
+        ok: bool,
+        #[serde(flatten)]
+        failure: FailureJson<'a>,
+    }
+    // The failure is told on standard error in any case.
+    let _ = print_json(&Failed { ok: false, failure: failure.to_json() });
 }
 
 /// The same JSON, with JSON's escapes for what must not reach a terminal as it is ([`Printable`]).
@@ -198,7 +210,9 @@ struct SummaryJson<'a> {
     seconds: f64,
     mib_per_s: f64,
     digest: Option<String>,
-    error: Option<String>,
+    /// Why it failed: `error`, `kind`, `hint`.
+    #[serde(flatten)]
+    failure: Option<FailureJson<'a>>,
     files_ok: usize,
     files_failed: usize,
     files: Vec<FileJson<'a>>,

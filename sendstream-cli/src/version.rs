@@ -13,19 +13,23 @@ use crate::{
 pub(crate) fn run(args: VersionArgs) -> Result<(), Failure> {
     let native = sendstream::native_info()
         .map_err(|error| Failure::new(format!("cannot ask MsQuic for its version: {error}")))?;
-    if args.json { print_json(&Versions::new(&native)) } else { print_line(&text(&native)) }
+    if args.json { print_json(&Versions::new(&native, args.verbose)) } else { print_line(&text(&native, args.verbose)) }
 }
 
-fn text(native: &NativeInfo) -> String {
+fn text(native: &NativeInfo, verbose: bool) -> String {
     let mut text = format!(
-        "sendstream {}\nMsQuic     {} ({}, {} build, from {})\nOpenSSL    {}",
+        "sendstream {}\nMsQuic     {} ({}, {} build, from {}, {} patches)\nOpenSSL    {}",
         env!("CARGO_PKG_VERSION"),
         native.msquic_version,
         native.msquic_git_hash,
         native.profile,
         native.source,
+        native.edits.len(),
         native.openssl_version,
     );
+    if !verbose {
+        return text;
+    }
     for label in ["fixes", "features", "speed"] {
         for (index, edit) in native.edits.iter().filter(|edit| group(edit.kind) == label).enumerate() {
             let label = if index == 0 { label } else { "" };
@@ -53,7 +57,11 @@ struct Versions<'a> {
     msquic_profile: &'a str,
     msquic_source: &'a str,
     openssl: &'a str,
-    edits: Vec<Edit<'a>>,
+    /// How many edits MsQuic has.
+    patches: usize,
+    /// Which ones, if that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    edits: Option<Vec<Edit<'a>>>,
 }
 
 #[derive(Serialize)]
@@ -63,7 +71,8 @@ struct Edit<'a> {
 }
 
 impl<'a> Versions<'a> {
-    fn new(native: &'a NativeInfo) -> Self {
+    fn new(native: &'a NativeInfo, verbose: bool) -> Self {
+        let edits = native.edits.iter().map(|edit| Edit { name: edit.name, kind: edit.kind.to_string() });
         Self {
             sendstream: env!("CARGO_PKG_VERSION"),
             msquic: &native.msquic_version,
@@ -71,7 +80,8 @@ impl<'a> Versions<'a> {
             msquic_profile: &native.profile,
             msquic_source: &native.source,
             openssl: &native.openssl_version,
-            edits: native.edits.iter().map(|edit| Edit { name: edit.name, kind: edit.kind.to_string() }).collect(),
+            patches: native.edits.len(),
+            edits: verbose.then(|| edits.collect()),
         }
     }
 }

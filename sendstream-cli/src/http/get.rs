@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     cli::HttpGetArgs,
-    error::{Failure, chain},
+    error::{Failure, FailureJson, chain},
     name::SafeName,
     progress::Progress,
     sessions::Sessions,
@@ -127,7 +127,11 @@ fn report(fetcher: &Fetcher, fetched: &Fetched, output: &Output, args: &HttpGetA
         protocol: fetched.status.map(|_| "h3"),
         resumed: fetched.resumed,
         file: file.map(Path::to_string_lossy),
-        error: fetched.result.as_ref().err().map(ToString::to_string),
+        failure: fetched.result.as_ref().err().map(|problem| FailureJson {
+            error: &problem.what,
+            kind: problem.kind,
+            hint: problem.todo.as_deref(),
+        }),
     };
     progress.suspend(|| print_json(&object))
 }
@@ -142,7 +146,9 @@ struct FetchedJson<'a> {
     protocol: Option<&'static str>,
     resumed: Option<bool>,
     file: Option<std::borrow::Cow<'a, str>>,
-    error: Option<String>,
+    /// Why it failed: `error`, `kind`, `hint`.
+    #[serde(flatten)]
+    failure: Option<FailureJson<'a>>,
 }
 
 /// Where each URL's content goes.

@@ -19,7 +19,7 @@ use sendstream::{Client, ConnectError, Connection, ConnectionError, TransportCon
 use tokio::task::JoinHandle;
 use url::Url;
 
-use crate::error::{chain, connection_error};
+use crate::error::{Failure, FailureJson, Kind, chain, connection_error};
 
 /// Connections to servers, made when they are first needed.
 pub(crate) struct Origins {
@@ -113,11 +113,16 @@ async fn connect(
 pub(crate) struct Problem {
     pub(crate) what: String,
     pub(crate) todo: Option<String>,
+    pub(crate) kind: Kind,
 }
 
 impl Problem {
     pub(crate) fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), todo: None }
+        Self { what: what.into(), todo: None, kind: Kind::Failed }
+    }
+
+    fn kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
     }
 
     pub(crate) fn todo(self, todo: impl Into<String>) -> Self {
@@ -126,11 +131,9 @@ impl Problem {
 
     fn connecting(error: &ConnectError, authority: &Authority) -> Self {
         match error {
-            ConnectError::Unresolved { error, .. } => {
-                Self::new(format!("cannot find {authority}: {error}")).todo("check how the name is spelt")
-            }
-            // It is not among its own causes.
-            ConnectError::Connection(error) => Self::lost(error, authority),
+            ConnectError::Unresolved { error, .. } => Self::new(format!("cannot find {authority}: {error}"))
+                .kind(Kind::Unresolved)
+                .todo("check how the name is spelt"),
             error => Self::lost(error, authority),
         }
     }
@@ -140,7 +143,8 @@ impl Problem {
         match error {
             StreamError::ConnectionError(h3::error::ConnectionError::Timeout) => Self::new(format!(
                 "{authority} went silent in the middle: it was killed, or the network between failed"
-            )),
+            ))
+            .kind(Kind::Timeout),
             StreamError::RemoteTerminate { code } => Self::new(format!("{authority} broke it off ({code})")),
             StreamError::RemoteClosing => Self::new(format!("{authority} is about to end and takes no more requests"))
                 .todo("try again in a while"),
@@ -155,22 +159,39 @@ impl Problem {
         };
         match cause {
             ConnectionError::Tls { alert: NO_APPLICATION_PROTOCOL, .. } => {
-                Self::new(format!("what listens at {authority} does not speak HTTP/3"))
+                Self::new(format!("what listens at {authority} does not speak HTTP/3")).kind(Kind::Protocol)
+            }
+            ConnectionError::VersionMismatch => {
+                Self::new(format!("what listens at {authority} speaks no version of QUIC that this end knows"))
+                    .kind(Kind::Protocol)
             }
             ConnectionError::CertificateRefused(_) => {
                 Self::new(format!("the certificate of {authority} is not trusted ({cause}); nothing was sent"))
+                    .kind(Kind::Certificate)
                     .todo("`--ca FILE` names an authority that vouches for it, and `--pin HASH` the certificate itself")
             }
             ConnectionError::TimedOut(_) => Self::new(format!("no answer from {authority}"))
+                .kind(Kind::Timeout)
                 .todo("it may speak no HTTP/3, or a firewall may drop UDP to that port"),
             ConnectionError::Unreachable => {
                 Self::new(format!("nobody listens at {authority} by UDP, or no network path leads there"))
+                    .kind(Kind::Unreachable)
             }
-            ConnectionError::Refused => {
-                Self::new(format!("{authority} takes no more connections at present")).todo("try again in a while")
+            ConnectionError::System(error) => {
+                Failure::of_system(format_args!("cannot reach {authority}"), *error).into()
             }
+            ConnectionError::Refused => Self::new(format!("{authority} takes no more connections at present"))
+                .kind(Kind::Full)
+                .todo("try again in a while"),
             other => Self::new(format!("the connection to {authority} was lost: {other}")),
         }
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Self {
+        let FailureJson { error, kind, hint } = failure.to_json();
+        Self { what: error.to_owned(), todo: hint.map(str::to_owned), kind }
     }
 }
 

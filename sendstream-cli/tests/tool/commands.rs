@@ -36,7 +36,7 @@ fn the_demo_for_people_says_what_happened() {
 
 #[test]
 fn version_names_all_that_is_linked_in() {
-    let output = run(&["version", "--json"]);
+    let output = run(&["version", "--json", "--verbose"]);
     assert_eq!(output.status.code(), Some(0));
     let versions = stdout_object(&output);
     assert_eq!(versions["sendstream"], env!("CARGO_PKG_VERSION"));
@@ -46,7 +46,13 @@ fn version_names_all_that_is_linked_in() {
     let edits = versions["edits"].as_array().unwrap();
     assert!(edits.iter().all(|edit| edit["name"].is_string() && edit["kind"].is_string()));
 
-    let text = String::from_utf8(run(&["version"]).stdout).unwrap();
+    assert_eq!(versions["patches"], edits.len());
+    assert!(stdout_object(&run(&["version", "--json"])).get("edits").is_none());
+
+    let short = String::from_utf8(run(&["version"]).stdout).unwrap();
+    let text = String::from_utf8(run(&["version", "--verbose"]).stdout).unwrap();
+    assert_eq!(short.lines().count(), 3, "{short}");
+    assert!(text.starts_with(&short));
     for (label, field) in [("sendstream", "sendstream"), ("MsQuic", "msquic"), ("OpenSSL", "openssl")] {
         let line = text.lines().find(|line| line.starts_with(label)).unwrap();
         assert!(line.contains(versions[field].as_str().unwrap()), "{line}");
@@ -57,8 +63,8 @@ fn version_names_all_that_is_linked_in() {
 #[test]
 fn wrong_usage_exits_with_2_and_says_what_to_type() {
     for (args, hint) in [
-        (&["send", "photo.jpg", "notes.txt"][..], "must be the line that `sendstream recv` printed"),
-        (&["send", "photo.jpg"], "<TICKET>"),
+        (&["send", "photo.jpg", "notes.txt"][..], "with the line that `sendstream recv` printed"),
+        (&["send"], "[TICKET]"),
         (&["recv", "--listen", "nowhere"], "IP:PORT"),
         (&["demo", "--size", "big"], "256M"),
         (&[], "Usage"),

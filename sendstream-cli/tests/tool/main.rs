@@ -10,6 +10,9 @@
 //! | `stranger`   | peers made by hand that do not keep to the protocol                    |
 //! | `crowd`      | many strangers at once                                                 |
 //! | `memory`     | what strangers and senders make a receiver hold                        |
+//! | `reach`      | two machines: tickets that reach, and what is said where nothing does  |
+//! | `tickets`    | where a ticket may come from, and what may befall it                   |
+//! | `terminals`  | what a terminal shows, and a pipe gets                                 |
 //! | `commands`   | `demo`, `version`, wrong usage                                         |
 
 #![forbid(unsafe_code)]
@@ -19,8 +22,12 @@ mod commands;
 mod crowd;
 #[cfg(target_os = "linux")]
 mod memory;
+#[cfg(target_os = "linux")]
+mod reach;
 mod refusal;
 mod storage;
 mod stranger;
 mod support;
+mod terminals;
+mod tickets;
 mod transfer;

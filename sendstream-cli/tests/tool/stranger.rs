@@ -3,11 +3,10 @@
 
 use std::fs;
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use futures::executor::block_on;
 use sendstream::{Client, Connection, ConnectionError, RecvStream, SendStream, Trust};
 
-use crate::support::{Files, Receiver, noise, send_well};
+use crate::support::{Files, Receiver, TicketParts, noise, send_well};
 
 /// A connection to a receiver, with the token that its ticket holds.
 pub(crate) struct Stranger {
@@ -17,12 +16,10 @@ pub(crate) struct Stranger {
 
 impl Stranger {
     pub(crate) fn connect(receiver: &Receiver) -> Self {
-        let (address, secret) = receiver.ticket.strip_prefix("sendstream:").unwrap().split_once('/').unwrap();
-        let secret = BASE64URL.decode(secret).unwrap();
-        let certificate: [u8; 32] = secret[..32].try_into().unwrap();
+        let TicketParts { certificate, token, address } = TicketParts::of(&receiver.ticket);
         let client = Client::builder().alpn(["sendstream-file/1"]).trust(Trust::pinned([certificate])).build().unwrap();
-        let connection = block_on(client.connect(address.parse().unwrap(), "sendstream")).unwrap();
-        Self { connection, token: secret[32..].try_into().unwrap() }
+        let connection = block_on(client.connect(address.into(), "sendstream")).unwrap();
+        Self { connection, token }
     }
 
     fn hello(&self, version: u8) -> Vec<u8> {

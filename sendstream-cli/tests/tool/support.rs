@@ -5,6 +5,9 @@
 #[path = "../../../sendstream/tests/support/control_group.rs"]
 pub(crate) mod control_group;
 #[allow(dead_code, reason = "the library's tests use all of it")]
+#[path = "../../../sendstream/tests/support/namespaces.rs"]
+pub(crate) mod namespaces;
+#[allow(dead_code, reason = "the library's tests use all of it")]
 #[path = "../../../sendstream/tests/support/packets.rs"]
 pub(crate) mod packets;
 
@@ -12,7 +15,7 @@ use std::{
     fmt::{Display, Write as _},
     fs::{self, File},
     io::{BufRead as _, BufReader, Read, Write as _},
-    net::SocketAddr,
+    net::{SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     sync::mpsc::{self, Receiver as Lines},
@@ -20,6 +23,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -96,8 +100,7 @@ impl Receiver {
 
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
-        let (address, _) = self.ticket.strip_prefix("sendstream:").unwrap().split_once('/').unwrap();
-        address.parse().unwrap()
+        TicketParts::of(&self.ticket).address.into()
     }
 
     pub(crate) fn signal(&self, signal: &str) {
@@ -144,16 +147,35 @@ impl Process {
         })
     }
 
-    /// Waits for the next line of standard output and reads it as JSON.
+    /// Waits for the next line of standard output that is no event, and reads it as JSON.
     pub(crate) fn object(&self) -> Value {
-        let line = self.line();
-        serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?} is no JSON: {error}"))
+        loop {
+            let line = self.line();
+            let object: Value =
+                serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line:?} is no JSON: {error}"));
+            if object.get("event").is_none() {
+                return object;
+            }
+        }
     }
 
     /// Waits for the next line of standard error.
     #[allow(dead_code, reason = "the tests of `http` use it")]
     pub(crate) fn note(&self) -> String {
         self.stderr.recv_timeout(HANG).expect("a line on standard error")
+    }
+
+    /// What else it said on standard error, once it has ended.
+    #[allow(dead_code, reason = "the tests of `http` have no use for it")]
+    pub(crate) fn rest_of_notes(&self) -> Vec<String> {
+        self.stderr.iter().collect()
+    }
+
+    /// The line on standard error after the one that contains `text`.
+    #[allow(dead_code, reason = "the tests of `http` have no use for it")]
+    pub(crate) fn note_after(&self, text: &str) -> String {
+        self.says(text);
+        self.note()
     }
 
     /// Waits for a line on standard error that contains `text`.
@@ -217,8 +239,13 @@ pub(crate) fn send_well(files: &[&Path], ticket: &str) -> Value {
     stdout_object(&output)
 }
 
+/// The one JSON object on standard output beside events.
 pub(crate) fn stdout_object(output: &Output) -> Value {
-    serde_json::from_slice(&output.stdout).expect("one JSON object on standard output")
+    let lines = str::from_utf8(&output.stdout).unwrap().lines();
+    let objects = lines.map(|line| serde_json::from_str::<Value>(line).expect("a JSON object on each line"));
+    let results: Vec<_> = objects.filter(|object| object.get("event").is_none()).collect();
+    let [result] = results.as_slice() else { panic!("no single result: {results:?}") };
+    result.clone()
 }
 
 pub(crate) fn stderr(output: &Output) -> &str {
@@ -265,18 +292,47 @@ pub(crate) fn digest(content: &[u8]) -> String {
     blake3::hash(content).to_string()
 }
 
-/// A ticket with one character of its secret part changed. The certificate's hash comes first, the
-/// token last.
+/// A ticket of a single IPv4 address, taken apart. It is spelled out here once more, so that a change of
+/// its form by accident shows.
+#[derive(Clone)]
+pub(crate) struct TicketParts {
+    pub(crate) certificate: [u8; 32],
+    pub(crate) token: [u8; 16],
+    pub(crate) address: SocketAddrV4,
+}
+
+impl TicketParts {
+    pub(crate) fn of(ticket: &str) -> Self {
+        let bytes = BASE64URL.decode(ticket.strip_prefix("sendstream:").unwrap()).unwrap();
+        let body = &bytes[4..];
+        assert_eq!(bytes[..4], blake3::hash(body).as_bytes()[..4]);
+        assert_eq!((body.len(), body[0], body[51]), (56, 2, 4), "a ticket of one IPv4 address");
+        let ip: [u8; 4] = body[52..].try_into().unwrap();
+        Self {
+            certificate: body[1..33].try_into().unwrap(),
+            token: body[33..49].try_into().unwrap(),
+            address: SocketAddrV4::new(ip.into(), u16::from_be_bytes(body[49..51].try_into().unwrap())),
+        }
+    }
+}
+
+impl Display for TicketParts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (ip, port) = (self.address.ip().octets(), self.address.port().to_be_bytes());
+        let body = [&[2], self.certificate.as_slice(), &self.token, &port, &[4], &ip].concat();
+        let sum = blake3::hash(&body);
+        write!(f, "sendstream:{}", BASE64URL.encode([&sum.as_bytes()[..4], &body].concat()))
+    }
+}
+
+/// A ticket that is right in itself, but with one bit of its secret part changed.
 pub(crate) fn spoil(ticket: &str, which: Secret) -> String {
-    let secret = ticket.find('/').unwrap() + 1;
-    let place = match which {
-        Secret::Certificate => secret,
-        Secret::Token => ticket.len() - 1,
-    };
-    let other = if &ticket[place..=place] == "A" { "B" } else { "A" };
-    let mut spoiled = ticket.to_owned();
-    spoiled.replace_range(place..=place, other);
-    spoiled
+    let mut parts = TicketParts::of(ticket);
+    match which {
+        Secret::Certificate => parts.certificate[0] ^= 1,
+        Secret::Token => parts.token[0] ^= 1,
+    }
+    parts.to_string()
 }
 
 pub(crate) enum Secret {
@@ -286,8 +342,8 @@ pub(crate) enum Secret {
 
 /// A ticket that leads to another address.
 pub(crate) fn readdress(ticket: &str, address: SocketAddr) -> String {
-    let (_, secret) = ticket.split_once('/').unwrap();
-    format!("sendstream:{address}/{secret}")
+    let SocketAddr::V4(address) = address else { panic!("{address} is none of IPv4") };
+    TicketParts { address, ..TicketParts::of(ticket) }.to_string()
 }
 
 /// Prints what a test held or survived, also where the output of tests that pass is not shown.

@@ -1,0 +1,136 @@
+//! Where `send` gets its ticket from: its last arguments, the environment, standard input or a prompt.
+
+use std::{
+    ffi::{OsStr, OsString},
+    io::{self, BufRead, IsTerminal as _},
+    path::PathBuf,
+};
+
+use crate::{
+    error::{Failure, Kind},
+    progress,
+    ticket::{self, Ticket, TicketError},
+};
+
+/// Tells the files from the tickets among the arguments of `send`. Without a ticket there, it comes
+/// from [`VARIABLE`], or from standard input, which is asked if it is a terminal.
+pub(crate) fn split(arguments: &[OsString]) -> Result<(Vec<PathBuf>, Vec<Ticket>), Failure> {
+    let first = arguments.iter().position(|argument| argument.to_str().is_some_and(ticket::begins_ticket));
+    let (files, words) = arguments.split_at(first.unwrap_or(arguments.len()));
+    if files.is_empty() {
+        return Err(Failure::usage("nothing to send: the files come before the ticket").todo(USAGE));
+    }
+    let files: Vec<_> = files.iter().map(PathBuf::from).collect();
+    let tickets = if words.is_empty() { vec![ask(&files)?] } else { join(words)? };
+    Ok((files, tickets))
+}
+
+/// Puts tickets together of the words that a shell made of them.
+fn join(words: &[OsString]) -> Result<Vec<Ticket>, Failure> {
+    let mut texts: Vec<String> = Vec::new();
+    for word in words {
+        match (word.to_str(), texts.last_mut()) {
+            (Some(word), _) if ticket::begins_ticket(word) => texts.push(word.to_owned()),
+            (Some(word), Some(text)) => text.push_str(word),
+            _ => return Err(wrong(TicketError::Typo)),
+        }
+    }
+    texts.iter().map(|text| text.parse().map_err(wrong)).collect()
+}
+
+/// Gets the ticket from elsewhere, where no list of processes shows it.
+fn ask(files: &[PathBuf]) -> Result<Ticket, Failure> {
+    if let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) {
+        let text = text.into_string().map_err(|_| wrong(TicketError::Typo))?;
+        return text.parse().map_err(wrong);
+    }
+    if files.iter().any(|file| file.as_os_str() == OsStr::new("-")) {
+        return Err(missing("standard input is what is sent"));
+    }
+    let stdin = io::stdin();
+    if stdin.is_terminal() {
+        progress::prompt("ticket: ");
+    }
+    read(stdin.lock())
+}
+
+/// Reads the ticket, which may be wrapped: lines until it is complete, an empty one, or the end.
+fn read(input: impl BufRead) -> Result<Ticket, Failure> {
+    let mut input = input.take(MAX_INPUT);
+    let mut text = String::new();
+    loop {
+        let before = text.len();
+        let read = input.read_line(&mut text);
+        read.map_err(|error| missing(&format!("standard input cannot be read: {error}")))?;
+        let line = text[before..].trim();
+        match text.parse() {
+            Ok(ticket) => return Ok(ticket),
+            // Blank lines may come before it.
+            Err(_) if text.len() > before && (text.trim().is_empty() || !line.is_empty()) => {}
+            Err(_) if text.trim().is_empty() => return Err(missing("standard input is empty")),
+            Err(error) => return Err(wrong(error)),
+        }
+    }
+}
+
+fn wrong(error: TicketError) -> Failure {
+    Failure::usage(error.to_string()).kind(Kind::Ticket)
+}
+
+fn missing(why: &str) -> Failure {
+    Failure::usage(format!("there is no ticket, and {why}")).kind(Kind::Ticket).todo(USAGE)
+}
+
+/// The environment variable that may hold the ticket.
+const VARIABLE: &str = "SENDSTREAM_TICKET";
+
+const USAGE: &str = "type `sendstream send FILE... TICKET` with the line that `sendstream recv` printed; \
+     it may also be in SENDSTREAM_TICKET or on standard input";
+
+/// How many bytes are read before it is said that they are no ticket.
+const MAX_INPUT: u64 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(words: &[&str]) -> Vec<OsString> {
+        words.iter().map(OsString::from).collect()
+    }
+
+    #[test]
+    fn the_files_come_before_the_ticket_whatever_the_shell_made_of_it() {
+        let text = ticket::example().to_string();
+        let (begin, end) = text.split_at(40);
+        for ticket in
+            [&[text.as_str()][..], &[begin, end], &["sendstream:", &text[11..40], end], &[&format!("\n{text}\n")]]
+        {
+            let arguments = words(&[&["a", "b c"], ticket].concat());
+            let (files, tickets) = split(&arguments).unwrap();
+            assert_eq!(files, [PathBuf::from("a"), PathBuf::from("b c")]);
+            assert_eq!(tickets, [ticket::example()], "{ticket:?}");
+        }
+        let (_, tickets) = split(&words(&["a", &text, begin, end])).unwrap();
+        assert_eq!(tickets.len(), 2);
+    }
+
+    #[test]
+    fn what_follows_a_ticket_is_no_file() {
+        let text = ticket::example().to_string();
+        assert!(split(&words(&["a", &text, "b"])).is_err());
+        assert!(split(&words(&[&text])).is_err());
+    }
+
+    #[test]
+    fn a_ticket_is_read_until_it_is_complete() {
+        let text = ticket::example().to_string();
+        let (begin, end) = text.split_at(40);
+        for input in [text.clone(), format!("{text}\nmore"), format!("\n {begin}\n{end}\n"), format!("{begin}\n{end}")]
+        {
+            assert_eq!(read(input.as_bytes()).unwrap(), ticket::example(), "{input:?}");
+        }
+        for input in ["", "\n", "photo.jpg\n", begin, &"x".repeat(1 << 20)] {
+            assert!(read(input.as_bytes()).is_err(), "{input:?}");
+        }
+    }
+}
