@@ -3,6 +3,7 @@
 use std::{ffi::OsString, path::PathBuf};
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
+use clap_complete::Shell;
 use sendstream::CertificateHash;
 use url::Url;
 
@@ -23,6 +24,9 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     Http(HttpArgs),
     Version(VersionArgs),
+    Doctor(DoctorArgs),
+    Completions(CompletionsArgs),
+    Man(ManArgs),
 }
 
 impl Command {
@@ -36,6 +40,8 @@ impl Command {
             Self::Http(HttpArgs { command: HttpCommand::Get(_) }) => false,
             Self::Http(HttpArgs { command: HttpCommand::Serve(args) }) => args.output.json,
             Self::Version(args) => args.json,
+            Self::Doctor(args) => args.json,
+            Self::Completions(_) | Self::Man(_) => false,
         }
     }
 }
@@ -275,6 +281,40 @@ pub(crate) struct VersionArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Look for what of this machine slows transfers down or stops them, and say what to change.
+///
+/// It looks at buffers and offloads of UDP, addresses, ports, the clock and descriptors. It changes
+/// nothing, and sends nothing to other machines.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit status: 0 if transfers work, also with warnings, and 1 if they do not.")]
+pub(crate) struct DoctorArgs {
+    /// The port that is to be listened on, if it is a certain one.
+    #[arg(long, value_name = "PORT", default_value_t = 0, hide_default_value = true)]
+    pub(crate) port: u16,
+
+    /// Print one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Print a script that completes what is typed in a shell.
+///
+/// For bash: `sendstream completions bash > ~/.local/share/bash-completion/completions/sendstream`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell.
+    #[arg(value_name = "SHELL")]
+    pub(crate) shell: Shell,
+}
+
+/// Print the manual page.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Write it into DIR, and one for each command, as `sendstream-send.1`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, Args)]

@@ -73,6 +73,12 @@ impl Failure {
         Self { kind, ..self }
     }
 
+    /// The results say it already.
+    pub(crate) fn told(self) -> Self {
+        self.told.set(true);
+        self
+    }
+
     /// What was typed cannot be done.
     pub(crate) fn usage(what: impl Into<String>) -> Self {
         Self::new(what).kind(Kind::Usage)

@@ -134,7 +134,7 @@ impl Listen {
         let failure = |kind| Failure::new(format!("{what}: {}", why(error))).kind(kind);
         match error {
             BindError::AddressInUse(_) => failure(Kind::AddressInUse)
-                .todo("choose another port with `--listen`, or 0 for a free one; `ss -lunp` shows who has this one"),
+                .todo("choose another address with `--listen IP:PORT`; port 0 takes a free one, and `ss -lunp` shows who has this one"),
             BindError::AddressNotAvailable(_) => failure(Kind::AddressNotAvailable)
                 .todo("`--listen :PORT` listens on every address of this machine, and `ip address` lists them"),
             BindError::PermissionDenied(_) => failure(Kind::PermissionDenied).todo(

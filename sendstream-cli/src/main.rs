@@ -14,6 +14,8 @@
 //! | `demo`     | `sendstream demo`: both ends as two processes on loopback                      |
 //! | `http`     | `sendstream http get`, `http serve`: files over HTTP/3                         |
 //! | `version`  | `sendstream version`: what is linked in here                                   |
+//! | `doctor`   | `sendstream doctor`: what of this machine stands in the way                    |
+//! | `generate` | `sendstream completions` and `man`: the grammar, for shells and for `man`      |
 //! | `protocol` | the bytes between the two ends, without a network                              |
 //! | `transport`| how both ends set up a connection, and how they end it                         |
 //! | `sessions` | session tickets of receivers, kept in files for the next run of `send`         |
@@ -42,7 +44,9 @@ mod cli;
 mod demo;
 mod destination;
 mod dial;
+mod doctor;
 mod error;
+mod generate;
 mod http;
 mod inbox;
 mod interfaces;
@@ -75,6 +79,9 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
         Command::Http(args) => http::run(args),
         Command::Version(args) => version::run(args),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Completions(args) => generate::completions(args),
+        Command::Man(args) => generate::man(args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -109,3 +109,80 @@ fn a_name_to_listen_on_that_stands_for_no_address_is_reported_with_what_to_type(
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(said.contains("cannot listen on nowhere.invalid:4433") && said.contains("how it is spelt"), "{said}");
 }
+
+#[test]
+fn the_doctor_says_what_to_change_and_how() {
+    let output = run(&["doctor", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let found = stdout_object(&output);
+    assert_eq!(found["ok"], true);
+    let checks = found["checks"].as_array().unwrap();
+    for name in ["UDP", "receive buffer", "GSO and GRO", "addresses", "port", "clock", "descriptors"] {
+        let check = checks.iter().find(|check| check["check"] == name).unwrap_or_else(|| panic!("{name}: {found}"));
+        assert!(["good", "warning"].iter().any(|state| check["state"] == *state), "{check}");
+        assert_eq!(check["hint"].is_string(), check["state"] == "warning", "{check}");
+    }
+    let text = run(&["doctor"]).stdout;
+    let text = str::from_utf8(&text).unwrap();
+    assert!(text.lines().any(|line| line.starts_with("good    UDP ")), "{text}");
+}
+
+#[test]
+fn the_doctor_fails_where_transfers_do() {
+    let taken = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+    let output = run(&["doctor", "--port", &taken.local_addr().unwrap().port().to_string()]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("BAD     port") && text.contains("ss -lunp"), "{text}");
+
+    let mut limited = std::process::Command::new("sh");
+    limited.args(["-c", "ulimit -n 24; exec \"$@\"", "sh"]).arg(assert_cmd::cargo::cargo_bin!("sendstream"));
+    let output = limited.args(["doctor", "--json"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let found = stdout_object(&output);
+    assert_eq!(found["ok"], false);
+    let check = found["checks"].as_array().unwrap().iter().find(|check| check["check"] == "descriptors").unwrap();
+    assert!(check["state"] == "bad" && check["hint"].as_str().unwrap().contains("ulimit -n "), "{check}");
+}
+
+#[test]
+fn shells_and_man_are_told_of_every_command() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = run(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let script = String::from_utf8(output.stdout).unwrap();
+        for word in ["recv", "send", "doctor", "advertise", "overwrite"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
+    }
+    let page = String::from_utf8(run(&["man"]).stdout).unwrap();
+    assert!(page.contains(".TH sendstream 1") && page.contains("sendstream\\-recv"), "{page}");
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(run(&["man", "--dir", dir.path().to_str().unwrap()]).status.code(), Some(0));
+    for name in ["sendstream", "sendstream-recv", "sendstream-send", "sendstream-http-get"] {
+        let page = std::fs::read_to_string(dir.path().join(format!("{name}.1"))).unwrap();
+        assert!(page.contains(&format!(".TH {name} 1")), "{name}");
+    }
+    let page = std::fs::read_to_string(dir.path().join("sendstream-recv.1")).unwrap();
+    assert!(page.contains("Exit status"), "{page}");
+}
+
+#[test]
+fn a_failure_is_also_told_to_programs() {
+    let taken = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let port = taken.local_addr().unwrap();
+    for (listen, status, kind) in [
+        (port.to_string(), 1, "address-in-use"),
+        ("203.0.113.9:0".to_owned(), 1, "address-not-available"),
+        ("nowhere.invalid:1".to_owned(), 1, "unresolved"),
+    ] {
+        let output = run(&["recv", "--json", "--listen", &listen, dir.path().to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(status));
+        let object = stdout_object(&output);
+        assert_eq!((&object["ok"], &object["kind"]), (&false.into(), &kind.into()), "{object}");
+        let [error, hint] = ["error", "hint"].map(|field| object[field].as_str().unwrap());
+        assert!(error.starts_with("cannot listen on") && hint.contains("--listen"), "{object}");
+        assert!(!error.contains('\n'), "{object}");
+    }
+}
