@@ -1,6 +1,8 @@
 # make demo        builds the tool and moves a file between two of its processes
 # make test        every test; then on a MsQuic with its assertions on; then under AddressSanitizer; then some on other targets
-# make build       the tool, as target/release/sendstream
+# make build       the tool, as target/release/sendstream, stripped
+# make install     the tool, its manual pages, its completions and its unit for systemd, below DESTDIR and PREFIX (/usr/local)
+# make deb         a Debian package of the same, in target/debian (needs cargo-deb, and installs it if it can)
 # make lint        formatting, clippy and the documentation; warnings are errors
 # make bench       builds the bench's programs and runs it in full: Sendstream side by side with other stacks; about an hour
 # make bench-quick the same with little data and few rounds
@@ -41,6 +43,35 @@ bad_days = empty_datagrams native_fixes signals hostile hostile_frames forbidden
 
 build: tools
 	$(cargo) build --release -p sendstream-cli
+
+# What is installed beside the tool: it writes that itself.
+package = $(abspath $(target))/package
+package: build
+	rm -rf $(package)
+	mkdir -p $(package)/completions
+	$(target)/release/sendstream man --dir $(package)/man
+	gzip --no-name --best $(package)/man/*.1
+	for shell in bash zsh fish; do $(target)/release/sendstream completions $$shell >$(package)/completions/$$shell || exit 1; done
+	sed 's|@bindir@|$(bindir)|' sendstream-cli/package/sendstream-recv.service.in >$(package)/sendstream-recv.service
+
+PREFIX ?= /usr/local
+bindir = $(PREFIX)/bin
+share = $(DESTDIR)$(PREFIX)/share
+install: package
+	install -D -m 755 $(target)/release/sendstream $(DESTDIR)$(bindir)/sendstream
+	install -D -m 644 -t $(share)/man/man1 $(package)/man/*.1.gz
+	install -D -m 644 $(package)/completions/bash $(share)/bash-completion/completions/sendstream
+	install -D -m 644 $(package)/completions/zsh $(share)/zsh/site-functions/_sendstream
+	install -D -m 644 $(package)/completions/fish $(share)/fish/vendor_completions.d/sendstream.fish
+	install -D -m 644 $(package)/sendstream-recv.service $(DESTDIR)$(PREFIX)/lib/systemd/system/sendstream-recv.service
+
+# The assets are named in sendstream-cli/Cargo.toml, relative to that folder; a target folder elsewhere is linked to from there.
+deb: export PREFIX = /usr
+deb: tools
+	@sh .ci/tools deb
+	$(MAKE) --no-print-directory package
+	ln -sfn $(package) sendstream-cli/package/made
+	$(cargo) deb --no-build --package sendstream-cli --output $(abspath $(target))/debian/
 
 demo: build
 	$(target)/release/sendstream demo
@@ -310,6 +341,6 @@ test-tools:
 	@sh .ci/tools tests
 
 rounds_of_tests = release-round release-round-on-tokio debug-round debug-round-on-tokio asan-round asan-round-on-tokio
-.PHONY: $(rounds_of_tests) first-hour first-hour-short docs-rs msrv semver build demo test test-release test-debug test-asan test-targets test-aarch64 run-aarch64 test-musl run-musl \
+.PHONY: $(rounds_of_tests) first-hour first-hour-short docs-rs msrv semver build package install deb demo test test-release test-debug test-asan test-targets test-aarch64 run-aarch64 test-musl run-musl \
     test-ubsan soak fuzz bench bench-quick bench-micro bench-programs deny lint tools test-tools msquic-tree msquic-patches security-table patches-check bindings
 

@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use sendstream::CertificateHash;
 use url::Url;
 
-use crate::{http::parse_url, listen::Listen, ticket::Host};
+use crate::{http::parse_url, listen::Listen, peers::Name, ticket::Host};
 
 /// Send files over QUIC, fast and encrypted.
 #[derive(Debug, Parser)]
@@ -24,6 +24,7 @@ pub(crate) enum Command {
     Demo(DemoArgs),
     Http(HttpArgs),
     Version(VersionArgs),
+    Peers(PeersArgs),
     Doctor(DoctorArgs),
     Completions(CompletionsArgs),
     Man(ManArgs),
@@ -40,6 +41,7 @@ impl Command {
             Self::Http(HttpArgs { command: HttpCommand::Get(_) }) => false,
             Self::Http(HttpArgs { command: HttpCommand::Serve(args) }) => args.output.json,
             Self::Version(args) => args.json,
+            Self::Peers(args) => args.json,
             Self::Doctor(args) => args.json,
             Self::Completions(_) | Self::Man(_) => false,
         }
@@ -85,6 +87,11 @@ pub(crate) struct RecvArgs {
     #[arg(long)]
     pub(crate) qr: bool,
 
+    /// Let in the peers that were invited (`sendstream peers invite`), and nobody else: no ticket is
+    /// printed. `--listen` must name the port.
+    #[arg(long, conflicts_with_all = ["advertise", "qr"])]
+    pub(crate) peers: bool,
+
     /// Replace files that exist already; without this they are kept and the sender is told.
     #[arg(long)]
     pub(crate) overwrite: bool,
@@ -123,7 +130,7 @@ pub(crate) struct SendArgs {
     /// The files and directories to send, and then the ticket: the line that `sendstream recv` printed.
     ///
     /// White space, line breaks and quotes in or around the ticket do no harm. Without a ticket here it
-    /// is taken from the environment variable SENDSTREAM_TICKET, or read from standard input, where a
+    /// may be the name of a known peer (`sendstream peers`), is taken from the environment variable SENDSTREAM_TICKET, or read from standard input, where a
     /// terminal is asked for it: so no list of processes shows it. A file whose name begins with
     /// `sendstream:` is written `./sendstream:...`.
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
@@ -281,6 +288,66 @@ pub(crate) struct VersionArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// List the known peers, or add, invite and remove some.
+///
+/// A receiver that is there all the time (`recv --peers`) invites each of its senders once: `peers invite
+/// NAME` prints a ticket that stays good. The sender keeps it with `peers add NAME TICKET`, and then types
+/// `send FILE... NAME`. All of it is in the folder `sendstream` of XDG_DATA_HOME (`~/.local/share`), for
+/// its owner alone.
+#[derive(Debug, Args)]
+pub(crate) struct PeersArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<PeersCommand>,
+
+    /// Print one JSON object.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum PeersCommand {
+    Add(PeersAddArgs),
+    Invite(PeersInviteArgs),
+    /// Forget a peer: nothing is sent to it, and it is not let in any more.
+    Remove {
+        /// What it is called here.
+        #[arg(value_name = "NAME")]
+        name: Name,
+    },
+}
+
+/// Keep the ticket with which a peer invited this end.
+#[derive(Debug, Args)]
+pub(crate) struct PeersAddArgs {
+    /// What the peer is called here.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Name,
+
+    /// The line that `sendstream peers invite` printed there; from SENDSTREAM_TICKET or standard input
+    /// without it, as for `send`.
+    #[arg(value_name = "TICKET")]
+    pub(crate) ticket: Vec<OsString>,
+}
+
+/// Let a peer send to `recv --peers` of this machine: prints a ticket for it, which stays good.
+///
+/// It replaces the one that the peer had. A `recv --peers` that runs knows of it at once.
+#[derive(Debug, Args)]
+pub(crate) struct PeersInviteArgs {
+    /// What the peer is called here.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Name,
+
+    /// The port on which `recv --peers` listens.
+    #[arg(long, value_name = "PORT", default_value_t = 4433, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) port: u16,
+
+    /// A name or an address by which the peer reaches this machine, in place of those that it has now; may
+    /// be given up to 16 times.
+    #[arg(long, value_name = "HOST[:PORT]")]
+    pub(crate) advertise: Vec<Advertised>,
 }
 
 /// Look for what of this machine slows transfers down or stops them, and say what to change.

@@ -1,4 +1,5 @@
-//! Where `send` gets its ticket from: its last arguments, the environment, standard input or a prompt.
+//! Where `send` gets its ticket from: its last arguments, the known peers, the environment, standard
+//! input or a prompt.
 
 use std::{
     ffi::{OsStr, OsString},
@@ -8,21 +9,56 @@ use std::{
 
 use crate::{
     error::{Failure, Kind},
+    peers::Peers,
     progress,
+    store::Store,
     ticket::{self, Ticket, TicketError},
 };
 
-/// Tells the files from the tickets among the arguments of `send`. Without a ticket there, it comes
-/// from [`VARIABLE`], or from standard input, which is asked if it is a terminal.
+/// Tells the files from the tickets among the arguments of `send`. Without a ticket there, the last one
+/// may be a known peer; else it comes from [`VARIABLE`], or from standard input, which is asked if it is a
+/// terminal.
 pub(crate) fn split(arguments: &[OsString]) -> Result<(Vec<PathBuf>, Vec<Ticket>), Failure> {
     let first = arguments.iter().position(|argument| argument.to_str().is_some_and(ticket::begins_ticket));
     let (files, words) = arguments.split_at(first.unwrap_or(arguments.len()));
     if files.is_empty() {
         return Err(Failure::usage("nothing to send: the files come before the ticket").todo(USAGE));
     }
-    let files: Vec<_> = files.iter().map(PathBuf::from).collect();
-    let tickets = if words.is_empty() { vec![ask(&files)?] } else { join(words)? };
+    let mut files: Vec<_> = files.iter().map(PathBuf::from).collect();
+    let tickets = match (words, known_peer(&files)?) {
+        ([], Some(ticket)) => {
+            files.pop();
+            vec![ticket]
+        }
+        ([], None) => vec![ask(&files)?],
+        _ => join(words)?,
+    };
     Ok((files, tickets))
+}
+
+/// The one ticket that these words are, or that comes from elsewhere if there are none.
+pub(crate) fn one(words: &[OsString]) -> Result<Ticket, Failure> {
+    if words.is_empty() {
+        return ask(&[]);
+    }
+    match join(words)?.as_slice() {
+        [ticket] => Ok(ticket.clone()),
+        _ => Err(Failure::usage("these are several tickets").kind(Kind::Ticket)),
+    }
+}
+
+/// The ticket of the known peer that the last of several words names.
+fn known_peer(words: &[PathBuf]) -> Result<Option<Ticket>, Failure> {
+    let [_, .., last] = words else { return Ok(None) };
+    let Some(name) = last.to_str() else { return Ok(None) };
+    // Without a place for peers there are none.
+    let Ok(store) = Store::of_user() else { return Ok(None) };
+    let ticket = Peers::new(store).ticket(name)?;
+    if ticket.is_some() && last.exists() {
+        return Err(Failure::usage(format!("{name} is both a file here and a known peer"))
+            .todo(format!("type ./{name} for the file, or go elsewhere for the peer")));
+    }
+    Ok(ticket)
 }
 
 /// Puts tickets together of the words that a shell made of them.
@@ -30,6 +66,7 @@ fn join(words: &[OsString]) -> Result<Vec<Ticket>, Failure> {
     let mut texts: Vec<String> = Vec::new();
     for word in words {
         match (word.to_str(), texts.last_mut()) {
+            (Some(word), None) => texts.push(word.to_owned()),
             (Some(word), _) if ticket::begins_ticket(word) => texts.push(word.to_owned()),
             (Some(word), Some(text)) => text.push_str(word),
             _ => return Err(wrong(TicketError::Typo)),

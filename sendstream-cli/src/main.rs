@@ -14,6 +14,9 @@
 //! | `demo`     | `sendstream demo`: both ends as two processes on loopback                      |
 //! | `http`     | `sendstream http get`, `http serve`: files over HTTP/3                         |
 //! | `version`  | `sendstream version`: what is linked in here                                   |
+//! | `peers`    | `sendstream peers`: those with whom no ticket has to change hands              |
+//! | `store`    | what stays between runs                                                        |
+//! | `config`   | the user's settings, as defaults of the grammar                                |
 //! | `doctor`   | `sendstream doctor`: what of this machine stands in the way                    |
 //! | `generate` | `sendstream completions` and `man`: the grammar, for shells and for `man`      |
 //! | `protocol` | the bytes between the two ends, without a network                              |
@@ -36,11 +39,15 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
-use crate::cli::{Cli, Command};
+use crate::{
+    cli::{Cli, Command},
+    error::Failure,
+};
 
 mod cli;
+mod config;
 mod demo;
 mod destination;
 mod dial;
@@ -52,6 +59,7 @@ mod inbox;
 mod interfaces;
 mod listen;
 mod name;
+mod peers;
 mod progress;
 mod protocol;
 mod qr;
@@ -61,6 +69,7 @@ mod send;
 mod session;
 mod sessions;
 mod signal;
+mod store;
 mod strangers;
 mod summary;
 mod terminal;
@@ -71,9 +80,22 @@ mod version;
 mod walk;
 
 fn main() -> ExitCode {
-    let command = Cli::parse().command;
+    let (grammar, settings) = config::apply(Cli::command());
+    let command = Cli::from_arg_matches(&grammar.get_matches()).unwrap_or_else(|error| error.exit()).command;
     let json = command.wants_json();
-    let result = match command {
+    match settings.and_then(|()| run(command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if json && !failure.was_told() {
+                summary::print_failure(&failure);
+            }
+            failure.report()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
         Command::Recv(args) => receive::run(args),
         Command::Send(args) => send::run(args),
         Command::Demo(args) => demo::run(args),
@@ -82,14 +104,6 @@ fn main() -> ExitCode {
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => generate::completions(args),
         Command::Man(args) => generate::man(args),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            if json && !failure.was_told() {
-                summary::print_failure(&failure);
-            }
-            failure.report()
-        }
+        Command::Peers(args) => peers::run(args),
     }
 }

@@ -12,11 +12,13 @@ use crate::{
     inbox::{Inbox, Rules},
     interfaces,
     listen::is_for_this_machine_only,
+    peers::{Guests, Peers},
     progress::Progress,
     protocol::{ALPN, Code, SERVER_NAME},
     qr,
     session::{self, Ended, Shared},
     signal::Interrupt,
+    store::Store,
     strangers::{Greeted, Strangers, Trusted, TurnedAway},
     summary,
     ticket::{Host, MAX_PLACES, Place, Ticket, Token},
@@ -28,11 +30,7 @@ use crate::{
 pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
     let interrupt = Interrupt::install()?;
     let inbox = Inbox::open(&args.dir, Rules { overwrite: args.overwrite, fsync: args.fsync })?;
-    let identity = Identity::self_signed([SERVER_NAME])
-        .map_err(|error| Failure::new(format!("cannot make a certificate: {}", chain(&error))))?;
-    let mut certificate = [0; 32];
-    certificate.copy_from_slice(identity.certificate_sha256().as_ref());
-    let token = Token::random().map_err(|error| Failure::new(format!("cannot draw a token: {error}")))?;
+    let (identity, guests) = if args.peers { known_peers(&args)? } else { whoever_has_the_ticket()? };
     let progress = Progress::of(args.output);
 
     let resumption = if args.resume { Resumption::Resume } else { Resumption::Off };
@@ -45,21 +43,46 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
     };
     let server = args.listen.start(builder, &progress)?;
     let locals = server.local_addrs().map_err(|error| Failure::new(format!("cannot listen: {error}")))?;
-    let ticket = Ticket { places: places(&args, &locals, &progress), certificate, token: token.clone() };
-    announce(&ticket, &locals, &args, &progress)?;
+    match &guests {
+        Guests::Holder(token) => {
+            let mut certificate = [0; 32];
+            certificate.copy_from_slice(identity.certificate_sha256().as_ref());
+            let ticket = Ticket { places: places(&args, &locals, &progress), certificate, token: token.clone() };
+            announce(&ticket, &locals, &args, &progress)?;
+        }
+        Guests::Known(peers) => announce_to_peers(peers.guests()?, &locals, &args, &progress)?,
+    }
 
     let shared = Arc::new(Shared { inbox, progress, interrupt });
     block_on(async {
-        let result = listen(&server, &token, &shared, &args).await;
+        let result = listen(&server, &guests, &shared, &args).await;
         server.shutdown().await;
         result
     })
 }
 
+/// A certificate and a token for this run alone.
+fn whoever_has_the_ticket() -> Result<(Identity, Guests), Failure> {
+    let identity = Identity::self_signed([SERVER_NAME])
+        .map_err(|error| Failure::new(format!("cannot make a certificate: {}", chain(&error))))?;
+    let token = Token::random().map_err(|error| Failure::new(format!("cannot draw a token: {error}")))?;
+    Ok((identity, Guests::Holder(token)))
+}
+
+/// What stays: this end's identity, and those that were invited.
+fn known_peers(args: &RecvArgs) -> Result<(Identity, Guests), Failure> {
+    if args.listen.port() == 0 {
+        return Err(Failure::usage("known peers must find this end at the same port each time")
+            .todo("`--listen :4433` listens where `sendstream peers invite` says"));
+    }
+    let store = Store::of_user()?;
+    Ok((store.identity()?, Guests::Known(Peers::new(store))))
+}
+
 /// Accepts connections and reports how they ended.
-async fn listen(server: &Server, token: &Token, shared: &Arc<Shared>, args: &RecvArgs) -> Result<(), Failure> {
+async fn listen(server: &Server, guests: &Guests, shared: &Arc<Shared>, args: &RecvArgs) -> Result<(), Failure> {
     let (ended_sender, mut ended) = mpsc::unbounded();
-    let mut strangers = Strangers::new(token);
+    let mut strangers = Strangers::new(guests);
     let mut silent: u64 = 0;
     let (mut sessions, mut taken, mut failed) = (0, false, 0u64);
     let mut tidying = Tidying(None);
@@ -231,6 +254,30 @@ fn announce(ticket: &Ticket, locals: &[SocketAddr], args: &RecvArgs, progress: &
     } else {
         summary::print_line(&ticket)
     }
+}
+
+/// Says that it begins, to a receiver of known peers.
+fn announce_to_peers(
+    guests: usize,
+    locals: &[SocketAddr],
+    args: &RecvArgs,
+    progress: &Progress,
+) -> Result<(), Failure> {
+    let listening = locals.iter().map(SocketAddr::to_string).collect::<Vec<_>>();
+    let dir = args.dir.display();
+    progress.note(format_args!(
+        "receiving into {dir} on {} from known peers; {guests} are invited",
+        listening.join(" and ")
+    ));
+    if guests == 0 {
+        progress.note("  sendstream peers invite NAME");
+    }
+    if args.output.json {
+        summary::print_json(
+            &serde_json::json!({ "listening": listening[0], "addresses": listening, "peers": guests }),
+        )?;
+    }
+    Ok(())
 }
 
 #[derive(Serialize)]

@@ -95,12 +95,13 @@ struct Through {
 impl Session {
     /// Gives the sender room and tells it to go on.
     async fn begin(peer: SocketAddr, trusted: Trusted, shared: &Arc<Shared>) -> Result<Self, Failure> {
-        let Trusted { connection, hello, control, mut answer } = trusted;
+        let Trusted { connection, guest, hello, control, mut answer } = trusted;
         let raised = connection.raise_limits(&transport::settings()).await;
         raised.map_err(|error| Failure::new(format!("cannot make room for the sender: {}", chain(&error))))?;
         answer.write_all(&Welcome::encode()).await.map_err(|error| Failure::with_sender(&error))?;
         let files = count_files(hello.files as usize);
-        shared.progress.note(format_args!("{peer}: announces {files}, {} bytes", hello.bytes));
+        let who = guest.map_or_else(String::new, |name| format!(" ({name})"));
+        shared.progress.note(format_args!("{peer}{who}: announces {files}, {} bytes", hello.bytes));
         let bar = shared.progress.transfer("receiving", hello.bytes);
         bar.expect_files(hello.files);
         Ok(Self { shared: Arc::clone(shared), peer, connection, control, answer, bar })

@@ -29,15 +29,15 @@ use sendstream::{Connection, Incoming, RecvStream, SendStream};
 
 use crate::{
     error::Failure,
+    peers::{Guest, Guests},
     protocol::{Code, Hello},
-    ticket::Token,
     timer::{self, Sleep},
     transport,
 };
 
 /// The strangers of a receiver.
 pub(crate) struct Strangers<'a> {
-    token: &'a Token,
+    guests: &'a Guests,
     /// Those that may still show the token, the oldest first.
     waiting: VecDeque<Stranger>,
     /// Those, and others that are on their way out.
@@ -75,15 +75,17 @@ pub(crate) enum TurnedAway {
 /// A peer that has shown the token, and was told nothing yet.
 pub(crate) struct Trusted {
     pub(crate) connection: Connection,
+    /// Who it is, if it is a known peer.
+    pub(crate) guest: Guest,
     pub(crate) hello: Hello,
     pub(crate) control: RecvStream,
     pub(crate) answer: SendStream,
 }
 
 impl<'a> Strangers<'a> {
-    /// An empty pool of those that may show `token`.
-    pub(crate) fn new(token: &'a Token) -> Self {
-        Self { token, waiting: VecDeque::new(), greetings: FuturesUnordered::new(), next: 0, alarm: None }
+    /// An empty pool of those that may show a token that `guests` have.
+    pub(crate) fn new(guests: &'a Guests) -> Self {
+        Self { guests, waiting: VecDeque::new(), greetings: FuturesUnordered::new(), next: 0, alarm: None }
     }
 
     /// Gives a connection a place, which it may take from another.
@@ -96,7 +98,7 @@ impl<'a> Strangers<'a> {
         let (dismiss, dismissed) = oneshot::channel();
         self.next += 1;
         self.waiting.push_back(Stranger { number, network: network(peer), since: Instant::now(), dismiss });
-        let greeting = greet(incoming, self.token, dismissed);
+        let greeting = greet(incoming, self.guests, dismissed);
         self.greetings.push(Box::pin(async move { Greeted { number, peer, result: greeting.await } }));
         self.set_alarm();
     }
@@ -161,7 +163,7 @@ impl<'a> Strangers<'a> {
 /// Accepts the connection, reads the hello and checks the token, until the stranger is dismissed.
 async fn greet(
     incoming: Incoming,
-    token: &Token,
+    guests: &Guests,
     mut dismissed: oneshot::Receiver<Code>,
 ) -> Result<Trusted, TurnedAway> {
     let connection = match select(pin!(incoming.accept()), &mut dismissed).await {
@@ -169,7 +171,7 @@ async fn greet(
         // Whoever it was: it may have been nobody.
         Either::Left((Err(_), _)) | Either::Right(_) => return Err(TurnedAway::Silent),
     };
-    match select(pin!(hear(&connection, token)), dismissed).await {
+    match select(pin!(hear(&connection, guests)), dismissed).await {
         Either::Left((heard, _)) => heard,
         Either::Right((code, _)) => {
             let code = code.unwrap_or(Code::Interrupted);
@@ -182,15 +184,15 @@ async fn greet(
     }
 }
 
-async fn hear(connection: &Connection, token: &Token) -> Result<Trusted, TurnedAway> {
+async fn hear(connection: &Connection, guests: &Guests) -> Result<Trusted, TurnedAway> {
     let (answer, mut control) = connection.accept_bi().await.map_err(|_| TurnedAway::Silent)?;
     let mut hello = [0; Hello::LEN];
     control.read_exact(&mut hello).await.map_err(|_| TurnedAway::Silent)?;
     let (code, why) = match Hello::decode(&hello) {
-        Ok(hello) if hello.token == *token => {
-            return Ok(Trusted { connection: connection.clone(), hello, control, answer });
-        }
-        Ok(_) => (Code::WrongToken, "it has the wrong token; nothing was received".to_owned()),
+        Ok(hello) => match guests.who_has(&hello.token) {
+            Some(guest) => return Ok(Trusted { connection: connection.clone(), guest, hello, control, answer }),
+            None => (Code::WrongToken, "it has the wrong token; nothing was received".to_owned()),
+        },
         Err(error) => (Code::BadMessage, format!("cannot talk to the sender: {error}")),
     };
     transport::close(connection, code);

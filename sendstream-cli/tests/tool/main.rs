@@ -13,6 +13,7 @@
 //! | `reach`      | two machines: tickets that reach, and what is said where nothing does  |
 //! | `tickets`    | where a ticket may come from, and what may befall it                   |
 //! | `terminals`  | what a terminal shows, and a pipe gets                                 |
+//! | `peers`      | known peers, and settings that stay                                    |
 //! | `commands`   | `demo`, `version`, wrong usage                                         |
 
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ mod commands;
 mod crowd;
 #[cfg(target_os = "linux")]
 mod memory;
+mod peers;
 #[cfg(target_os = "linux")]
 mod reach;
 mod refusal;

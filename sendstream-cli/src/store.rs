@@ -1,0 +1,159 @@
+//! What stays between runs: an identity and the known peers, below the user's folder for such.
+//!
+//! `$XDG_DATA_HOME/sendstream`, or `~/.local/share/sendstream`. All of it is for its owner alone. Files
+//! are written whole, so no reader ever sees a part of one.
+
+use std::{
+    env,
+    fs::{self, DirBuilder, File},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
+    path::{Path, PathBuf},
+};
+
+use sendstream::Identity;
+
+use crate::{
+    error::{Failure, chain},
+    protocol::SERVER_NAME,
+};
+
+/// The folder.
+#[derive(Debug, Clone)]
+pub(crate) struct Store(PathBuf);
+
+impl Store {
+    /// The user's own, which need not be there yet.
+    pub(crate) fn of_user() -> Result<Self, Failure> {
+        folder("XDG_DATA_HOME", ".local/share").map(Self).ok_or_else(|| {
+            Failure::new("there is no place for what stays between runs")
+                .todo("set HOME, or XDG_DATA_HOME, to a folder of your own")
+        })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes a folder in it, or finds it as it is.
+    pub(crate) fn make(&self, name: &str) -> Result<PathBuf, Failure> {
+        let path = self.0.join(name);
+        DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| self.failed(&path, &error))?;
+        self.give_away(&path);
+        // Who can put a file there can pose as a peer.
+        for path in [&self.0, &path] {
+            let mode = fs::metadata(path).map_err(|error| self.failed(path, &error))?.mode();
+            if mode & 0o022 != 0 {
+                return Err(Failure::new(format!("others can write to {}", path.display()))
+                    .todo(format!("`chmod go-w {}`", path.display())));
+            }
+        }
+        Ok(path)
+    }
+
+    /// Writes a file for its owner alone; over the one that is there, if `replace`.
+    pub(crate) fn write(&self, path: &Path, content: &[u8], replace: bool) -> io::Result<()> {
+        let folder = path.parent().unwrap_or(&self.0);
+        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+        file.write_all(content)?;
+        file.as_file().sync_all()?;
+        self.give_away(file.path());
+        if replace {
+            file.persist(path)?
+        } else {
+            file.persist_noclobber(path)?
+        };
+        Ok(())
+    }
+
+    /// Reads a file, of which there is no more than some KiB.
+    pub(crate) fn read(&self, path: &Path) -> io::Result<String> {
+        let mut content = String::new();
+        File::open(path)?.take(MAX_SIZE).read_to_string(&mut content)?;
+        Ok(content)
+    }
+
+    pub(crate) fn failed(&self, path: &Path, error: &io::Error) -> Failure {
+        Failure::new(format!("cannot use {}: {error}", path.display()))
+            .todo("XDG_DATA_HOME chooses another place for what stays between runs")
+    }
+
+    /// This receiver's identity, which is made when it is first asked for.
+    pub(crate) fn identity(&self) -> Result<Identity, Failure> {
+        let folder = self.make("")?;
+        let path = folder.join("identity.pem");
+        if !path.exists() {
+            let made = rcgen::generate_simple_self_signed([SERVER_NAME.to_owned()])
+                .map_err(|error| Failure::new(format!("cannot make an identity: {error}")))?;
+            let pem = format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem());
+            match self.write(&path, pem.as_bytes(), false) {
+                // Another process was first.
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(self.failed(&path, &error)),
+                _ => {}
+            }
+        }
+        let mode = fs::metadata(&path).map_err(|error| self.failed(&path, &error))?.mode();
+        if mode & 0o077 != 0 {
+            return Err(Failure::new(format!("others may read the key in {}", path.display())).todo(format!(
+                "`chmod 600 {0}` if nobody did; else remove it, and invite your peers anew",
+                path.display()
+            )));
+        }
+        let pem = self.read(&path).map_err(|error| self.failed(&path, &error))?;
+        Identity::from_pem(&pem, &pem).map_err(|error| {
+            Failure::new(format!("{} holds no identity: {}", path.display(), chain(&error)))
+                .todo("remove it; another is made then, for which you invite your peers anew")
+        })
+    }
+
+    /// Lets what root makes belong to whom the folder belongs to: a service's user, mostly.
+    fn give_away(&self, path: &Path) {
+        if let (Ok(folder), Ok(made)) = (fs::metadata(&self.0), fs::metadata(path))
+            && made.uid() == 0
+            && folder.uid() != 0
+        {
+            // Whoever needs the file will say that it cannot be read.
+            let _ = chown(path, Some(folder.uid()), Some(folder.gid()));
+        }
+    }
+}
+
+/// The user's folder of a kind: below `variable`, or in `default` of the home directory.
+pub(crate) fn folder(variable: &str, default: &str) -> Option<PathBuf> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let parent = absolute(variable).or_else(|| absolute("HOME").map(|home| home.join(default)))?;
+    Some(parent.join("sendstream"))
+}
+
+/// No file here is as large.
+const MAX_SIZE: u64 = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+
+    use super::*;
+
+    #[test]
+    fn an_identity_stays_the_same_and_is_its_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(&dir.path().join("new"));
+        let first = store.identity().unwrap().certificate_sha256();
+        assert_eq!(store.identity().unwrap().certificate_sha256(), first);
+        let path = store.path().join("identity.pem");
+        assert_eq!(fs::metadata(store.path()).unwrap().mode() & 0o777, 0o700);
+        assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        assert!(store.identity().unwrap_err().to_string().contains("chmod 600"));
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        fs::write(&path, "nonsense").unwrap();
+        assert!(store.identity().unwrap_err().to_string().contains("holds no identity"));
+        fs::set_permissions(store.path(), Permissions::from_mode(0o770)).unwrap();
+        assert!(store.identity().unwrap_err().to_string().contains("others can write to"));
+    }
+}
