@@ -87,9 +87,16 @@ pub(crate) struct RecvArgs {
     #[arg(long)]
     pub(crate) qr: bool,
 
+    /// Announce a code on this network, as `7-copper-lantern`, which is short enough to say aloud:
+    /// `sendstream send FILE... CODE` finds this end by it, on the same network.
+    ///
+    /// A code is good for one sender, and for one guess; then another one is shown.
+    #[arg(long)]
+    pub(crate) code: bool,
+
     /// Let in the peers that were invited (`sendstream peers invite`), and nobody else: no ticket is
     /// printed. `--listen` must name the port.
-    #[arg(long, conflicts_with_all = ["advertise", "qr"])]
+    #[arg(long, conflicts_with_all = ["advertise", "code", "qr"])]
     pub(crate) peers: bool,
 
     /// Replace files that exist already; without this they are kept and the sender is told.
@@ -130,7 +137,7 @@ pub(crate) struct SendArgs {
     /// The files and directories to send, and then the ticket: the line that `sendstream recv` printed.
     ///
     /// White space, line breaks and quotes in or around the ticket do no harm. Without a ticket here it
-    /// may be the name of a known peer (`sendstream peers`), is taken from the environment variable SENDSTREAM_TICKET, or read from standard input, where a
+    /// may be the code that `recv --code` shows, or the name of a known peer (`sendstream peers`), is taken from the environment variable SENDSTREAM_TICKET, or read from standard input, where a
     /// terminal is asked for it: so no list of processes shows it. A file whose name begins with
     /// `sendstream:` is written `./sendstream:...`.
     #[arg(value_name = "FILE", required = true, num_args = 1..)]

@@ -8,7 +8,9 @@ use std::{
 };
 
 use crate::{
+    code::ShortCode,
     error::{Failure, Kind},
+    neighbours,
     peers::Peers,
     progress,
     store::Store,
@@ -25,7 +27,7 @@ pub(crate) fn split(arguments: &[OsString]) -> Result<(Vec<PathBuf>, Vec<Ticket>
         return Err(Failure::usage("nothing to send: the files come before the ticket").todo(USAGE));
     }
     let mut files: Vec<_> = files.iter().map(PathBuf::from).collect();
-    let tickets = match (words, known_peer(&files)?) {
+    let tickets = match (words, by_name(&files)?) {
         ([], Some(ticket)) => {
             files.pop();
             vec![ticket]
@@ -41,24 +43,41 @@ pub(crate) fn one(words: &[OsString]) -> Result<Ticket, Failure> {
     if words.is_empty() {
         return ask(&[]);
     }
+    if let [word] = words
+        && let Some(code) = word.to_str().filter(|word| ShortCode::is_meant(word))
+    {
+        return by_code(code);
+    }
     match join(words)?.as_slice() {
         [ticket] => Ok(ticket.clone()),
         _ => Err(Failure::usage("these are several tickets").kind(Kind::Ticket)),
     }
 }
 
-/// The ticket of the known peer that the last of several words names.
-fn known_peer(words: &[PathBuf]) -> Result<Option<Ticket>, Failure> {
+/// The ticket of the known peer, or of the neighbour with the code, that the last of several words names.
+fn by_name(words: &[PathBuf]) -> Result<Option<Ticket>, Failure> {
     let [_, .., last] = words else { return Ok(None) };
     let Some(name) = last.to_str() else { return Ok(None) };
     // Without a place for peers there are none.
-    let Ok(store) = Store::of_user() else { return Ok(None) };
-    let ticket = Peers::new(store).ticket(name)?;
-    if ticket.is_some() && last.exists() {
-        return Err(Failure::usage(format!("{name} is both a file here and a known peer"))
-            .todo(format!("type ./{name} for the file, or go elsewhere for the peer")));
+    let peer = Store::of_user().map_or(Ok(None), |store| Peers::new(store).ticket(name))?;
+    if peer.is_none() && !ShortCode::is_meant(name) {
+        return Ok(None);
     }
-    Ok(ticket)
+    if last.exists() {
+        let what = if peer.is_some() { "a known peer" } else { "a code" };
+        return Err(Failure::usage(format!("{name} is both a file here and {what}"))
+            .todo(format!("type ./{name} for the file, or go elsewhere for the other")));
+    }
+    match peer {
+        None => by_code(name).map(Some),
+        peer => Ok(peer),
+    }
+}
+
+/// Asks on this network for the ticket that a code stands for.
+fn by_code(text: &str) -> Result<Ticket, Failure> {
+    let code = text.parse().map_err(|error: String| Failure::usage(error).kind(Kind::Ticket))?;
+    neighbours::find(code)
 }
 
 /// Puts tickets together of the words that a shell made of them.

@@ -14,6 +14,8 @@
 //! | `demo`     | `sendstream demo`: both ends as two processes on loopback                      |
 //! | `http`     | `sendstream http get`, `http serve`: files over HTTP/3                         |
 //! | `version`  | `sendstream version`: what is linked in here                                   |
+//! | `code`     | a code that stands for a ticket, and how it is asked for                       |
+//! | `neighbours`| receivers with a code on the same network                                     |
 //! | `peers`    | `sendstream peers`: those with whom no ticket has to change hands              |
 //! | `store`    | what stays between runs                                                        |
 //! | `config`   | the user's settings, as defaults of the grammar                                |
@@ -47,6 +49,7 @@ use crate::{
 };
 
 mod cli;
+mod code;
 mod config;
 mod demo;
 mod destination;
@@ -59,6 +62,7 @@ mod inbox;
 mod interfaces;
 mod listen;
 mod name;
+mod neighbours;
 mod peers;
 mod progress;
 mod protocol;

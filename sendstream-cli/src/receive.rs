@@ -8,10 +8,12 @@ use serde::Serialize;
 
 use crate::{
     cli::{Advertised, RecvArgs},
+    code::ShortCode,
     error::{Failure, chain},
     inbox::{Inbox, Rules},
     interfaces,
     listen::is_for_this_machine_only,
+    neighbours::{Offer, Spent},
     peers::{Guests, Peers},
     progress::Progress,
     protocol::{ALPN, Code, SERVER_NAME},
@@ -43,15 +45,21 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
     };
     let server = args.listen.start(builder, &progress)?;
     let locals = server.local_addrs().map_err(|error| Failure::new(format!("cannot listen: {error}")))?;
-    match &guests {
+    // It is offered for as long as this end listens.
+    let _offer = match &guests {
         Guests::Holder(token) => {
             let mut certificate = [0; 32];
             certificate.copy_from_slice(identity.certificate_sha256().as_ref());
             let ticket = Ticket { places: places(&args, &locals, &progress), certificate, token: token.clone() };
-            announce(&ticket, &locals, &args, &progress)?;
+            let offer = if args.code { Some(offer_code(&ticket, &args, &progress)?) } else { None };
+            announce(&ticket, offer.as_ref().and_then(Offer::code), &locals, &args, &progress)?;
+            offer
         }
-        Guests::Known(peers) => announce_to_peers(peers.guests()?, &locals, &args, &progress)?,
-    }
+        Guests::Known(peers) => {
+            announce_to_peers(peers.guests()?, &locals, &args, &progress)?;
+            None
+        }
+    };
 
     let shared = Arc::new(Shared { inbox, progress, interrupt });
     block_on(async {
@@ -230,7 +238,13 @@ fn report(Ended { summary, result }: Ended, shared: &Shared, args: &RecvArgs) ->
 }
 
 /// Prints the ticket on standard output, and what to do with it on standard error.
-fn announce(ticket: &Ticket, locals: &[SocketAddr], args: &RecvArgs, progress: &Progress) -> Result<(), Failure> {
+fn announce(
+    ticket: &Ticket,
+    code: Option<ShortCode>,
+    locals: &[SocketAddr],
+    args: &RecvArgs,
+    progress: &Progress,
+) -> Result<(), Failure> {
     let listening = locals.iter().map(SocketAddr::to_string).collect::<Vec<_>>();
     let who = if locals.iter().all(|local| is_for_this_machine_only(local.ip())) {
         ", for senders on this machine only; type"
@@ -243,6 +257,9 @@ fn announce(ticket: &Ticket, locals: &[SocketAddr], args: &RecvArgs, progress: &
     progress.note(format_args!("receiving into {} on {}{who}", args.dir.display(), listening.join(" and ")));
     progress.note(format_args!("  {command}"));
     progress.note(format_args!("or `sendstream send FILE...`, which asks for this ticket to {}:", reach.join(", ")));
+    if let Some(code) = code {
+        progress.note(format_args!("or, on the same network, `sendstream send FILE... {code}`"));
+    }
     if args.qr {
         match qr::lines(&ticket) {
             Some(lines) => lines.iter().for_each(|line| progress.warn(line)),
@@ -250,10 +267,46 @@ fn announce(ticket: &Ticket, locals: &[SocketAddr], args: &RecvArgs, progress: &
         }
     }
     if args.output.json {
-        summary::print_json(&Announcement { ticket, command, reach, listening: &listening[0], addresses: &listening })
+        summary::print_json(&Announcement {
+            ticket,
+            command,
+            code: code.map(|code| code.to_string()),
+            reach,
+            listening: &listening[0],
+            addresses: &listening,
+        })
     } else {
         summary::print_line(&ticket)
     }
+}
+
+/// Announces a code, and says what becomes of it.
+fn offer_code(ticket: &Ticket, args: &RecvArgs, progress: &Progress) -> Result<Offer, Failure> {
+    let (progress, json, once) = (progress.clone(), args.output.json, args.once);
+    Offer::start(ticket.clone(), move |spent| {
+        let next = match spent {
+            Spent::Used { .. } if once => return,
+            Spent::Used { by, next } => {
+                progress.note(format_args!("{by} knew the code; for another sender it is {next}"));
+                Some(next)
+            }
+            Spent::Guessed { by, next } => {
+                progress.warn(format_args!("{by} guessed a wrong code, which ends it; now it is {next}"));
+                Some(next)
+            }
+            Spent::Over { by } => {
+                progress.warn(format_args!(
+                    "{by} guessed a wrong code once more; there is no code now, but the ticket is good"
+                ));
+                None
+            }
+        };
+        if json {
+            // A reader that went away wants no more of it.
+            let code = next.map(|code| code.to_string());
+            let _ = progress.suspend(|| summary::print_json(&serde_json::json!({ "event": "code", "code": code })));
+        }
+    })
 }
 
 /// Says that it begins, to a receiver of known peers.
@@ -285,6 +338,9 @@ struct Announcement<'a> {
     ticket: String,
     /// What to type at the other end.
     command: String,
+    /// What stands for the ticket on this network.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
     /// Where the ticket leads to.
     reach: Vec<String>,
     /// The first of the addresses that are listened on.

@@ -171,3 +171,38 @@ fn each_way_not_to_reach_a_receiver_has_its_own_sentence_and_remedy() {
         }
     }
 }
+
+#[test]
+fn a_code_finds_the_receiver_on_the_same_network_once() {
+    let Some(cable) = Cable::lay() else { return };
+    for address in [None, Some("10.9.0")] {
+        if let Some(network) = address {
+            cable.ip("receiver", &format!("address add {network}.1/24 dev cable"));
+            cable.ip("sender", &format!("address add {network}.2/24 dev cable"));
+        }
+        let (dir, files) = (tempfile::tempdir().unwrap(), Files::new());
+        let (receiver, announced) = cable.recv(&["--code"], &dir);
+        let code = announced["code"].as_str().unwrap();
+        let output = cable.send(&files, code);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        assert_eq!(fs::read(dir.path().join("x")).unwrap(), b"content");
+        receiver.says("knew the code; for another sender it is");
+        // It was good for one sender.
+        let output = cable.send(&files, code);
+        assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+        assert!(stderr(&output).contains("the code is wrong, or was used before"), "{}", stderr(&output));
+        assert_eq!(stdout_object(&output)["kind"], "refused");
+        receiver.says("guessed a wrong code, which ends it; now it is");
+    }
+}
+
+#[test]
+fn a_code_that_nobody_has_is_told_from_a_wrong_one() {
+    let Some(cable) = Cable::lay() else { return };
+    let output = cable.send(&Files::new(), "7-copper-lantern");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("nobody on this network has a code of number 7"), "{}", stderr(&output));
+    let output = cable.send(&Files::new(), "7-coper-lantern");
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("no code has the word \"coper\""), "{}", stderr(&output));
+}

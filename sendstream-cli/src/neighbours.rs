@@ -1,0 +1,302 @@
+//! Receivers with a code on the same network, found by multicast DNS (RFC 6762, RFC 6763).
+//!
+//! A receiver announces the number of its code, and a TCP port where who knows the words gets the ticket
+//! ([`crate::code`]). It is announced on every network of the machine, and so seen by all who are there;
+//! the words are not.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use mdns_sd::{ResolvedService, ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
+
+use crate::{
+    code::{self, Asked, ShortCode},
+    error::{Failure, Kind},
+    ticket::Ticket,
+};
+
+/// A ticket that is handed to who knows the code. It ends when this is dropped.
+pub(crate) struct Offer {
+    daemon: ServiceDaemon,
+    name: String,
+    state: Arc<State>,
+}
+
+/// What became of a code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Spent {
+    /// Somebody knew it and has the ticket. The next one is for somebody else.
+    Used { by: SocketAddr, next: ShortCode },
+    /// Somebody guessed wrong.
+    Guessed { by: SocketAddr, next: ShortCode },
+    /// Too many guessed wrong, so there is none any more.
+    Over { by: SocketAddr },
+}
+
+struct State {
+    ticket: Ticket,
+    code: Mutex<Current>,
+    busy: AtomicUsize,
+    tell: Box<dyn Fn(Spent) + Send + Sync>,
+}
+
+struct Current {
+    code: Option<ShortCode>,
+    /// How many codes there were before.
+    number: u64,
+    wrong: usize,
+}
+
+impl Offer {
+    /// Announces a code for `ticket`, and tells what becomes of it.
+    pub(crate) fn start(ticket: Ticket, tell: impl Fn(Spent) + Send + Sync + 'static) -> Result<Self, Failure> {
+        let failed = |error: &dyn std::fmt::Display| {
+            Failure::new(format!("cannot announce a code on this network: {error}")).todo("give the sender the ticket")
+        };
+        let listener =
+            TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)));
+        let listener = listener.map_err(|error| failed(&error))?;
+        let port = listener.local_addr().map_err(|error| failed(&error))?.port();
+        let daemon = ServiceDaemon::new().map_err(|error| failed(&error))?;
+        let code = free_number(&daemon).and_then(|number| ShortCode::random(number).map_err(|error| error.to_string()));
+        let code = code.map_err(|error| failed(&error))?;
+        let mut name = [0; 8];
+        getrandom::fill(&mut name).map_err(|error| failed(&error))?;
+        let name = format!("sendstream-{:016x}", u64::from_be_bytes(name));
+        let properties = [(NUMBER, code.number.to_string())];
+        let info = ServiceInfo::new(SERVICE, &name, &format!("{name}.local."), "", port, &properties[..]);
+        let info = info.map_err(|error| failed(&error))?.enable_addr_auto();
+        let name = info.get_fullname().to_owned();
+        daemon.register(info).map_err(|error| failed(&error))?;
+        let state = Arc::new(State {
+            ticket,
+            code: Mutex::new(Current { code: Some(code), number: 0, wrong: 0 }),
+            busy: AtomicUsize::new(0),
+            tell: Box::new(tell),
+        });
+        let serving = Arc::clone(&state);
+        let serve = move || serving.serve(&listener);
+        thread::Builder::new().name("code".to_owned()).spawn(serve).map_err(|error| failed(&error))?;
+        Ok(Self { daemon, name, state })
+    }
+
+    /// The code that is good now, if there is one.
+    pub(crate) fn code(&self) -> Option<ShortCode> {
+        self.state.code.lock().unwrap_or_else(PoisonError::into_inner).code
+    }
+}
+
+impl Drop for Offer {
+    fn drop(&mut self) {
+        self.state.code.lock().unwrap_or_else(PoisonError::into_inner).code = None;
+        // Others forget it sooner if they are told. The process does not wait for long.
+        if let Ok(told) = self.daemon.unregister(&self.name) {
+            let _ = told.recv_timeout(GOODBYE);
+        }
+        if let Ok(ended) = self.daemon.shutdown() {
+            let _ = ended.recv_timeout(GOODBYE);
+        }
+    }
+}
+
+impl State {
+    /// Talks to whoever comes, for as long as there is a code. Few at a time: an honest one is done in a
+    /// moment.
+    fn serve(self: &Arc<Self>, listener: &TcpListener) {
+        for stream in listener.incoming() {
+            if self.code.lock().unwrap_or_else(PoisonError::into_inner).code.is_none() {
+                return;
+            }
+            let Ok(stream) = stream else { continue };
+            if self.busy.fetch_add(1, Ordering::AcqRel) >= MAX_ASKERS {
+                self.busy.fetch_sub(1, Ordering::AcqRel);
+                continue;
+            }
+            let state = Arc::clone(self);
+            let work = move || {
+                state.talk(stream);
+                state.busy.fetch_sub(1, Ordering::AcqRel);
+            };
+            if thread::Builder::new().name("code-asker".to_owned()).spawn(work).is_err() {
+                self.busy.fetch_sub(1, Ordering::AcqRel);
+            }
+        }
+    }
+
+    /// One conversation. What is no proof is no guess, as it tells nobody anything.
+    fn talk(&self, mut stream: TcpStream) {
+        let (Ok(by), Ok(())) = (stream.peer_addr(), limit(&stream)) else { return };
+        let (Some(code), number) = self.current() else { return };
+        let Ok(asked) = Asked::hear(&mut stream, code) else { return };
+        let is_right = asked.is_right();
+        let Some(spent) = self.spend(number, is_right, by) else { return };
+        if is_right {
+            // Whoever knew the code is gone, or has the ticket.
+            let _ = asked.answer(&mut stream, &self.ticket);
+        }
+        (self.tell)(spent);
+    }
+
+    fn current(&self) -> (Option<ShortCode>, u64) {
+        let current = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+        (current.code, current.number)
+    }
+
+    /// Ends the code that was the `number`th, if it is still that one's turn: so it is good for one proof.
+    fn spend(&self, number: u64, is_right: bool, by: SocketAddr) -> Option<Spent> {
+        let mut current = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+        let code = current.code.filter(|_| current.number == number)?;
+        current.number += 1;
+        current.wrong += usize::from(!is_right);
+        current.code =
+            Some(code).filter(|_| current.wrong < MAX_WRONG).and_then(|code| ShortCode::random(code.number).ok());
+        Some(match current.code {
+            Some(next) if is_right => Spent::Used { by, next },
+            Some(next) => Spent::Guessed { by, next },
+            None => Spent::Over { by },
+        })
+    }
+}
+
+/// Asks on this network for the ticket that a code stands for. Blocks until it is there, or some seconds.
+pub(crate) fn find(code: ShortCode) -> Result<Ticket, Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("cannot look for a code on this network: {error}")).todo("use the ticket in its place")
+    };
+    let daemon = ServiceDaemon::new().map_err(|error| failed(&error))?;
+    let found = daemon.browse(SERVICE).map_err(|error| failed(&error))?;
+    let mut deadline = Instant::now() + LOOKING;
+    let mut asked: Vec<String> = Vec::new();
+    let mut refused = false;
+    while let Ok(event) = found.recv_deadline(deadline) {
+        let ServiceEvent::ServiceResolved(service) = event else { continue };
+        let is_meant = number(&service) == Some(code.number) && !asked.contains(&service.fullname);
+        if !is_meant || asked.len() >= MAX_ASKED {
+            continue;
+        }
+        let Some(mut stream) = connect(&service) else { continue };
+        asked.push(service.fullname.clone());
+        match code::ask(&mut stream, code) {
+            Ok(Some(ticket)) => {
+                let _ = daemon.shutdown();
+                return Ok(ticket);
+            }
+            Ok(None) => {
+                refused = true;
+                // Another one of this number may be the right one.
+                deadline = deadline.min(Instant::now() + OTHERS);
+            }
+            // It said nothing that would be an answer.
+            Err(_) => {}
+        }
+    }
+    let _ = daemon.shutdown();
+    Err(if refused {
+        Failure::new("the code is wrong, or was used before")
+            .kind(Kind::Refused)
+            .todo("ask for the code that the receiver shows now: each is good for one sender, and for one guess")
+    } else {
+        Failure::new(format!("nobody on this network has a code of number {}", code.number)).kind(Kind::Unreachable).todo(
+            "check that `sendstream recv --code` waits there, on the same network, and that no firewall drops UDP port 5353; \
+             the ticket works across networks",
+        )
+    })
+}
+
+fn number(service: &ResolvedService) -> Option<u8> {
+    service.get_property_val_str(NUMBER)?.parse().ok()
+}
+
+/// Connects to one of the service's addresses.
+fn connect(service: &ResolvedService) -> Option<TcpStream> {
+    let addresses = service.addresses.iter().take(MAX_ADDRESSES).map(|ip| match ip {
+        ScopedIp::V6(v6) if v6.addr().is_unicast_link_local() => {
+            SocketAddrV6::new(*v6.addr(), service.port, 0, v6.scope_id().index).into()
+        }
+        ip => SocketAddr::new(ip.to_ip_addr(), service.port),
+    });
+    let connect =
+        |address| TcpStream::connect_timeout(&address, CONNECTING).ok().filter(|stream| limit(stream).is_ok());
+    addresses.into_iter().find_map(connect)
+}
+
+/// Lets nobody keep this end waiting.
+fn limit(stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))
+}
+
+/// A number that no other receiver of this network has, as far as can be heard in a moment.
+fn free_number(daemon: &ServiceDaemon) -> Result<u8, String> {
+    let mut taken = [false; code::MAX_NUMBER as usize + 1];
+    let found = daemon.browse(SERVICE).map_err(|error| error.to_string())?;
+    let deadline = Instant::now() + LISTENING;
+    while let Ok(event) = found.recv_deadline(deadline) {
+        if let ServiceEvent::ServiceResolved(service) = event
+            && let Some(taken) = number(&service).and_then(|number| taken.get_mut(usize::from(number)))
+        {
+            *taken = true;
+        }
+    }
+    let _ = daemon.stop_browse(SERVICE);
+    let mut dice = [0; 4];
+    getrandom::fill(&mut dice).map_err(|error| error.to_string())?;
+    let free: Vec<u8> = (1..=code::MAX_NUMBER).filter(|number| !taken[usize::from(*number)]).collect();
+    let place = u32::from_be_bytes(dice) as usize;
+    free.get(place % free.len().max(1)).copied().ok_or_else(|| "all of its numbers are taken".to_owned())
+}
+
+const SERVICE: &str = "_sendstream._tcp.local.";
+/// The property that is the number of the code.
+const NUMBER: &str = "number";
+/// How many may ask at a time.
+const MAX_ASKERS: usize = 8;
+/// How many wrong guesses end the offer, each of one code.
+const MAX_WRONG: usize = 3;
+/// How many that claim the number are asked: to each of them it is a guess if it lies.
+const MAX_ASKED: usize = 3;
+const MAX_ADDRESSES: usize = 8;
+const LOOKING: Duration = Duration::from_secs(10);
+const OTHERS: Duration = Duration::from_secs(1);
+const LISTENING: Duration = Duration::from_millis(500);
+const CONNECTING: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(5);
+const GOODBYE: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ticket;
+
+    fn state() -> State {
+        let code = Some(ShortCode::random(7).unwrap());
+        let current = Mutex::new(Current { code, number: 0, wrong: 0 });
+        State { ticket: ticket::example(), code: current, busy: AtomicUsize::new(0), tell: Box::new(|_| {}) }
+    }
+
+    #[test]
+    fn a_code_is_good_for_one_proof_right_or_wrong_and_few_wrong_ones_end_it_all() {
+        let by = "192.0.2.1:1".parse().unwrap();
+        let state = state();
+        let (first, number) = state.current();
+        let Some(Spent::Used { next, .. }) = state.spend(number, true, by) else { panic!("it was right") };
+        assert_eq!(state.current(), (Some(next), number + 1));
+        assert_ne!(first.map(|code| code.number), None);
+        // Somebody who began to talk while the first code was good.
+        assert_eq!(state.spend(number, true, by), None);
+        for guess in 1..MAX_WRONG as u64 {
+            let spent = state.spend(number + guess, false, by);
+            assert!(matches!(spent, Some(Spent::Guessed { .. })), "{spent:?}");
+            assert_eq!(state.spend(number + guess, true, by), None, "after a guess");
+        }
+        assert_eq!(state.spend(number + MAX_WRONG as u64, false, by), Some(Spent::Over { by }));
+        assert_eq!(state.current().0, None);
+    }
+}
