@@ -48,6 +48,10 @@ pub struct Datagrams<C> {
     dropped: u64,
     /// Tasks in `read_datagram`.
     readers: Waiters,
+    /// What waits to be sent in MsQuic, in bytes.
+    queued: u64,
+    /// Tasks that wait until less does.
+    senders: Waiters,
     /// What ended the connection. Written once.
     ended: Option<C>,
     /// Wakers that were replaced, to be dropped outside of the lock.
@@ -162,6 +166,8 @@ impl<C> Default for Datagrams<C> {
             received_cost: 0,
             dropped: 0,
             readers: Waiters::default(),
+            queued: 0,
+            senders: Waiters::default(),
             ended: None,
             retired: Vec::new(),
         }
@@ -185,12 +191,58 @@ impl<C: Clone> Datagrams<C> {
             None => Err(Refused::UnsupportedByPeer),
             Some(max) if size > u64::from(max) => Err(Refused::TooLarge { max: max.into() }),
             Some(_) => {
+                self.queued += queued_cost(size);
                 self.last_id += 1;
                 let id = DatagramId(self.last_id);
                 self.tracked.insert(id, Tracked::default());
                 Ok(id)
             }
         }
+    }
+
+    /// [`Self::begin_send`] once what waits to be sent is, with this one, within `limit`; or nothing
+    /// waits.
+    pub fn poll_begin_send(
+        &mut self,
+        size: u64,
+        limit: u64,
+        key: WaiterKey,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<DatagramId, Refused<C>>> {
+        let full = self.queued > 0 && self.queued.saturating_add(queued_cost(size)) > limit;
+        // What cannot be sent at all waits for nothing.
+        let fits = self.ended.is_none() && self.max_size.is_some_and(|max| size <= max.into());
+        if full && fits {
+            self.senders.register(key, cx.waker(), &mut self.retired);
+            return Poll::Pending;
+        }
+        Poll::Ready(self.begin_send(size))
+    }
+
+    /// Forgets a future of [`Self::poll_begin_send`].
+    #[must_use = "drop the waker after the lock"]
+    pub fn forget_sender(&mut self, key: WaiterKey) -> Option<Waker> {
+        self.senders.remove(key)
+    }
+
+    /// MsQuic did not take the datagram of `size` bytes. The waker is handed out as in
+    /// [`Self::forget`].
+    #[must_use = "wake and drop after the lock"]
+    pub fn on_refused(&mut self, id: DatagramId, size: u64) -> (Wakeups, Option<Waker>) {
+        (self.on_left_queue(size), self.forget(id))
+    }
+
+    /// MsQuic has the memory of a datagram of `size` bytes no more: it was sent, or will not be.
+    pub fn on_left_queue(&mut self, size: u64) -> Wakeups {
+        let mut wakeups = Wakeups::none();
+        self.queued = self.queued.saturating_sub(queued_cost(size));
+        self.senders.take_into(&mut wakeups);
+        wakeups
+    }
+
+    /// How many bytes wait to be sent, with what keeping them takes.
+    pub fn queued(&self) -> u64 {
+        self.queued
     }
 
     /// Nobody asks about the datagram any more. The waker is handed out because dropping it may run
@@ -327,6 +379,7 @@ impl<C: Clone> Datagrams<C> {
         if self.ended.is_none() {
             self.ended = Some(cause.clone());
             self.readers.take_into(&mut wakeups);
+            self.senders.take_into(&mut wakeups);
             for tracked in self.tracked.values_mut() {
                 tracked.waiter.append_to(&mut wakeups);
             }
@@ -347,10 +400,16 @@ impl<C> Retire for Datagrams<C> {
 
 /// What a waiting datagram costs: its bytes, and what keeping even an empty one takes.
 fn cost(datagram: &Bytes) -> usize {
-    /// A place in the queue, which grows by doubling, and the allocator's own share.
-    const OVERHEAD: usize = 96;
     datagram.len() + OVERHEAD
 }
+
+/// The same of one that waits to be sent.
+fn queued_cost(size: u64) -> u64 {
+    size.saturating_add(OVERHEAD as u64)
+}
+
+/// A place in the queue, which grows by doubling, and the allocator's own share.
+const OVERHEAD: usize = 96;
 
 #[cfg(test)]
 mod tests;

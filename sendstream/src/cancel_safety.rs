@@ -28,10 +28,11 @@
 //! | future | `Ok` on | `Err` on | dropped half-way |
 //! | --- | --- | --- | --- |
 //! | [`SendStream::start`], [`SendStream::poll_start`] | START_COMPLETE that admits the stream, PEER_ACCEPTED, or the first acknowledged send | s | once polled, the stream starts |
+//! | [`SendStream::start_now`] | as `start` | s | once polled, the stream starts |
 //! | [`SendStream::try_start`] | as `start` | START_COMPLETE that names the limit; s | once polled, the stream starts |
 //! | [`SendStream::send`] | SEND_COMPLETE of its last operation, not canceled | s | the bytes go out all the same: the call submitted them |
 //! | [`SendStream::finish_with`] | SEND_SHUTDOWN_COMPLETE, graceful | s | the bytes and FIN go out all the same: the call submitted them |
-//! | [`SendStream::write_chunk`], [`SendStream::write_chunks`] | room in the window: SEND_COMPLETE, IDEAL_SEND_BUFFER_SIZE | s; `finish` was called | nothing was accepted |
+//! | [`SendStream::write_chunk`], [`SendStream::write_chunks`], [`SendStream::write`] | room in the window: SEND_COMPLETE, IDEAL_SEND_BUFFER_SIZE | s; `finish` was called | nothing was accepted |
 //! | [`SendStream::write_all`] | as `write_chunk`, for each 64 KiB | s; `finish` was called | a beginning of unknown length was accepted |
 //! | [`SendStream::poll_writable`], `Sink::poll_ready` | room in the window | s; `finish` was called | - |
 //! | `AsyncWrite::poll_write` | as `write_chunk` | s; `finish` was called | - |
@@ -61,6 +62,7 @@
 //! | [`Connection::drain`] | c, which comes by itself once every stream is over and every other handle is dropped | never | only the wait ends |
 //! | [`Connection::path_changed`] | LOCAL_ADDRESS_CHANGED, PEER_ADDRESS_CHANGED, own `rebind` | c | only the wait ends |
 //! | [`Connection::raise_limits`] | the answer on the background thread | the reason; the limits stay what they were | the limits are raised all the same |
+//! | [`Connection::set_max_concurrent_uni_streams`], [`Connection::set_max_concurrent_bidi_streams`], [`Connection::set_receive_window`] | the answer on the background thread | the reason; the limit stays what it was | the limit is set all the same |
 //! | [`Connection::rebind`] | the answer on the background thread | the reason; the connection stays where it was | the move goes on |
 //! | [`Connection::session_ticket`] | RESUMPTION_TICKET_RECEIVED, once the cache has the ticket | c | only the wait ends |
 //! | [`Connection::stats`] | the answer on the background thread | MsQuic's status | only the wait ends; the question was asked |
@@ -71,6 +73,7 @@
 //! | future | `Ok` on | `Err` on | dropped half-way |
 //! | --- | --- | --- | --- |
 //! | [`Connection::send_datagram`] | DATAGRAM_SEND_STATE_CHANGED with a final state: acknowledged, lost for good, canceled | at once if it was not taken; c | the datagram goes out all the same |
+//! | [`Connection::send_datagram_wait`] | room in the buffer: DATAGRAM_SEND_STATE_CHANGED of others | at once if it was not taken; c | nothing was sent |
 //! | [`SendDatagram::progress`] | DATAGRAM_SEND_STATE_CHANGED with any state | as `send_datagram` | no step is lost |
 //! | [`Connection::read_datagram`] | DATAGRAM_RECEIVED | c, after the datagrams that came before | no datagram is lost |
 //! | [`Connection::poll_read_datagram`] | as the future; wakes the last task that polled | as the future | - |

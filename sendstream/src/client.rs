@@ -39,7 +39,7 @@ use crate::{
 ///
 /// Dropping it leaves its connections as they are. Clones are handles of the same client: they share
 /// ports, connections and sessions.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Client {
     configuration: Arc<Configuration>,
     alpn: Alpn,
@@ -49,6 +49,16 @@ pub struct Client {
     key_log: Option<KeyLog>,
     sessions: Option<Sessions>,
     live: LiveHandles,
+}
+
+/// One line: whom it believes, and how many connections are open.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("trust", &self.trust)
+            .field("open", &self.open_connections())
+            .finish_non_exhaustive()
+    }
 }
 
 impl Client {

@@ -1,7 +1,9 @@
 //! [`Connection`]: opening and accepting streams, and the connection's end.
 
 use std::{
+    fmt,
     hash::{Hash, Hasher},
+    io,
     net::SocketAddr,
     num::NonZeroU32,
     sync::Arc,
@@ -16,7 +18,7 @@ use sendstream_core::{
 };
 
 use crate::{
-    datagram::SendDatagram,
+    datagram::{SendDatagram, SendDatagramError},
     driver::{
         connection::{
             events::ConnectionInner,
@@ -40,6 +42,7 @@ use crate::{
         payload::Payload,
         rebind::RebindError,
         stats::{ConnectionStats, HandshakeInfo},
+        text::Printable,
         tls::PeerIdentity,
     },
 };
@@ -56,8 +59,26 @@ use crate::{
 /// Handles are equal, and hash alike, if they are of the same connection. What they hash does not
 /// change, which clippy's `mutable_key_type` cannot see: it accepts [`stable_id`](Self::stable_id) as
 /// the key of a map.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Connection(Holder);
+
+/// One line: the side, the peer's address, the server's name, the protocol, and what ended it.
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts = f.debug_struct("Connection");
+        parts.field("side", &self.side());
+        if let Some(remote) = self.remote_addr() {
+            parts.field("remote", &format_args!("{remote}"));
+        }
+        parts.field("server_name", &format_args!("{:?}", Printable::new(self.server_name())));
+        match (self.close_reason(), self.connected(|connected| Some(connected.alpn.clone()))) {
+            (Some(cause), _) => parts.field("ended", &format_args!("{cause}")),
+            (None, Some(alpn)) => parts.field("alpn", &format_args!("{}", Printable::new(&alpn))),
+            (None, None) => parts.field("connected", &false),
+        };
+        parts.finish()
+    }
+}
 
 impl PartialEq for Connection {
     fn eq(&self, other: &Self) -> bool {
@@ -161,13 +182,13 @@ impl Connection {
     /// `datagram` is any owned value that becomes a [`Payload`] without a copy. It has 0 to
     /// [`max_datagram_size`](Self::max_datagram_size) bytes, and MsQuic reads them in place.
     /// Datagrams go out before the data of streams and obey congestion control. The queue of
-    /// waiting datagrams has no limit: bound it with [`SendDatagram::progress`].
+    /// waiting datagrams has no limit: [`send_datagram_wait`](Self::send_datagram_wait) has one.
     ///
     /// When the connection ends, datagrams that still wait are not sent.
     ///
     /// # Errors
     ///
-    /// The future's [`SendDatagramError`](crate::SendDatagramError). [`SendDatagram::refusal`]
+    /// The future's [`SendDatagramError`]. [`SendDatagram::refusal`]
     /// tells without waiting whether the datagram was taken.
     ///
     /// # Cancel safety
@@ -175,6 +196,32 @@ impl Connection {
     /// Dropping the future, polled or not, changes nothing for the datagram.
     pub fn send_datagram(&self, datagram: impl Into<Payload>) -> SendDatagram {
         SendDatagram::submit(User::new(Arc::clone(&self.0)), datagram.into())
+    }
+
+    /// [`send_datagram`](Self::send_datagram), once no more than
+    /// [`datagram_send_buffer`](TransportConfig::datagram_send_buffer) bytes wait to be sent, this
+    /// datagram included; or none waits. Resolves when it is submitted, with what tells its fate.
+    ///
+    /// Any number of tasks may wait at once, in no order among them.
+    ///
+    /// # Errors
+    ///
+    /// [`SendDatagramError`]: it was not taken. What is too large is refused without a wait.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before it is ready means that nothing was sent.
+    pub async fn send_datagram_wait(&self, datagram: impl Into<Payload>) -> Result<SendDatagram, SendDatagramError> {
+        let connection = User::new(Arc::clone(&self.0));
+        SendDatagram::submit_when_room(connection, datagram.into()).await
+    }
+
+    /// How many bytes of datagrams can be submitted before
+    /// [`send_datagram_wait`](Self::send_datagram_wait) waits. Each datagram takes 96 bytes more than
+    /// it has.
+    pub fn datagram_send_buffer_space(&self) -> usize {
+        let queued = usize::try_from(self.inner().datagrams().queued()).unwrap_or(usize::MAX);
+        self.inner().shared().datagram_send_buffer.saturating_sub(queued)
     }
 
     /// The most bytes that a datagram may have now
@@ -683,6 +730,16 @@ pub enum Side {
     Client,
     /// The one that accepted it.
     Server,
+}
+
+impl From<OpenError> for io::Error {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::ConnectionLost(error) => error.into(),
+            OpenError::Native(error) => error.into(),
+            OpenError::ConnectionEnding => Self::new(io::ErrorKind::NotConnected, error),
+        }
+    }
 }
 
 /// Why a stream could not be opened.

@@ -8,10 +8,13 @@ use std::{
     task::{Context, Poll},
 };
 
-use sendstream_core::datagrams::{DatagramFate, DatagramId, Refused};
+use sendstream_core::{
+    datagrams::{DatagramFate, DatagramId, Refused},
+    wait::wait_for,
+};
 
 use crate::{
-    driver::connection::{datagrams::NotTaken, hold::User},
+    driver::connection::{datagrams::NotTaken, hold::User, waits::DatagramRoom},
     types::{
         error::{ConnectionError, NativeError},
         payload::Payload,
@@ -56,6 +59,14 @@ impl SendDatagram {
     pub(crate) fn submit(connection: User, payload: Payload) -> Self {
         let submitted = connection.send_datagram(payload).map_err(SendDatagramError::from);
         Self { connection, submitted, reported: None }
+    }
+
+    /// Submits it once there is room.
+    pub(crate) async fn submit_when_room(connection: User, payload: Payload) -> Result<Self, SendDatagramError> {
+        let room = DatagramRoom { inner: connection.inner(), size: payload.len() };
+        let id = wait_for(room).await.map_err(NotTaken::Refused)?;
+        let submitted = Ok(connection.submit_datagram(id, payload)?);
+        Ok(Self { connection, submitted, reported: None })
     }
 
     /// Why the datagram was not taken; `None` when it was.

@@ -7,6 +7,7 @@
 //! | `futures_core::Stream<Item = Result<Bytes, ReadError>>` | always | `RecvStream` |
 //! | `tokio::io::AsyncWrite`, `tokio::io::AsyncRead` | `tokio` | `SendStream`, `RecvStream` |
 //! | `futures_io::AsyncWrite`, `futures_io::AsyncRead` | `futures-io` | `SendStream`, `RecvStream` |
+//! | all four of these | as above | `BiStream` |
 
 #[cfg(any(feature = "tokio", feature = "futures-io"))]
 use std::task::ready;
@@ -17,6 +18,8 @@ use std::{
 
 use bytes::Bytes;
 
+#[cfg(any(feature = "tokio", feature = "futures-io"))]
+use crate::bi_stream::BiStream;
 use crate::{
     recv_stream::{ReadError, RecvStream},
     send_stream::{SendStream, WriteError},
@@ -86,6 +89,32 @@ macro_rules! async_io {
                 self.get_mut().poll_finish(cx).map_err(Into::into)
             }
         }
+
+        /// Like its halves.
+        #[cfg(feature = $feature)]
+        impl $io::AsyncWrite for BiStream {
+            fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<std::io::Result<usize>> {
+                $io::AsyncWrite::poll_write(Pin::new(&mut self.get_mut().send), cx, buf)
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[std::io::IoSlice<'_>],
+            ) -> Poll<std::io::Result<usize>> {
+                $io::AsyncWrite::poll_write_vectored(Pin::new(&mut self.get_mut().send), cx, bufs)
+            }
+
+            async_io!(@vectored $io);
+
+            fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+                $io::AsyncWrite::poll_flush(Pin::new(&mut self.get_mut().send), cx)
+            }
+
+            fn $close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+                $io::AsyncWrite::$close(Pin::new(&mut self.get_mut().send), cx)
+            }
+        }
     };
     (@vectored tokio_io) => {
         fn is_write_vectored(&self) -> bool {
@@ -129,6 +158,26 @@ impl futures_io::AsyncRead for RecvStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<std::io::Result<usize>> {
         let read = ready!(Self::poll_read(self.get_mut(), cx, buf))?;
         Poll::Ready(Ok(read.unwrap_or(0)))
+    }
+}
+
+/// Like its halves.
+#[cfg(feature = "tokio")]
+impl tokio::io::AsyncRead for BiStream {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.get_mut().recv).poll_read(cx, buf)
+    }
+}
+
+/// Like its halves.
+#[cfg(feature = "futures-io")]
+impl futures_io::AsyncRead for BiStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<std::io::Result<usize>> {
+        futures_io::AsyncRead::poll_read(Pin::new(&mut self.get_mut().recv), cx, buf)
     }
 }
 

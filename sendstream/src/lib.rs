@@ -107,6 +107,7 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod bi_stream;
 pub mod cancel_safety;
 mod client;
 mod connection;
@@ -134,6 +135,7 @@ pub mod benching;
 #[doc(hidden)]
 pub mod fuzzing;
 
+pub use bi_stream::BiStream;
 pub use bytes::Bytes;
 pub use client::{Client, ClientBuilder, ConnectError};
 pub use connection::{Connection, OpenError, Side};

@@ -111,6 +111,23 @@ impl SendStream {
         Ok(poll_fn(|cx| self.instance.poll_started(cx)).await?)
     }
 
+    /// [`start`](Self::start), but tells the peer of the stream now, before its first byte
+    /// (`QUIC_STREAM_START_FLAG_IMMEDIATE`: an empty STREAM frame). For a peer that speaks first on
+    /// this side's streams.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start). A stream that something else has started already is only waited
+    /// for: then its first data tells the peer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled the stream is starting; dropping the future only ends the wait.
+    pub async fn start_now(&mut self) -> Result<(), StartError> {
+        self.instance.start(AtLimit::WaitAndTell)?;
+        Ok(poll_fn(|cx| self.instance.poll_started(cx)).await?)
+    }
+
     /// Starts the stream if nothing has yet; ready once the peer's stream limit admits it. See
     /// [`start`](Self::start).
     ///
@@ -213,6 +230,25 @@ impl SendStream {
     pub(crate) fn submit(&mut self, payload: impl Into<Payload>) -> Result<(), WriteError> {
         self.instance.send(payload.into(), Fin::No)?;
         Ok(())
+    }
+
+    /// Copies a beginning of `data` into the stream, of at most 64 KiB, once there is room in the
+    /// in-flight window. Resolves with its length, which is 0 for no data alone.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError`]: why nothing more is accepted. Nothing of `data` was.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before it is ready means that nothing was accepted.
+    pub async fn write(&mut self, data: &[u8]) -> Result<usize, WriteError> {
+        let beginning = &data[..data.len().min(Self::COPIED_CHUNK)];
+        if !beginning.is_empty() {
+            poll_fn(|cx| self.poll_writable(cx)).await?;
+            self.submit(Bytes::copy_from_slice(beginning))?;
+        }
+        Ok(beginning.len())
     }
 
     /// Copies all of `data` into the stream, in chunks of up to 64 KiB, waiting for room in the
@@ -548,6 +584,19 @@ pub enum StartError {
     /// MsQuic or the system failed: out of memory, mostly.
     #[error("MsQuic did not start it: {0}")]
     Native(#[source] NativeError),
+}
+
+impl From<StartError> for io::Error {
+    fn from(error: StartError) -> Self {
+        let kind = match error {
+            StartError::ConnectionLost(error) => return error.into(),
+            StartError::Native(error) => return error.into(),
+            StartError::LimitReached => io::ErrorKind::QuotaExceeded,
+            StartError::Reset(_) | StartError::Stopped(_) => io::ErrorKind::ConnectionReset,
+            StartError::Finished => io::ErrorKind::BrokenPipe,
+        };
+        Self::new(kind, error)
+    }
 }
 
 impl From<SendClosed<ConnectionError>> for WriteError {

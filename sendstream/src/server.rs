@@ -5,7 +5,7 @@ pub(crate) mod connections;
 pub(crate) mod incoming;
 
 use std::{
-    io,
+    fmt, io,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -48,8 +48,20 @@ use crate::{
 /// println!("listening on {}", server.local_addr()?);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Server(Arc<Shared>);
+
+/// One line: where it listens, if it still does, and how many connections wait and are open.
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("addresses", &self.local_addrs().unwrap_or_default())
+            .field("listening", &!self.0.queue.is_closed())
+            .field("waiting", &self.stats().waiting)
+            .field("open", &self.open_connections())
+            .finish()
+    }
+}
 
 /// What the handles of a server share.
 #[derive(Debug)]
@@ -500,10 +512,9 @@ impl BindError {
 impl From<BindError> for io::Error {
     fn from(error: BindError) -> Self {
         let kind = match &error {
-            BindError::System(error) | BindError::Config(ConfigError::System(error)) => return (*error).into(),
-            BindError::Native(error) | BindError::Config(ConfigError::Native(error)) => return (*error).into(),
-            BindError::Config(ConfigError::Forked) => io::ErrorKind::Unsupported,
-            BindError::Config(_) => io::ErrorKind::InvalidInput,
+            BindError::System(error) => return (*error).into(),
+            BindError::Native(error) => return (*error).into(),
+            BindError::Config(error) => return error.clone().into(),
             BindError::AddressInUse(_) => io::ErrorKind::AddrInUse,
             BindError::AddressNotAvailable(_) => io::ErrorKind::AddrNotAvailable,
             BindError::PermissionDenied(_) => io::ErrorKind::PermissionDenied,

@@ -17,6 +17,7 @@ macro_rules! send_and_sync {
 }
 
 send_and_sync! {
+    BiStream,
     BindError,
     Bytes,
     CertificateHash,
@@ -172,6 +173,7 @@ fn futures_of_connections(connection: Connection, early: EarlyConnection, datagr
     is_send(connection.accept_uni());
     is_send(connection.accept_bi());
     is_send(connection.read_datagram());
+    is_send(connection.send_datagram_wait(""));
     is_send(connection.closed());
     is_send(connection.session_ticket());
     is_send(connection.drain());
@@ -185,6 +187,8 @@ fn futures_of_connections(connection: Connection, early: EarlyConnection, datagr
 #[expect(dead_code, reason = "to compile is the test")]
 fn futures_of_streams(send: &mut SendStream, recv: &mut RecvStream) {
     is_send(send.start());
+    is_send(send.start_now());
+    is_send(send.write(&[]));
     is_send(send.try_start());
     is_send(send.write_chunk("".into()));
     is_send(send.write_chunks(&mut []));
@@ -238,4 +242,43 @@ fn visit(directory: &Path, see: &mut impl FnMut(&str)) {
 
 fn sources() -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Every public error is an `io::Error`, too.
+#[test]
+fn the_list_of_errors_has_every_public_one() {
+    macro_rules! become_io_errors {
+        ($($error:ty),* $(,)?) => {{
+            const fn becomes<E: Into<std::io::Error>>() {}
+            $(becomes::<$error>();)*
+            [$(stringify!($error)),*]
+        }};
+    }
+    let listed = become_io_errors!(
+        BindError,
+        CertificateRefusal,
+        CodeOutOfRange,
+        ConfigError,
+        ConnectError,
+        ConnectionError,
+        ExportError,
+        IdentityError,
+        NativeError,
+        OpenError,
+        ParseCertificateHashError,
+        ParsePublicKeyHashError,
+        ReadError,
+        ReadExactError,
+        ReadToEndError,
+        RebindError,
+        SendDatagramError,
+        StartError,
+        SystemError,
+        TrustError,
+        WorkerTaskError,
+        WriteError,
+    );
+    let errors = SEND_AND_SYNC.iter().filter(|name| name.ends_with("Error") || name.ends_with("Refusal"));
+    let missing: Vec<_> = errors.filter(|name| !listed.contains(name)).collect();
+    assert!(missing.is_empty(), "errors that are no `io::Error`: {missing:?}");
 }

@@ -336,3 +336,35 @@ fn a_datagram_whose_packet_is_lost_is_suspected_first_and_never_sent_again() {
         endpoints.end().await;
     });
 }
+
+#[test]
+fn a_sender_that_waits_for_room_holds_the_queue_within_its_limit() {
+    const SIZE: usize = 1000;
+    const LIMIT: usize = 20 * (SIZE + 96);
+    run(async {
+        let transport = TransportConfig::default().datagram_send_buffer(LIMIT);
+        let pair = Pair::with(transport, TransportConfig::default()).await;
+        assert_eq!(pair.client.datagram_send_buffer_space(), LIMIT);
+        let mut sent = Vec::new();
+        let mut fullest = LIMIT;
+        for number in 0..500_u16 {
+            let mut datagram = vec![0; SIZE];
+            datagram[..2].copy_from_slice(&number.to_be_bytes());
+            sent.push(pair.client.send_datagram_wait(datagram).await.unwrap());
+            fullest = fullest.min(pair.client.datagram_send_buffer_space());
+        }
+        // Far more was sent than may wait at a time.
+        assert!(fullest < LIMIT, "nothing ever waited");
+        for fate in join_all(sent).await {
+            assert!(matches!(fate.unwrap(), DatagramFate::Acknowledged | DatagramFate::Lost));
+        }
+        assert_eq!(pair.client.datagram_send_buffer_space(), LIMIT, "everything has left the queue");
+
+        let error = pair.client.send_datagram_wait(vec![0; 60_000]).await.unwrap_err();
+        assert!(matches!(error, SendDatagramError::TooLarge { .. }), "{error}");
+        pair.client.close(3, "").unwrap();
+        let error = pair.client.send_datagram_wait("late").await.unwrap_err();
+        assert!(matches!(error, SendDatagramError::ConnectionLost(_)), "{error}");
+        pair.end().await;
+    });
+}

@@ -123,3 +123,34 @@ fn errors_keep_their_cause_on_the_way_into_io_errors() {
         pair.end().await;
     });
 }
+
+#[test]
+fn both_halves_in_one_are_read_and_written() {
+    use sendstream::BiStream;
+    run(async {
+        let pair = Pair::new().await;
+        let expected = pattern(300_000);
+        let mut client = BiStream::from(pair.client.open_bi().unwrap());
+        let asking = async {
+            use tokio::io::{AsyncReadExt, AsyncWriteExt};
+            client.write_all(&expected).await.unwrap();
+            AsyncWriteExt::shutdown(&mut client).await.unwrap();
+            let mut all = Vec::new();
+            AsyncReadExt::read_to_end(&mut client, &mut all).await.unwrap();
+            all
+        };
+        let echo = async {
+            use futures::io::{AsyncReadExt, AsyncWriteExt};
+            let mut server = BiStream::from(pair.server.accept_bi().await.unwrap());
+            let mut all = Vec::new();
+            AsyncReadExt::read_to_end(&mut server, &mut all).await.unwrap();
+            AsyncWriteExt::write_all(&mut server, &all).await.unwrap();
+            AsyncWriteExt::close(&mut server).await.unwrap();
+        };
+        let (answer, ()) = futures::join!(asking, echo);
+        assert!(answer == expected);
+        let (send, recv) = client.into();
+        drop((send, recv));
+        pair.end().await;
+    });
+}

@@ -35,8 +35,8 @@ fn layer_of(module: &[String]) -> Option<Layer> {
         Some("native") => Layer::Native,
         Some("driver") => Layer::Driver,
         Some(
-            "cancel_safety" | "client" | "connection" | "datagram" | "early" | "endpoint" | "io" | "runtime"
-            | "metrics" | "process" | "recv_stream" | "send_stream" | "server",
+            "bi_stream" | "cancel_safety" | "client" | "connection" | "datagram" | "early" | "endpoint" | "io"
+            | "runtime" | "metrics" | "process" | "recv_stream" | "send_stream" | "server",
         ) => Layer::Public,
         Some(_) => return None,
     })

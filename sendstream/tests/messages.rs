@@ -314,3 +314,68 @@ fn what_was_mixed_up_is_named() {
         "this is a private key, which stays with the CA; give the CA's certificate"
     );
 }
+
+#[test]
+fn a_connection_its_server_and_its_client_are_shown_in_one_line() {
+    run(async {
+        let endpoints = Endpoints::new();
+        let (client, server) = endpoints.connect().await;
+        assert_eq!(
+            format!("{client:?}"),
+            format!("Connection {{ side: Client, remote: {}, server_name: localhost, alpn: test }}", endpoints.address)
+        );
+        assert_eq!(
+            format!("{:?}", endpoints.server),
+            format!("Server {{ addresses: [{}], listening: true, waiting: 0, open: 1 }}", endpoints.address)
+        );
+        let shown = format!("{:?}", endpoints.client);
+        assert!(shown.starts_with("Client { trust: ") && shown.ends_with(", open: 1, .. }"), "{shown}");
+        client.close(7, "done").unwrap();
+        server.closed().await;
+        let shown = format!("{server:?}");
+        assert!(shown.starts_with("Connection { side: Server, remote: 127.0.0.1:"), "{shown}");
+        let end = "server_name: localhost, ended: closed by the peer's application with code 7: done }";
+        assert!(shown.ends_with(end), "{shown}");
+        drop((client, server));
+        endpoints.end().await;
+    });
+}
+
+/// Each public error is one of `io::Error`'s kinds, and is found in it.
+#[test]
+fn every_error_becomes_one_of_the_systems() {
+    use std::io::{Error, ErrorKind};
+    let kind = |error: Error| {
+        assert!(error.get_ref().is_some(), "the error itself is lost: {error:?}");
+        error.kind()
+    };
+    let fits = |error: Error, expected: ErrorKind| assert_eq!(kind(error), expected);
+    let idle = || ConnectionError::TimedOut(Timeout::Idle);
+    fits(idle().into(), ErrorKind::TimedOut);
+    fits(sendstream::OpenError::ConnectionLost(idle()).into(), ErrorKind::TimedOut);
+    fits(sendstream::OpenError::ConnectionEnding.into(), ErrorKind::NotConnected);
+    fits(sendstream::StartError::LimitReached.into(), ErrorKind::QuotaExceeded);
+    fits(sendstream::StartError::ConnectionLost(idle()).into(), ErrorKind::TimedOut);
+    fits(sendstream::WriteError::Stopped(1).into(), ErrorKind::ConnectionReset);
+    fits(sendstream::ReadError::Reset(1).into(), ErrorKind::ConnectionReset);
+    fits(sendstream::ReadToEndError::TooLong { limit: 1 }.into(), ErrorKind::FileTooLarge);
+    fits(sendstream::ReadExactError::FinishedEarly(1).into(), ErrorKind::UnexpectedEof);
+    fits(sendstream::SendDatagramError::UnsupportedByPeer.into(), ErrorKind::Unsupported);
+    fits(sendstream::RebindError::NotTheClient.into(), ErrorKind::Unsupported);
+    fits(sendstream::RebindError::ConnectionLost(idle()).into(), ErrorKind::TimedOut);
+    fits(ConnectError::InvalidServerName.into(), ErrorKind::InvalidInput);
+    fits(BindError::Stopped.into(), ErrorKind::NotConnected);
+    fits(BindError::Config(ConfigError::EmptyAlpn).into(), ErrorKind::InvalidInput);
+    fits(ConfigError::NoIdentity.into(), ErrorKind::InvalidInput);
+    fits(ConfigError::Forked.into(), ErrorKind::Unsupported);
+    fits(sendstream::IdentityError::Swapped.into(), ErrorKind::InvalidData);
+    fits(Identity::from_files("/nowhere", "/nowhere").unwrap_err().into(), ErrorKind::NotFound);
+    fits(sendstream::TrustError::NoCertificate.into(), ErrorKind::InvalidData);
+    fits(sendstream::CertificateRefusal::UnknownIssuer.into(), ErrorKind::PermissionDenied);
+    fits(sendstream::WorkerTaskError::Canceled.into(), ErrorKind::Interrupted);
+    fits(sendstream::CodeOutOfRange(1 << 62).into(), ErrorKind::InvalidInput);
+    fits(sendstream::SystemError::OutOfMemory.into(), ErrorKind::OutOfMemory);
+    fits(sendstream::ExportError::TooLong.into(), ErrorKind::InvalidInput);
+    fits("x".parse::<sendstream::CertificateHash>().unwrap_err().into(), ErrorKind::InvalidInput);
+    fits("x".parse::<sendstream::PublicKeyHash>().unwrap_err().into(), ErrorKind::InvalidInput);
+}

@@ -511,3 +511,49 @@ fn a_streams_own_window_replaces_msquics_advice() {
         pair.end().await;
     });
 }
+
+#[test]
+fn a_stream_that_is_started_now_is_told_to_the_peer_before_its_first_byte() {
+    run(async {
+        let pair = Pair::new().await;
+        let (mut send, mut recv) = pair.client.open_bi().unwrap();
+        send.start_now().await.unwrap();
+        // The peer speaks first.
+        let (mut answer, mut question) = pair.server.accept_bi().await.unwrap();
+        answer.finish_with("who is there?").await.unwrap();
+        assert_eq!(recv.read_to_end(100).await.unwrap(), b"who is there?");
+        send.finish_with("me").await.unwrap();
+        assert_eq!(question.read_to_end(100).await.unwrap(), b"me");
+
+        let mut uni = pair.client.open_uni().unwrap();
+        uni.start_now().await.unwrap();
+        let accepted = pair.server.accept_uni().await.unwrap();
+        assert_eq!(accepted.id(), uni.id());
+        drop((send, recv, answer, question, uni, accepted));
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_write_takes_a_beginning_and_says_how_long_it_is() {
+    run(async {
+        let pair = Pair::new().await;
+        let data = support::pattern(200_000);
+        let mut send = pair.client.open_uni().unwrap();
+        assert_eq!(send.write(&[]).await.unwrap(), 0);
+        let mut rest = &data[..];
+        while !rest.is_empty() {
+            let written = send.write(rest).await.unwrap();
+            assert_eq!(written, rest.len().min(64 << 10));
+            rest = &rest[written..];
+        }
+        let (finished, read) = futures::join!(send.finished(), async {
+            pair.server.accept_uni().await.unwrap().read_to_end(data.len()).await.unwrap()
+        });
+        finished.unwrap();
+        assert!(read == data);
+        assert_eq!(send.write(b"more").await, Err(WriteError::Finished));
+        drop(send);
+        pair.end().await;
+    });
+}

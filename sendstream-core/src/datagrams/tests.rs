@@ -51,6 +51,47 @@ fn what_is_too_large_is_refused_and_not_tracked() {
 }
 
 #[test]
+fn a_sender_waits_until_what_waits_is_within_the_limit() {
+    const LIMIT: u64 = 2 * (100 + OVERHEAD as u64);
+    let mut datagrams = datagrams();
+    let (first, second, third) = (Task::new(), Task::new(), Task::new());
+    let (key, other) = (WaiterKey::new(), WaiterKey::new());
+    let sent = first.run(|cx| datagrams.poll_begin_send(100, LIMIT, key, cx));
+    assert!(matches!(sent, Poll::Ready(Ok(_))));
+    // Others are counted, and wait for nothing.
+    assert!(datagrams.begin_send(100).is_ok());
+    assert_eq!(datagrams.queued(), LIMIT);
+    assert!(second.run(|cx| datagrams.poll_begin_send(1, LIMIT, key, cx)).is_pending());
+    assert!(third.run(|cx| datagrams.poll_begin_send(1, LIMIT, other, cx)).is_pending());
+    // What can never be sent does not wait.
+    let large = first.run(|cx| datagrams.poll_begin_send(1001, LIMIT, WaiterKey::new(), cx));
+    assert_eq!(large, Poll::Ready(Err(Refused::TooLarge { max: 1000 })));
+    drop(datagrams.forget_sender(other));
+    datagrams.on_left_queue(100).wake_now();
+    assert_eq!((second.wakes(), third.wakes()), (1, 0));
+    assert!(matches!(second.run(|cx| datagrams.poll_begin_send(1, LIMIT, key, cx)), Poll::Ready(Ok(_))));
+}
+
+#[test]
+fn one_datagram_is_always_taken_and_the_end_ends_the_wait() {
+    let mut datagrams = datagrams();
+    let task = Task::new();
+    let key = WaiterKey::new();
+    let Poll::Ready(Ok(id)) = task.run(|cx| datagrams.poll_begin_send(1000, 0, key, cx)) else { panic!("it waits") };
+    assert!(task.run(|cx| datagrams.poll_begin_send(0, 0, key, cx)).is_pending());
+    // MsQuic did not take the first, so there is room.
+    let (wakeups, waker) = datagrams.on_refused(id, 1000);
+    assert!(waker.is_none());
+    wakeups.wake_now();
+    assert_eq!((task.wakes(), datagrams.queued()), (1, 0));
+    assert!(matches!(task.run(|cx| datagrams.poll_begin_send(0, 0, key, cx)), Poll::Ready(Ok(_))));
+    assert!(task.run(|cx| datagrams.poll_begin_send(0, 0, key, cx)).is_pending());
+    datagrams.on_closed(&CAUSE).wake_now();
+    assert_eq!(task.wakes(), 2);
+    assert_eq!(task.run(|cx| datagrams.poll_begin_send(0, 0, key, cx)), Poll::Ready(Err(Refused::Lost(CAUSE))));
+}
+
+#[test]
 fn each_way_through_the_states_ends_in_its_fate() {
     use SendChange::*;
     let ways: [(&[SendChange], DatagramFate, bool); 6] = [

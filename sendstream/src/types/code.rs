@@ -1,12 +1,18 @@
 //! Application error codes, and which of them QUIC can carry; the names of the transport's and of
 //! TLS's.
 
-use std::fmt;
+use std::{fmt, io};
 
 /// An application error code of more than 62 bits, which QUIC cannot carry (RFC 9000 §16).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("error code {0:#x} has more than the 62 bits that QUIC carries")]
 pub struct CodeOutOfRange(pub u64);
+
+impl From<CodeOutOfRange> for io::Error {
+    fn from(error: CodeOutOfRange) -> Self {
+        Self::new(io::ErrorKind::InvalidInput, error)
+    }
+}
 
 /// Checks that `code` fits QUIC's variable-length integers.
 pub(crate) fn check_code(code: u64) -> Result<(), CodeOutOfRange> {

@@ -56,6 +56,7 @@ pub struct TransportConfig {
     pub(crate) send_window: Option<u32>,
     pub(crate) send_buffering: bool,
     pub(crate) datagram_receive_buffer: Option<usize>,
+    pub(crate) datagram_send_buffer: usize,
     pub(crate) congestion_control: CongestionControl,
     pub(crate) hystart: bool,
     pub(crate) pacing: bool,
@@ -215,6 +216,16 @@ impl TransportConfig {
     /// whether this side can send datagrams.
     pub fn datagram_receive_buffer(mut self, bytes: impl Into<Option<usize>>) -> Self {
         self.datagram_receive_buffer = bytes.into();
+        self
+    }
+
+    /// How many bytes of datagrams may wait to be sent before
+    /// [`send_datagram_wait`](crate::Connection::send_datagram_wait) waits. Any size; 1 MiB.
+    ///
+    /// Each counts 96 bytes more than its payload. One datagram is always taken, so with 0 there is
+    /// one that waits at most. [`send_datagram`](crate::Connection::send_datagram) waits for nothing.
+    pub fn datagram_send_buffer(mut self, bytes: usize) -> Self {
+        self.datagram_send_buffer = bytes;
         self
     }
 
@@ -413,6 +424,7 @@ impl Default for TransportConfig {
             send_window: None,
             send_buffering: false,
             datagram_receive_buffer: Some(1 << 20),
+            datagram_send_buffer: 1 << 20,
             congestion_control: CongestionControl::Cubic,
             hystart: false,
             pacing: true,
@@ -548,6 +560,37 @@ pub enum ConfigError {
     /// MsQuic could not start or refused the settings.
     #[error("the QUIC library refused the configuration: {0}")]
     Native(NativeError),
+}
+
+impl From<ConfigError> for io::Error {
+    fn from(error: ConfigError) -> Self {
+        let kind = match error {
+            ConfigError::System(error) => return error.into(),
+            ConfigError::Native(error) => return error.into(),
+            ConfigError::Identity(error) => return error.into(),
+            ConfigError::Trust(error) => return error.into(),
+            ConfigError::KeyLog { ref source, .. } => source.kind(),
+            ConfigError::NoRandomness => io::ErrorKind::Other,
+            ConfigError::NotListening => io::ErrorKind::NotConnected,
+            ConfigError::InUse => io::ErrorKind::ResourceBusy,
+            ConfigError::Forked
+            | ConfigError::CannotPoll
+            | ConfigError::CannotShareServersSocket
+            | ConfigError::CannotCountHandshakes => io::ErrorKind::Unsupported,
+            ConfigError::EmptyAlpn
+            | ConfigError::AlpnLength { .. }
+            | ConfigError::AlpnListTooLong { .. }
+            | ConfigError::NoCipherSuite
+            | ConfigError::OutOfRange { .. }
+            | ConfigError::KeepAliveTooLong { .. }
+            | ConfigError::NoIdentity
+            | ConfigError::ResumptionOfClients
+            | ConfigError::ResumptionOff
+            | ConfigError::TicketKeyCount { .. }
+            | ConfigError::NotTheServersThreads => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
 }
 
 impl From<NativeError> for ConfigError {

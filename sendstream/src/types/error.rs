@@ -274,6 +274,16 @@ pub enum WorkerTaskError {
     Panicked(Arc<str>),
 }
 
+impl From<WorkerTaskError> for io::Error {
+    fn from(error: WorkerTaskError) -> Self {
+        let kind = match error {
+            WorkerTaskError::Canceled => io::ErrorKind::Interrupted,
+            WorkerTaskError::Panicked(_) => io::ErrorKind::Other,
+        };
+        Self::new(kind, error)
+    }
+}
+
 impl WorkerTaskError {
     pub(crate) fn from_panic(panic: &(dyn Any + Send)) -> Self {
         let message = panic

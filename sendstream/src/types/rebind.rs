@@ -1,6 +1,6 @@
 //! [`RebindError`]: why a connection could not move to another address.
 
-use std::net::SocketAddr;
+use std::{io, net::SocketAddr};
 
 use crate::types::{
     error::{ConnectionError, NativeError},
@@ -51,6 +51,23 @@ pub enum RebindError {
     /// MsQuic failed.
     #[error("cannot move to another address: {0}")]
     Native(#[source] NativeError),
+}
+
+impl From<RebindError> for io::Error {
+    fn from(error: RebindError) -> Self {
+        let kind = match error {
+            RebindError::ConnectionLost(error) => return error.into(),
+            RebindError::System(error) => return error.into(),
+            RebindError::Native(error) => return error.into(),
+            RebindError::NotTheClient | RebindError::Disabled => io::ErrorKind::Unsupported,
+            RebindError::TooEarly => io::ErrorKind::WouldBlock,
+            RebindError::FamilyMismatch { .. } => io::ErrorKind::InvalidInput,
+            RebindError::AddressInUse(_) => io::ErrorKind::AddrInUse,
+            RebindError::AddressNotAvailable(_) => io::ErrorKind::AddrNotAvailable,
+            RebindError::PermissionDenied(_) => io::ErrorKind::PermissionDenied,
+        };
+        Self::new(kind, error)
+    }
 }
 
 impl RebindError {

@@ -10,6 +10,7 @@ use crate::{
     driver::{
         connection::{lent_datagram::LentDatagram, owner::ConnectionInstance},
         stream::buffer::Buffer,
+        wakes::Wake as _,
     },
     native::api::call,
     types::{
@@ -30,11 +31,17 @@ pub(crate) enum NotTaken {
 impl ConnectionInstance {
     /// Submits `payload`, now. What is refused is dropped.
     pub(crate) fn send_datagram(&self, payload: Payload) -> Result<DatagramId, NotTaken> {
+        let id = self.inner().datagrams().begin_send(payload.len()).map_err(NotTaken::Refused)?;
+        self.submit_datagram(id, payload)
+    }
+
+    /// Submits `payload`, which `id` was begun for.
+    pub(crate) fn submit_datagram(&self, id: DatagramId, payload: Payload) -> Result<DatagramId, NotTaken> {
         let size = payload.len();
-        let id = self.inner().datagrams().begin_send(size).map_err(NotTaken::Refused)?;
         self.native_send_datagram(id, payload).map_err(|status| {
-            let waker = self.inner().datagrams().forget(id);
+            let (wakeups, waker) = self.inner().datagrams().on_refused(id, size);
             drop(waker);
+            wakeups.wake();
             self.why_refused(size, status)
         })?;
         tracing::trace!(parent: self.inner().span(), ?id, bytes = size, "datagram submitted");

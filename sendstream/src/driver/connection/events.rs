@@ -532,8 +532,14 @@ impl ConnectionInner {
         // after the other, and none about this datagram after its final state.
         let (id, buffer) = unsafe { LentDatagram::on_change(context, change) };
         // Freed before anybody is woken, and outside the lock, as in a stream's SEND_COMPLETE.
+        let left = buffer.as_ref().map(|buffer| buffer.len());
         drop(buffer);
-        let wakeups = self.datagrams().on_send_change(id, change);
+        let wakeups = {
+            let mut datagrams = self.datagrams();
+            let mut wakeups = left.map_or_else(Wakeups::none, |size| datagrams.on_left_queue(size));
+            wakeups.append(datagrams.on_send_change(id, change));
+            wakeups
+        };
         wakeups.wake();
         tracing::trace!(parent: self.span(), ?id, ?change, "datagram");
     }

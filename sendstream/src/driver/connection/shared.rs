@@ -46,6 +46,8 @@ pub(crate) struct ConnectionInnerShared {
     pub(crate) lending: Option<Arc<Lending>>,
     /// How much of the peer's datagrams may wait to be read.
     pub(crate) datagram_receive_buffer: Option<usize>,
+    /// How much may wait to be sent as datagrams before senders wait.
+    pub(crate) datagram_send_buffer: usize,
     /// Which stream goes first.
     pub(crate) scheduling: StreamScheduling,
     /// The round-trip time before there was one.
@@ -70,6 +72,7 @@ impl ConnectionInnerShared {
             drop_error_code: transport.drop_error_code,
             lending: received::can_be_kept().then(|| Arc::new(lending(transport))),
             datagram_receive_buffer: transport.datagram_receive_buffer,
+            datagram_send_buffer: transport.datagram_send_buffer,
             scheduling: transport.stream_scheduling,
             initial_rtt: transport.initial_rtt,
             resuming: Resuming::No,
@@ -114,6 +117,7 @@ pub(super) static UNCONFIGURED: ConnectionInnerShared = ConnectionInnerShared {
     drop_error_code: 0,
     lending: None,
     datagram_receive_buffer: None,
+    datagram_send_buffer: 0,
     scheduling: StreamScheduling::Fifo,
     initial_rtt: Duration::from_millis(333),
     resuming: Resuming::No,

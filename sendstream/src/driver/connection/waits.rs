@@ -7,6 +7,7 @@ use std::{
 
 use bytes::Bytes;
 use sendstream_core::{
+    datagrams::{DatagramId, Refused},
     dir::Dir,
     wait::{KeyedWait, WaiterKey},
 };
@@ -43,6 +44,25 @@ impl KeyedWait for ReadDatagram<'_> {
 
     fn forget(&self, key: WaiterKey) -> Option<Waker> {
         self.0.datagrams().forget_reader(key)
+    }
+}
+
+/// The wait for room for a datagram of `size` bytes among those that wait to be sent.
+pub(crate) struct DatagramRoom<'a> {
+    pub(crate) inner: &'a ConnectionInner,
+    pub(crate) size: u64,
+}
+
+impl KeyedWait for DatagramRoom<'_> {
+    type Output = Result<DatagramId, Refused<ConnectionError>>;
+
+    fn poll(&self, key: WaiterKey, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let limit = self.inner.shared().datagram_send_buffer as u64;
+        self.inner.datagrams().poll_begin_send(self.size, limit, key, cx)
+    }
+
+    fn forget(&self, key: WaiterKey) -> Option<Waker> {
+        self.inner.datagrams().forget_sender(key)
     }
 }
 

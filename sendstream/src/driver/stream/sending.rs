@@ -38,6 +38,8 @@ use crate::{
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AtLimit {
     Wait,
+    /// Waits, and tells the peer of the stream as soon as it is admitted.
+    WaitAndTell,
     Fail,
 }
 
@@ -49,8 +51,10 @@ impl StreamInstance {
         }
         let mut flags = sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_SHUTDOWN_ON_FAIL
             | sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_INDICATE_PEER_ACCEPT;
-        if at_limit == AtLimit::Fail {
-            flags |= sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_FAIL_BLOCKED;
+        match at_limit {
+            AtLimit::Wait => {}
+            AtLimit::WaitAndTell => flags |= sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_IMMEDIATE,
+            AtLimit::Fail => flags |= sys::QUIC_STREAM_START_FLAGS_QUIC_STREAM_START_FLAG_FAIL_BLOCKED,
         }
         if let Err(status) = self.native_start(flags) {
             let (refusal, wakeups) = self.inner.lock().on_start_refused(refused(status));

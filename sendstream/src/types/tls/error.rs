@@ -276,6 +276,38 @@ pub enum IdentityError {
     },
 }
 
+impl From<CertificateRefusal> for io::Error {
+    fn from(error: CertificateRefusal) -> Self {
+        let kind = match error {
+            CertificateRefusal::InvalidServerName { .. } => io::ErrorKind::InvalidInput,
+            _ => io::ErrorKind::PermissionDenied,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<IdentityError> for io::Error {
+    fn from(error: IdentityError) -> Self {
+        let kind = match &error {
+            IdentityError::ReadFile { source, .. } => source.kind(),
+            IdentityError::Generate { .. } => io::ErrorKind::Other,
+            IdentityError::InvalidName { .. } | IdentityError::ValidityOutOfRange { .. } => io::ErrorKind::InvalidInput,
+            _ => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}
+
+impl From<TrustError> for io::Error {
+    fn from(error: TrustError) -> Self {
+        let kind = match error {
+            TrustError::NoSystemRoots { .. } => io::ErrorKind::NotFound,
+            _ => io::ErrorKind::InvalidData,
+        };
+        Self::new(kind, error)
+    }
+}
+
 /// Why there is nobody to trust. The caller's doing, except for [`TrustError::NoSystemRoots`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

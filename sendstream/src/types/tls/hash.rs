@@ -22,6 +22,12 @@ macro_rules! sha256_hash {
         #[error("a SHA-256 hash is 64 hexadecimal digits")]
         pub struct $error;
 
+        impl From<$error> for std::io::Error {
+            fn from(error: $error) -> Self {
+                Self::new(std::io::ErrorKind::InvalidInput, error)
+            }
+        }
+
         impl From<[u8; 32]> for $hash {
             fn from(hash: [u8; 32]) -> Self {
                 Self(hash)
