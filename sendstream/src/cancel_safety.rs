@@ -62,7 +62,7 @@
 //! | [`Connection::drain`] | c, which comes by itself once every stream is over and every other handle is dropped | never | only the wait ends |
 //! | [`Connection::path_changed`] | LOCAL_ADDRESS_CHANGED, PEER_ADDRESS_CHANGED, own `rebind` | c | only the wait ends |
 //! | [`Connection::raise_limits`] | the answer on the background thread | the reason; the limits stay what they were | the limits are raised all the same |
-//! | [`Connection::set_max_concurrent_uni_streams`], [`Connection::set_max_concurrent_bidi_streams`], [`Connection::set_receive_window`] | the answer on the background thread | the reason; the limit stays what it was | the limit is set all the same |
+//! | [`Connection::set_max_concurrent_uni_streams`], [`Connection::set_max_concurrent_bidi_streams`], [`Connection::set_receive_window`], [`Connection::set_dscp`] | the answer on the background thread | the reason; the limit stays what it was | the limit is set all the same |
 //! | [`Connection::rebind`] | the answer on the background thread | the reason; the connection stays where it was | the move goes on |
 //! | [`Connection::session_ticket`] | RESUMPTION_TICKET_RECEIVED, once the cache has the ticket | c | only the wait ends |
 //! | [`Connection::stats`] | the answer on the background thread | MsQuic's status | only the wait ends; the question was asked |

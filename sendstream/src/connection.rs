@@ -506,6 +506,29 @@ impl Connection {
         async move { Ok(set?.await?) }
     }
 
+    /// Marks the packets that this side sends from now on with a code point of Differentiated Services
+    /// (`QUIC_PARAM_CONN_SEND_DSCP`; RFC 2474): 0 to 63, such as 46 for expedited forwarding (RFC 3246);
+    /// 0 until this is called. What the network makes of it is the network's affair.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::OutOfRange`]. [`ConfigError::Native`]: MsQuic is out of memory. Nothing was
+    /// changed.
+    ///
+    /// # Cancel safety
+    ///
+    /// The change is on its way once this was called; dropping the future only ends the wait.
+    pub fn set_dscp(&self, code_point: u8) -> impl Future<Output = Result<(), ConfigError>> + Send + Sync + use<> {
+        const MAX: u8 = 63;
+        let set = if code_point <= MAX {
+            let instance = Arc::clone(&self.0);
+            Ok(background::ask(move || instance.set_dscp(code_point)))
+        } else {
+            Err(ConfigError::OutOfRange { field: "dscp", value: code_point.to_string(), allowed: "0 to 63" })
+        };
+        async move { Ok(set?.await?) }
+    }
+
     /// Derives `output.len()` bytes from the secrets of this connection's handshake, which both ends
     /// get alike and nobody else can (`TLS-Exporter` of RFC 8446 §7.5, RFC 5705): to bind something
     /// of the application's to the connection, such as a login.

@@ -14,6 +14,7 @@ use crate::{
 /// Whose threads do the work of an endpoint's connections: they receive, decrypt, acknowledge, send
 /// again, keep time, and wake the tasks of the application.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum ServedBy {
     /// The tokio runtime in which the client or server is made; outside of one, MsQuic's own

@@ -41,6 +41,7 @@
 //! - `tokio`: a tokio runtime does the work of its own connections ([`ServedBy`]); and
 //!   `tokio::io::AsyncWrite` for [`SendStream`], `tokio::io::AsyncRead` for [`RecvStream`].
 //! - `futures-io`: the same traits of `futures`.
+//! - `serde`: [`TransportConfig`] and the choices beside it in configuration files.
 //! - `metrics`: the module of this name, with the crate's numbers for exporters.
 //!
 //! The others are off by default, and none brings a runtime: nothing here needs a particular executor.

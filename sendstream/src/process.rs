@@ -30,6 +30,7 @@ use crate::{
 /// §8.1.2). The server sends it a Retry packet, which costs one more round trip.
 /// [`HandshakeStats::stateless_retry`](crate::HandshakeStats) tells a client about it.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum RetryPolicy {
     /// Every client.

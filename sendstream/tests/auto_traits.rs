@@ -139,6 +139,7 @@ fn futures_that_are_both(connection: &Connection, send: &SendStream, recv: &Recv
     is_send_and_sync(connection.set_max_concurrent_uni_streams(1));
     is_send_and_sync(connection.set_max_concurrent_bidi_streams(1));
     is_send_and_sync(connection.set_receive_window(4096));
+    is_send_and_sync(connection.set_dscp(46));
     is_send_and_sync(connection.rebind(address));
     is_send_and_sync(connection.stats());
     is_send_and_sync(send.stopped());

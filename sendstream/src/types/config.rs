@@ -1,5 +1,8 @@
 //! Transport settings, and what can be wrong with the configuration of a client or server.
 
+#[cfg(feature = "serde")]
+mod seconds;
+
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::types::{
@@ -39,12 +42,38 @@ use crate::types::{
 /// bidirectional stream that the peer has reset, or that was stopped, keeps the memory of what nobody
 /// has read, at most its window, until this side has ended it as well; the peer has credit for it
 /// again. Chunks that the application has read and keeps are its own affair: see [`RecvChunk`](crate::RecvChunk).
+///
+/// # In files
+///
+/// With the feature `serde` it is read from, and written to, configuration files: a map with the
+/// setters' names, of which any may be absent. Times are seconds, as numbers (`0.025`), and 0 stands
+/// for `None` where a time may be that. Other values that may be `None` are null then. The choices are
+/// in snake case: `"cubic"`, `"round_robin"`. A name that is not known is an error. Ranges are checked
+/// where the client or server is built.
+///
+/// ```
+/// # #[cfg(feature = "serde")] {
+/// # use sendstream::TransportConfig;
+/// # use std::time::Duration;
+/// let config: TransportConfig = serde_json::from_str(r#"{"idle_timeout": 5, "keep_alive": 1.5}"#)?;
+/// let same = TransportConfig::default()
+///     .idle_timeout(Duration::from_secs(5))
+///     .keep_alive(Duration::from_millis(1500));
+/// assert_eq!(config, same);
+/// # }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(default, deny_unknown_fields))]
 #[must_use = "give it to a builder's `transport`"]
 pub struct TransportConfig {
+    #[cfg_attr(feature = "serde", serde(with = "seconds::optional"))]
     pub(crate) idle_timeout: Option<Duration>,
+    #[cfg_attr(feature = "serde", serde(with = "seconds"))]
     pub(crate) handshake_timeout: Duration,
+    #[cfg_attr(feature = "serde", serde(with = "seconds::optional"))]
     pub(crate) keep_alive: Option<Duration>,
+    #[cfg_attr(feature = "serde", serde(with = "seconds"))]
     pub(crate) disconnect_timeout: Duration,
     pub(crate) max_concurrent_uni_streams: u16,
     pub(crate) max_concurrent_bidi_streams: u16,
@@ -62,10 +91,13 @@ pub struct TransportConfig {
     pub(crate) pacing: bool,
     pub(crate) ecn: bool,
     pub(crate) initial_window_packets: u32,
+    #[cfg_attr(feature = "serde", serde(with = "seconds"))]
     pub(crate) initial_rtt: Duration,
+    #[cfg_attr(feature = "serde", serde(with = "seconds"))]
     pub(crate) max_ack_delay: Duration,
     pub(crate) min_mtu: u16,
     pub(crate) max_mtu: u16,
+    #[cfg_attr(feature = "serde", serde(with = "seconds"))]
     pub(crate) mtu_search_interval: Duration,
     pub(crate) migration: bool,
     pub(crate) grease_quic_bit: bool,
@@ -360,6 +392,7 @@ impl TransportConfig {
 /// How a connection finds out how much data to keep in flight
 /// (`QUIC_CONGESTION_CONTROL_ALGORITHM`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum CongestionControl {
     /// CUBIC (RFC 9438): grows until packets are lost.
@@ -374,6 +407,7 @@ pub enum CongestionControl {
 /// Whatever is chosen, a stream of a higher [priority](crate::SendStream::set_priority) goes before
 /// one of a lower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum StreamScheduling {
     /// The one that had data first, until it has no more or is blocked. A small message waits until
@@ -394,6 +428,7 @@ pub enum StreamScheduling {
 /// may send such an id to any server, but always to the same one. So a client that moves to another
 /// address stays with its server. `docs/load-balancing.md` says more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum LoadBalancing {
     /// Nothing.

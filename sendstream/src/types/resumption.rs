@@ -52,6 +52,7 @@ use crate::types::{config::ConfigError, server_name::ServerName};
 /// a read. The application protocol must define those cases (RFC 9001 §5.6). Each stream tells
 /// whether it began early: [`RecvStream::is_early`](crate::RecvStream::is_early).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Resumption {
     /// Every handshake is a full one, and no ticket is sent.

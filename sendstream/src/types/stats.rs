@@ -167,13 +167,17 @@ pub enum TlsVersion {
 /// [`ServerBuilder::cipher_suites`](crate::ServerBuilder::cipher_suites) keep a side to some of
 /// them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[non_exhaustive]
 pub enum CipherSuite {
     /// TLS_AES_128_GCM_SHA256
+    #[cfg_attr(feature = "serde", serde(rename = "TLS_AES_128_GCM_SHA256"))]
     Aes128GcmSha256,
     /// TLS_AES_256_GCM_SHA384
+    #[cfg_attr(feature = "serde", serde(rename = "TLS_AES_256_GCM_SHA384"))]
     Aes256GcmSha384,
     /// TLS_CHACHA20_POLY1305_SHA256
+    #[cfg_attr(feature = "serde", serde(rename = "TLS_CHACHA20_POLY1305_SHA256"))]
     ChaCha20Poly1305Sha256,
 }
 

@@ -199,6 +199,12 @@ impl ConnectionInstance {
         unsafe { self.set_parameter(sys::QUIC_PARAM_CONN_SETTINGS, limits) }
     }
 
+    /// Sets the code point of what is sent; on the worker or where it may block.
+    pub(crate) fn set_dscp(&self, code_point: u8) -> Result<(), NativeError> {
+        // SAFETY: the parameter is a byte, which the call copies.
+        unsafe { self.set_parameter(sys::QUIC_PARAM_CONN_SEND_DSCP, &code_point) }
+    }
+
     /// An address parameter, asked for on the worker or where it may block.
     pub(super) fn address(&self, parameter: u32) -> Option<SocketAddr> {
         // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in
