@@ -50,7 +50,7 @@ impl Command {
 
 /// Receive files into a directory: prints a ticket and waits for senders.
 ///
-/// The ticket names this machine's address, the certificate and a token, both made for this run of
+/// The ticket names this machine's addresses, the certificate and a token, both made for this run of
 /// `recv` alone: when it ends, the ticket is void. Whoever holds the ticket may send files into
 /// DIR, so hand it over in private. It goes to standard output; everything else that is not a
 /// result goes to standard error.
@@ -136,10 +136,11 @@ pub(crate) struct RecvArgs {
 pub(crate) struct SendArgs {
     /// The files and directories to send, and then the ticket: the line that `sendstream recv` printed.
     ///
-    /// White space, line breaks and quotes in or around the ticket do no harm. Without a ticket here it
-    /// may be the code that `recv --code` shows, or the name of a known peer (`sendstream peers`), is taken from the environment variable SENDSTREAM_TICKET, or read from standard input, where a
-    /// terminal is asked for it: so no list of processes shows it. A file whose name begins with
-    /// `sendstream:` is written `./sendstream:...`.
+    /// White space, line breaks and quotes in or around the ticket do no harm. In its place the last
+    /// argument may be the code that `recv --code` shows, or the name of a known peer (`sendstream
+    /// peers`). Without any of them the ticket is taken from the environment variable SENDSTREAM_TICKET,
+    /// or read from standard input, where a terminal is asked for it; so no list of processes shows it. A
+    /// file whose name begins with `sendstream:` is written `./sendstream:...`.
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
     pub(crate) arguments: Vec<OsString>,
 

@@ -2,7 +2,7 @@
 
 use std::{cell::Cell, error::Error, fmt, process::ExitCode};
 
-use sendstream::{ConnectError, ConnectionError, Printable, SystemError};
+use sendstream::{ConfigError, ConnectError, ConnectionError, Printable, SystemError};
 use serde::Serialize;
 
 use crate::{progress, protocol::Code};
@@ -147,6 +147,14 @@ impl Failure {
             other => return Self::new(format!("{what}: {other}")),
         };
         Self::new(format!("{what}: {why}")).kind(kind).todo(todo)
+    }
+
+    /// Why QUIC cannot be used here at all.
+    pub(crate) fn setting_up(error: &ConfigError) -> Self {
+        match error {
+            ConfigError::System(error) => Self::of_system("cannot set up QUIC", *error),
+            other => Self::new(format!("cannot set up QUIC: {}", chain(other))),
+        }
     }
 
     /// Whether it may well go better in a moment.

@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use sendstream::{BindError, Server, ServerBuilder, SystemError};
+use sendstream::{BindError, ConfigError, Server, ServerBuilder, SystemError};
 
 use crate::{
     error::{Failure, Kind, chain},
@@ -140,7 +140,7 @@ impl Listen {
             BindError::PermissionDenied(_) => failure(Kind::PermissionDenied).todo(
                 "choose a port above 1023 with `--listen`, or get the right to use this one (CAP_NET_BIND_SERVICE)",
             ),
-            BindError::System(error) => Failure::of_system(what, *error),
+            BindError::System(error) | BindError::Config(ConfigError::System(error)) => Failure::of_system(what, *error),
             _ => failure(Kind::Failed),
         }
     }

@@ -5,11 +5,9 @@
 //! the words are not.
 
 use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::VecDeque,
+    net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6, TcpListener, TcpStream},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
     time::{Duration, Instant},
 };
@@ -43,7 +41,8 @@ pub(crate) enum Spent {
 struct State {
     ticket: Ticket,
     code: Mutex<Current>,
-    busy: AtomicUsize,
+    /// Those who talk, the oldest first, each with its number.
+    askers: Mutex<VecDeque<(u64, TcpStream)>>,
     tell: Box<dyn Fn(Spent) + Send + Sync>,
 }
 
@@ -78,7 +77,7 @@ impl Offer {
         let state = Arc::new(State {
             ticket,
             code: Mutex::new(Current { code: Some(code), number: 0, wrong: 0 }),
-            busy: AtomicUsize::new(0),
+            askers: Mutex::default(),
             tell: Box::new(tell),
         });
         let serving = Arc::clone(&state);
@@ -89,13 +88,13 @@ impl Offer {
 
     /// The code that is good now, if there is one.
     pub(crate) fn code(&self) -> Option<ShortCode> {
-        self.state.code.lock().unwrap_or_else(PoisonError::into_inner).code
+        lock(&self.state.code).code
     }
 }
 
 impl Drop for Offer {
     fn drop(&mut self) {
-        self.state.code.lock().unwrap_or_else(PoisonError::into_inner).code = None;
+        lock(&self.state.code).code = None;
         // Others forget it sooner if they are told. The process does not wait for long.
         if let Ok(told) = self.daemon.unregister(&self.name) {
             let _ = told.recv_timeout(GOODBYE);
@@ -108,26 +107,36 @@ impl Drop for Offer {
 
 impl State {
     /// Talks to whoever comes, for as long as there is a code. Few at a time: an honest one is done in a
-    /// moment.
+    /// moment, so the oldest makes room.
     fn serve(self: &Arc<Self>, listener: &TcpListener) {
-        for stream in listener.incoming() {
-            if self.code.lock().unwrap_or_else(PoisonError::into_inner).code.is_none() {
+        for (number, stream) in (0..).zip(listener.incoming()) {
+            if lock(&self.code).code.is_none() {
                 return;
             }
-            let Ok(stream) = stream else { continue };
-            if self.busy.fetch_add(1, Ordering::AcqRel) >= MAX_ASKERS {
-                self.busy.fetch_sub(1, Ordering::AcqRel);
+            let Some((stream, handle)) = stream.ok().and_then(|stream| Some((stream.try_clone().ok()?, stream))) else {
                 continue;
-            }
+            };
+            self.admit(number, handle);
             let state = Arc::clone(self);
             let work = move || {
                 state.talk(stream);
-                state.busy.fetch_sub(1, Ordering::AcqRel);
+                lock(&state.askers).retain(|(other, _)| *other != number);
             };
             if thread::Builder::new().name("code-asker".to_owned()).spawn(work).is_err() {
-                self.busy.fetch_sub(1, Ordering::AcqRel);
+                lock(&self.askers).retain(|(other, _)| *other != number);
             }
         }
+    }
+
+    fn admit(&self, number: u64, stream: TcpStream) {
+        let mut askers = lock(&self.askers);
+        if askers.len() >= MAX_ASKERS
+            && let Some((_, oldest)) = askers.pop_front()
+        {
+            // Its conversation fails by this. It may be over already.
+            let _ = oldest.shutdown(Shutdown::Both);
+        }
+        askers.push_back((number, stream));
     }
 
     /// One conversation. What is no proof is no guess, as it tells nobody anything.
@@ -145,13 +154,13 @@ impl State {
     }
 
     fn current(&self) -> (Option<ShortCode>, u64) {
-        let current = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = lock(&self.code);
         (current.code, current.number)
     }
 
     /// Ends the code that was the `number`th, if it is still that one's turn: so it is good for one proof.
     fn spend(&self, number: u64, is_right: bool, by: SocketAddr) -> Option<Spent> {
-        let mut current = self.code.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = lock(&self.code);
         let code = current.code.filter(|_| current.number == number)?;
         current.number += 1;
         current.wrong += usize::from(!is_right);
@@ -208,6 +217,10 @@ pub(crate) fn find(code: ShortCode) -> Result<Ticket, Failure> {
              the ticket works across networks",
         )
     })
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn number(service: &ResolvedService) -> Option<u8> {
@@ -278,7 +291,26 @@ mod tests {
     fn state() -> State {
         let code = Some(ShortCode::random(7).unwrap());
         let current = Mutex::new(Current { code, number: 0, wrong: 0 });
-        State { ticket: ticket::example(), code: current, busy: AtomicUsize::new(0), tell: Box::new(|_| {}) }
+        State { ticket: ticket::example(), code: current, askers: Mutex::default(), tell: Box::new(|_| {}) }
+    }
+
+    #[test]
+    fn strangers_that_say_nothing_keep_nobody_out() {
+        let state = Arc::new(state());
+        let code = lock(&state.code).code.unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let serving = Arc::clone(&state);
+        let server = thread::spawn(move || serving.serve(&listener));
+        let silent: Vec<_> = (0..3 * MAX_ASKERS).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut honest = TcpStream::connect(address).unwrap();
+        limit(&honest).unwrap();
+        assert_eq!(code::ask(&mut honest, code).unwrap(), Some(ticket::example()));
+        assert!(lock(&state.askers).len() <= MAX_ASKERS);
+        drop(silent);
+        lock(&state.code).code = None;
+        let _ = TcpStream::connect(address);
+        server.join().unwrap();
     }
 
     #[test]

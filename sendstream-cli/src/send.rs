@@ -54,7 +54,7 @@ fn send(args: &SendArgs, files: &[PathBuf], ticket: &Ticket, summary: &mut Summa
     if let Some(dir) = &args.sessions {
         client = client.session_cache(Arc::new(Sessions::open(dir, ticket.certificate_hash())?));
     }
-    let client = client.build().map_err(|error| Failure::new(format!("cannot set up QUIC: {}", chain(&error))))?;
+    let client = client.build().map_err(|error| Failure::setting_up(&error))?;
 
     block_on(async {
         let result = match unless(&interrupt, meet(&client, ticket, &files, &progress)).await {

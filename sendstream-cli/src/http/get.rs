@@ -212,7 +212,7 @@ fn client(args: &HttpGetArgs) -> Result<Client, Failure> {
     if let Some(dir) = &args.sessions {
         client = client.session_cache(Arc::new(Sessions::open(dir, SESSIONS)?));
     }
-    client.build().map_err(|error| Failure::new(format!("cannot set up QUIC: {}", chain(&error))))
+    client.build().map_err(|error| Failure::setting_up(&error))
 }
 
 /// How many redirections of a URL are followed.

@@ -186,3 +186,26 @@ fn a_failure_is_also_told_to_programs() {
         assert!(!error.contains('\n'), "{object}");
     }
 }
+
+#[test]
+fn without_descriptors_both_ends_say_so_wherever_they_run_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let receiver = crate::support::Receiver::start(&[]);
+    let files = crate::support::Files::new();
+    let file = files.file("x", b"x");
+    for limit in [10, 12, 14, 16, 18, 20] {
+        for args in [
+            vec!["recv", "--json", "--listen", "127.0.0.1:0", dir.path().to_str().unwrap()],
+            vec!["send", "--json", file.to_str().unwrap(), &receiver.ticket],
+        ] {
+            let mut limited = assert_cmd::Command::new("sh");
+            limited.args(["-c", &format!("ulimit -n {limit}; exec \"$@\""), "sh"]);
+            let output = limited.arg(assert_cmd::cargo::cargo_bin!("sendstream")).args(&args).timeout(HANG).output();
+            let output = output.unwrap();
+            assert_eq!(output.status.code(), Some(1), "{limit} {args:?}: {}", stderr(&output));
+            let object = stdout_object(&output);
+            assert_eq!(object["kind"], "resources", "{limit} {args:?}: {object}");
+            assert!(object["hint"].as_str().unwrap().contains("ulimit -n"), "{object}");
+        }
+    }
+}

@@ -487,10 +487,14 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_without_an_option_is_not_taken_for_a_peer_without_a_protocol() {
-        // The same number is both.
-        let error = ConnectionError::from_shutdown(false, false, 1, NativeError::ALPN_NEG_FAILURE);
-        assert_eq!(error, ConnectionError::System(SystemError::SocketsNotSupported));
+    fn a_socket_that_lacks_something_is_not_taken_for_a_peer_without_a_protocol_or_of_another_version() {
+        // The same numbers are both.
+        for status in [NativeError::ALPN_NEG_FAILURE, NativeError::VER_NEG_ERROR] {
+            let error = ConnectionError::from_shutdown(false, false, 1, status);
+            assert_eq!(error, ConnectionError::System(SystemError::SocketsNotSupported));
+        }
+        let error = ConnectionError::from_shutdown(false, false, 0x53f8, NativeError::VER_NEG_ERROR);
+        assert_eq!(error, ConnectionError::VersionMismatch);
     }
 
     #[test]
@@ -509,6 +513,7 @@ mod tests {
             (libc::EAFNOSUPPORT, FamilyNotSupported, io::ErrorKind::Unsupported),
             (libc::EHOSTDOWN, NoRoute, io::ErrorKind::NetworkUnreachable),
             (libc::ENOPROTOOPT, SocketsNotSupported, io::ErrorKind::Unsupported),
+            (libc::EPROTONOSUPPORT, SocketsNotSupported, io::ErrorKind::Unsupported),
             (libc::EAGAIN, OutOfThreads, io::ErrorKind::QuotaExceeded),
             (libc::ENOMEM, OutOfMemory, io::ErrorKind::OutOfMemory),
             (libc::ENOBUFS, OutOfMemory, io::ErrorKind::OutOfMemory),
