@@ -1,13 +1,13 @@
 //! The grammar: what can be typed, and what `--help` says about it.
 
-use std::{ffi::OsString, path::PathBuf};
+use std::{ffi::OsString, path::PathBuf, time::Duration};
 
 use clap::{ArgGroup, Args, Parser, Subcommand};
 use clap_complete::Shell;
 use sendstream::CertificateHash;
 use url::Url;
 
-use crate::{http::parse_url, listen::Listen, peers::Name, ticket::Host};
+use crate::{http::parse_url, listen::Listen, peers::Name, ticket::Host, walk::Links};
 
 /// Send files over QUIC, fast and encrypted.
 #[derive(Debug, Parser)]
@@ -56,9 +56,13 @@ impl Command {
 /// result goes to standard error.
 ///
 /// A file gets its name in DIR only when all of it has arrived and its BLAKE3 digest is right.
-/// Until then it is a hidden `.sendstream-*.part` file in DIR, or in that of its directories which
-/// exists already; missing ones are made with the file. Ctrl-C stops receiving and removes
-/// unfinished files.
+/// Until then it is a hidden `.sendstream-*.part` file in DIR that nobody else can read. If a transfer
+/// breaks off, or this end is interrupted or killed, that file stays if it is of some length: when the
+/// same is sent again, it goes on there. What nobody has asked for in a week is removed.
+///
+/// What is kept of a file: its permissions (never wider than the source's, and without setuid, setgid
+/// and sticky bits), the time of its last change, and its holes. Its owner, ACLs and other attributes
+/// are not. A file that is there with the same content is a success.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS)]
 pub(crate) struct RecvArgs {
@@ -116,10 +120,14 @@ pub(crate) struct RecvArgs {
     #[arg(long)]
     pub(crate) fsync: bool,
 
-    /// Let senders that come again resume their session, which saves a part of the handshake: see
-    /// `send --sessions`.
+    /// Let senders that come again resume their TLS session, which saves a part of the handshake: see
+    /// `send --tls-sessions`.
     #[arg(long)]
-    pub(crate) resume: bool,
+    pub(crate) tls_sessions: bool,
+
+    /// How long a sender that has gone silent may take to come back, as after a sleep or an outage.
+    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = parse_timeout)]
+    pub(crate) timeout: Duration,
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -127,10 +135,17 @@ pub(crate) struct RecvArgs {
 
 /// Send files and directories to a waiting `sendstream recv`.
 ///
-/// Directories are sent with everything in them; the relative paths are kept. Symbolic links to
-/// files are sent as the files they point to, links to directories are left out. Empty directories
-/// are not sent. A file may lie at most 64 directories deep, and one session takes about a million
-/// files and directories.
+/// Directories are sent with everything in them, also empty ones; the relative paths, permissions,
+/// times and holes are kept. What cannot be sent (sockets, devices, files that cannot be read or that
+/// change meanwhile) stops nothing else: both ends tell of it, and the status is 1. `-` is standard
+/// input, and arrives as the file `stdin`. With several tickets, all of them get the same, and the disk
+/// is read once.
+///
+/// If the connection is lost, this end comes again by itself. If it was ended, send the same again: what
+/// is there is compared by its digest, and not sent twice.
+///
+/// A file may lie at most 64 directories deep, and one session takes about a million files and
+/// directories.
 #[derive(Debug, Args)]
 #[command(after_help = EXIT_STATUS, override_usage = "sendstream send [OPTIONS] <FILE>... [TICKET]")]
 pub(crate) struct SendArgs {
@@ -144,12 +159,38 @@ pub(crate) struct SendArgs {
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
     pub(crate) arguments: Vec<OsString>,
 
-    /// Keep sessions in DIR, and resume one if the receiver is the same `recv --resume` as before.
+    /// How long a receiver that has gone silent may take to come back, as after a sleep or an outage.
+    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = parse_timeout)]
+    pub(crate) timeout: Duration,
+
+    /// What to do with symbolic links: send what they lead to, send them as links, or leave them out.
+    ///
+    /// The receiver takes links that stay in its directory, and no others.
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = Links::Follow)]
+    pub(crate) links: Links,
+
+    /// Leave out what matches PATTERN, and what is below it; may be given several times.
+    ///
+    /// A pattern is a name, or the end of a path, with `*`, `?`, `[...]` and `{a,b}`: `*.o`, `target`,
+    /// `docs/*.pdf`.
+    #[arg(long, value_name = "PATTERN")]
+    pub(crate) exclude: Vec<String>,
+
+    /// Say what would be sent, and send nothing.
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Send at most so many bytes in a second, or with K, M, G (powers of 1024).
+    #[arg(long, value_name = "RATE", value_parser = parse_rate)]
+    pub(crate) limit: Option<u64>,
+
+    /// Keep TLS sessions in DIR, and resume one if the receiver is the same `recv --tls-sessions` as
+    /// before.
     ///
     /// The files hold secrets: whoever reads or changes them can pose as this sender, or as the
     /// receiver. DIR is created for its owner only if it is missing, and refused if others can
     /// write to it.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long = "tls-sessions", value_name = "DIR")]
     pub(crate) sessions: Option<PathBuf>,
 
     #[command(flatten)]
@@ -232,8 +273,8 @@ pub(crate) struct HttpGetArgs {
     pub(crate) pin: Vec<CertificateHash>,
 
     /// Keep sessions in DIR, and resume one if the server lets us: that saves a part of the
-    /// handshake. For DIR see `send --sessions`.
-    #[arg(long, value_name = "DIR")]
+    /// handshake. For DIR see `send --tls-sessions`.
+    #[arg(long = "tls-sessions", value_name = "DIR")]
     pub(crate) sessions: Option<PathBuf>,
 
     #[command(flatten)]
@@ -452,6 +493,25 @@ fn parse_size(text: &str) -> Result<u64, String> {
     };
     let number: u64 = number.parse().map_err(|_| "expected a size such as 4096, 64K, 256M or 2G".to_owned())?;
     number.checked_mul(1 << shift).filter(|size| *size <= i64::MAX as u64).ok_or_else(|| "too large".to_owned())
+}
+
+/// Reads a rate in bytes in a second.
+fn parse_rate(text: &str) -> Result<u64, String> {
+    match parse_size(text.trim_end_matches("/s"))? {
+        0 => Err("nothing would be sent at that rate".to_owned()),
+        rate => Ok(rate),
+    }
+}
+
+/// Reads `30s`, `5m`, `2h`.
+fn parse_timeout(text: &str) -> Result<Duration, String> {
+    let wrong = "expected a time from 1s to 24h, such as 30s, 5m or 2h";
+    let time = humantime::parse_duration(text).map_err(|_| wrong.to_owned())?;
+    if (Duration::from_secs(1)..=Duration::from_secs(24 * 3600)).contains(&time) {
+        Ok(time)
+    } else {
+        Err(wrong.to_owned())
+    }
 }
 
 const EXAMPLE: &str = "\

@@ -6,7 +6,6 @@ use futures::future::{BoxFuture, FutureExt as _, select_all};
 use sendstream::{Client, ConnectError, Connection, ConnectionError};
 
 use crate::{
-    error::Failure,
     interfaces,
     protocol::SERVER_NAME,
     ticket::{Host, Place, Ticket},
@@ -15,7 +14,11 @@ use crate::{
 /// Connects to the first of the ticket's places that answers and is believed.
 ///
 /// Dropping the future gives all attempts up.
-pub(crate) async fn dial(client: &Client, ticket: &Ticket) -> Result<Connection, Failure> {
+///
+/// # Errors
+///
+/// Of the attempts' failures the one that says most.
+pub(crate) async fn dial(client: &Client, ticket: &Ticket) -> Result<Connection, ConnectError> {
     let addresses = addresses(&ticket.places, &interfaces::zones());
     let mut attempts: Vec<BoxFuture<'_, Result<Connection, ConnectError>>> = Vec::new();
     if !addresses.is_empty() {
@@ -37,7 +40,7 @@ pub(crate) async fn dial(client: &Client, ticket: &Ticket) -> Result<Connection,
         }
     }
     // A ticket has one place at least; but where this machine has no link, one may lead nowhere.
-    Err(Failure::with_receiver(&failure.unwrap_or(ConnectError::NoAddress), &ticket.everywhere()))
+    Err(failure.unwrap_or(ConnectError::NoAddress))
 }
 
 /// The addresses to try: a link-local one on each link of this machine, as the ticket cannot say

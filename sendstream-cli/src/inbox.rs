@@ -1,13 +1,17 @@
-//! Where received bytes go. A file gets its name only when all of it is there and its digest is
-//! right.
+//! Where received entries go. A file gets its name only when all of it is there and its digest is
+//! right; until then it is a [part file](part).
 //!
-//! Until then it is a hidden temporary file in the deepest of its directories that exists, which
-//! vanishes with its [`PartialFile`]: when the peer dies, when something fails, on Ctrl-C. (Only
-//! SIGKILL and a crash of the machine can leave one behind; its name is `.sendstream-*.part`.)
-//! Missing directories are made only when the file is complete, and removed again if it cannot get
-//! its name, so a sender that finishes nothing leaves nothing. Giving the name is one atomic step of
-//! the file system, so no other process ever sees half a file under it, and without `--overwrite`
-//! the same step refuses to replace a file that came up in the meantime.
+//! Everything is done relative to directories that are open, and no symbolic link is followed on the
+//! way, whoever made it and when: so nothing escapes the inbox. A link that is received must lead to
+//! a place in the inbox, whatever other links are on its way ([`stays_inside`]).
+//!
+//! Giving a name is one atomic step of the file system, so no other process ever sees half a file
+//! under it, and without `--overwrite` the same step refuses to replace a file that came up in the
+//! meantime. Directories that a file needs and that nobody told of are made only when it is
+//! complete, and removed again if it cannot get its name.
+//!
+//! A file or directory has the permissions and the time of its source, and no other one's: it is
+//! never wider, not even for a moment.
 //!
 //! Nothing is flushed to the disk unless `--fsync` asks for it. The kernel keeps what a process
 //! wrote when the process dies, so only a power failure can hurt a file that was reported as
@@ -15,29 +19,43 @@
 //! milliseconds.
 
 use std::{
-    fs::{self, File, Permissions},
-    io::{self, Write as _},
-    path::{Path, PathBuf},
-    sync::{Mutex, PoisonError},
+    ffi::OsStr,
+    fs::{self, File},
+    io,
+    os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
 };
 
-use tempfile::NamedTempFile;
+use rustix::{
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, RenameFlags, Stat, Timespec, Timestamps},
+    io::Errno,
+};
 
 use crate::{
     error::Failure,
-    name::SafeName,
-    protocol::{CHUNK_LEN, FileHeader},
+    name::{PART_PREFIX, PART_SUFFIX, SafeName, components},
+    progress::Progress,
+    protocol::message::{Lost, Meta, Reason},
 };
+
+pub(crate) mod part;
 
 /// The directory that files are received into.
 #[derive(Debug)]
 pub(crate) struct Inbox {
-    root: PathBuf,
+    root: Arc<OwnedFd>,
+    device: u64,
     rules: Rules,
     /// Held while a file gets its name: another that fails to get one then removes the directories
     /// that it made, and they must not be this one's.
     placing: Mutex<()>,
+    /// The directory that was used last: the next file is mostly in the same one.
+    last: Mutex<Option<Remembered>>,
 }
+
+/// A path in the inbox, and the directory there.
+type Remembered = (Box<[u8]>, Arc<OwnedFd>);
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy)]
@@ -46,175 +64,361 @@ pub(crate) struct Rules {
     pub(crate) fsync: bool,
 }
 
+/// What is there under a file's name.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    Nothing,
+    /// A file of so many bytes.
+    File(u64),
+    /// Something that is replaced if anything is: a link.
+    Other,
+}
+
 impl Inbox {
-    /// Opens the directory, creates it if need be, and tries whether it can be written to.
-    pub(crate) fn open(dir: &Path, rules: Rules) -> Result<Self, Failure> {
+    /// Opens the directory, creates it if need be, tries whether it can be written to, and looks for
+    /// what earlier runs left.
+    pub(crate) fn open(dir: &Path, rules: Rules, progress: &Progress) -> Result<Self, Failure> {
         let unusable = |error| Failure::new(format!("cannot receive into {}: {error}", dir.display()));
         fs::create_dir_all(dir).map_err(unusable)?;
-        let root = dir.canonicalize().map_err(unusable)?;
-        temp_file(&root).map_err(unusable)?;
-        Ok(Self { root, rules, placing: Mutex::default() })
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::openat(CWD, dir, flags, Mode::empty()).map_err(|error| unusable(error.into()))?;
+        let device = rustix::fs::fstat(&root).map_err(|error| unusable(error.into()))?.st_dev;
+        let inbox = Self { root: Arc::new(root), device, rules, placing: Mutex::default(), last: Mutex::default() };
+        inbox.try_out().map_err(|error| unusable(error.into()))?;
+        inbox.look_for_parts(dir, progress);
+        Ok(inbox)
     }
 
-    /// Starts a file, or says at once that it cannot be kept.
-    pub(crate) fn begin(&self, header: &FileHeader) -> Result<PartialFile<'_>, StoreError> {
-        let dir = self.existing_parent(&header.name)?;
-        match fs::symlink_metadata(self.target(&header.name)) {
-            Ok(metadata) if metadata.is_dir() => return Err(StoreError::IsDirectory),
-            Ok(_) if !self.rules.overwrite => return Err(StoreError::Exists),
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error.into()),
+    fn try_out(&self) -> Result<(), Errno> {
+        let name = format!("{PART_PREFIX}try-{}{PART_SUFFIX}", std::process::id());
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        rustix::fs::openat(&self.root, &name, flags, part::MODE)?;
+        rustix::fs::unlinkat(&self.root, &name, AtFlags::empty())
+    }
+
+    /// Removes part files that nobody has asked for in a week, and tells of the others.
+    fn look_for_parts(&self, dir: &Path, progress: &Progress) {
+        let (mut count, mut bytes) = (0, 0);
+        for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let is_part = name.as_bytes().starts_with(PART_PREFIX.as_bytes())
+                && name.as_bytes().ends_with(PART_SUFFIX.as_bytes());
+            let Some(metadata) = entry.metadata().ok().filter(|metadata| is_part && metadata.is_file()) else {
+                continue;
+            };
+            match part::remove_if_old(&self.root, &name) {
+                Ok(true) => progress.note(format_args!(
+                    "removed {}, the beginning of a file that nobody sent the rest of in a week",
+                    dir.join(&name).display()
+                )),
+                Ok(false) => (count, bytes) = (count + 1, bytes + metadata.len()),
+                // Another process has it, or it is none of ours.
+                Err(_) => {}
+            }
         }
-        Ok(PartialFile {
-            inbox: self,
-            name: header.name.clone(),
-            temp: temp_file(&dir)?,
-            hasher: blake3::Hasher::new(),
-            buffer: Vec::with_capacity(usize::try_from(header.size).map_or(CHUNK_LEN, |size| size.min(CHUNK_LEN))),
+        if count > 0 {
+            let files = if count == 1 { "1 file".to_owned() } else { format!("{count} files") };
+            progress.note(format_args!(
+                "{files} of earlier runs, {bytes} bytes, go on when they are sent again; to remove them: rm {}/{PART_PREFIX}*{PART_SUFFIX}",
+                dir.display()
+            ));
+        }
+    }
+
+    /// Looks at what is there under a file's name; an error if it cannot be replaced.
+    pub(crate) fn look(&self, name: &SafeName) -> Result<Found, StoreError> {
+        let Some(dir) = self.existing_parent(name)? else { return Ok(Found::Nothing) };
+        Ok(match stat(&dir, name.file_name())? {
+            None => Found::Nothing,
+            Some(stat) => match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => return Err(StoreError::IsDirectory),
+                FileType::RegularFile => Found::File(stat.st_size as u64),
+                _ if self.rules.overwrite => Found::Other,
+                _ => return Err(StoreError::Exists),
+            },
         })
     }
 
-    fn target(&self, name: &SafeName) -> PathBuf {
-        self.root.join(name.to_path())
+    /// Opens the file that has a name already.
+    pub(crate) fn read(&self, name: &SafeName) -> Result<File, StoreError> {
+        let dir = self.existing_parent(name)?.ok_or(StoreError::NotDirectory)?;
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        Ok(patient(|| rustix::fs::openat(&dir, name.file_name(), flags, Mode::empty()))?.into())
     }
 
-    /// The deepest directory above a file that exists.
-    fn existing_parent(&self, name: &SafeName) -> Result<PathBuf, StoreError> {
-        let mut dir = self.root.clone();
-        for component in name.parents() {
-            let next = dir.join(component);
-            if !is_directory(&next)? {
-                break;
-            }
-            dir = next;
-        }
-        Ok(dir)
+    /// Whether files are replaced.
+    pub(crate) fn overwrites(&self) -> bool {
+        self.rules.overwrite
     }
 
-    /// Gives a complete file its name, and returns the directories that were made for it. If it
-    /// gets none, these are removed.
-    fn place(&self, temp: NamedTempFile, name: &SafeName) -> Result<Vec<PathBuf>, StoreError> {
-        let _turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut made = Vec::new();
-        let placed = self.make_parents(name, &mut made).and_then(|()| self.rename(temp, name));
-        if placed.is_err() {
-            for dir in made.iter().rev() {
-                // Nothing else is to be done about a directory that stays: something was put there.
-                let _ = fs::remove_dir(dir);
-            }
-        }
-        placed.map(|()| made)
-    }
-
-    /// Makes the directories above a file one by one, and adds those that were missing to `made`.
-    fn make_parents(&self, name: &SafeName, made: &mut Vec<PathBuf>) -> Result<(), StoreError> {
-        let mut dir = self.root.clone();
-        for component in name.parents() {
-            dir.push(component);
-            match fs::create_dir(&dir) {
-                Ok(()) => made.push(dir.clone()),
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error.into()),
-            }
-            is_directory(&dir)?;
-        }
+    /// Gives a file that is there the permissions and the time of its source.
+    pub(crate) fn touch(&self, name: &SafeName, meta: Meta) -> Result<(), StoreError> {
+        let file = self.read(name)?;
+        set_meta(&file, meta)?;
         Ok(())
     }
 
-    fn rename(&self, temp: NamedTempFile, name: &SafeName) -> Result<(), StoreError> {
-        let target = self.target(name);
-        let renamed = if self.rules.overwrite { temp.persist(target) } else { temp.persist_noclobber(target) };
-        renamed.map(drop).map_err(|refused| match refused.error.kind() {
-            io::ErrorKind::AlreadyExists => StoreError::Exists,
-            io::ErrorKind::IsADirectory => StoreError::IsDirectory,
-            _ => StoreError::from(refused.error),
-        })
+    /// Makes a directory, or finds it. Returns how many directories were made.
+    pub(crate) fn make_directory(&self, name: &SafeName, meta: Meta) -> Result<usize, StoreError> {
+        let _turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (parent, mut made) = self.make_parents(name)?;
+        let name = name.file_name();
+        // Its owner must be able to fill it. What the source forbids is forbidden at the end.
+        let mode = Mode::from_raw_mode(meta.mode.into()) | Mode::RWXU;
+        match rustix::fs::mkdirat(&parent, name, mode) {
+            Ok(()) => {
+                // Beyond what the umask left.
+                let dir = open_directory(&parent, name)?.ok_or(StoreError::NotDirectory)?;
+                rustix::fs::fchmod(&dir, mode)?;
+                made += 1;
+            }
+            Err(Errno::EXIST) => drop(open_directory(&parent, name)?),
+            Err(error) => return Err(error.into()),
+        }
+        if self.rules.fsync {
+            rustix::fs::fsync(&parent)?;
+        }
+        Ok(made)
+    }
+
+    /// Gives a directory the time of its source, and its permissions if it was `made` here, or things
+    /// are replaced.
+    pub(crate) fn finish_directory(&self, name: &SafeName, meta: Meta, made: bool) {
+        let finish = || -> Result<(), StoreError> {
+            let Some(parent) = self.existing_parent(name)? else { return Ok(()) };
+            let Some(dir) = open_directory(&parent, name.file_name())? else { return Ok(()) };
+            if made || self.rules.overwrite {
+                rustix::fs::fchmod(&dir, Mode::from_raw_mode(meta.mode.into()))?;
+            }
+            rustix::fs::futimens(&dir, &timestamps(meta))?;
+            Ok(())
+        };
+        // It is the user's own directory, whose contents are all there.
+        let _ = finish();
+    }
+
+    /// Makes a symbolic link. Says whether it was there before.
+    pub(crate) fn make_link(&self, name: &SafeName, target: &[u8]) -> Result<bool, StoreError> {
+        if !stays_inside(name, target) {
+            return Err(StoreError::LinkOutside);
+        }
+        let target = OsStr::from_bytes(target);
+        let _turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (parent, _) = self.make_parents(name)?;
+        let name = name.file_name();
+        match rustix::fs::symlinkat(target, &parent, name) {
+            Ok(()) => return Ok(false),
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if rustix::fs::readlinkat(&parent, name, Vec::new()).is_ok_and(|there| there.as_bytes() == target.as_bytes()) {
+            return Ok(true);
+        }
+        if stat(&parent, name)?.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
+            return Err(StoreError::IsDirectory);
+        }
+        if !self.rules.overwrite {
+            return Err(StoreError::Exists);
+        }
+        let new = part::random_name().map_err(io::Error::from)?;
+        rustix::fs::symlinkat(target, &self.root, &new)?;
+        rustix::fs::renameat(&self.root, &new, &parent, name).inspect_err(|_| {
+            let _ = rustix::fs::unlinkat(&self.root, &new, AtFlags::empty());
+        })?;
+        Ok(false)
+    }
+
+    /// The directory above a file, if it exists.
+    fn existing_parent(&self, name: &SafeName) -> Result<Option<Arc<OwnedFd>>, StoreError> {
+        if let Some(dir) = self.remembered(name) {
+            return Ok(Some(dir));
+        }
+        let mut dir = Arc::clone(&self.root);
+        for component in name.parents() {
+            match open_directory(&dir, component)? {
+                Some(next) => dir = Arc::new(next),
+                None => return Ok(None),
+            }
+        }
+        self.remember(name, &dir);
+        Ok(Some(dir))
+    }
+
+    /// Where a file can wait until it is complete: in the inbox, or in the deepest of its directories
+    /// if that is on another device, from where it could not get its name.
+    fn place_for_part(&self, name: &SafeName) -> Result<Arc<OwnedFd>, StoreError> {
+        let mut dir = Arc::clone(&self.root);
+        if let Some(dir) = self.remembered(name) {
+            let device = rustix::fs::fstat(&dir)?.st_dev;
+            return Ok(if device == self.device { Arc::clone(&self.root) } else { dir });
+        }
+        for component in name.parents() {
+            match open_directory(&dir, component)? {
+                Some(next) => dir = Arc::new(next),
+                None => break,
+            }
+        }
+        let device = rustix::fs::fstat(&dir)?.st_dev;
+        Ok(if device == self.device { Arc::clone(&self.root) } else { dir })
+    }
+
+    fn remembered(&self, name: &SafeName) -> Option<Arc<OwnedFd>> {
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let (path, dir) = last.as_ref()?;
+        // A directory that was removed meanwhile takes no file.
+        let is_there = || rustix::fs::fstat(dir).is_ok_and(|stat| stat.st_nlink > 0);
+        (**path == *name.parent()? && is_there()).then(|| Arc::clone(dir))
+    }
+
+    fn remember(&self, name: &SafeName, dir: &Arc<OwnedFd>) {
+        if let Some(parent) = name.parent() {
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((parent.into(), Arc::clone(dir)));
+        }
+    }
+
+    /// Opens the directory above a file, and makes what is missing. Returns how many were made. The
+    /// caller holds `placing`.
+    fn make_parents(&self, name: &SafeName) -> Result<(Arc<OwnedFd>, usize), StoreError> {
+        if let Some(dir) = self.remembered(name) {
+            return Ok((dir, 0));
+        }
+        let (mut dir, mut made) = (Arc::clone(&self.root), 0);
+        for component in name.parents() {
+            let next = match open_directory(&dir, component)? {
+                Some(next) => next,
+                None => {
+                    match rustix::fs::mkdirat(&dir, component, Mode::from_raw_mode(0o777)) {
+                        Ok(()) => made += 1,
+                        Err(Errno::EXIST) => {}
+                        Err(error) => return Err(error.into()),
+                    }
+                    if self.rules.fsync {
+                        rustix::fs::fsync(&dir)?;
+                    }
+                    open_directory(&dir, component)?.ok_or(StoreError::NotDirectory)?
+                }
+            };
+            dir = Arc::new(next);
+        }
+        self.remember(name, &dir);
+        Ok((dir, made))
+    }
+
+    /// Gives a complete file its name, and returns how many directories were made for it. If it gets
+    /// none, these are removed.
+    fn place(&self, from: &OwnedFd, part: &OsStr, name: &SafeName) -> Result<usize, StoreError> {
+        let _turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
+        let (parent, made) = self.make_parents(name)?;
+        let flags = if self.rules.overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
+        let file_name = name.file_name();
+        let renamed = match rustix::fs::renameat_with(from, part, &parent, file_name, flags) {
+            // Not every file system knows the flag; a second name is refused if there is one.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                rustix::fs::linkat(from, part, &parent, file_name, AtFlags::empty())
+                    .and_then(|()| rustix::fs::unlinkat(from, part, AtFlags::empty()))
+            }
+            renamed => renamed,
+        };
+        if let Err(error) = renamed {
+            self.remove_made(name, made);
+            return Err(match error {
+                Errno::EXIST => StoreError::Exists,
+                Errno::ISDIR => StoreError::IsDirectory,
+                error => error.into(),
+            });
+        }
+        if self.rules.fsync {
+            // A new name is on the disk once its directory is.
+            rustix::fs::fsync(&parent)?;
+        }
+        Ok(made)
+    }
+
+    /// Removes the innermost directories above a file.
+    fn remove_made(&self, name: &SafeName, made: usize) {
+        let parents: Vec<&OsStr> = name.parents().collect();
+        for depth in (parents.len() - made..parents.len()).rev() {
+            let mut dir = Arc::clone(&self.root);
+            for component in &parents[..depth] {
+                let Ok(Some(next)) = open_directory(&dir, component) else { return };
+                dir = Arc::new(next);
+            }
+            // Nothing else is to be done about a directory that stays: something was put there.
+            let _ = rustix::fs::unlinkat(&dir, parents[depth], AtFlags::REMOVEDIR);
+        }
     }
 }
 
-/// Whether there is a directory: an error if there is something else. A symbolic link could lead out
-/// of the inbox; the peer cannot make one, but the user may have.
-fn is_directory(path: &Path) -> Result<bool, StoreError> {
-    match fs::symlink_metadata(path) {
-        Ok(metadata) if metadata.is_symlink() => Err(StoreError::ThroughLink),
-        Ok(metadata) if metadata.is_dir() => Ok(true),
-        Ok(_) => Err(StoreError::NotDirectory),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+/// Whether a link leads to a place in the inbox, whatever other links there are: those that were
+/// received stay inside as well. So it may lead up from its own directory, as far as the inbox, and
+/// then down. It may not lead up again: what it went down by may be a link.
+fn stays_inside(name: &SafeName, target: &[u8]) -> bool {
+    if target.is_empty() || target.starts_with(b"/") || target.contains(&0) || target.len() > SafeName::MAX_LEN {
+        return false;
+    }
+    let mut up = 0;
+    let mut down = false;
+    for component in components(target) {
+        match component.as_bytes() {
+            b"." => {}
+            b".." if down => return false,
+            b".." => up += 1,
+            _ => down = true,
+        }
+    }
+    up <= name.parents().count()
+}
+
+/// Opens a directory in another one; an error if there is something else.
+fn open_directory(dir: &OwnedFd, name: &OsStr) -> Result<Option<OwnedFd>, StoreError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match patient(|| rustix::fs::openat(dir, name, flags, Mode::empty())) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(Errno::NOTDIR | Errno::LOOP) => match stat(dir, name)? {
+            Some(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink => Err(StoreError::ThroughLink),
+            _ => Err(StoreError::NotDirectory),
+        },
         Err(error) => Err(error.into()),
     }
 }
 
-/// A file that is being received. Dropping it removes what is there.
-#[derive(Debug)]
-pub(crate) struct PartialFile<'a> {
-    inbox: &'a Inbox,
-    name: SafeName,
-    temp: NamedTempFile,
-    hasher: blake3::Hasher,
-    /// Gathers what comes in small chunks, since hashing and writing both like large ones.
-    buffer: Vec<u8>,
-}
-
-impl PartialFile<'_> {
-    /// Appends to the content.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
-        if self.buffer.len() + bytes.len() > CHUNK_LEN {
-            self.flush()?;
-        }
-        if self.buffer.is_empty() && bytes.len() >= CHUNK_LEN / 4 {
-            self.hasher.update(bytes);
-            self.temp.write_all(bytes)?;
-        } else {
-            self.buffer.extend_from_slice(bytes);
-        }
-        Ok(())
-    }
-
-    /// Gives the file its name if its content has the digest. Returns how many directories were
-    /// made for it.
-    pub(crate) fn keep(mut self, digest: blake3::Hash) -> Result<usize, StoreError> {
-        self.flush()?;
-        if self.hasher.finalize() != digest {
-            return Err(StoreError::Corrupt);
-        }
-        let Self { inbox, name, temp, .. } = self;
-        if !inbox.rules.fsync {
-            return Ok(inbox.place(temp, &name)?.len());
-        }
-        temp.as_file().sync_all()?;
-        let made = inbox.place(temp, &name)?;
-        let target = inbox.target(&name);
-        // A new name is on the disk once its directory is.
-        for parent in made.iter().chain([&target]).filter_map(|path| path.parent()) {
-            File::open(parent)?.sync_all()?;
-        }
-        Ok(made.len())
-    }
-
-    fn flush(&mut self) -> Result<(), StoreError> {
-        self.hasher.update(&self.buffer);
-        self.temp.write_all(&self.buffer)?;
-        self.buffer.clear();
-        Ok(())
+/// What is under a name, without following links; `None` if there is nothing.
+fn stat(dir: &OwnedFd, name: &OsStr) -> Result<Option<Stat>, StoreError> {
+    match rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Ok(stat) => Ok(Some(stat)),
+        Err(Errno::NOENT) => Ok(None),
+        Err(error) => Err(error.into()),
     }
 }
 
-fn temp_file(dir: &Path) -> io::Result<NamedTempFile> {
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".sendstream-").suffix(".part");
-    // Temporary files are private by default, but this one becomes an ordinary file, with what the
-    // umask leaves.
-    #[cfg(unix)]
-    builder.permissions(<Permissions as std::os::unix::fs::PermissionsExt>::from_mode(0o666));
-    builder.tempfile_in(dir)
+fn set_meta(file: &File, meta: Meta) -> Result<(), Errno> {
+    rustix::fs::fchmod(file, Mode::from_raw_mode(meta.mode.into()))?;
+    rustix::fs::futimens(file, &timestamps(meta))
 }
 
-/// Why a file cannot be kept. The sender reads this too, so it says nothing about where the inbox
+fn timestamps(Meta { mtime: (seconds, nanoseconds), .. }: Meta) -> Timestamps {
+    let omit = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_OMIT };
+    Timestamps { last_access: omit, last_modification: Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() } }
+}
+
+/// Opens something, and waits for a descriptor if this process, or the system, has none left.
+fn patient<T>(open: impl Fn() -> Result<T, Errno>) -> Result<T, Errno> {
+    for _ in 0..DESCRIPTOR_ATTEMPTS {
+        match open() {
+            Err(Errno::MFILE | Errno::NFILE) => std::thread::sleep(DESCRIPTOR_PAUSE),
+            Err(Errno::INTR) => {}
+            opened => return opened,
+        }
+    }
+    open()
+}
+
+/// Why something cannot be kept. The sender reads this too, so it says nothing about where the inbox
 /// is.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum StoreError {
-    #[error("it exists already at the receiver (`sendstream recv --overwrite` replaces files)")]
+    #[error("it exists already at the receiver, and is another one (`sendstream recv --overwrite` replaces files)")]
     Exists,
     #[error("a directory of that name exists at the receiver")]
     IsDirectory,
@@ -222,12 +426,36 @@ pub(crate) enum StoreError {
     NotDirectory,
     #[error("its path leads through a symbolic link at the receiver")]
     ThroughLink,
+    #[error("it is a symbolic link that leads, or could lead, out of the receiver's directory")]
+    LinkOutside,
     #[error("its content arrived with another digest than the sender's")]
     Corrupt,
     #[error("the receiver's disk is full")]
     DiskFull,
     #[error("the receiver cannot store it: {}", .0.kind())]
     Io(io::Error),
+}
+
+impl StoreError {
+    /// What the sender is told.
+    pub(crate) fn lost(&self) -> Lost {
+        let reason = match self {
+            Self::Exists | Self::IsDirectory | Self::NotDirectory => Reason::Exists,
+            Self::ThroughLink | Self::LinkOutside => Reason::Name,
+            Self::Corrupt => Reason::Corrupt,
+            Self::DiskFull => Reason::DiskFull,
+            Self::Io(_) => Reason::Storage,
+        };
+        Lost::new(reason, self.to_string())
+    }
+
+    /// The reason for the user at this end, who may know more than the peer.
+    pub(crate) fn local_text(&self) -> String {
+        match self {
+            Self::Io(error) => format!("cannot store it: {error}"),
+            other => other.to_string(),
+        }
+    }
 }
 
 impl From<io::Error> for StoreError {
@@ -239,153 +467,15 @@ impl From<io::Error> for StoreError {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const KEEP: Rules = Rules { overwrite: false, fsync: false };
-    const OVERWRITE: Rules = Rules { overwrite: true, fsync: true };
-
-    fn header(name: &str, content: &[u8]) -> FileHeader {
-        FileHeader { name: name.parse().unwrap(), size: content.len() as u64 }
-    }
-
-    fn store(inbox: &Inbox, name: &str, content: &[u8]) -> Result<(), StoreError> {
-        let mut file = inbox.begin(&header(name, content))?;
-        content.chunks(100_000).try_for_each(|chunk| file.write(chunk))?;
-        file.keep(blake3::hash(content)).map(drop)
-    }
-
-    fn entries(dir: &Path) -> Vec<String> {
-        let mut names: Vec<_> =
-            fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_file_has_its_name_only_when_it_is_kept() {
-        let dir = tempfile::tempdir().unwrap();
-        let inbox = Inbox::open(dir.path(), KEEP).unwrap();
-        let mut file = inbox.begin(&header("a/b/x", b"content")).unwrap();
-        file.write(b"content").unwrap();
-        assert!(entries(dir.path()).iter().all(|name| name.ends_with(".part")));
-        assert_eq!(file.keep(blake3::hash(b"content")).unwrap(), 2, "two directories were made");
-        assert_eq!(entries(dir.path()), ["a"]);
-        assert_eq!(entries(&dir.path().join("a/b")), ["x"]);
-        assert_eq!(fs::read(dir.path().join("a/b/x")).unwrap(), b"content");
-
-        // Directories that exist are used, also for what is not complete.
-        let mut file = inbox.begin(&header("a/c/y", b"content")).unwrap();
-        file.write(b"content").unwrap();
-        assert_eq!(entries(&dir.path().join("a")).len(), 2, "b and the unfinished file");
-        assert_eq!(file.keep(blake3::hash(b"content")).unwrap(), 1);
-    }
-
-    #[test]
-    fn directories_made_for_a_file_that_gets_no_name_are_removed() {
-        let dir = tempfile::tempdir().unwrap();
-        let inbox = Inbox::open(dir.path(), KEEP).unwrap();
-        fs::create_dir(dir.path().join("mine")).unwrap();
-        let file = inbox.begin(&header("mine/a/b/x", b"")).unwrap();
-        // The file's own place is taken while it arrives, which nothing but a local user can do.
-        fs::create_dir_all(dir.path().join("mine/a/b/x")).unwrap();
-        assert!(file.keep(blake3::hash(b"")).is_err());
-        assert_eq!(entries(&dir.path().join("mine/a/b")), ["x"]);
-
-        let mut made = Vec::new();
-        inbox.make_parents(&"mine/c/d/x".parse().unwrap(), &mut made).unwrap();
-        assert_eq!(made.len(), 2);
-        // A temporary file that somebody took away cannot be renamed.
-        let temp = temp_file(dir.path()).unwrap();
-        fs::remove_file(temp.path()).unwrap();
-        assert!(inbox.place(temp, &"other/e/x".parse().unwrap()).is_err());
-        assert_eq!(entries(dir.path()), ["mine"]);
-    }
-
-    #[test]
-    fn contents_survive_however_they_are_cut() {
-        let dir = tempfile::tempdir().unwrap();
-        let inbox = Inbox::open(dir.path(), KEEP).unwrap();
-        let content: Vec<u8> = (0..1_000_000u64).map(|i| ((i * i) >> 7) as u8).collect();
-        for len in [1_000, 60_000, 100_000, CHUNK_LEN, CHUNK_LEN + 1, 1_000_000] {
-            let name = len.to_string();
-            let mut file = inbox.begin(&header(&name, &content)).unwrap();
-            content.chunks(len).for_each(|chunk| file.write(chunk).unwrap());
-            file.keep(blake3::hash(&content)).unwrap();
-            assert!(fs::read(dir.path().join(name)).unwrap() == content, "{len}");
-        }
-    }
-
-    #[test]
-    fn a_dropped_or_corrupt_file_leaves_nothing() {
-        let dir = tempfile::tempdir().unwrap();
-        let inbox = Inbox::open(dir.path(), KEEP).unwrap();
-        drop(inbox.begin(&header("x", b"content")).unwrap());
-        let mut file = inbox.begin(&header("x", b"content")).unwrap();
-        file.write(b"c0ntent").unwrap();
-        assert!(matches!(file.keep(blake3::hash(b"content")), Err(StoreError::Corrupt)));
-        assert_eq!(entries(dir.path()), [""; 0]);
-    }
-
-    #[test]
-    fn an_existing_file_is_replaced_only_when_asked() {
-        let dir = tempfile::tempdir().unwrap();
-        let inbox = Inbox::open(dir.path(), KEEP).unwrap();
-        store(&inbox, "x", b"old").unwrap();
-        assert!(matches!(store(&inbox, "x", b"new"), Err(StoreError::Exists)));
-        assert_eq!(fs::read(dir.path().join("x")).unwrap(), b"old");
-        let inbox = Inbox::open(dir.path(), OVERWRITE).unwrap();
-        store(&inbox, "x", b"new").unwrap();
-        assert_eq!(fs::read(dir.path().join("x")).unwrap(), b"new");
-        assert_eq!(entries(dir.path()), ["x"]);
-    }
-
-    #[test]
-    fn a_file_that_comes_up_while_another_arrives_is_not_replaced() {
-        let dir = tempfile::tempdir().unwrap();
-        let inbox = Inbox::open(dir.path(), KEEP).unwrap();
-        let file = inbox.begin(&header("x", b"")).unwrap();
-        fs::write(dir.path().join("x"), b"mine").unwrap();
-        assert!(matches!(file.keep(blake3::hash(b"")), Err(StoreError::Exists)));
-        assert_eq!(fs::read(dir.path().join("x")).unwrap(), b"mine");
-        assert_eq!(entries(dir.path()), ["x"]);
-    }
-
-    #[test]
-    fn files_and_directories_do_not_replace_each_other() {
-        let dir = tempfile::tempdir().unwrap();
-        let inbox = Inbox::open(dir.path(), OVERWRITE).unwrap();
-        store(&inbox, "file", b"").unwrap();
-        store(&inbox, "dir/x", b"").unwrap();
-        assert!(matches!(store(&inbox, "file/x", b""), Err(StoreError::NotDirectory)));
-        assert!(matches!(store(&inbox, "dir", b""), Err(StoreError::IsDirectory)));
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn no_path_leads_out_through_a_symbolic_link() {
-        let outside = tempfile::tempdir().unwrap();
-        let dir = tempfile::tempdir().unwrap();
-        std::os::unix::fs::symlink(outside.path(), dir.path().join("link")).unwrap();
-        fs::write(outside.path().join("target"), b"old").unwrap();
-        std::os::unix::fs::symlink(outside.path().join("target"), dir.path().join("file")).unwrap();
-        let inbox = Inbox::open(dir.path(), OVERWRITE).unwrap();
-        assert!(matches!(store(&inbox, "link/x", b""), Err(StoreError::ThroughLink)));
-        // A link in the file's own place is replaced, not followed.
-        store(&inbox, "file", b"new").unwrap();
-        assert_eq!(fs::read(outside.path().join("target")).unwrap(), b"old");
-        assert_eq!(entries(outside.path()), ["target"]);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_kept_file_has_the_permissions_of_an_ordinary_one() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        store(&Inbox::open(dir.path(), KEEP).unwrap(), "x", b"").unwrap();
-        fs::write(dir.path().join("ordinary"), b"").unwrap();
-        let mode = |name| fs::metadata(dir.path().join(name)).unwrap().permissions().mode();
-        assert_eq!(mode("x"), mode("ordinary"));
+impl From<Errno> for StoreError {
+    fn from(error: Errno) -> Self {
+        io::Error::from(error).into()
     }
 }
+
+/// How often, and how long, a descriptor is waited for: a minute.
+const DESCRIPTOR_ATTEMPTS: usize = 1200;
+const DESCRIPTOR_PAUSE: std::time::Duration = std::time::Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests;

@@ -1,18 +1,29 @@
 //! Which names a peer may give a file.
 //!
-//! A name on the wire is a relative path in UTF-8 with `/` between its components, whatever the
-//! systems at both ends use. A name that could leave the receiver's directory, or that no file
-//! should have, is refused rather than rewritten: a rewritten name could hit another file. Spaces,
-//! leading dots and every printable character of every script are fine.
+//! A name on the wire is a relative path of bytes with `/` between its components, whatever the
+//! systems at both ends use. A name that could leave the receiver's directory, or that the
+//! receiver's system cannot have, is refused rather than rewritten: a rewritten name could hit
+//! another file.
+//!
+//! | refused               | where   | why                                                      |
+//! | --------------------- | ------- | -------------------------------------------------------- |
+//! | empty, too long, deep | all     | no system has such names, or not in every directory      |
+//! | absolute, `.`, `..`   | all     | it could leave the directory                             |
+//! | NUL                   | all     | it would end the name                                    |
+//! | `.sendstream-*.part`  | all     | the tool's own name for a file that is not complete      |
+//! | control, not UTF-8    | Windows | it has no such names                                     |
+//! | devices, `\\`, `:`, ...| Windows | they stand for something else there                      |
+//!
+//! Unix has names of any other bytes, so control characters are kept, and are shown as escapes.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{ffi::OsStr, fmt};
 
 use sendstream::Printable;
 
-/// A name that was checked: joined to a directory it stays below that directory, as long as no
+/// A name that was checked: below a directory it stays below that directory, as long as no
 /// symbolic link is followed on the way (which [`Inbox`](crate::inbox::Inbox) sees to).
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct SafeName(String);
+pub(crate) struct SafeName(Box<[u8]>);
 
 impl SafeName {
     /// The longest name in bytes, as in Linux's `PATH_MAX`.
@@ -21,44 +32,32 @@ impl SafeName {
     /// How many directories a name may lead through.
     pub(crate) const MAX_DEPTH: usize = 64;
 
+    /// Checks a name.
+    pub(crate) fn new(name: impl Into<Box<[u8]>>) -> Result<Self, NameError> {
+        let name = name.into();
+        check(&name, Rules::HERE)?;
+        Ok(Self(name))
+    }
+
     /// The name as it is on the wire.
-    pub(crate) fn as_str(&self) -> &str {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// The directories above the file, outermost first.
-    pub(crate) fn parents(&self) -> impl Iterator<Item = &str> {
-        self.0.rsplit_once('/').map(|(parents, _)| parents.split('/')).into_iter().flatten()
+    pub(crate) fn parents(&self) -> impl Iterator<Item = &OsStr> {
+        components(self.parent().unwrap_or_default())
     }
 
-    /// The name as a relative path of this system.
-    pub(crate) fn to_path(&self) -> PathBuf {
-        self.0.split('/').collect()
+    /// The path above the file; `None` if it has no directory of its own.
+    pub(crate) fn parent(&self) -> Option<&[u8]> {
+        Some(&self.0[..self.0.iter().rposition(|byte| *byte == b'/')?])
     }
 
-    fn check(name: &str, rules: Rules) -> Result<(), NameError> {
-        if name.is_empty() {
-            return Err(NameError::Empty);
-        }
-        if name.len() > Self::MAX_LEN {
-            return Err(NameError::TooLong);
-        }
-        if name.starts_with('/') {
-            return Err(NameError::Absolute);
-        }
-        if name.matches('/').count() > Self::MAX_DEPTH {
-            return Err(NameError::TooDeep);
-        }
-        name.split('/').try_for_each(|component| check_component(component, rules))
-    }
-}
-
-impl FromStr for SafeName {
-    type Err = NameError;
-
-    fn from_str(name: &str) -> Result<Self, Self::Err> {
-        Self::check(name, Rules::HERE)?;
-        Ok(Self(name.to_owned()))
+    /// The last component.
+    pub(crate) fn file_name(&self) -> &OsStr {
+        let begin = self.0.iter().rposition(|byte| *byte == b'/').map_or(0, |slash| slash + 1);
+        os_str(&self.0[begin..])
     }
 }
 
@@ -66,6 +65,15 @@ impl fmt::Display for SafeName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Printable::new(&self.0).fmt(f)
     }
+}
+
+/// The components of a path on the wire.
+pub(crate) fn components(path: &[u8]) -> impl Iterator<Item = &OsStr> {
+    path.split(|byte| *byte == b'/').filter(|component| !component.is_empty()).map(os_str)
+}
+
+fn os_str(bytes: &[u8]) -> &OsStr {
+    std::os::unix::ffi::OsStrExt::from_bytes(bytes)
 }
 
 /// What the receiving system forbids beyond what is forbidden everywhere.
@@ -79,19 +87,42 @@ impl Rules {
     const HERE: Self = if cfg!(windows) { Self::Windows } else { Self::Unix };
 }
 
-fn check_component(component: &str, rules: Rules) -> Result<(), NameError> {
+fn check(name: &[u8], rules: Rules) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty);
+    }
+    if name.len() > SafeName::MAX_LEN {
+        return Err(NameError::TooLong);
+    }
+    if name.starts_with(b"/") {
+        return Err(NameError::Absolute);
+    }
+    if name.iter().filter(|byte| **byte == b'/').count() > SafeName::MAX_DEPTH {
+        return Err(NameError::TooDeep);
+    }
+    name.split(|byte| *byte == b'/').try_for_each(|component| check_component(component, rules))
+}
+
+fn check_component(component: &[u8], rules: Rules) -> Result<(), NameError> {
     match component {
-        "" => return Err(NameError::EmptyComponent),
-        "." | ".." => return Err(NameError::Dots),
+        b"" => return Err(NameError::EmptyComponent),
+        b"." | b".." => return Err(NameError::Dots),
         _ => {}
     }
     if component.len() > MAX_COMPONENT_LEN {
         return Err(NameError::TooLong);
     }
-    if component.chars().any(char::is_control) {
-        return Err(NameError::ControlCharacter);
+    if component.contains(&0) {
+        return Err(NameError::Nul);
+    }
+    if component.starts_with(PART_PREFIX.as_bytes()) && component.ends_with(PART_SUFFIX.as_bytes()) {
+        return Err(NameError::Ours);
     }
     if rules == Rules::Windows {
+        let component = str::from_utf8(component).map_err(|_| NameError::NotUtf8)?;
+        if component.chars().any(char::is_control) {
+            return Err(NameError::ControlCharacter);
+        }
         if component.contains(['<', '>', ':', '"', '\\', '|', '?', '*']) || component.ends_with(['.', ' ']) {
             return Err(NameError::Reserved);
         }
@@ -117,7 +148,7 @@ pub(crate) enum NameError {
     TooLong,
     #[error("leads through more than {} directories", SafeName::MAX_DEPTH)]
     TooDeep,
-    #[error("is not UTF-8")]
+    #[error("is not UTF-8, which the receiver's system asks for")]
     NotUtf8,
     #[error("is an absolute path")]
     Absolute,
@@ -125,35 +156,41 @@ pub(crate) enum NameError {
     EmptyComponent,
     #[error("has a `.` or `..` in its path")]
     Dots,
-    #[error("has a control character")]
+    #[error("has a NUL character")]
+    Nul,
+    #[error("has a control character, which the receiver's system forbids")]
     ControlCharacter,
+    #[error("is one that the tool gives to files that are not complete")]
+    Ours,
     #[error("is reserved on the receiver's system")]
     Reserved,
 }
+
+/// How the names of files begin and end that are not complete.
+pub(crate) const PART_PREFIX: &str = ".sendstream-";
+pub(crate) const PART_SUFFIX: &str = ".part";
 
 const MAX_COMPONENT_LEN: usize = 255;
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     fn unix(name: &str) -> Result<(), NameError> {
-        SafeName::check(name, Rules::Unix)
+        check(name.as_bytes(), Rules::Unix)
     }
 
     fn windows(name: &str) -> Result<(), NameError> {
-        SafeName::check(name, Rules::Windows)
+        check(name.as_bytes(), Rules::Windows)
     }
 
     #[test]
     fn ordinary_names_of_every_script_stay_as_they_are() {
         for name in ["a", "two words.txt", "Übergröße – 日本語 🎉.bin", ".profile", "...", "a/b/c", "-rf", "~", "a\\b"]
         {
-            let safe: SafeName = name.parse().unwrap();
-            assert_eq!(safe.as_str(), name);
-            assert_eq!(safe.to_path(), Path::new(name));
+            let safe = SafeName::new(name.as_bytes()).unwrap();
+            assert_eq!(safe.as_bytes(), name.as_bytes());
+            assert_eq!(safe.to_string(), name);
         }
     }
 
@@ -175,9 +212,22 @@ mod tests {
         assert_eq!(unix(""), Err(NameError::Empty));
         assert_eq!(unix("a//b"), Err(NameError::EmptyComponent));
         assert_eq!(unix("a/"), Err(NameError::EmptyComponent));
-        assert_eq!(unix("a\0b"), Err(NameError::ControlCharacter));
-        assert_eq!(unix("a\nb"), Err(NameError::ControlCharacter));
-        assert_eq!(unix("\u{1b}[2Jx"), Err(NameError::ControlCharacter));
+        assert_eq!(unix("a\0b"), Err(NameError::Nul));
+        assert_eq!(unix("a/.sendstream-0123.part"), Err(NameError::Ours));
+        assert_eq!(unix(".sendstream-0123.part/x"), Err(NameError::Ours));
+    }
+
+    #[test]
+    fn a_name_may_have_any_bytes_where_the_system_lets_it_and_is_shown_without_harm() {
+        for (name, shown) in [
+            (b"Icon\r".as_slice(), "Icon\\r"),
+            (b"a\nb", "a\\nb"),
+            (b"\x1b[2Jx", "\\u{1b}[2Jx"),
+            (b"caf\xe9 \xff", "caf\\xe9 \\xff"),
+        ] {
+            assert_eq!(SafeName::new(name).unwrap().to_string(), shown);
+            assert!(check(name, Rules::Windows).is_err());
+        }
     }
 
     #[test]
@@ -208,9 +258,13 @@ mod tests {
     }
 
     #[test]
-    fn the_parents_of_a_name_exclude_the_file() {
-        let parents = |name: &str| name.parse::<SafeName>().unwrap().parents().map(str::to_owned).collect::<Vec<_>>();
-        assert_eq!(parents("x"), [""; 0]);
-        assert_eq!(parents("a/b/x"), ["a", "b"]);
+    fn a_name_is_its_parents_and_the_file() {
+        let parts = |name: &str| {
+            let name = SafeName::new(name.as_bytes()).unwrap();
+            let parents = name.parents().map(|parent| parent.to_str().unwrap().to_owned()).collect::<Vec<_>>();
+            (parents, name.file_name().to_str().unwrap().to_owned())
+        };
+        assert_eq!(parts("x"), (vec![], "x".to_owned()));
+        assert_eq!(parts("a/b/x"), (vec!["a".to_owned(), "b".to_owned()], "x".to_owned()));
     }
 }

@@ -1,197 +1,417 @@
-//! Reads and hashes the files to send, ahead of the network, on a thread of its own.
+//! Reads and hashes files, ahead of the network, on a thread of its own.
 //!
-//! One thread takes the files in order: a disk likes that, and it reads and hashes faster than one
-//! connection sends. What it has read waits in a channel of a few chunks, so memory stays bounded
-//! however large the files are.
+//! One thread takes the files one after the other: a disk likes that, and it reads and hashes
+//! faster than one connection sends. What it has read goes to all receivers that want it, without a
+//! copy. It waits in a channel of a few pieces, so memory stays bounded however large the files are.
+//!
+//! Small files share pieces: a piece is cut when it is full, when the next message has other
+//! receivers, or when there is nothing more to do.
 
 use std::{
-    fs::File,
-    io::{self, Read as _},
+    collections::HashMap,
+    io,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicU32, Ordering},
+        mpsc as std_mpsc,
     },
     thread,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use futures::{SinkExt as _, channel::mpsc, executor::block_on};
 
 use crate::{
-    protocol::{CHUNK_LEN, FileHeader},
-    walk::Outgoing,
+    protocol::{
+        CHUNK_LEN,
+        message::{DATA_FRONT_LEN, Entry, Lost, Message as _, Reason, ToReceiver, encode_data_front},
+    },
+    walk::{Item, Listing},
 };
 
-/// The files' streams, piece by piece, file by file.
-pub(crate) struct Reader {
-    pub(crate) pieces: mpsc::Receiver<Piece>,
-    unwanted: Arc<AtomicUsize>,
+mod content;
+
+pub(crate) use content::hash_zeros;
+use content::{Content, Step};
+
+/// One connection to a receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) peer: usize,
+    /// How many connections to this receiver there were before.
+    pub(crate) turn: u32,
 }
 
-/// A piece of the stream of one file. The last one has the digest or the error.
+/// What to do next.
 #[derive(Debug)]
+pub(crate) enum Job {
+    /// Tell a receiver the digest of the first bytes of a file.
+    Prove { entry: Entry, len: u64, target: Target },
+    /// Send a file, to each receiver from another byte on.
+    Send { entry: Entry, targets: Vec<(Target, u64)> },
+}
+
+/// Messages for some receivers.
+#[derive(Debug, Clone)]
 pub(crate) struct Piece {
-    /// The file's place in the list.
-    pub(crate) file: usize,
-    pub(crate) frame: io::Result<Frame>,
+    pub(crate) targets: Arc<[Target]>,
+    pub(crate) bytes: Bytes,
+    /// How many bytes of files are in it, or between what is in it.
+    pub(crate) content: u64,
+    /// Those of them that are in it.
+    pub(crate) data: u64,
+    /// Whose content was read last.
+    pub(crate) entry: Entry,
+    pub(crate) notes: Vec<Note>,
 }
 
-/// Bytes as they go onto the file's stream: first the header, then the content, last the digest.
+/// What turned out about a file.
+#[derive(Debug, Clone)]
+pub(crate) enum Note {
+    Digest { entry: Entry, size: u64, digest: blake3::Hash },
+    Failed { entry: Entry, why: Lost },
+}
+
+/// What the receivers no longer want, as the reader sees it.
 #[derive(Debug)]
-pub(crate) struct Frame {
-    pub(crate) bytes: Bytes,
-    /// How many of them are the file's content.
-    pub(crate) content: u64,
-    /// In the last frame, the digest of all of the content. The stream ends here.
-    pub(crate) digest: Option<blake3::Hash>,
+pub(crate) struct Wanted(Vec<WantedBy>);
+
+#[derive(Debug)]
+struct WantedBy {
+    turn: AtomicU32,
+    refused: AtomicU32,
+}
+
+impl Wanted {
+    pub(crate) fn new(peers: usize) -> Self {
+        let nothing = || WantedBy { turn: AtomicU32::new(0), refused: AtomicU32::new(u32::MAX) };
+        Self((0..peers).map(|_| nothing()).collect())
+    }
+
+    /// A receiver has another connection now, or none.
+    pub(crate) fn set_turn(&self, peer: usize, turn: u32) {
+        self.0[peer].refused.store(u32::MAX, Ordering::Relaxed);
+        self.0[peer].turn.store(turn, Ordering::Relaxed);
+    }
+
+    /// A receiver does not want an entry.
+    pub(crate) fn refuse(&self, peer: usize, entry: Entry) {
+        self.0[peer].refused.store(entry, Ordering::Relaxed);
+    }
+
+    fn wants(&self, target: Target, entry: Entry) -> bool {
+        let by = &self.0[target.peer];
+        by.turn.load(Ordering::Relaxed) == target.turn && by.refused.load(Ordering::Relaxed) != entry
+    }
+}
+
+/// Starts the thread. It ends when there are no more jobs to come, or nobody takes the pieces.
+pub(crate) fn spawn(
+    listing: Arc<Listing>,
+    jobs: std_mpsc::Receiver<Job>,
+    wanted: Arc<Wanted>,
+    limit: Option<u64>,
+) -> io::Result<mpsc::Receiver<Piece>> {
+    let (sink, pieces) = mpsc::channel(PIECES_AHEAD);
+    let out = Out {
+        sink,
+        targets: Arc::new([]),
+        buffer: Vec::new(),
+        content: 0,
+        data: 0,
+        entry: 0,
+        notes: Vec::new(),
+        limit: limit.map(|rate| Limit { rate, due: Instant::now() }),
+    };
+    let mut reader = Reader { listing, wanted, out, prefixes: HashMap::new(), stdin_was_read: false };
+    let work = move || while reader.next(&jobs).is_ok() {};
+    thread::Builder::new().name("reader".to_owned()).spawn(work)?;
+    Ok(pieces)
+}
+
+struct Reader {
+    listing: Arc<Listing>,
+    wanted: Arc<Wanted>,
+    out: Out,
+    /// The state of hashing beginnings of files, whose rest may be wanted.
+    prefixes: HashMap<(Entry, u64), blake3::Hasher>,
+    stdin_was_read: bool,
+}
+
+/// There is nothing more to do.
+struct Over;
+
+/// Why a file is not read to its end.
+enum Stop {
+    Lost(Lost),
+    Over,
 }
 
 impl Reader {
-    /// Starts reading. The thread ends with the list, or when the reader is dropped.
-    pub(crate) fn spawn(files: Arc<[Outgoing]>) -> io::Result<Self> {
-        let (mut sink, pieces) = mpsc::channel(CHUNKS_AHEAD);
-        let unwanted = Arc::new(AtomicUsize::new(NONE));
-        let reader = Self { pieces, unwanted: Arc::clone(&unwanted) };
-        let work = move || {
-            for (index, file) in files.iter().enumerate() {
-                let mut emit = |frame| {
-                    let piece = Piece { file: index, frame };
-                    let wanted = unwanted.load(Ordering::Relaxed) != index;
-                    if wanted { block_on(sink.send(piece)).map_err(|_| Stop::All) } else { Err(Stop::File) }
-                };
-                let stop = match read(file, &mut |frame| emit(Ok(frame))) {
-                    Ok(()) => Ok(()),
-                    Err(Interrupted::Stop(stop)) => Err(stop),
-                    Err(Interrupted::Io(error)) => emit(Err(error)),
-                };
-                if let Err(Stop::All) = stop {
-                    return;
-                }
+    fn next(&mut self, jobs: &std_mpsc::Receiver<Job>) -> Result<(), Over> {
+        let job = match jobs.try_recv() {
+            Ok(job) => job,
+            Err(_) => {
+                self.out.flush()?;
+                jobs.recv().map_err(|_| Over)?
             }
         };
-        thread::Builder::new().name("reader".to_owned()).spawn(work)?;
-        Ok(reader)
-    }
-
-    /// Goes on with the next file. Pieces of the unwanted one that were read already still come.
-    pub(crate) fn skip(&self, file: usize) {
-        self.unwanted.store(file, Ordering::Relaxed);
-    }
-}
-
-/// Why the reader stops before the end of a file.
-enum Stop {
-    /// The receiver does not want this one.
-    File,
-    /// Nobody takes the pieces any more.
-    All,
-}
-
-enum Interrupted {
-    Stop(Stop),
-    Io(io::Error),
-}
-
-/// Cuts one file's stream into frames of [`CHUNK_LEN`] bytes; a small file is a single frame.
-fn read(file: &Outgoing, emit: &mut impl FnMut(Frame) -> Result<(), Stop>) -> Result<(), Interrupted> {
-    let mut source = File::open(&file.path)?;
-    let size = source.metadata()?.len();
-    let mut hasher = blake3::Hasher::new();
-    let mut buffer = Vec::with_capacity(CHUNK_LEN.min(usize::try_from(size).unwrap_or(CHUNK_LEN)) + SPARE);
-    FileHeader { name: file.name.clone(), size }.encode(&mut buffer);
-    let mut left = size;
-    loop {
-        let header_len = buffer.len();
-        let room = CHUNK_LEN.saturating_sub(header_len) as u64;
-        let content = (&mut source).take(left.min(room)).read_to_end(&mut buffer)? as u64;
-        hasher.update(&buffer[header_len..]);
-        left -= content;
-        if left == 0 {
-            let digest = hasher.finalize();
-            buffer.extend_from_slice(digest.as_bytes());
-            return emit(Frame { bytes: buffer.into(), content, digest: Some(digest) }).map_err(Interrupted::Stop);
+        let (entry, targets, done) = match job {
+            Job::Prove { entry, len, target } => (entry, Arc::from([target]), self.prove(entry, len, target)),
+            Job::Send { entry, targets } => {
+                let all = targets.iter().map(|(target, _)| *target).collect();
+                (entry, all, self.send(entry, targets))
+            }
+        };
+        match done {
+            Ok(()) => Ok(()),
+            Err(Stop::Over) => Err(Over),
+            Err(Stop::Lost(why)) => {
+                self.out.message(&targets, &ToReceiver::Failed { entry, why: why.clone() })?;
+                self.out.notes.push(Note::Failed { entry, why });
+                Ok(())
+            }
         }
-        if content < room {
-            return Err(Interrupted::Io(io::Error::other("it became shorter while it was being sent")));
+    }
+
+    fn open(&mut self, entry: Entry) -> Result<Content, Lost> {
+        let listing = Arc::clone(&self.listing);
+        let item: &Item = &listing.items[entry as usize];
+        if !listing.is_stdin(item) {
+            return Content::open(&listing.path(item)).map_err(unreadable);
         }
-        emit(Frame { bytes: buffer.into(), content, digest: None }).map_err(Interrupted::Stop)?;
-        buffer = Vec::with_capacity(CHUNK_LEN + SPARE);
-    }
-}
-
-impl From<io::Error> for Interrupted {
-    fn from(error: io::Error) -> Self {
-        Self::Io(error)
-    }
-}
-
-/// How many chunks wait between the disk and the network, besides the one in each hand.
-const CHUNKS_AHEAD: usize = 6;
-/// Room for a digest, and for the usual header of a small file, so that the buffer need not grow.
-const SPARE: usize = 256;
-const NONE: usize = usize::MAX;
-
-#[cfg(test)]
-mod tests {
-    use futures::StreamExt as _;
-
-    use super::*;
-    use crate::protocol::{FileDecoder, Part};
-
-    fn outgoing(dir: &tempfile::TempDir, name: &str, content: &[u8]) -> Outgoing {
-        let path = dir.path().join(name);
-        std::fs::write(&path, content).unwrap();
-        Outgoing { path, name: name.parse().unwrap(), size: content.len() as u64 }
+        if std::mem::replace(&mut self.stdin_was_read, true) {
+            return Err(Lost::new(Reason::Unreadable, "standard input cannot be read twice"));
+        }
+        Content::stdin().map_err(unreadable)
     }
 
-    #[test]
-    fn the_frames_of_a_file_are_its_stream() {
-        let dir = tempfile::tempdir().unwrap();
-        for len in [0, 1, CHUNK_LEN - 100, CHUNK_LEN - 12, CHUNK_LEN, CHUNK_LEN + 1, 3 * CHUNK_LEN + 17] {
-            let content: Vec<u8> = (0..len).map(|i| ((i * 31) >> 5) as u8).collect();
-            let reader = Reader::spawn([outgoing(&dir, "x", &content)].into()).unwrap();
-            let frames: Vec<Frame> = block_on(reader.pieces.map(|piece| piece.frame.unwrap()).collect());
-            assert_eq!(frames.iter().map(|frame| frame.content).sum::<u64>(), len as u64);
-            let (last, others) = frames.split_last().unwrap();
-            assert_eq!(last.digest, Some(blake3::hash(&content)));
-            assert!(others.iter().all(|frame| frame.digest.is_none() && frame.bytes.len() == CHUNK_LEN));
+    fn prove(&mut self, entry: Entry, len: u64, target: Target) -> Result<(), Stop> {
+        if !self.wanted.wants(target, entry) {
+            return Ok(());
+        }
+        let item = &self.listing.items[entry as usize];
+        // What comes from a pipe is known only once it is sent.
+        let nothing = (false, blake3::Hash::from_bytes([0; blake3::OUT_LEN]));
+        let (ends, digest) = if self.listing.is_stdin(item) {
+            nothing
+        } else {
+            let mut content = self.open(entry).map_err(Stop::Lost)?;
+            let mut hasher = blake3::Hasher::new();
+            let wanted = Arc::clone(&self.wanted);
+            let go_on = || wanted.wants(target, entry);
+            if content.hash(len, &mut hasher, go_on).map_err(|error| Stop::Lost(unreadable(error)))? {
+                let ends = content.is_at_end().map_err(|error| Stop::Lost(unreadable(error)))?;
+                let digest = hasher.finalize();
+                if ends {
+                    self.out.notes.push(Note::Digest { entry, size: len, digest });
+                } else if self.prefixes.len() < MAX_PREFIXES {
+                    self.prefixes.insert((entry, len), hasher);
+                }
+                (ends, digest)
+            } else {
+                // It is shorter than that.
+                nothing
+            }
+        };
+        let notes = std::mem::take(&mut self.out.notes);
+        self.out.message(&Arc::from([target]), &ToReceiver::Proof { entry, ends, digest })?;
+        self.out.notes.extend(notes);
+        Ok(())
+    }
 
-            let (mut decoder, mut decoded) = (FileDecoder::new(), Vec::new());
-            for frame in &frames {
-                let mut input = &frame.bytes[..];
-                while let Some(part) = decoder.next(&mut input).unwrap() {
-                    match part {
-                        Part::Header(header) => assert_eq!((header.name.as_str(), header.size), ("x", len as u64)),
-                        Part::Content(bytes) => decoded.extend_from_slice(bytes),
-                        Part::Digest(digest) => assert_eq!(digest, blake3::hash(&content)),
+    fn send(&mut self, entry: Entry, mut targets: Vec<(Target, u64)>) -> Result<(), Stop> {
+        targets.retain(|(target, _)| self.wanted.wants(*target, entry));
+        targets.sort_by_key(|(_, from)| *from);
+        let Some((_, first)) = targets.first() else { return Ok(()) };
+        let mut position = *first;
+        let mut content = self.open(entry).map_err(Stop::Lost)?;
+        let mut hasher = self.begin_at(entry, position, &mut content)?;
+        self.out.entry = entry;
+        self.prefixes.retain(|(other, _), _| *other != entry);
+
+        let mut now: Arc<[Target]> = Arc::new([]);
+        let mut begun = 0;
+        loop {
+            if begun < targets.len() && targets[begun].1 == position {
+                let joining = targets[begun..].iter().take_while(|(_, from)| *from == position).count();
+                let new = targets[begun..begun + joining].iter().map(|(target, _)| *target).collect();
+                self.out.message(&new, &ToReceiver::Begin { entry, from: position })?;
+                begun += joining;
+                now = if begun == joining { new } else { targets[..begun].iter().map(|(target, _)| *target).collect() };
+            }
+            if !targets.iter().any(|(target, _)| self.wanted.wants(*target, entry)) {
+                let why = Lost::new(Reason::BrokenOff, "the receiver does not want it");
+                self.out.message(&now, &ToReceiver::Failed { entry, why })?;
+                return Ok(());
+            }
+            let boundary = targets.get(begun).map_or(u64::MAX, |(_, from)| from - position);
+            let room = self.out.room_for(&now)?;
+            let place = self.out.buffer.len() + DATA_FRONT_LEN;
+            encode_data_front(0, &mut self.out.buffer);
+            let step = content.next(&mut self.out.buffer, room as u64, boundary);
+            let step = step.inspect_err(|_| self.out.buffer.truncate(place - DATA_FRONT_LEN));
+            match step.map_err(|error| Stop::Lost(unreadable(error)))? {
+                Step::Data => {
+                    let data = &self.out.buffer[place..];
+                    hasher.update(data);
+                    let len = data.len();
+                    let front = (len as u32).to_be_bytes();
+                    self.out.buffer[place - front.len()..place].copy_from_slice(&front);
+                    position += len as u64;
+                    self.out.sent(len as u64)?;
+                }
+                Step::Hole(len) => {
+                    self.out.buffer.truncate(place - DATA_FRONT_LEN);
+                    self.out.message(&now, &ToReceiver::Hole(len))?;
+                    let wanted = || targets.iter().any(|(target, _)| self.wanted.wants(*target, entry));
+                    if hash_zeros(&mut hasher, len, wanted) {
+                        position += len;
+                        self.out.content += len;
                     }
                 }
+                Step::End => {
+                    self.out.buffer.truncate(place - DATA_FRONT_LEN);
+                    break;
+                }
             }
-            decoder.end().unwrap();
-            assert!(decoded == content, "{len}");
+        }
+        let changed = content.changed().map_err(|error| Stop::Lost(unreadable(error)))?;
+        if changed || begun < targets.len() {
+            return Err(Stop::Lost(Lost::new(Reason::Changed, "it changed while it was being sent")));
+        }
+        let digest = hasher.finalize();
+        self.out.message(&now, &ToReceiver::End { size: position, meta: content.meta(), digest })?;
+        self.out.notes.push(Note::Digest { entry, size: position, digest });
+        Ok(())
+    }
+
+    /// Moves to a place in a file, and returns the state of hashing what is before it.
+    fn begin_at(&mut self, entry: Entry, position: u64, content: &mut Content) -> Result<blake3::Hasher, Stop> {
+        if position == 0 {
+            return Ok(blake3::Hasher::new());
+        }
+        if let Some(hasher) = self.prefixes.remove(&(entry, position)) {
+            content.skip_to(position).map_err(|error| Stop::Lost(unreadable(error)))?;
+            return Ok(hasher);
+        }
+        let mut hasher = blake3::Hasher::new();
+        match content.hash(position, &mut hasher, || true) {
+            Ok(true) => Ok(hasher),
+            Ok(false) => Err(Stop::Lost(Lost::new(Reason::Changed, "it changed while it was being sent"))),
+            Err(error) => Err(Stop::Lost(unreadable(error))),
         }
     }
+}
 
-    #[test]
-    fn an_unreadable_file_does_not_stop_the_others() {
-        let dir = tempfile::tempdir().unwrap();
-        let gone = outgoing(&dir, "gone", b"x");
-        std::fs::remove_file(&gone.path).unwrap();
-        let reader = Reader::spawn([gone, outgoing(&dir, "there", b"y")].into()).unwrap();
-        let pieces: Vec<Piece> = block_on(reader.pieces.collect());
-        assert!(matches!(&pieces[..], [Piece { file: 0, frame: Err(_) }, Piece { file: 1, frame: Ok(_) }]));
-    }
-
-    #[test]
-    fn a_skipped_file_is_not_read_to_its_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let large = outgoing(&dir, "large", &vec![0; 50 * CHUNK_LEN]);
-        let mut reader = Reader::spawn([large, outgoing(&dir, "next", b"y")].into()).unwrap();
-        assert_eq!(block_on(reader.pieces.next()).unwrap().file, 0);
-        reader.skip(0);
-        let pieces: Vec<Piece> = block_on(reader.pieces.collect());
-        assert!(pieces.len() < 15, "{} pieces still came", pieces.len());
-        assert!(pieces[..pieces.len() - 1].iter().all(|piece| piece.file == 0));
-        assert_eq!(pieces.last().unwrap().file, 1);
+impl From<Over> for Stop {
+    fn from(Over: Over) -> Self {
+        Self::Over
     }
 }
+
+fn unreadable(error: io::Error) -> Lost {
+    if content::is_change(&error) {
+        return Lost::new(Reason::Changed, "it changed while it was being sent");
+    }
+    Lost::new(Reason::Unreadable, format!("cannot read it: {error}"))
+}
+
+/// Gathers messages to pieces.
+struct Out {
+    sink: mpsc::Sender<Piece>,
+    targets: Arc<[Target]>,
+    buffer: Vec<u8>,
+    content: u64,
+    data: u64,
+    entry: Entry,
+    notes: Vec<Note>,
+    limit: Option<Limit>,
+}
+
+/// How much may be sent in a second.
+struct Limit {
+    rate: u64,
+    /// When what was sent so far is through at that rate.
+    due: Instant,
+}
+
+impl Out {
+    /// Adds a message for some receivers.
+    fn message(&mut self, targets: &Arc<[Target]>, message: &ToReceiver) -> Result<(), Over> {
+        self.turn_to(targets)?;
+        message.encode(&mut self.buffer);
+        Ok(())
+    }
+
+    /// How much content the piece still takes, at least some.
+    fn room_for(&mut self, targets: &Arc<[Target]>) -> Result<usize, Over> {
+        self.turn_to(targets)?;
+        Ok(self.piece_len().saturating_sub(self.buffer.len() + DATA_FRONT_LEN).max(1))
+    }
+
+    /// Content was added.
+    fn sent(&mut self, len: u64) -> Result<(), Over> {
+        self.content += len;
+        self.data += len;
+        if self.buffer.len() + MIN_ROOM >= self.piece_len() { self.flush() } else { Ok(()) }
+    }
+
+    fn turn_to(&mut self, targets: &Arc<[Target]>) -> Result<(), Over> {
+        let is_same = Arc::ptr_eq(&self.targets, targets) || self.targets == *targets;
+        if !is_same || self.buffer.len() + MIN_ROOM >= self.piece_len() {
+            self.flush()?;
+            self.targets = Arc::clone(targets);
+        }
+        if self.buffer.capacity() == 0 {
+            self.buffer.reserve(self.piece_len() + SPARE);
+        }
+        Ok(())
+    }
+
+    /// At a low rate pieces are small, so that bytes come all the time.
+    fn piece_len(&self) -> usize {
+        let of_rate = self.limit.as_ref().map_or(CHUNK_LEN as u64, |limit| limit.rate / 10);
+        of_rate.clamp(2 * MIN_ROOM as u64, CHUNK_LEN as u64) as usize
+    }
+
+    fn flush(&mut self) -> Result<(), Over> {
+        if self.buffer.is_empty() && self.notes.is_empty() {
+            return Ok(());
+        }
+        let len = self.buffer.len() as u64;
+        // A short piece must not hold the memory of a long one.
+        let bytes = if self.buffer.len() < self.buffer.capacity() / 4 {
+            let bytes = Bytes::copy_from_slice(&self.buffer);
+            self.buffer.clear();
+            bytes
+        } else {
+            std::mem::take(&mut self.buffer).into()
+        };
+        let content = std::mem::take(&mut self.content);
+        let data = std::mem::take(&mut self.data);
+        let notes = std::mem::take(&mut self.notes);
+        let piece = Piece { targets: Arc::clone(&self.targets), bytes, content, data, entry: self.entry, notes };
+        block_on(self.sink.send(piece)).map_err(|_| Over)?;
+        if let Some(limit) = &mut self.limit {
+            let now = Instant::now();
+            // What was not sent in time may not be made up for later.
+            limit.due = limit.due.max(now) + Duration::from_secs_f64(len as f64 / limit.rate as f64);
+            thread::sleep(limit.due - now);
+        }
+        Ok(())
+    }
+}
+
+/// How many pieces wait between the disk and the network, besides the one in each hand.
+const PIECES_AHEAD: usize = 4;
+/// A piece with less room than this is full.
+const MIN_ROOM: usize = 2048;
+/// Room for the messages around content, so that the buffer need not grow.
+const SPARE: usize = 4096;
+/// Of how many files the state of hashing is kept.
+const MAX_PREFIXES: usize = 256;
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! `sendstream recv`: listens, prints the ticket, and reports each session that ends.
 
-use std::{fmt::Display, net::SocketAddr, pin::pin, process, sync::Arc, thread, time::Duration};
+use std::{
+    collections::HashMap, fmt::Display, net::SocketAddr, pin::pin, process, sync::Arc, thread, time::Duration,
+};
 
 use futures::{FutureExt as _, StreamExt as _, channel::mpsc, executor::block_on, future};
 use sendstream::{Identity, Resumption, Server, process::release_memory};
@@ -16,7 +18,7 @@ use crate::{
     neighbours::{Offer, Spent},
     peers::{Guests, Peers},
     progress::Progress,
-    protocol::{ALPN, Code, SERVER_NAME},
+    protocol::{ALPN, Code, Role, SERVER_NAME, SessionId},
     qr,
     session::{self, Ended, Shared},
     signal::Interrupt,
@@ -31,17 +33,17 @@ use crate::{
 /// Listens until the user interrupts it, or with `--once` until the first session has ended.
 pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
     let interrupt = Interrupt::install()?;
-    let inbox = Inbox::open(&args.dir, Rules { overwrite: args.overwrite, fsync: args.fsync })?;
-    let (identity, guests) = if args.peers { known_peers(&args)? } else { whoever_has_the_ticket()? };
     let progress = Progress::of(args.output);
+    let inbox = Inbox::open(&args.dir, Rules { overwrite: args.overwrite, fsync: args.fsync }, &progress)?;
+    let (identity, guests) = if args.peers { known_peers(&args)? } else { whoever_has_the_ticket()? };
 
-    let resumption = if args.resume { Resumption::Resume } else { Resumption::Off };
+    let resumption = if args.tls_sessions { Resumption::Resume } else { Resumption::Off };
     let builder = || {
         Server::builder()
             .identity(identity.clone())
             .alpn([ALPN])
             .resumption(resumption)
-            .transport(transport::for_strangers())
+            .transport(transport::for_strangers(args.timeout))
     };
     let server = args.listen.start(builder, &progress)?;
     let locals = server.local_addrs().map_err(|error| Failure::new(format!("cannot listen: {error}")))?;
@@ -61,7 +63,7 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
         }
     };
 
-    let shared = Arc::new(Shared { inbox, progress, interrupt });
+    let shared = Arc::new(Shared { inbox, progress, interrupt, patience: args.timeout });
     block_on(async {
         let result = listen(&server, &guests, &shared, &args).await;
         server.shutdown().await;
@@ -92,8 +94,8 @@ async fn listen(server: &Server, guests: &Guests, shared: &Arc<Shared>, args: &R
     let (ended_sender, mut ended) = mpsc::unbounded();
     let mut strangers = Strangers::new(guests);
     let mut silent: u64 = 0;
-    let (mut sessions, mut taken, mut failed) = (0, false, 0u64);
-    let mut tidying = Tidying(None);
+    let (mut sessions, mut taken, mut failed) = (HashMap::<SessionId, Moves>::new(), false, 0u64);
+    let mut tidying = Tidying::default();
     let mut interrupted = shared.interrupt.wait();
     let mut accept = pin!(server.accept().fuse());
     let result = loop {
@@ -104,8 +106,8 @@ async fn listen(server: &Server, guests: &Guests, shared: &Arc<Shared>, args: &R
                 exit_soon();
                 break some_failed(failed);
             }
-            session = ended.select_next_some() => {
-                sessions -= 1;
+            (id, session) = ended.select_next_some() => {
+                sessions.remove(&id);
                 tidying.begin();
                 let result = report(session, shared, args);
                 failed += u64::from(result.is_err());
@@ -114,18 +116,29 @@ async fn listen(server: &Server, guests: &Guests, shared: &Arc<Shared>, args: &R
                 }
             }
             Greeted { peer, result, .. } = strangers.next().fuse() => match result {
+                Ok(trusted) if trusted.hello.role != Role::Send => {
+                    transport::close(&trusted.connection, Code::SameRole);
+                    warn_of(peer, "it wants to receive as well", shared);
+                }
+                Ok(trusted) if sessions.contains_key(&trusted.hello.session) => {
+                    // The session ends if it is not there to take it, and so does the connection.
+                    let _ = sessions[&trusted.hello.session].unbounded_send((peer, trusted));
+                }
                 Ok(trusted) if args.once && taken => {
                     transport::close(&trusted.connection, Code::Refused);
                     warn_of(peer, "another sender came first, and `--once` takes one only", shared);
                 }
-                Ok(trusted) if sessions >= MAX_SESSIONS => {
+                Ok(trusted) if sessions.len() >= MAX_SESSIONS => {
                     transport::close(&trusted.connection, Code::Full);
                     warn_of(peer, "there are as many sessions as this end serves at a time", shared);
                 }
-                Ok(trusted) => if serve_on_thread(peer, trusted, shared, ended_sender.clone()) {
-                    sessions += 1;
-                    taken = true;
-                },
+                Ok(trusted) => {
+                    let id = trusted.hello.session;
+                    if let Some(moves) = serve_on_thread(peer, trusted, shared, ended_sender.clone()) {
+                        sessions.insert(id, moves);
+                        taken = true;
+                    }
+                }
                 Err(TurnedAway::Failed(why)) => {
                     tidying.begin();
                     warn_of(peer, why, shared);
@@ -139,7 +152,7 @@ async fn listen(server: &Server, guests: &Guests, shared: &Arc<Shared>, args: &R
                     }
                 }
             },
-            () = tidying.due().fuse() => if sessions == 0 {
+            () = tidying.due().fuse() => if sessions.is_empty() {
                 release_memory();
             },
             incoming = accept => {
@@ -157,10 +170,10 @@ async fn listen(server: &Server, guests: &Guests, shared: &Arc<Shared>, args: &R
         let _ = strangers.next().await;
     }
     let mut broken_off = false;
-    while sessions > 0
-        && let Some(session) = ended.next().await
+    while !sessions.is_empty()
+        && let Some((id, session)) = ended.next().await
     {
-        sessions -= 1;
+        sessions.remove(&id);
         broken_off |= report(session, shared, args).is_err();
     }
     if broken_off { Err(Failure::interrupted()) } else { result }
@@ -177,45 +190,60 @@ fn some_failed(sessions: u64) -> Result<(), Failure> {
 
 /// The wait, after a peer has gone, until its connection is no more: then the memory that it took can
 /// go back to the system.
-struct Tidying(Option<Sleep>);
+#[derive(Default)]
+struct Tidying {
+    wait: Option<Sleep>,
+    /// Another peer has gone meanwhile.
+    again: bool,
+}
 
 impl Tidying {
-    /// Begins to wait, unless that was done before. Without a thread it is not waited for.
+    /// Begins to wait, or waits once more after a wait that is under way. Without a thread it is not
+    /// waited for.
     fn begin(&mut self) {
-        if self.0.is_none() {
-            self.0 = timer::sleep(TIDY_AFTER).ok();
+        match &self.wait {
+            Some(_) => self.again = true,
+            None => self.wait = timer::sleep(TIDY_AFTER).ok(),
         }
     }
 
-    /// Resolves once at the end of the wait.
+    /// Resolves at the end of each wait.
     async fn due(&mut self) {
-        match &mut self.0 {
+        match &mut self.wait {
             Some(sleep) => drop(sleep.await),
             None => future::pending().await,
         }
-        self.0 = None;
+        self.wait = None;
+        if std::mem::take(&mut self.again) {
+            self.begin();
+        }
     }
 }
 
-/// Says whether there is a thread now that serves the sender; without one it has to come again.
+/// Starts a thread that serves the sender, and returns where its other connections go. Without a
+/// thread it has to come again.
 fn serve_on_thread(
     peer: SocketAddr,
     trusted: Trusted,
     shared: &Arc<Shared>,
-    ended: mpsc::UnboundedSender<Ended>,
-) -> bool {
+    ended: mpsc::UnboundedSender<(SessionId, Ended)>,
+) -> Option<Moves> {
     let shared = Arc::clone(shared);
-    let connection = trusted.connection.clone();
+    let (connection, id) = (trusted.connection.clone(), trusted.hello.session);
+    let (moves, moved) = mpsc::unbounded();
     let work = move || {
         // The listener waits for this as long as it counts the session.
-        let _ = ended.unbounded_send(session::serve(peer, trusted, &shared));
+        let _ = ended.unbounded_send((id, session::serve(peer, trusted, moved, &shared)));
     };
     let started = thread::Builder::new().name("session".to_owned()).spawn(work).is_ok();
     if !started {
         transport::close(&connection, Code::Full);
     }
-    started
+    started.then_some(moves)
 }
+
+/// The way to a session for its sender's other connections.
+type Moves = mpsc::UnboundedSender<(SocketAddr, Trusted)>;
 
 /// Says why a peer got no session.
 fn warn_of(peer: SocketAddr, why: impl Display, shared: &Shared) {

@@ -1,49 +1,55 @@
-//! One sender at the receiver: its hello, its files, its farewell.
+//! One sender at the receiver: its connections, one after the other, from the first hello to the
+//! farewell.
 //!
-//! A session has a thread of its own, and each of its files another while it is received, at most
-//! [`FILES_AT_A_TIME`] of them. Hashing and writing block, so they have no place on a shared
-//! executor; and a sender that stalls, or a disk that is slow for one session, holds up nobody
-//! else.
+//! A session has a thread of its own, which takes what comes in the order in which it comes. Hashing
+//! and writing block, so they have no place on a shared executor; and a sender that stalls, or a disk
+//! that is slow for one session, holds up nobody else.
 //!
 //! It begins with a sender that has shown the token; before that it is one of the
-//! [`strangers`](crate::strangers).
+//! [`strangers`](crate::strangers). When the connection is lost, the session waits for the sender to
+//! come again, for as long as the user wants (`--timeout`).
 
 use std::{
-    future::{self, Future as _},
     net::SocketAddr,
     pin::pin,
-    sync::{
-        Arc,
-        mpsc::{self, RecvTimeoutError},
-    },
-    task::Poll,
+    sync::{Arc, mpsc as std_mpsc},
     thread,
     time::Duration,
 };
 
 use futures::{
-    FutureExt as _, StreamExt as _, channel::oneshot, executor::block_on, future::select, stream::FuturesUnordered,
+    FutureExt as _, StreamExt as _,
+    channel::mpsc,
+    executor::block_on,
+    future::{Either, select},
 };
-use sendstream::{Connection, ConnectionError, Printable, ReadError, RecvStream, SendStream};
+use sendstream::{Connection, ConnectionError, RecvStream, SendStream};
 
 use crate::{
     error::{Failure, chain, connection_error},
-    inbox::{Inbox, PartialFile, StoreError},
-    progress::{Bar, Progress},
+    inbox::Inbox,
+    progress::Progress,
     protocol::{
-        Code, FileDecoder, FileHeader, INODE_LEN, MAX_LISTING_LEN, Part, ProtocolError, Verdict, Welcome, listing_len,
+        Announced, Code, ProtocolError, Welcome,
+        message::{Decoder, Part},
     },
     signal::Interrupt,
     strangers::Trusted,
-    summary::{Direction, FileResult, Summary, count_files},
-    transport,
+    summary::{Summary, count_files},
+    timer, transport,
 };
+
+mod intake;
+
+use intake::Intake;
 
 /// What all sessions of a receiver share.
 pub(crate) struct Shared {
     pub(crate) inbox: Inbox,
     pub(crate) progress: Progress,
     pub(crate) interrupt: Interrupt,
+    /// For how long a sender that is silent may come back.
+    pub(crate) patience: Duration,
 }
 
 /// How a session ended: so far did it come.
@@ -52,305 +58,231 @@ pub(crate) struct Ended {
     pub(crate) result: Result<(), Failure>,
 }
 
-/// Serves one sender to its end. Blocks, so it wants a thread.
-pub(crate) fn serve(peer: SocketAddr, trusted: Trusted, shared: &Arc<Shared>) -> Ended {
-    block_on(async {
-        match Session::begin(peer, trusted, shared).await {
-            Ok(session) => session.run().await,
-            Err(failure) => Ended { summary: Log::new(peer, &shared.progress).summary, result: Err(failure) },
-        }
-    })
-}
-
-/// A connection whose sender showed the token.
-struct Session {
-    shared: Arc<Shared>,
+/// Serves one sender to its end. Its other connections come by `moves`. Blocks, so it wants a thread.
+pub(crate) fn serve(
     peer: SocketAddr,
-    connection: Connection,
-    control: RecvStream,
-    answer: SendStream,
-    bar: Bar,
+    first: Trusted,
+    moves: mpsc::UnboundedReceiver<(SocketAddr, Trusted)>,
+    shared: &Arc<Shared>,
+) -> Ended {
+    let announced = first.hello.announced;
+    let files = count_files(announced.entries);
+    let who = first.guest.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
+    shared.progress.note(format_args!("{peer}{who}: announces {files}, {} bytes", announced.bytes));
+    let bar = shared.progress.transfer("receiving", announced.bytes);
+    bar.expect_files(announced.entries);
+    let mut session = Session { shared, peer, moves, intake: Intake::new(shared, peer, announced, bar) };
+    let result = block_on(session.run(first));
+    let (summary, left) = session.intake.end();
+    if left > 0 {
+        shared.progress.note(format_args!("{peer}: {left} bytes stay, to go on from when the same is sent again"));
+    }
+    let result = result.and_then(|()| summary.verdict());
+    Ended { summary, result }
 }
 
-/// What happens next in a session.
-enum Event {
-    /// A file is through, or has failed.
-    Through(Result<Through, oneshot::Canceled>),
-    /// The sender started another file, or the connection is lost.
-    Started(Result<(SendStream, RecvStream), ConnectionError>),
-    /// The sender ended the control stream, which says that all is sent, or did something else with
-    /// it.
-    Farewell(Result<Option<usize>, ReadError>),
-    /// The user here wants to stop.
-    Interrupted,
+struct Session<'a> {
+    shared: &'a Arc<Shared>,
+    peer: SocketAddr,
+    moves: mpsc::UnboundedReceiver<(SocketAddr, Trusted)>,
+    intake: Intake<'a>,
 }
 
-/// A file that is through, or has failed.
-struct Through {
-    file: FileResult,
-    /// How many directories were made for it.
-    made: usize,
+/// How a connection ended.
+enum Over {
+    /// All is said.
+    Done,
+    /// The sender may come again.
+    Lost(Failure),
+    /// The sender has come again.
+    Moved(SocketAddr, Trusted),
+    /// The session is over as well.
+    Final(Code, Failure),
 }
 
-impl Session {
-    /// Gives the sender room and tells it to go on.
-    async fn begin(peer: SocketAddr, trusted: Trusted, shared: &Arc<Shared>) -> Result<Self, Failure> {
-        let Trusted { connection, guest, hello, control, mut answer } = trusted;
-        let raised = connection.raise_limits(&transport::settings()).await;
-        raised.map_err(|error| Failure::new(format!("cannot make room for the sender: {}", chain(&error))))?;
-        answer.write_all(&Welcome::encode()).await.map_err(|error| Failure::with_sender(&error))?;
-        let files = count_files(hello.files as usize);
-        let who = guest.map_or_else(String::new, |name| format!(" ({name})"));
-        shared.progress.note(format_args!("{peer}{who}: announces {files}, {} bytes", hello.bytes));
-        let bar = shared.progress.transfer("receiving", hello.bytes);
-        bar.expect_files(hello.files);
-        Ok(Self { shared: Arc::clone(shared), peer, connection, control, answer, bar })
+impl Over {
+    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
+        let failure = Failure::with_sender(error);
+        match connection_error(error) {
+            Some(ConnectionError::ApplicationClosed { code, .. }) if Code::from_wire(*code) == Some(Code::Moved) => {
+                Self::Lost(failure)
+            }
+            None | Some(ConnectionError::ApplicationClosed { .. } | ConnectionError::LocallyClosed { .. }) => {
+                Self::Final(Code::Done, failure)
+            }
+            Some(_) => Self::Lost(failure),
+        }
+    }
+}
+
+impl Session<'_> {
+    async fn run(&mut self, first: Trusted) -> Result<(), Failure> {
+        let mut trusted = first;
+        loop {
+            let Trusted { connection, mut control, mut answer, .. } = trusted;
+            // The streams must be there until the connection is closed: dropping them resets them, and the
+            // sender is to be told nothing but why.
+            let over = self.attend(&connection, &mut control, &mut answer).await;
+            if let Over::Done = over {
+                return Ok(());
+            }
+            self.intake.break_off();
+            trusted = match over {
+                Over::Done => return Ok(()),
+                Over::Final(code, failure) => {
+                    transport::close(&connection, code);
+                    return Err(failure);
+                }
+                Over::Moved(peer, trusted) => {
+                    transport::close(&connection, Code::Moved);
+                    self.peer = peer;
+                    trusted
+                }
+                Over::Lost(failure) => {
+                    // If it is there after all, it comes again.
+                    transport::close(&connection, Code::Moved);
+                    self.wait_for_sender(failure).await?
+                }
+            };
+            self.shared.progress.note(format_args!("{}: the sender came again, going on", self.peer));
+        }
     }
 
-    /// Receives files until the sender says that these were all, or the session breaks off.
-    async fn run(self) -> Ended {
-        let Self { shared, peer, connection, mut control, mut answer, bar } = self;
-        let mut log = Log::new(peer, &shared.progress);
-        let mut byte = [0];
-        let mut running = FuturesUnordered::new();
-        let mut interrupted = shared.interrupt.wait();
-        let mut started = pin!(connection.accept_bi());
-        let mut farewell = pin!(control.read(&mut byte).fuse());
-        let mut said_farewell = false;
-
-        let received = loop {
-            if said_farewell && running.is_empty() {
-                break Ok(());
+    async fn wait_for_sender(&mut self, why: Failure) -> Result<Trusted, Failure> {
+        let patience = self.shared.patience;
+        self.shared.progress.note(format_args!(
+            "{}: {why}; waiting for it for {}",
+            self.peer,
+            humantime::format_duration(patience)
+        ));
+        let Ok(sleep) = timer::sleep(patience) else { return Err(why) };
+        let given_up = select(sleep, self.shared.interrupt.wait());
+        match select(self.moves.next(), given_up).await {
+            Either::Left((Some((peer, trusted)), _)) => {
+                self.peer = peer;
+                Ok(trusted)
             }
-            let event = future::poll_fn(|cx| {
-                if interrupted.poll_unpin(cx).is_ready() {
-                    return Poll::Ready(Event::Interrupted);
-                }
-                if let Poll::Ready(Some(file)) = running.poll_next_unpin(cx) {
-                    return Poll::Ready(Event::Through(file));
-                }
-                if running.len() < FILES_AT_A_TIME
-                    && let Poll::Ready(streams) = started.as_mut().poll(cx)
-                {
-                    return Poll::Ready(Event::Started(streams));
-                }
-                farewell.as_mut().poll(cx).map(Event::Farewell)
-            });
-            match event.await {
-                Event::Through(file) => {
-                    bar.file_done();
-                    if let Err(failure) = log.add(file) {
-                        break Err((Code::BadMessage, failure));
+            Either::Left((None, _)) | Either::Right((Either::Left(_), _)) => Err(why),
+            Either::Right((Either::Right(_), _)) => Err(Failure::interrupted()),
+        }
+    }
+
+    /// One connection, to its end.
+    async fn attend(&mut self, connection: &Connection, control: &mut RecvStream, answer: &mut SendStream) -> Over {
+        let raised = connection.raise_limits(&transport::settings(self.shared.patience)).await;
+        if let Err(error) = raised {
+            let failure = Failure::new(format!("cannot make room for the sender: {}", chain(&error)));
+            return Over::Final(Code::Full, failure);
+        }
+        let welcome = Welcome { known: self.intake.known(), announced: Announced::default() };
+        if let Err(error) = answer.write_all(&welcome.encode()).await {
+            return Over::of(&error);
+        }
+
+        // What takes long, as hashing does, ends with the connection and with the user's patience.
+        let user = self.shared.interrupt.clone();
+        let go_on = || connection.close_reason().is_none() && user.wait().now_or_never().is_none();
+
+        let mut silent = pin!(transport::silence(connection).fuse());
+        let mut decoder = Decoder::default();
+        let mut out = Vec::new();
+        let mut interrupted = self.shared.interrupt.wait();
+        let mut said_all = false;
+        loop {
+            let chunk = {
+                let mut next = pin!(control.read_chunk());
+                let ready = (&mut next).now_or_never();
+                match ready {
+                    Some(chunk) => chunk,
+                    None => {
+                        // Nothing to do: the answers so far must not wait.
+                        if !out.is_empty()
+                            && let Err(error) = answer.write_chunk(std::mem::take(&mut out).into()).await
+                        {
+                            return Over::of(&error);
+                        }
+                        let moved = select(self.moves.next(), &mut interrupted);
+                        match select(select(next, &mut silent), moved).await {
+                            Either::Left((Either::Left((chunk, _)), _)) => chunk,
+                            Either::Left((Either::Right(_), _)) => return Over::Lost(Failure::new(SILENT)),
+                            Either::Right((Either::Left((Some((peer, trusted)), _)), _)) => {
+                                return Over::Moved(peer, trusted);
+                            }
+                            Either::Right(_) => return Over::Final(Code::Interrupted, Failure::interrupted()),
+                        }
                     }
                 }
-                Event::Started(Ok((answer, content))) => {
-                    started.set(connection.accept_bi());
-                    running.push(receive_on_thread(&shared, &bar, answer, content));
-                }
-                Event::Started(Err(error)) => break Err((Code::Done, Failure::with_sender(&error))),
-                Event::Farewell(Ok(None)) => said_farewell = true,
-                Event::Farewell(Ok(Some(_))) => {
-                    let error = ProtocolError::TooMuch;
-                    break Err((Code::BadMessage, Failure::new(format!("cannot talk to the sender: {error}"))));
-                }
-                Event::Farewell(Err(error)) => break Err((Code::Done, Failure::with_sender(&error))),
-                Event::Interrupted => break Err((Code::Interrupted, Failure::interrupted())),
+            };
+            if (&mut interrupted).now_or_never().is_some() {
+                return Over::Final(Code::Interrupted, Failure::interrupted());
             }
-        };
-
-        let mut result = match received {
-            Ok(()) => part(&connection, &mut answer, &shared.interrupt).await,
-            Err((code, failure)) => {
-                // This fails whatever is still being received, and each file cleans up after
-                // itself.
-                transport::close(&connection, code);
-                while let Some(file) = running.next().await {
-                    // The session is over, so its listing does not grow any further.
-                    let _ = log.add(file);
+            let chunk = match chunk {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) if said_all => break,
+                Ok(None) => {
+                    let error = ProtocolError::TooLittle;
+                    let failure = Failure::new(format!("cannot talk to the sender: {error}"));
+                    return Over::Final(Code::BadMessage, failure);
                 }
-                Err(failure)
+                Err(error) => return Over::of(&error),
+            };
+            let mut input = &chunk[..];
+            loop {
+                let part = match decoder.next(&mut input) {
+                    Ok(Some(_)) if said_all => Err(ProtocolError::TooMuch.into()),
+                    Ok(Some(Part::Message(message))) => {
+                        self.intake.take(message, &go_on, &mut out).map(|it| said_all = it)
+                    }
+                    Ok(Some(Part::Content(bytes))) => self.intake.content(bytes, &mut out),
+                    Ok(None) => break,
+                    Err(error) => Err(error.into()),
+                };
+                if let Err(fatal) = part {
+                    return Over::Final(Code::BadMessage, fatal.into());
+                }
             }
-        };
-        bar.clear();
-        let failed = log.summary.failed();
-        if result.is_ok() && failed > 0 {
-            result = Err(Failure::new(format!("{} not kept", count_files(failed))));
+            drop(chunk);
+            if out.len() >= ANSWERS_LEN || self.intake.is_asked() {
+                if !out.is_empty()
+                    && let Err(error) = answer.write_chunk(std::mem::take(&mut out).into()).await
+                {
+                    return Over::of(&error);
+                }
+                self.intake.hash_meanwhile(&go_on, &mut out);
+            }
         }
-        Ended { summary: log.summary, result }
+        if !out.is_empty()
+            && let Err(error) = answer.write_chunk(out.into()).await
+        {
+            return Over::of(&error);
+        }
+        part(connection, answer, &self.shared.interrupt).await;
+        Over::Done
     }
 }
 
-/// Tells the sender that its last word was heard, and waits until it has closed the connection.
-async fn part(connection: &Connection, answer: &mut SendStream, interrupt: &Interrupt) -> Result<(), Failure> {
-    // All files are dealt with and answered. Whether the sender gets this too changes nothing about
-    // them.
+/// Tells the sender that its last word was heard, and waits until it has closed the connection. All
+/// is dealt with and answered: whether the sender gets this too changes nothing about it.
+async fn part(connection: &Connection, answer: &mut SendStream, interrupt: &Interrupt) {
     if answer.finish().is_ok() {
         let _deadline = Deadline::new(connection, FAREWELL_TIMEOUT);
         select(pin!(connection.closed()), interrupt.wait()).await;
     }
     transport::close(connection, Code::Done);
-    Ok(())
-}
-
-/// What became of a session's files so far.
-struct Log<'a> {
-    peer: SocketAddr,
-    progress: &'a Progress,
-    summary: Summary,
-    /// What they cost: see [`MAX_LISTING_LEN`].
-    len: usize,
-}
-
-impl<'a> Log<'a> {
-    fn new(peer: SocketAddr, progress: &'a Progress) -> Self {
-        let mut summary = Summary::new(Direction::Received, peer.to_string());
-        summary.start();
-        Self { peer, progress, summary, len: 0 }
-    }
-
-    /// Adds a file. Fails if these are more than one session may have.
-    fn add(&mut self, through: Result<Through, oneshot::Canceled>) -> Result<(), Failure> {
-        let Through { file, made } = through.unwrap_or_else(|oneshot::Canceled| Through {
-            file: FileResult {
-                name: UNNAMED.to_owned(),
-                bytes: 0,
-                outcome: Err("this end failed; please report it".to_owned()),
-            },
-            made: 0,
-        });
-        if let Err(why) = &file.outcome {
-            self.progress.warn(format_args!("{}: {}: {}", self.peer, Printable::new(&file.name), Printable::new(why)));
-        }
-        self.len += listing_len(&file.name) + made * INODE_LEN;
-        self.summary.add(file);
-        if self.len <= MAX_LISTING_LEN { Ok(()) } else { Err(Failure::new("the sender sent too many files")) }
-    }
-}
-
-/// Receives one file on a thread of its own. The result comes by the channel.
-fn receive_on_thread(
-    shared: &Arc<Shared>,
-    bar: &Bar,
-    answer: SendStream,
-    content: RecvStream,
-) -> oneshot::Receiver<Through> {
-    let (done, result) = oneshot::channel();
-    let (shared, bar) = (Arc::clone(shared), bar.clone());
-    let work = move || {
-        // The session waits for this result as long as it lives.
-        let _ = done.send(block_on(FileReceiver { shared: &shared, bar: &bar, header: None }.run(answer, content)));
-    };
-    // Without a thread both streams are dropped, which resets them, and the result is `Canceled`.
-    let _ = thread::Builder::new().name("file".to_owned()).spawn(work);
-    result
-}
-
-/// One file on its way in.
-struct FileReceiver<'a> {
-    shared: &'a Shared,
-    bar: &'a Bar,
-    header: Option<FileHeader>,
-}
-
-impl FileReceiver<'_> {
-    async fn run(mut self, mut answer: SendStream, mut content: RecvStream) -> Through {
-        let result = self.receive(&mut content).await;
-        let verdict = match &result {
-            Ok(_) => Some(Verdict::Kept),
-            Err(FileError::Store(error)) => Some(Verdict::Refused(error.to_string())),
-            Err(FileError::Protocol(error)) => Some(Verdict::Refused(error.to_string())),
-            // The sender took it back, or is gone.
-            Err(FileError::Read(_)) => None,
-        };
-        if let Some(verdict) = verdict {
-            // If this does not get through, the connection is lost, which the session finds out by
-            // itself.
-            if answer.write_all(&verdict.encode()).await.is_ok() {
-                let _ = answer.finish();
-            }
-        }
-        if result.is_err() {
-            // If the stream has ended already, there is nothing to stop.
-            let _ = content.stop(Code::Refused.wire());
-        }
-        let (name, bytes) = match self.header {
-            Some(FileHeader { name, size }) => (name.as_str().to_owned(), size),
-            None => (UNNAMED.to_owned(), 0),
-        };
-        let made = result.as_ref().map_or(0, |(_, made)| *made);
-        let outcome = result.map(|(digest, _)| digest).map_err(|error| error.local_text());
-        Through { file: FileResult { name, bytes, outcome }, made }
-    }
-
-    /// Returns the content's digest, and how many directories were made for the file.
-    async fn receive(&mut self, content: &mut RecvStream) -> Result<(blake3::Hash, usize), FileError> {
-        let mut decoder = FileDecoder::new();
-        let mut file: Option<PartialFile<'_>> = None;
-        let mut digest = None;
-        while let Some(chunk) = content.read_chunk().await? {
-            let mut input = &chunk[..];
-            while let Some(part) = decoder.next(&mut input)? {
-                match part {
-                    Part::Header(header) => {
-                        self.bar.show(&header.name);
-                        let header = self.header.insert(header);
-                        file = Some(self.shared.inbox.begin(header)?);
-                    }
-                    Part::Content(bytes) => {
-                        if let Some(file) = &mut file {
-                            file.write(bytes)?;
-                        }
-                        self.bar.advance(bytes.len() as u64);
-                    }
-                    Part::Digest(it) => digest = Some(it),
-                }
-            }
-        }
-        decoder.end()?;
-        let (Some(file), Some(digest)) = (file, digest) else { return Err(ProtocolError::TooLittle.into()) };
-        let made = file.keep(digest)?;
-        Ok((digest, made))
-    }
-}
-
-/// Why a file was not kept.
-#[derive(Debug, thiserror::Error)]
-enum FileError {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Protocol(#[from] ProtocolError),
-    #[error(transparent)]
-    Read(#[from] ReadError),
-}
-
-impl FileError {
-    /// The reason for the user at this end, who may know more than the peer.
-    fn local_text(&self) -> String {
-        match self {
-            Self::Store(StoreError::Io(error)) => format!("cannot store it: {error}"),
-            Self::Store(error) => error.to_string(),
-            Self::Protocol(error) => error.to_string(),
-            Self::Read(error) if connection_error(error).is_some() => {
-                "the session ended before all of it was there; nothing of it was kept".to_owned()
-            }
-            Self::Read(error) => format!("the sender took it back ({}); nothing of it was kept", chain(error)),
-        }
-    }
 }
 
 /// Closes a connection, unless it is dropped in time.
 struct Deadline {
     /// The watching thread sees it disconnect.
-    _in_time: mpsc::Sender<()>,
+    _in_time: std_mpsc::Sender<()>,
 }
 
 impl Deadline {
     fn new(connection: &Connection, after: Duration) -> Self {
-        let (in_time, watched) = mpsc::channel::<()>();
+        let (in_time, watched) = std_mpsc::channel::<()>();
         let watched_connection = connection.clone();
         let watch = move || {
-            if watched.recv_timeout(after) == Err(RecvTimeoutError::Timeout) {
+            if watched.recv_timeout(after) == Err(std_mpsc::RecvTimeoutError::Timeout) {
                 transport::close(&watched_connection, Code::TooSlow);
             }
         };
@@ -362,30 +294,9 @@ impl Deadline {
     }
 }
 
-/// How many files of one session are received at the same time.
-const FILES_AT_A_TIME: usize = 8;
+/// Why a session waits for its sender.
+const SILENT: &str = "the sender went silent in the middle: it was killed, or the network between failed";
+/// How many bytes of answers wait for one another, while more comes.
+const ANSWERS_LEN: usize = 4 << 10;
 /// How long a sender may take to close the connection when all is said.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
-/// What stands for the name of a file that was given none, or a bad one.
-const UNNAMED: &str = "(a file without a valid name)";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_session_ends_when_its_files_and_directories_are_too_many() {
-        let progress = Progress::new(true);
-        let mut log = Log::new("192.0.2.1:1".parse().unwrap(), &progress);
-        let mut add = |made| {
-            let file = FileResult { name: "x".repeat(64), bytes: 0, outcome: Ok(blake3::hash(b"")) };
-            log.add(Ok(Through { file, made }))
-        };
-        // A file counts its name, which is as long as an inode counts, and itself; and each
-        // directory that was made for it.
-        let all = MAX_LISTING_LEN / INODE_LEN;
-        add(all - 4).unwrap();
-        add(0).unwrap();
-        assert!(add(0).is_err());
-    }
-}

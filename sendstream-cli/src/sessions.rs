@@ -1,4 +1,4 @@
-//! Session tickets of servers, kept in files for the next run of `send` and `http get`.
+//! TLS session tickets of servers, kept in files for the next run of `send` and `http get`.
 //!
 //! One file for each server, `<scope>-<name and protocol>.session`, readable by its owner only. The
 //! scope of `send` is the receiver's certificate, since all receivers have the same name. A file: it holds a session's secret. A file gets its name when it is complete and is taken by

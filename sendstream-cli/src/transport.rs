@@ -1,31 +1,32 @@
 //! How both ends set up a connection, and how they end it.
 
-use std::time::Duration;
+use std::{
+    future,
+    time::{Duration, Instant},
+};
 
 use sendstream::{Connection, TransportConfig};
 
-use crate::protocol::Code;
+use crate::{protocol::Code, timer};
 
-/// The settings of both ends. A peer that was killed is noticed within ten seconds; one that only
-/// has nothing to say (a slow disk, a user who thinks) keeps the connection up by itself.
-pub(crate) fn settings() -> TransportConfig {
+/// The settings of both ends, with how long a peer may be silent. One that only has nothing to say
+/// (a slow disk, a user who thinks) keeps the connection up by itself.
+pub(crate) fn settings(patience: Duration) -> TransportConfig {
     TransportConfig::default()
-        .idle_timeout(PATIENCE)
-        .disconnect_timeout(PATIENCE)
+        .idle_timeout(patience)
+        .disconnect_timeout(patience)
         .handshake_timeout(PATIENCE)
         .keep_alive(Duration::from_secs(2))
-        // Only senders open streams, one for control and one per file. A stream counts until the
-        // receiver's answer on it is acknowledged, which the sender's transport may delay, so there
-        // must be many more than are in use.
-        .max_concurrent_bidi_streams(1024)
+        // The one stream of a session.
+        .max_concurrent_bidi_streams(1)
         .max_concurrent_uni_streams(0)
         .datagram_receive_buffer(None)
 }
 
-/// What a receiver lets a sender do before that has shown the token: the control stream alone, and
-/// no more than a few KiB. Few may wait to be let in, since they are let in at once.
-pub(crate) fn for_strangers() -> TransportConfig {
-    settings().max_concurrent_bidi_streams(1).connection_flow_control_window(4096).accept_backlog(16)
+/// What a receiver lets a sender do before that has shown the token: no more than a few KiB. Few may
+/// wait to be let in, since they are let in at once.
+pub(crate) fn for_strangers(patience: Duration) -> TransportConfig {
+    settings(patience).connection_flow_control_window(4096).accept_backlog(16)
 }
 
 /// Ends a connection, if it has not ended yet.
@@ -33,5 +34,27 @@ pub(crate) fn close(connection: &Connection, code: Code) {
     connection.close(code.wire(), "").expect("every code is small");
 }
 
-/// How long this end waits for a peer that says nothing, and for a stranger in all.
+/// Resolves when nothing has come by a connection for [`SILENCE`].
+pub(crate) async fn silence(connection: &Connection) {
+    let (mut packets, mut since) = (None, Instant::now());
+    loop {
+        match timer::sleep(SILENCE / 5) {
+            Ok(sleep) => drop(sleep.await),
+            // Without a thread nobody can look; the connection's own timeout is left.
+            Err(_) => return future::pending().await,
+        }
+        let now = connection.stats().await.ok().map(|stats| stats.received.packets);
+        if now != packets {
+            (packets, since) = (now, Instant::now());
+        }
+        if since.elapsed() >= SILENCE {
+            return;
+        }
+    }
+}
+
+/// How long a peer may be silent before it is met anew. Both ends send something every two seconds.
+pub(crate) const SILENCE: Duration = Duration::from_secs(8);
+
+/// How long this end waits for a handshake, and for a stranger in all.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -192,7 +192,8 @@ fn file_name(url: &Url) -> Result<String, Failure> {
         return Ok("index.html".to_owned());
     }
     let name = percent_decode_str(last).decode_utf8().ok();
-    let name = name.filter(|name| !name.contains('/') && name.parse::<SafeName>().is_ok());
+    let is_safe = |name: &str| !name.chars().any(char::is_control) && SafeName::new(name.as_bytes()).is_ok();
+    let name = name.filter(|name| !name.contains('/') && is_safe(name));
     name.map(String::from).ok_or_else(|| {
         Failure::usage(format!("the name in {url} is none for a file")).todo("choose one with `-o FILE`")
     })

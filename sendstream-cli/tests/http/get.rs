@@ -198,7 +198,7 @@ fn a_session_is_resumed_by_the_next_run() {
     let dir = tempfile::tempdir().unwrap();
     let sessions = dir.path().join("sessions");
     for resumed in [false, true, true] {
-        let output = web.get(&["--json", "-o", "/dev/null", "--sessions", sessions.to_str().unwrap()], &["file"]);
+        let output = web.get(&["--json", "-o", "/dev/null", "--tls-sessions", sessions.to_str().unwrap()], &["file"]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         assert_eq!(objects(&output)[0]["resumed"], resumed);
     }

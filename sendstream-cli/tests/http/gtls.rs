@@ -208,7 +208,7 @@ fn gtlsserver_is_fetched_from_over_good_and_lossy_networks() {
     let small = server.files([0, 1, 1 << 20]);
     let many = server.files((0..100).map(|i| 5_000 + i));
     let sessions = tempfile::tempdir().unwrap();
-    let sessions = ["--sessions", sessions.path().to_str().unwrap()];
+    let sessions = ["--tls-sessions", sessions.path().to_str().unwrap()];
     let lossy = Relay::start(([127, 0, 0, 1], server.port).into(), Faults::none().lose(0.02));
     for wanted in [&small, &many] {
         fetch(&server, server.port, &certified, &sessions, wanted);

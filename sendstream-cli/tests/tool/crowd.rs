@@ -15,7 +15,7 @@ use crate::{
 /// Somebody who has no ticket.
 pub(crate) fn nobody() -> Client {
     let trust = Trust::dangerous_accept_any_certificate();
-    Client::builder().alpn(["sendstream-file/1"]).trust(trust).build().unwrap()
+    Client::builder().alpn(["sendstream-file/2"]).trust(trust).build().unwrap()
 }
 
 /// `send`, which must succeed, whatever it says of other attempts.

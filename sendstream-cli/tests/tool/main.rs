@@ -7,6 +7,8 @@
 //! | `refusal`    | files and senders that are not let in, and what both ends say          |
 //! | `storage`    | disks that are full or read-only                                       |
 //! | `broken_off` | ends that are killed or interrupted in the middle                      |
+//! | `resume`     | ends that are killed, stopped or cut off, and go on                    |
+//! | `truth`      | both ends agree, and nothing odd stops the rest                        |
 //! | `stranger`   | peers made by hand that do not keep to the protocol                    |
 //! | `crowd`      | many strangers at once                                                 |
 //! | `memory`     | what strangers and senders make a receiver hold                        |
@@ -27,9 +29,11 @@ mod peers;
 #[cfg(target_os = "linux")]
 mod reach;
 mod refusal;
+mod resume;
 mod storage;
 mod stranger;
 mod support;
 mod terminals;
 mod tickets;
 mod transfer;
+mod truth;

@@ -12,7 +12,11 @@ fn an_existing_file_is_not_overwritten() {
     let (large, other) = (files.file("x", &noise(1, 20_000_000)), files.file("other", b"other"));
     let output = send(&["--json"], &[&large, &other], &receiver.ticket);
     assert_eq!(output.status.code(), Some(1));
-    assert!(stderr(&output).contains("x: it exists already at the receiver"), "{}", stderr(&output));
+    assert!(
+        stderr(&output).contains("x: it exists already at the receiver, and is another one"),
+        "{}",
+        stderr(&output)
+    );
     assert!(stderr(&output).contains("1 of 2 files did not arrive"));
     let sent = stdout_object(&output);
     assert_eq!((&sent["ok"], &sent["files_ok"], &sent["files_failed"]), (&false.into(), &1.into(), &1.into()));
@@ -77,10 +81,20 @@ fn a_file_that_cannot_be_written_is_told_at_both_ends() {
 }
 
 #[test]
-fn a_missing_file_is_told_before_anything_is_sent() {
+fn a_missing_file_is_told_at_both_ends_and_stops_no_other() {
     let (receiver, files) = (Receiver::start(&[]), Files::new());
-    let output = send(&[], &[&files.file("x", b"x"), &files.path("missing")], &receiver.ticket);
+    let output = send(&["--json"], &[&files.path("missing"), &files.file("x", b"x")], &receiver.ticket);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("missing: No such file"), "{}", stderr(&output));
-    assert!(receiver.everything().is_empty());
+    for summary in [stdout_object(&output), receiver.session()] {
+        assert_eq!(
+            (&summary["ok"], &summary["files_ok"], &summary["files_skipped"]),
+            (&false.into(), &1.into(), &1.into())
+        );
+    }
+    assert_eq!(receiver.everything(), ["inbox/x"]);
+
+    let output = send(&[], &[&files.path("missing")], &receiver.ticket);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("there is nothing to send"), "{}", stderr(&output));
 }

@@ -13,7 +13,7 @@ pub(crate) mod packets;
 
 use std::{
     fmt::{Display, Write as _},
-    fs::{self, File},
+    fs,
     io::{BufRead as _, BufReader, Read, Write as _},
     net::{SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
@@ -29,6 +29,9 @@ use tempfile::TempDir;
 
 /// No step of any test takes nearly as long. It turns a hang into a failure.
 pub(crate) const HANG: Duration = Duration::from_secs(120);
+
+/// The arguments of a `send` that takes minutes.
+pub(crate) const SLOW: [&str; 2] = ["--limit", "1M"];
 
 /// A `sendstream recv --json` in a directory of its own.
 pub(crate) struct Receiver {
@@ -55,6 +58,13 @@ impl Receiver {
         let process = Process::start(command);
         let ticket = process.object()["ticket"].as_str().expect("the first object holds the ticket").to_owned();
         Self { process, ticket, parent }
+    }
+
+    /// Starts another one with the same inbox.
+    pub(crate) fn restart(self, args: &[&str]) -> Self {
+        let Self { process, parent, .. } = self;
+        drop(process);
+        Self::start_in(parent, sendstream(), args)
     }
 
     /// Where the files arrive.
@@ -137,6 +147,11 @@ impl Process {
         let stdout = lines(child.stdout.take().unwrap());
         let stderr = lines(child.stderr.take().unwrap());
         Self { child, stdout, stderr }
+    }
+
+    /// Its number.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for the next line of standard output.
@@ -272,11 +287,9 @@ impl Files {
         path
     }
 
-    /// A file so large that no test sees its end. It takes no space here.
-    pub(crate) fn endless(&self) -> PathBuf {
-        let path = self.path("endless");
-        File::create(&path).unwrap().set_len(1 << 40).unwrap();
-        path
+    /// A file that no test sees the end of, if it is sent at a [`SLOW`] rate.
+    pub(crate) fn large(&self) -> PathBuf {
+        self.file("large", &noise(0, 200 << 20))
     }
 }
 

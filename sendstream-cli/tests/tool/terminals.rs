@@ -17,7 +17,7 @@ use rustix::{
 };
 use serde_json::Value;
 
-use crate::support::{Files, Process, Receiver, noise, send, sendstream, stderr, until};
+use crate::support::{Files, Process, Receiver, SLOW, noise, send, sendstream, stderr, until};
 
 /// A terminal, and a process of which it is the standard error.
 struct Terminal {
@@ -100,13 +100,12 @@ fn lines(screen: &str) -> Vec<String> {
     text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
 }
 
-/// A sender to a receiver that is stopped as soon as some of the content is there, so that the transfer
-/// goes on for as long as the test wants.
-fn endless_sender(columns: u16, locale: &str) -> (Receiver, Files, Terminal) {
+/// A sender whose transfer goes on for longer than the test wants.
+fn slow_sender(columns: u16, locale: &str) -> (Receiver, Files, Terminal) {
     let (receiver, files) = (Receiver::start(&[]), Files::new());
     let mut command = sendstream();
-    command.env("LC_ALL", locale).env("NO_COLOR", "1").arg("send").arg(files.file("small", b"x")).arg(files.endless());
-    command.arg(&receiver.ticket);
+    command.env("LC_ALL", locale).env("NO_COLOR", "1").arg("send").args(SLOW);
+    command.arg(files.file("small", b"x")).arg(files.large()).arg(&receiver.ticket);
     let terminal = Terminal::start(command, columns, false);
     (receiver, files, terminal)
 }
@@ -114,10 +113,10 @@ fn endless_sender(columns: u16, locale: &str) -> (Receiver, Files, Terminal) {
 #[test]
 fn a_terminal_shows_percent_files_rate_and_time_left_in_every_locale_and_without_colours() {
     for locale in ["C.UTF-8", "C"] {
-        let (_receiver, _files, mut terminal) = endless_sender(120, locale);
+        let (_receiver, _files, mut terminal) = slow_sender(120, locale);
         terminal.wait_for("the bar has all of its parts", |screen| {
             lines(screen).iter().any(|line| {
-                ["sending", "  0%", "1/2 files", "iB/1.00 TiB", "iB/s", "eta "].iter().all(|part| line.contains(part))
+                ["sending", "  0%", "1/2 files", "iB/200.00 MiB", "iB/s", "eta "].iter().all(|part| line.contains(part))
             })
         });
         terminal.end();
@@ -129,7 +128,7 @@ fn a_terminal_shows_percent_files_rate_and_time_left_in_every_locale_and_without
 
 #[test]
 fn a_bar_follows_the_width_of_its_terminal() {
-    let (_receiver, _files, mut terminal) = endless_sender(100, "C");
+    let (_receiver, _files, mut terminal) = slow_sender(100, "C");
     terminal.wait_for("a long line", |screen| lines(screen).iter().any(|line| line.len() > 50));
     for columns in [40, 20, 90] {
         resize(&terminal.keyboard, columns);
@@ -162,15 +161,16 @@ fn a_terminal_is_asked_for_the_ticket() {
 
 #[test]
 fn a_program_gets_events_while_a_transfer_is_under_way() {
-    let (receiver, files) = (Receiver::start(&[]), Files::new());
+    let (receiver, files) = (Receiver::start(&["--timeout", "1s"]), Files::new());
     let mut command = sendstream();
-    command.args(["send", "--json"]).arg(files.endless()).arg(&receiver.ticket);
+    command.args(["send", "--json"]).args(SLOW).arg(files.large()).arg(&receiver.ticket);
     let sender = Process::start(command);
     let events: Vec<Value> = (0..2).map(|_| serde_json::from_str(&sender.line()).unwrap()).collect();
     for event in &events {
         assert_eq!((&event["event"], &event["doing"]), (&"progress".into(), &"sending".into()), "{event}");
-        assert_eq!((&event["total_bytes"], &event["total_files"]), (&(1u64 << 40).into(), &1.into()), "{event}");
-        assert_eq!((&event["percent"], &event["current"]), (&0.into(), &"endless".into()), "{event}");
+        assert_eq!((&event["total_bytes"], &event["total_files"]), (&(200 << 20).into(), &1.into()), "{event}");
+        assert_eq!(event["current"], "large", "{event}");
+        assert!(event["percent"].as_u64().unwrap() < 50, "{event}");
         assert!(event["bytes_per_second"].as_f64().unwrap() > 0.0 && event["eta_seconds"].as_f64().unwrap() > 0.0);
     }
     assert!(events[1]["bytes"].as_u64().unwrap() > events[0]["bytes"].as_u64().unwrap());

@@ -253,12 +253,12 @@ fn files_travel_over_ipv6() {
 }
 
 #[test]
-fn a_sender_that_comes_again_resumes_its_session() {
-    let (receiver, files) = (Receiver::start(&["--resume"]), Files::new());
+fn a_sender_that_comes_again_resumes_its_tls_session() {
+    let (receiver, files) = (Receiver::start(&["--tls-sessions"]), Files::new());
     let sessions = files.path("kept/sessions");
     for (name, resumes) in [("first", false), ("second", true), ("third", true)] {
         let mut command = sendstream();
-        command.args(["send", "--sessions"]).arg(&sessions).arg(files.file(name, b"x")).arg(&receiver.ticket);
+        command.args(["send", "--tls-sessions"]).arg(&sessions).arg(files.file(name, b"x")).arg(&receiver.ticket);
         let output = command.output().unwrap();
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{said}");
@@ -270,7 +270,7 @@ fn a_sender_that_comes_again_resumes_its_session() {
         fs::write(entry.unwrap().path(), noise(1, 5000)).unwrap();
     }
     let mut command = sendstream();
-    command.args(["send", "--sessions"]).arg(&sessions).arg(files.file("fourth", b"x")).arg(&receiver.ticket);
+    command.args(["send", "--tls-sessions"]).arg(&sessions).arg(files.file("fourth", b"x")).arg(&receiver.ticket);
     let output = command.output().unwrap();
     assert!(output.status.success() && !String::from_utf8_lossy(&output.stderr).contains("resumed"));
 }

@@ -1,0 +1,364 @@
+//! What each receiver has of each entry, and what is to be read next for all of them.
+//!
+//! A file is read when every receiver that is connected has said whether it wants it, so that one
+//! reading serves all. None waits for ever: each is told of entries in the same order, and of the
+//! first that is open at any rate.
+
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    mem,
+    rc::Rc,
+    sync::{Arc, mpsc as std_mpsc},
+};
+
+use futures::{SinkExt as _, StreamExt as _, channel::mpsc};
+use sendstream::Printable;
+
+use crate::{
+    progress::{Bar, Progress},
+    protocol::{
+        MAX_OPEN, ProtocolError,
+        message::{Entry, Kind, Lost, Message as _, Reason, ToReceiver, ToSender},
+    },
+    reader::{Job, Note, Piece, Target, Wanted},
+    summary::{FileResult, Outcome, Summary},
+    walk::{Listing, More},
+};
+
+/// What all receivers of a `send` share.
+pub(super) struct Hub {
+    listing: Arc<Listing>,
+    /// The digest of each file that was read, and its size.
+    digests: Vec<Option<(blake3::Hash, u64)>>,
+    peers: Vec<Peer>,
+    jobs: std_mpsc::Sender<Job>,
+    wanted: Arc<Wanted>,
+    progress: Progress,
+}
+
+struct Peer {
+    /// How many connections there were before this one.
+    turn: u32,
+    /// Where the pieces for it go, while it is connected.
+    pieces: Option<mpsc::Sender<Piece>>,
+    /// Rings when there may be more to tell, or all is told.
+    bell: mpsc::Sender<()>,
+    states: Vec<State>,
+    /// From where on it wants the files that are not being sent to it yet.
+    wants: HashMap<Entry, u64>,
+    /// Why entries did not arrive.
+    lost: HashMap<Entry, Lost>,
+    /// How many entries are not dealt with.
+    left: usize,
+    /// How many of them it was told of.
+    open: usize,
+    /// The first that it was not told of.
+    next: usize,
+    /// How many bytes of content were sent to it.
+    carried: u64,
+    bar: Bar,
+}
+
+/// What a receiver has of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It was not told of it.
+    New,
+    /// It has not said whether it wants it.
+    Offered,
+    /// It wants it, and others have not said so yet.
+    Wanted,
+    /// It is read for it.
+    Sending,
+    Kept,
+    WasThere,
+    Lost,
+}
+
+impl State {
+    fn is_final(self) -> bool {
+        matches!(self, Self::Kept | Self::WasThere | Self::Lost)
+    }
+}
+
+/// A receiver's way to the hub.
+#[derive(Clone)]
+pub(super) struct Hook {
+    pub(super) hub: Rc<RefCell<Hub>>,
+    pub(super) peer: usize,
+}
+
+/// What comes to a receiver that is connected.
+pub(super) struct Inflow {
+    pub(super) pieces: mpsc::Receiver<Piece>,
+    pub(super) bell: mpsc::Receiver<()>,
+}
+
+impl Hub {
+    pub(super) fn new(
+        listing: Arc<Listing>,
+        jobs: std_mpsc::Sender<Job>,
+        wanted: Arc<Wanted>,
+        progress: Progress,
+        bars: Vec<Bar>,
+    ) -> Self {
+        let count = listing.items.len();
+        let peer = |bar| Peer {
+            turn: 0,
+            pieces: None,
+            bell: mpsc::channel(0).0,
+            states: vec![State::New; count],
+            wants: HashMap::new(),
+            lost: HashMap::new(),
+            left: count,
+            open: 0,
+            next: 0,
+            carried: 0,
+            bar,
+        };
+        let peers = bars.into_iter().map(peer).collect();
+        Self { digests: vec![None; count], listing, peers, jobs, wanted, progress }
+    }
+
+    /// A receiver is connected, and knows so many entries already.
+    pub(super) fn enter(&mut self, peer: usize, known: u32) -> Inflow {
+        let (pieces, pieces_here) = mpsc::channel(PIECES_AHEAD);
+        let (bell, bell_here) = mpsc::channel(1);
+        let it = &mut self.peers[peer];
+        it.turn += 1;
+        self.wanted.set_turn(peer, it.turn);
+        it.pieces = Some(pieces);
+        it.bell = bell;
+        for state in &mut it.states {
+            // A receiver that has forgotten all finds again what is there.
+            if known == 0 || !state.is_final() {
+                *state = State::New;
+            }
+        }
+        it.left = it.states.iter().filter(|state| !state.is_final()).count();
+        (it.open, it.next) = (0, 0);
+        Inflow { pieces: pieces_here, bell: bell_here }
+    }
+
+    /// A receiver is not connected any more.
+    pub(super) fn leave(&mut self, peer: usize) {
+        let it = &mut self.peers[peer];
+        it.pieces = None;
+        it.wants.clear();
+        self.wanted.set_turn(peer, u32::MAX);
+        // The others no longer wait for what it wants.
+        let mut waiting: Vec<Entry> = self.peers.iter().flat_map(|it| it.wants.keys().copied()).collect();
+        waiting.sort_unstable();
+        waiting.dedup();
+        waiting.into_iter().for_each(|entry| self.send_if_all_know(entry));
+    }
+
+    /// Puts together what a receiver is to be told of next; nothing while it was told of enough.
+    pub(super) fn offers(&mut self, peer: usize, out: &mut Vec<u8>) {
+        let it = &mut self.peers[peer];
+        while it.next < it.states.len() && it.open < MAX_OPEN && out.len() < OFFERS_LEN {
+            let (entry, item) = (it.next as Entry, &self.listing.items[it.next]);
+            it.next += 1;
+            if it.states[entry as usize].is_final() {
+                continue;
+            }
+            let (kind, name) = (item.kind, item.name.clone());
+            let target = match &item.more {
+                More::LeftOut(why) => {
+                    let why = Lost::clone(why);
+                    ToReceiver::Skipped { entry, kind, name, why: why.clone() }.encode(out);
+                    it.end(entry, State::Lost);
+                    it.lost.insert(entry, why);
+                    continue;
+                }
+                More::Target(target) => target.clone(),
+                More::Nothing => Box::default(),
+            };
+            ToReceiver::Offer { entry, kind, meta: item.meta, size: item.size, name, target }.encode(out);
+            it.states[entry as usize] = State::Offered;
+            it.open += 1;
+        }
+    }
+
+    /// Whether all entries are dealt with.
+    pub(super) fn is_done(&self, peer: usize) -> bool {
+        self.peers[peer].left == 0
+    }
+
+    /// Takes what a receiver says.
+    pub(super) fn hear(&mut self, peer: usize, message: ToSender) -> Result<(), ProtocolError> {
+        let it = &mut self.peers[peer];
+        let (ToSender::Want { entry, .. }
+        | ToSender::Ask { entry, .. }
+        | ToSender::Kept { entry, .. }
+        | ToSender::Refused { entry, .. }) = message
+        else {
+            return if it.left == 0 { Ok(()) } else { Err(ProtocolError::TooLittle) };
+        };
+        let state = *it.states.get(entry as usize).ok_or(ProtocolError::Entry(entry))?;
+        let is_file = self.listing.items[entry as usize].kind == Kind::File;
+        match message {
+            ToSender::Want { from, .. } if state == State::Offered && is_file => {
+                it.states[entry as usize] = State::Wanted;
+                it.wants.insert(entry, from);
+                it.bar.advance(from);
+                self.send_if_all_know(entry);
+            }
+            ToSender::Ask { len, .. } if state == State::Offered && is_file => {
+                let target = Target { peer, turn: it.turn };
+                // The reader ends last.
+                let _ = self.jobs.send(Job::Prove { entry, len, target });
+            }
+            ToSender::Kept { was_there, .. } if matches!(state, State::Offered | State::Sending) => {
+                // It cannot have what was not read, nor all of it before it was told the digest.
+                if is_file && self.digests[entry as usize].is_none() {
+                    return Err(ProtocolError::Entry(entry));
+                }
+                if was_there {
+                    it.bar.advance(self.listing.items[entry as usize].size);
+                }
+                it.end(entry, if was_there { State::WasThere } else { State::Kept });
+            }
+            ToSender::Refused { why, .. } if !state.is_final() && state != State::New => {
+                self.lose(peer, entry, why);
+                self.wanted.refuse(peer, entry);
+                self.send_if_all_know(entry);
+            }
+            // The sender gave it up meanwhile.
+            ToSender::Want { .. } | ToSender::Ask { .. } | ToSender::Refused { .. } if state == State::Lost => {}
+            _ => return Err(ProtocolError::Entry(entry)),
+        }
+        self.peers[peer].ring();
+        Ok(())
+    }
+
+    /// Has a file read if all that are connected have said whether they want it.
+    fn send_if_all_know(&mut self, entry: Entry) {
+        let connected = || self.peers.iter().filter(|it| it.pieces.is_some());
+        if connected().any(|it| matches!(it.states[entry as usize], State::New | State::Offered)) {
+            return;
+        }
+        let mut targets = Vec::new();
+        for (peer, it) in self.peers.iter_mut().enumerate() {
+            if it.states[entry as usize] == State::Wanted
+                && let Some(from) = it.wants.remove(&entry)
+            {
+                it.states[entry as usize] = State::Sending;
+                targets.push((Target { peer, turn: it.turn }, from));
+            }
+        }
+        if !targets.is_empty() {
+            // The reader ends last.
+            let _ = self.jobs.send(Job::Send { entry, targets });
+        }
+    }
+
+    fn at(&mut self, target: Target) -> Option<&mut Peer> {
+        let it = &mut self.peers[target.peer];
+        (it.turn == target.turn && it.pieces.is_some()).then_some(it)
+    }
+
+    fn note(&mut self, targets: &[Target], note: Note) {
+        match note {
+            Note::Digest { entry, size, digest } => self.digests[entry as usize] = Some((digest, size)),
+            Note::Failed { entry, why } => {
+                for target in targets {
+                    if self.at(*target).is_some_and(|it| !it.states[entry as usize].is_final()) {
+                        self.lose(target.peer, entry, why.clone());
+                    }
+                }
+            }
+        }
+    }
+
+    /// An entry does not arrive.
+    fn lose(&mut self, peer: usize, entry: Entry, why: Lost) {
+        let name = Printable::new(&self.listing.items[entry as usize].name);
+        self.progress.warn(format_args!("{name}: {}", Printable::new(&*why.text)));
+        let it = &mut self.peers[peer];
+        it.end(entry, State::Lost);
+        it.lost.insert(entry, why);
+    }
+
+    /// Fills in what became of the entries.
+    pub(super) fn conclude(&mut self, peer: usize, summary: &mut Summary) {
+        let it = &mut self.peers[peer];
+        summary.set_carried(it.carried);
+        for (entry, item) in self.listing.items.iter().enumerate() {
+            let digest = self.digests[entry];
+            let (size, digest) = match digest {
+                Some((digest, size)) => (size, Some(digest)),
+                None => (item.size, None),
+            };
+            let outcome = match it.states[entry] {
+                State::Kept => Outcome::Arrived(digest),
+                State::WasThere => Outcome::WasThere(digest),
+                State::Lost => Outcome::Lost(Box::new(it.lost.remove(&(entry as Entry)).unwrap_or_else(broken_off))),
+                _ => match &item.more {
+                    More::LeftOut(why) => Outcome::Lost(why.clone()),
+                    _ => Outcome::Lost(Box::new(broken_off())),
+                },
+            };
+            summary.add(FileResult { name: item.name.clone(), kind: item.kind, bytes: size, outcome });
+        }
+    }
+}
+
+impl Peer {
+    fn end(&mut self, entry: Entry, state: State) {
+        let before = mem::replace(&mut self.states[entry as usize], state);
+        self.left -= 1;
+        self.open -= usize::from(before != State::New);
+        self.wants.remove(&entry);
+        self.bar.file_done();
+    }
+
+    fn ring(&mut self) {
+        // It rings already.
+        let _ = self.bell.try_send(());
+    }
+}
+
+fn broken_off() -> Lost {
+    Lost::new(Reason::BrokenOff, "the session ended before it arrived")
+}
+
+/// Hands pieces to the receivers that they are for. One that takes none holds up the others, until it
+/// has left.
+pub(super) async fn distribute(hub: &RefCell<Hub>, mut pieces: mpsc::Receiver<Piece>) {
+    while let Some(mut piece) = pieces.next().await {
+        let notes = mem::take(&mut piece.notes);
+        let targets = Arc::clone(&piece.targets);
+        // A receiver may answer a file before this goes on, but not before the digest is on its way.
+        let (digests, failures): (Vec<_>, Vec<_>) = notes.into_iter().partition(|it| matches!(it, Note::Digest { .. }));
+        digests.into_iter().for_each(|note| hub.borrow_mut().note(&targets, note));
+        for target in targets.iter() {
+            let sink = hub.borrow_mut().at(*target).and_then(|it| it.pieces.clone());
+            if !piece.bytes.is_empty()
+                && let Some(mut sink) = sink
+            {
+                // It may have left meanwhile.
+                let _ = sink.send(piece.clone()).await;
+            }
+        }
+        let mut hub = hub.borrow_mut();
+        failures.into_iter().for_each(|note| hub.note(&targets, note));
+        let listing = Arc::clone(&hub.listing);
+        for target in targets.iter() {
+            if let Some(it) = hub.at(*target) {
+                if piece.content > 0 {
+                    it.bar.show(Printable::new(&listing.items[piece.entry as usize].name));
+                }
+                it.bar.advance(piece.content);
+                it.carried += piece.data;
+                it.ring();
+            }
+        }
+    }
+}
+
+/// How many pieces wait for a connection.
+const PIECES_AHEAD: usize = 1;
+/// How much is told at a time.
+const OFFERS_LEN: usize = 16 << 10;

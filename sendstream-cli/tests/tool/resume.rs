@@ -1,0 +1,200 @@
+//! Ends that are killed, stopped or cut off in the middle, and what the next run, or the same one,
+//! makes of it.
+//!
+//! The points at which they are killed are thrown, and each test prints its seed: `SENDSTREAM_SEED`
+//! repeats it. `SENDSTREAM_SOAK` makes it 50 times 1 GiB.
+
+use std::{fs, net::UdpSocket, thread, time::Duration};
+
+use crate::support::{Files, Process, Receiver, digest, figure, noise, readdress, send_well, sendstream, until};
+
+/// How often, and how much.
+fn measure() -> (u64, usize) {
+    if std::env::var_os("SENDSTREAM_SOAK").is_some() { (50, 1 << 30) } else { (5, 32 << 20) }
+}
+
+fn seed() -> u64 {
+    std::env::var("SENDSTREAM_SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or_else(|| fastrand::u64(..))
+}
+
+/// How much of a file is in the inbox.
+fn there(receiver: &Receiver) -> u64 {
+    let parts = fs::read_dir(receiver.inbox()).unwrap().flatten();
+    let parts = parts.filter(|entry| entry.file_name().to_string_lossy().ends_with(".part"));
+    parts.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).max().unwrap_or(0)
+}
+
+fn start(files: &Files, ticket: &str) -> Process {
+    let mut command = sendstream();
+    let rate = if std::env::var_os("SENDSTREAM_SOAK").is_some() { "400M" } else { "64M" };
+    command.args(["send", "--json", "--limit", rate]).arg(files.path("file")).arg(ticket);
+    Process::start(command)
+}
+
+#[test]
+fn a_transfer_whose_sender_or_receiver_is_killed_goes_on_where_it_was() {
+    let (times, len) = measure();
+    let seed = seed();
+    println!("SENDSTREAM_SEED={seed}");
+    let mut dice = fastrand::Rng::with_seed(seed);
+    let files = Files::new();
+    let content = noise(seed, len);
+    files.file("file", &content);
+    let digest = digest(&content);
+    let mut again = 0;
+    for time in 0..times {
+        let mut receiver = Receiver::start(&[]);
+        let mut sender = start(&files, &receiver.ticket);
+        let point = dice.u64(1 << 20..len as u64 - (4 << 20));
+        until("so much is there", || there(&receiver) >= point);
+        let before;
+        let mut next = if dice.bool() {
+            sender.signal("KILL");
+            sender.wait();
+            before = there(&receiver);
+            start(&files, &receiver.ticket)
+        } else {
+            receiver.signal("KILL");
+            receiver.wait();
+            before = there(&receiver);
+            drop(sender);
+            receiver = receiver.restart(&[]);
+            start(&files, &receiver.ticket)
+        };
+        let summary = next.object();
+        assert_eq!(next.wait().code(), Some(0), "{time}: {summary}");
+        assert_eq!((&summary["ok"], &summary["digest"]), (&true.into(), &digest.as_str().into()));
+        let sent = summary["content_sent"].as_u64().unwrap();
+        assert!(sent <= len as u64 - before, "{time}: {sent} bytes were sent again after {before} of {len} were there");
+        again += sent;
+        assert!(fs::read(receiver.path("file")).unwrap() == content);
+        assert_eq!(there(&receiver), 0, "no part is left");
+    }
+    figure(format_args!("{times} transfers of {} MiB killed: {} MiB sent by the second runs", len >> 20, again >> 20));
+}
+
+/// Passes packets on between one sender at a time and a receiver, unless it is told not to.
+struct Link {
+    address: std::net::SocketAddr,
+    up: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    /// Other packets go out from another port from now on.
+    moved: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Link {
+    fn new(receiver: std::net::SocketAddr) -> Self {
+        use std::sync::{
+            Arc,
+            atomic::{AtomicBool, AtomicUsize, Ordering},
+        };
+        let front = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+        let (up, moved) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicUsize::new(0)));
+        let link = Self { address: front.local_addr().unwrap(), up: Arc::clone(&up), moved: Arc::clone(&moved) };
+        thread::spawn(move || {
+            let mut backs: std::collections::HashMap<_, Arc<UdpSocket>> = std::collections::HashMap::new();
+            let mut packet = [0; 65536];
+            while let Ok((len, from)) = front.recv_from(&mut packet) {
+                if !up.load(Ordering::Relaxed) {
+                    continue;
+                }
+                let back = backs.entry((from, moved.load(Ordering::Relaxed))).or_insert_with(|| {
+                    let back = Arc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+                    back.connect(receiver).unwrap();
+                    let (back_here, front, up) = (Arc::clone(&back), Arc::clone(&front), Arc::clone(&up));
+                    thread::spawn(move || {
+                        let mut packet = [0; 65536];
+                        while let Ok(len) = back_here.recv(&mut packet) {
+                            if up.load(Ordering::Relaxed) {
+                                let _ = front.send_to(&packet[..len], from);
+                            }
+                        }
+                    });
+                    back
+                });
+                let _ = back.send(&packet[..len]);
+            }
+        });
+        link
+    }
+
+    fn set_up(&self, up: bool) {
+        self.up.store(up, std::sync::atomic::Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn an_outage_does_not_end_a_transfer_and_nothing_is_sent_twice_that_was_there() {
+    let files = Files::new();
+    let content = noise(1, 32 << 20);
+    files.file("file", &content);
+    let receiver = Receiver::start(&["--once"]);
+    let link = Link::new(receiver.address());
+    let mut sender = start(&files, &readdress(&receiver.ticket, link.address));
+    until("some of it is there", || there(&receiver) >= 4 << 20);
+    link.set_up(false);
+    let soak = std::env::var_os("SENDSTREAM_SOAK").is_some();
+    // The link is down for longer than either end waits for a silent connection.
+    thread::sleep(Duration::from_secs(if soak { 60 } else { 12 }));
+    let before = there(&receiver);
+    link.set_up(true);
+    sender.says("going on");
+    let (sent, received) = (sender.object(), receiver.session());
+    assert_eq!(sender.wait().code(), Some(0));
+    for summary in [&sent, &received] {
+        assert_eq!((&summary["ok"], &summary["digest"]), (&true.into(), &digest(&content).into()));
+    }
+    assert!(before < 32 << 20);
+    assert!(fs::read(receiver.path("file")).unwrap() == content);
+}
+
+#[test]
+fn another_address_of_the_sender_does_not_end_a_transfer() {
+    let files = Files::new();
+    let content = noise(1, 16 << 20);
+    files.file("file", &content);
+    let receiver = Receiver::start(&["--once"]);
+    let link = Link::new(receiver.address());
+    let mut sender = start(&files, &readdress(&receiver.ticket, link.address));
+    until("some of it is there", || there(&receiver) >= 4 << 20);
+    link.moved.store(1, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(sender.object()["digest"], digest(&content));
+    assert_eq!((sender.wait().code(), &receiver.session()["ok"]), (Some(0), &true.into()));
+}
+
+#[test]
+fn an_end_that_is_stopped_for_a_while_goes_on() {
+    let soak = std::env::var_os("SENDSTREAM_SOAK").is_some();
+    let files = Files::new();
+    let content = noise(1, 32 << 20);
+    files.file("file", &content);
+    for which in ["sender", "receiver"] {
+        let receiver = Receiver::start(&["--once"]);
+        let mut sender = start(&files, &receiver.ticket);
+        until("some of it is there", || there(&receiver) >= 4 << 20);
+        let signal = |name| if which == "sender" { sender.signal(name) } else { receiver.signal(name) };
+        signal("STOP");
+        thread::sleep(Duration::from_secs(if soak { 30 } else { 12 }));
+        signal("CONT");
+        assert_eq!(sender.object()["digest"], digest(&content), "{which}");
+        assert_eq!((sender.wait().code(), &receiver.session()["ok"]), (Some(0), &true.into()), "{which}");
+    }
+}
+
+#[test]
+fn a_file_that_is_another_one_by_now_is_sent_from_the_beginning() {
+    let files = Files::new();
+    files.file("file", &noise(1, 32 << 20));
+    let mut receiver = Receiver::start(&[]);
+    let sender = start(&files, &receiver.ticket);
+    until("some of it is there", || there(&receiver) >= 4 << 20);
+    receiver.signal("KILL");
+    receiver.wait();
+    drop(sender);
+    let content = noise(2, 32 << 20);
+    files.file("file", &content);
+    let receiver = receiver.restart(&[]);
+    receiver.says("go on when they are sent again");
+    let summary = send_well(&[&files.path("file")], &receiver.ticket);
+    assert_eq!(summary["digest"], digest(&content));
+    assert!(fs::read(receiver.path("file")).unwrap() == content);
+}
