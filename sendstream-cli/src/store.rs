@@ -140,6 +140,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_root_makes_in_the_folder_of_a_service_is_the_services() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::at(&dir.path().join("service"));
+        DirBuilder::new().mode(0o700).create(store.path()).unwrap();
+        if chown(store.path(), Some(12345), Some(12346)).is_err() {
+            return eprintln!("SKIPPED: only root gives files away");
+        }
+        store.identity().unwrap();
+        let folder = store.make("peers").unwrap();
+        store.write(&folder.join("laptop.toml"), b"", true).unwrap();
+        for path in [store.path().join("identity.pem"), folder.clone(), folder.join("laptop.toml")] {
+            let metadata = fs::metadata(&path).unwrap();
+            assert_eq!((metadata.uid(), metadata.gid()), (12345, 12346), "{}", path.display());
+        }
+    }
+
+    #[test]
     fn an_identity_stays_the_same_and_is_its_owners_alone() {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::at(&dir.path().join("new"));
