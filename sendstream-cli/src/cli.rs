@@ -112,6 +112,13 @@ pub(crate) struct RecvArgs {
     #[arg(long)]
     pub(crate) once: bool,
 
+    /// Write one file to standard output, as it comes, in place of DIR; the ticket and the result go to
+    /// standard error. Implies `--once`.
+    ///
+    /// The status says whether all of it came and its digest is right: until then, do not trust it.
+    #[arg(long, conflicts_with_all = ["dir", "overwrite", "fsync"])]
+    pub(crate) stdout: bool,
+
     /// Flush each file and its directory to the disk before the sender is told that it arrived.
     ///
     /// Without this, a file that was reported as received survives a crash of the tool, but a power
@@ -131,6 +138,13 @@ pub(crate) struct RecvArgs {
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+impl RecvArgs {
+    /// Whether it ends with the first sender.
+    pub(crate) fn takes_one(&self) -> bool {
+        self.once || self.stdout
+    }
 }
 
 /// Send files and directories to a waiting `sendstream recv`.

@@ -430,6 +430,10 @@ pub(crate) enum StoreError {
     LinkOutside,
     #[error("its content arrived with another digest than the sender's")]
     Corrupt,
+    #[error("it begins otherwise than what went to the receiver's standard output before")]
+    AnotherBeginning,
+    #[error("the receiver writes to standard output, and takes one file")]
+    OneFile,
     #[error("the receiver's disk is full")]
     DiskFull,
     #[error("the receiver cannot store it: {}", .0.kind())]
@@ -441,10 +445,11 @@ impl StoreError {
     pub(crate) fn lost(&self) -> Lost {
         let reason = match self {
             Self::Exists | Self::IsDirectory | Self::NotDirectory => Reason::Exists,
+            Self::AnotherBeginning => Reason::Corrupt,
             Self::ThroughLink | Self::LinkOutside => Reason::Name,
             Self::Corrupt => Reason::Corrupt,
             Self::DiskFull => Reason::DiskFull,
-            Self::Io(_) => Reason::Storage,
+            Self::OneFile | Self::Io(_) => Reason::Storage,
         };
         Lost::new(reason, self.to_string())
     }

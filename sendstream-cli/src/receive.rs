@@ -33,8 +33,12 @@ use crate::{
 /// Listens until the user interrupts it, or with `--once` until the first session has ended.
 pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
     let interrupt = Interrupt::install()?;
+    if args.stdout {
+        summary::leave_standard_output();
+    }
     let progress = Progress::of(args.output);
-    let inbox = Inbox::open(&args.dir, Rules { overwrite: args.overwrite, fsync: args.fsync }, &progress)?;
+    let rules = Rules { overwrite: args.overwrite, fsync: args.fsync };
+    let inbox = if args.stdout { None } else { Some(Inbox::open(&args.dir, rules, &progress)?) };
     let (identity, guests) = if args.peers { known_peers(&args)? } else { whoever_has_the_ticket()? };
 
     let resumption = if args.tls_sessions { Resumption::Resume } else { Resumption::Off };
@@ -111,7 +115,7 @@ async fn listen(server: &Server, guests: &Guests, shared: &Arc<Shared>, args: &R
                 tidying.begin();
                 let result = report(session, shared, args);
                 failed += u64::from(result.is_err());
-                if args.once {
+                if args.takes_one() {
                     break result;
                 }
             }
@@ -124,7 +128,7 @@ async fn listen(server: &Server, guests: &Guests, shared: &Arc<Shared>, args: &R
                     // The session ends if it is not there to take it, and so does the connection.
                     let _ = sessions[&trusted.hello.session].unbounded_send((peer, trusted));
                 }
-                Ok(trusted) if args.once && taken => {
+                Ok(trusted) if args.takes_one() && taken => {
                     transport::close(&trusted.connection, Code::Refused);
                     warn_of(peer, "another sender came first, and `--once` takes one only", shared);
                 }
@@ -259,7 +263,7 @@ fn report(Ended { summary, result }: Ended, shared: &Shared, args: &RecvArgs) ->
     }
     match &result {
         // With `--once` this is the last thing that the process says anyway.
-        Err(failure) if !args.once => progress.warn(format_args!("{}: {failure}", summary.peer())),
+        Err(failure) if !args.takes_one() => progress.warn(format_args!("{}: {failure}", summary.peer())),
         _ => {}
     }
     result
@@ -280,9 +284,10 @@ fn announce(
         "; at the other machine, type"
     };
     let reach = ticket.places.iter().map(ToString::to_string).collect::<Vec<_>>();
+    let place = if args.stdout { "standard output".into() } else { args.dir.display().to_string() };
     let ticket = ticket.to_string();
     let command = format!("sendstream send FILE... {ticket}");
-    progress.note(format_args!("receiving into {} on {}{who}", args.dir.display(), listening.join(" and ")));
+    progress.note(format_args!("receiving into {place} on {}{who}", listening.join(" and ")));
     progress.note(format_args!("  {command}"));
     progress.note(format_args!("or `sendstream send FILE...`, which asks for this ticket to {}:", reach.join(", ")));
     if let Some(code) = code {

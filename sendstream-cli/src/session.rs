@@ -40,12 +40,14 @@ use crate::{
 };
 
 mod intake;
+mod place;
 
 use intake::Intake;
 
 /// What all sessions of a receiver share.
 pub(crate) struct Shared {
-    pub(crate) inbox: Inbox,
+    /// Where files go; `None` if one goes to standard output.
+    pub(crate) inbox: Option<Inbox>,
     pub(crate) progress: Progress,
     pub(crate) interrupt: Interrupt,
     /// For how long a sender that is silent may come back.

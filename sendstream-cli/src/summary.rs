@@ -4,6 +4,7 @@
 use std::{
     borrow::Cow,
     io::{self, Write as _},
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, Instant},
 };
 
@@ -249,8 +250,25 @@ pub(crate) fn count_entries(kinds: impl Iterator<Item = Kind>) -> String {
 /// Prints one line of results. A reader that went away, as `head` does, wants no more of them,
 /// which is no failure.
 pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
-    match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
+    let mut out = results();
+    printed(writeln!(out, "{line}").and_then(|()| out.flush()))
+}
+
+/// Standard output is for content: from now on results go to standard error.
+pub(crate) fn leave_standard_output() {
+    TO_STANDARD_ERROR.store(true, Ordering::Relaxed);
+}
+
+fn results() -> Box<dyn io::Write> {
+    if TO_STANDARD_ERROR.load(Ordering::Relaxed) {
+        Box::new(io::stderr().lock())
+    } else {
+        Box::new(io::stdout().lock())
+    }
+}
+
+fn printed(result: io::Result<()>) -> Result<(), Failure> {
+    match result {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(Failure::new(format!("cannot write the result to standard output: {error}")))
         }
@@ -258,16 +276,13 @@ pub(crate) fn print_line(line: &str) -> Result<(), Failure> {
     }
 }
 
+static TO_STANDARD_ERROR: AtomicBool = AtomicBool::new(false);
+
 /// Prints one JSON object on a line of its own. It may be long, so it is not put together first.
 pub(crate) fn print_json(object: &impl Serialize) -> Result<(), Failure> {
-    let mut stdout = io::BufWriter::with_capacity(64 << 10, io::stdout().lock());
-    let printed = serde_json::to_writer(Harmless(&mut stdout), object).map_err(io::Error::from);
-    match printed.and_then(|()| stdout.write_all(b"\n")).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(format!("cannot write the result to standard output: {error}")))
-        }
-        _ => Ok(()),
-    }
+    let mut out = io::BufWriter::with_capacity(64 << 10, results());
+    let written = serde_json::to_writer(Harmless(&mut out), object).map_err(io::Error::from);
+    printed(written.and_then(|()| out.write_all(b"\n")).and_then(|()| out.flush()))
 }
 
 /// Prints the failure of a command that printed no other result.

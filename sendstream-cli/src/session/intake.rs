@@ -5,11 +5,14 @@ use std::{cell::Cell, collections::HashMap, net::SocketAddr};
 
 use sendstream::Printable;
 
-use super::Shared;
+use super::{
+    Shared,
+    place::{Output, Place},
+};
 use crate::{
     error::Failure,
     inbox::{
-        Found, StoreError,
+        Found, Inbox, StoreError,
         part::{Part, hash},
     },
     name::SafeName,
@@ -46,6 +49,8 @@ pub(super) struct Intake<'a> {
     said: Cell<usize>,
     /// How much content came.
     carried: u64,
+    /// Standard output, while no file goes there and none has.
+    output: Option<Output>,
 }
 
 /// What became of an entry.
@@ -70,16 +75,16 @@ enum Expects<'a> {
     /// The digest of as much as there is under its name.
     ProofOfFile { len: u64, digest: Option<blake3::Hash> },
     /// The digest of what an earlier session left.
-    ProofOfPart { part: Box<Part<'a>>, digest: Option<blake3::Hash> },
+    ProofOfPart { part: Box<Place<'a>>, digest: Option<blake3::Hash> },
     /// The content from there on.
-    Content { part: Option<Box<Part<'a>>>, from: u64 },
+    Content { part: Option<Box<Place<'a>>>, from: u64 },
 }
 
 /// A file whose content comes.
 struct Current<'a> {
     entry: Entry,
     /// `None` once it is refused: the rest of the content is of no interest.
-    part: Option<Box<Part<'a>>>,
+    part: Option<Box<Place<'a>>>,
 }
 
 /// Why a session cannot go on.
@@ -122,6 +127,7 @@ impl<'a> Intake<'a> {
             left: 0,
             said: Cell::new(0),
             carried: 0,
+            output: shared.inbox.is_none().then(Output::default),
         }
     }
 
@@ -235,15 +241,18 @@ impl<'a> Intake<'a> {
 
     /// Hashes what is here of the files whose digests were asked for, while the sender does the same.
     pub(super) fn hash_meanwhile(&mut self, go_on: &dyn Fn() -> bool, out: &mut Vec<u8>) {
+        let inbox = self.inbox();
         for entry in std::mem::take(&mut self.to_hash) {
             let Some(open) = self.open.get_mut(&entry) else { continue };
             let hashed = match &mut open.expects {
-                Expects::ProofOfFile { len, digest } => self.shared.inbox.read(&open.name).and_then(|mut file| {
-                    let mut hasher = blake3::Hasher::new();
-                    hash(&mut file, *len, &mut hasher, go_on)?;
-                    *digest = Some(hasher.finalize());
-                    Ok(())
-                }),
+                Expects::ProofOfFile { len, digest } => {
+                    inbox.map_or(Err(StoreError::OneFile), |inbox| inbox.read(&open.name)).and_then(|mut file| {
+                        let mut hasher = blake3::Hasher::new();
+                        hash(&mut file, *len, &mut hasher, go_on)?;
+                        *digest = Some(hasher.finalize());
+                        Ok(())
+                    })
+                }
                 Expects::ProofOfPart { part, digest } => part.resume(go_on).map(|own| *digest = Some(own)),
                 Expects::Content { .. } => Ok(()),
             };
@@ -264,7 +273,14 @@ impl<'a> Intake<'a> {
             Expects::ProofOfPart { part, .. } | Expects::Content { part: Some(part), .. } => Some(part),
             _ => None,
         });
-        self.left = current.into_iter().chain(waiting).map(|part| part.leave()).sum();
+        let places: Vec<_> = current.into_iter().chain(waiting).collect();
+        self.left = 0;
+        for place in places {
+            match *place {
+                Place::Inbox(part) => self.left += part.leave(),
+                Place::Output(output) => self.output = Some(output),
+            }
+        }
         self.to_hash.clear();
     }
 
@@ -285,6 +301,11 @@ impl<'a> Intake<'a> {
         }
         self.bar.clear();
         (self.summary, self.left)
+    }
+
+    /// Where files go, unless it is to standard output.
+    fn inbox(&self) -> Option<&'a Inbox> {
+        self.shared.inbox.as_ref()
     }
 
     /// Notes an entry, or finds it again.
@@ -321,7 +342,9 @@ impl<'a> Intake<'a> {
     ) -> Result<ToSender, Lost> {
         let name = SafeName::new(self.slots[entry as usize].name.clone())
             .map_err(|error| Lost::new(Reason::Name, format!("its name {error}")))?;
-        let inbox = &self.shared.inbox;
+        let Some(inbox) = &self.shared.inbox else {
+            return self.offered_to_output(entry, kind, name, meta, size).map_err(|error| to_lost(&error));
+        };
         match kind {
             Kind::Directory => {
                 let made = inbox.make_directory(&name, meta).map_err(|error| to_lost(&error))?;
@@ -358,6 +381,27 @@ impl<'a> Intake<'a> {
         }
     }
 
+    /// Decides what is wanted of an entry where one file goes to standard output.
+    fn offered_to_output(
+        &mut self,
+        entry: Entry,
+        kind: Kind,
+        name: SafeName,
+        meta: Meta,
+        size: u64,
+    ) -> Result<ToSender, StoreError> {
+        let output = self.output.take_if(|_| kind == Kind::File).ok_or(StoreError::OneFile)?;
+        self.slots[entry as usize].bytes = size;
+        let (len, digest) = output.so_far();
+        let part = Box::new(Place::Output(output));
+        let (message, expects) = match len {
+            0 => (ToSender::Want { entry, from: 0 }, Expects::Content { part: Some(part), from: 0 }),
+            len => (ToSender::Ask { entry, len }, Expects::ProofOfPart { part, digest: Some(digest) }),
+        };
+        self.open.insert(entry, Open { name, meta, size, expects });
+        Ok(message)
+    }
+
     /// Asks for all of a file, or for what an earlier session has not left of it.
     fn look_for_part(
         &mut self,
@@ -370,7 +414,7 @@ impl<'a> Intake<'a> {
         // Each is an open file.
         let parts = self.open.values().filter(|open| !matches!(open.expects, Expects::ProofOfFile { .. }));
         let found = match parts.filter(|open| open.has_part()).count() {
-            0..MAX_PARTS => Part::find(&self.shared.inbox, &name, go_on)?,
+            0..MAX_PARTS => self.inbox().map_or(Ok(None), |inbox| Part::find(inbox, &name, go_on))?,
             _ => None,
         };
         let Some(part) = found else {
@@ -381,7 +425,12 @@ impl<'a> Intake<'a> {
         let len = part.found_len()?;
         self.open.insert(
             entry,
-            Open { name, meta, size, expects: Expects::ProofOfPart { part: Box::new(part), digest: None } },
+            Open {
+                name,
+                meta,
+                size,
+                expects: Expects::ProofOfPart { part: Box::new(Place::Inbox(part)), digest: None },
+            },
         );
         self.to_hash.push(entry);
         Ok(ToSender::Ask { entry, len })
@@ -399,9 +448,10 @@ impl<'a> Intake<'a> {
         let Open { name, meta, size, expects } = open;
         match expects {
             Expects::ProofOfFile { len, digest } => {
+                let replacing = self.inbox().filter(|inbox| inbox.overwrites());
                 if ends && digest == Some(theirs) {
-                    if self.shared.inbox.overwrites() {
-                        self.shared.inbox.touch(&name, meta).map_err(|error| to_lost(&error))?;
+                    if let Some(inbox) = replacing {
+                        inbox.touch(&name, meta).map_err(|error| to_lost(&error))?;
                     }
                     self.bar.advance(len);
                     self.slots[entry as usize].bytes = len;
@@ -410,7 +460,7 @@ impl<'a> Intake<'a> {
                     self.settle(entry, outcome);
                     return Ok(Ok(message));
                 }
-                if !self.shared.inbox.overwrites() {
+                if replacing.is_none() {
                     return Err(to_lost(&StoreError::Exists));
                 }
                 self.look_for_part(entry, name, meta, size, go_on).map(Ok).map_err(|error| to_lost(&error))
@@ -438,8 +488,8 @@ impl<'a> Intake<'a> {
             Some(Open { name, expects: Expects::Content { part, from }, .. }) if from == at => {
                 self.bar.show(&name);
                 self.left = 0;
-                let part = part.unwrap_or_else(|| Box::new(Part::new(&self.shared.inbox, name)));
-                self.current = Some(Current { entry, part: Some(part) });
+                let new = |inbox| Box::new(Place::Inbox(Part::new(inbox, name)));
+                self.current = Some(Current { entry, part: part.or_else(|| self.inbox().map(new)) });
                 Ok(())
             }
             _ => Err(ProtocolError::Entry(entry).into()),
@@ -493,8 +543,8 @@ impl<'a> Intake<'a> {
     /// The innermost first: what is done in a directory changes its time.
     fn finish_directories(&mut self) {
         for (entry, meta, made) in std::mem::take(&mut self.directories).into_iter().rev() {
-            if let Ok(name) = SafeName::new(self.slots[entry as usize].name.clone()) {
-                self.shared.inbox.finish_directory(&name, meta, made);
+            if let (Some(inbox), Ok(name)) = (self.inbox(), SafeName::new(self.slots[entry as usize].name.clone())) {
+                inbox.finish_directory(&name, meta, made);
             }
         }
     }

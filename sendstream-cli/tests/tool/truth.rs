@@ -372,3 +372,36 @@ fn descriptors_are_waited_for_and_few_are_needed() {
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     assert_eq!(receiver.session()["files_ok"], 3000);
 }
+
+#[test]
+fn a_file_can_go_to_standard_output_and_no_other_one_does() {
+    let files = Files::new();
+    let content = noise(1, 5_000_000);
+    for (sources, status) in [(vec!["x"], 0), (vec!["x", "y"], 1)] {
+        let mut command = sendstream();
+        command.args(["recv", "--stdout", "--json", "--listen", "127.0.0.1:0"]).stdout(std::process::Stdio::piped());
+        let mut receiver = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let mut said = std::io::BufReader::new(receiver.stderr.take().unwrap());
+        let ticket = loop {
+            let mut line = String::new();
+            assert!(std::io::BufRead::read_line(&mut said, &mut line).unwrap() > 0);
+            if let Ok(object) = serde_json::from_str::<Value>(&line) {
+                break object["ticket"].as_str().unwrap().to_owned();
+            }
+        };
+        let rest = std::thread::spawn(move || std::io::read_to_string(said).unwrap());
+        let mut stdout = receiver.stdout.take().unwrap();
+        let output = std::thread::spawn(move || {
+            let mut output = Vec::new();
+            std::io::Read::read_to_end(&mut stdout, &mut output).map(|_| output).unwrap()
+        });
+        let sources: Vec<_> = sources.into_iter().map(|name| files.file(name, &content)).collect();
+        let sources: Vec<_> = sources.iter().map(PathBuf::as_path).collect();
+        let sent = send(&[], &sources, &ticket);
+        assert_eq!(sent.status.code(), Some(status), "{}", stderr(&sent));
+        assert!(output.join().unwrap() == content);
+        let rest = rest.join().unwrap();
+        assert_eq!(receiver.wait().unwrap().code(), Some(status), "{rest}");
+        assert_eq!(rest.contains("takes one file"), status == 1, "{rest}");
+    }
+}

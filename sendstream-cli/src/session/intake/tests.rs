@@ -8,7 +8,12 @@ use crate::{
 fn shared(dir: &tempfile::TempDir) -> Shared {
     let progress = Progress::new(true);
     let inbox = Inbox::open(dir.path(), Rules { overwrite: false, fsync: false }, &progress).unwrap();
-    Shared { inbox, progress, interrupt: Interrupt::install().unwrap(), patience: std::time::Duration::ZERO }
+    Shared {
+        inbox: Some(inbox),
+        progress,
+        interrupt: Interrupt::install().unwrap(),
+        patience: std::time::Duration::ZERO,
+    }
 }
 
 fn offer(entry: Entry, name: &str) -> ToReceiver {
