@@ -204,9 +204,7 @@ impl Reader {
             if content.hash(len, &mut hasher, go_on).map_err(|error| Stop::Lost(unreadable(error)))? {
                 let ends = content.is_at_end().map_err(|error| Stop::Lost(unreadable(error)))?;
                 let digest = hasher.finalize();
-                if ends {
-                    self.out.notes.push(Note::Digest { entry, size: len, digest });
-                } else if self.prefixes.len() < MAX_PREFIXES {
+                if !ends && self.prefixes.len() < MAX_PREFIXES {
                     self.prefixes.insert((entry, len), hasher);
                 }
                 (ends, digest)
@@ -215,9 +213,11 @@ impl Reader {
                 nothing
             }
         };
-        let notes = std::mem::take(&mut self.out.notes);
         self.out.message(&Arc::from([target]), &ToReceiver::Proof { entry, ends, digest })?;
-        self.out.notes.extend(notes);
+        if ends {
+            // Behind its message, as all notes: so both are in one piece.
+            self.out.notes.push(Note::Digest { entry, size: len, digest });
+        }
         Ok(())
     }
 

@@ -57,7 +57,9 @@ impl Trouble {
     fn of(error: &(dyn Error + 'static), receiver: &str) -> Self {
         let failure = Failure::with_receiver(error, receiver);
         match connection_error(error) {
-            Some(ConnectionError::ApplicationClosed { code, .. }) if Code::from_wire(*code) == Some(Code::Moved) => {
+            Some(ConnectionError::ApplicationClosed { code, .. })
+                if matches!(Code::from_wire(*code), Some(Code::Moved | Code::TooSlow)) =>
+            {
                 Self::Lost(failure)
             }
             // The receiver's word, or nobody's fault but this end's.
@@ -118,17 +120,8 @@ impl Peer<'_> {
                     return Err(Failure::interrupted());
                 }
             };
-            let lost = match talked {
-                Ok(()) => {
-                    transport::close(&connection, Code::Done);
-                    self.hook.hub.borrow_mut().leave(self.hook.peer);
-                    return Ok(());
-                }
-                Err(trouble) => trouble,
-            };
-            let code = if matches!(lost, Trouble::Lost(_)) { Code::Moved } else { Code::BadMessage };
-            transport::close(&connection, code);
             self.hook.hub.borrow_mut().leave(self.hook.peer);
+            let Err(lost) = talked else { return Ok(()) };
             let Trouble::Lost(why) = lost else { return Err(lost.failure()) };
             self.progress.note(format_args!("{why}\ntrying again for {}", humantime::format_duration(self.patience)));
             let again = pin!(self.meet_again(&hello, connection.remote_addr(), why));
@@ -224,10 +217,18 @@ impl Peer<'_> {
     async fn talk(&self, session: Session, inflow: Inflow) -> Result<(), Trouble> {
         let Session { connection, control, answer, .. } = session;
         let said = pin!(future::try_join(self.say(control, inflow), self.listen(answer)));
-        match future::select(said, pin!(transport::silence(&connection))).await {
+        let talked = match future::select(said, pin!(transport::silence(&connection))).await {
             Either::Left((said, _)) => said.map(|_| ()),
             Either::Right(_) => Err(self.silent()),
-        }
+        };
+        // Before the streams are dropped, which resets them: the receiver is told nothing but this.
+        let code = match talked {
+            Ok(()) => Code::Done,
+            Err(Trouble::Lost(_)) => Code::Moved,
+            Err(Trouble::Final(_)) => Code::BadMessage,
+        };
+        transport::close(&connection, code);
+        talked
     }
 
     fn silent(&self) -> Trouble {
