@@ -7,7 +7,7 @@ use clap_complete::Shell;
 use sendstream::CertificateHash;
 use url::Url;
 
-use crate::{http::parse_url, listen::Listen, peers::Name, ticket::Host, walk::Links};
+use crate::{http::parse_url, listen::Listen, peers::Name, perf::PerfArgs, ticket::Host, walk::Links};
 
 /// Send files over QUIC, fast and encrypted.
 #[derive(Debug, Parser)]
@@ -23,6 +23,7 @@ pub(crate) enum Command {
     Send(SendArgs),
     Demo(DemoArgs),
     Http(HttpArgs),
+    Perf(PerfArgs),
     Version(VersionArgs),
     Peers(PeersArgs),
     Doctor(DoctorArgs),
@@ -40,6 +41,7 @@ impl Command {
             // Each URL has its own result.
             Self::Http(HttpArgs { command: HttpCommand::Get(_) }) => false,
             Self::Http(HttpArgs { command: HttpCommand::Serve(args) }) => args.output.json,
+            Self::Perf(args) => args.wants_json(),
             Self::Version(args) => args.json,
             Self::Peers(args) => args.json,
             Self::Doctor(args) => args.json,
@@ -494,7 +496,7 @@ fn parse_inbox(text: &str) -> Result<PathBuf, String> {
 }
 
 /// Reads `4096`, `64K`, `256M`, `256MiB`, `2G`, `1T`.
-fn parse_size(text: &str) -> Result<u64, String> {
+pub(crate) fn parse_size(text: &str) -> Result<u64, String> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let shift = match unit.to_ascii_lowercase().trim_end_matches("ib") {
@@ -535,7 +537,7 @@ Example, in two shells:
   sendstream send photo.jpg notes/                the same; asks for the ticket
   sendstream http serve public                    prints a URL and how to fetch it";
 
-const EXIT_STATUS: &str = "\
+pub(crate) const EXIT_STATUS: &str = "\
 Exit status: 0 all went well, 1 something did not (standard error says what), 2 wrong usage (also a ticket that is
 none), 130 interrupted in the middle of a transfer. A `recv` that is interrupted while it waits ends with 0 if every
 transfer before went well, and with 1 if one did not.";

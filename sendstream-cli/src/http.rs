@@ -48,6 +48,6 @@ pub(crate) fn run(args: HttpArgs) -> Result<(), Failure> {
 }
 
 /// A runtime that also does the work of the QUIC connections that are made in it.
-fn runtime() -> Result<Runtime, Failure> {
+pub(crate) fn runtime() -> Result<Runtime, Failure> {
     Builder::new_multi_thread().enable_all().build().map_err(|error| Failure::new(format!("cannot start: {error}")))
 }

@@ -13,6 +13,7 @@
 //! | `reader`   | reads and hashes those files ahead of the network, on a thread of its own      |
 //! | `demo`     | `sendstream demo`: both ends as two processes on loopback                      |
 //! | `http`     | `sendstream http get`, `http serve`: files over HTTP/3                         |
+//! | `perf`     | `sendstream perf serve`, `perf run`: what a path carries                      |
 //! | `version`  | `sendstream version`: what is linked in here                                   |
 //! | `code`     | a code that stands for a ticket, and how it is asked for                       |
 //! | `neighbours`| receivers with a code on the same network                                     |
@@ -64,6 +65,7 @@ mod listen;
 mod name;
 mod neighbours;
 mod peers;
+mod perf;
 mod progress;
 mod protocol;
 mod qr;
@@ -104,6 +106,7 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Send(args) => send::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Http(args) => http::run(args),
+        Command::Perf(args) => perf::run(args),
         Command::Version(args) => version::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::Completions(args) => generate::completions(args),

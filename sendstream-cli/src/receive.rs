@@ -56,7 +56,7 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
         Guests::Holder(token) => {
             let mut certificate = [0; 32];
             certificate.copy_from_slice(identity.certificate_sha256().as_ref());
-            let ticket = Ticket { places: places(&args, &locals, &progress), certificate, token: token.clone() };
+            let ticket = Ticket { places: places(&args.advertise, &locals, &progress), certificate, token: token.clone() };
             let offer = if args.code { Some(offer_code(&ticket, &args, &progress)?) } else { None };
             announce(&ticket, offer.as_ref().and_then(Offer::code), &locals, &args, &progress)?;
             offer
@@ -381,12 +381,12 @@ struct Announcement<'a> {
     addresses: &'a [String],
 }
 
-/// The places that the ticket tells: what `--advertise` says, or else every address by which others
+/// The places that a ticket tells: what `--advertise` says, or else every address by which others
 /// may reach this end.
-fn places(args: &RecvArgs, locals: &[SocketAddr], progress: &Progress) -> Vec<Place> {
+pub(crate) fn places(advertise: &[Advertised], locals: &[SocketAddr], progress: &Progress) -> Vec<Place> {
     let port = locals[0].port();
-    if !args.advertise.is_empty() {
-        let advertised = args.advertise.iter().cloned();
+    if !advertise.is_empty() {
+        let advertised = advertise.iter().cloned();
         return advertised.map(|Advertised { host, port: own }| Place::new(host, own.unwrap_or(port))).collect();
     }
     let mut places = Vec::new();

@@ -200,7 +200,7 @@ async fn hear(connection: &Connection, guests: &Guests) -> Result<Trusted, Turne
 }
 
 /// The place of the oldest of the network that has most places.
-fn crowded(networks: impl Iterator<Item = IpAddr>) -> usize {
+pub(crate) fn crowded(networks: impl Iterator<Item = IpAddr>) -> usize {
     let mut places = HashMap::new();
     for (place, network) in networks.enumerate() {
         places.entry(network).or_insert((0, Reverse(place))).0 += 1;
@@ -210,7 +210,7 @@ fn crowded(networks: impl Iterator<Item = IpAddr>) -> usize {
 
 /// What stands for all addresses that one stranger can be expected to have: an IPv4 address, or the
 /// network of 64 bits around an IPv6 one.
-fn network(peer: SocketAddr) -> IpAddr {
+pub(crate) fn network(peer: SocketAddr) -> IpAddr {
     match peer.ip().to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from(u128::from(v6) >> 64 << 64).into(),
         v4 => v4,
