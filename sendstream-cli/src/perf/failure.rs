@@ -1,20 +1,18 @@
 //! What a client's user is told when a run cannot be, or breaks off.
 
-use std::error::Error;
-
-use sendstream::ConnectionError;
+use sendstream::{ConnectError, ConnectionError};
 
 use super::{run_error::RunError, target::Target};
 use crate::{
-    error::{Failure, chain, connection_error},
+    error::{Failure, chain},
     protocol::Code,
 };
 
 /// Why there is no connection to the server.
-pub(crate) fn unconnected(error: &(dyn Error + 'static), target: &Target) -> Failure {
-    match connection_error(error) {
-        Some(cause) => lost(cause, target),
-        None => Failure::new(format!("cannot connect to {}: {}", target.authority(), chain(error))),
+pub(crate) fn unconnected(error: &ConnectError, target: &Target) -> Failure {
+    match error {
+        ConnectError::Connection(cause) => lost(cause, target),
+        error => Failure::new(format!("cannot connect to {}: {}", target.authority(), chain(error))),
     }
 }
 

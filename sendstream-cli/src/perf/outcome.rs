@@ -10,8 +10,8 @@ use hdrhistogram::Histogram;
 
 use super::{
     counts::Snapshot,
-    plan::{End, Load, Plan},
-    protocol::{Report, Tally},
+    plan::{Amount, End, Load, Plan},
+    protocol::{Report, Tally, Total},
 };
 
 /// A run.
@@ -112,6 +112,13 @@ impl Outcome {
         merge(&self.points[first..last])
     }
 
+    /// Says how far a run came that was to move a number of bytes, and did not.
+    pub(crate) fn shortfall(&self) -> Option<String> {
+        let (Amount::Bytes(wanted), Some(ends)) = (self.plan.amount, &self.ends) else { return None };
+        let sent = self.ways().map(|way| ends.sent(way).bytes()).min()?;
+        (sent < wanted).then(|| format!("the run was ended after {sent} of {wanted} bytes: it took longer than it may"))
+    }
+
     /// Whether this end and the other agree on what arrived. Says what is wrong if not.
     pub(crate) fn disagreement(&self) -> Option<String> {
         let ends = self.ends.as_ref()?;
@@ -125,7 +132,7 @@ impl Outcome {
                 _ => received == sent,
             };
             let unit = if sent.bytes == received.bytes { self.plan.load.units().unwrap_or("bytes") } else { "bytes" };
-            let count = |total: super::protocol::Total| if unit == "bytes" { total.bytes } else { total.messages };
+            let count = |total: Total| if unit == "bytes" { total.bytes } else { total.messages };
             (!agree).then(|| {
                 format!(
                     "the two ends disagree: {} {unit} were sent by the {}'s count, and {} received by the {}'s",
@@ -251,7 +258,6 @@ pub(crate) mod tests {
     use crate::perf::{
         latency::Latency,
         plan::{Direction, example},
-        protocol::Total,
     };
 
     /// A run of `plan` in which each second is like the one before.

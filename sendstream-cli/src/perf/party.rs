@@ -35,7 +35,8 @@ pub(crate) struct Party {
     pub(crate) received: Arc<Counts>,
     /// How long pings and handshakes took, at the end that makes them.
     pub(crate) latency: Arc<Latency>,
-    /// By when the run must be over.
+    /// When its senders end in any case, and by when the run must be over.
+    end_of_sending: Option<Instant>,
     deadline: Option<Instant>,
     outbox: Outbox,
     stopper: watch::Sender<bool>,
@@ -54,6 +55,9 @@ impl Party {
     /// The run begins now. `longest` is how long its senders may take in any case.
     pub(crate) fn new(connection: Connection, plan: Plan, end: End, outbox: Outbox, longest: Option<Duration>) -> Self {
         let start = Instant::now();
+        let end_of_sending = plan.time().or(longest).map(|time| start + time);
+        // Who sends a number of bytes knows nothing of this end's clock, and cannot be late by it.
+        let grace = if plan.time().is_some() || plan.sends(end) { GRACE } else { Duration::ZERO };
         let (stopper, stop) = Stop::new();
         Self {
             connection,
@@ -63,7 +67,8 @@ impl Party {
             sent: Arc::new(Counts::new(plan.slots())),
             received: Arc::new(Counts::new(plan.slots())),
             latency: Arc::new(Latency::new()),
-            deadline: plan.time().or(longest).map(|longest| start + longest + GRACE),
+            end_of_sending,
+            deadline: end_of_sending.map(|end| end + grace),
             outbox,
             stopper,
             stop,
@@ -105,11 +110,19 @@ impl Party {
             Own::Server { handshakes } => (None, self.act(told, Side::Server(handshakes))),
         };
         let both = async { tokio::try_join!(act, self.listen(&mut control, peer_sent, samples)) };
-        tokio::select! {
+        let result = tokio::select! {
             reports = both => reports,
             error = self.watch() => Err(error),
             error = self.tell_samples() => Err(error),
             () = self.keep_time() => unreachable!("it waits for ever"),
+        };
+        match result {
+            // A stream may end a moment before the connection does, which says why.
+            Err(error @ RunError::Breach(_)) => match tokio::time::timeout(LAST_WORD, self.connection.closed()).await {
+                Ok(cause) => Err(RunError::Lost(cause)),
+                Err(_) => Err(error),
+            },
+            result => result,
         }
     }
 
@@ -227,8 +240,7 @@ impl Party {
             self.latency.reset();
             self.counting.send_replace(true);
         }
-        let end = self.plan.time().map(|time| self.start + time).or(self.deadline.map(|deadline| deadline - GRACE));
-        if let Some(end) = end {
+        if let Some(end) = self.end_of_sending {
             tokio::time::sleep_until(end.into()).await;
             self.stop();
         }
@@ -291,6 +303,8 @@ pub(crate) fn lost(stats: &sendstream::ConnectionStats) -> u64 {
 }
 
 /// How long what is under way at the end of the run may take to arrive.
-const GRACE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_secs(30);
+/// How long the reason of an end may take to follow it.
+const LAST_WORD: Duration = Duration::from_millis(300);
 /// Fewer bytes than this within an end's patience are no traffic: samples are not more.
 const MURMUR: u64 = 8 << 10;

@@ -68,7 +68,12 @@ async fn ping_on(
             break;
         }
     }
-    Ok(send.finished().await?)
+    send.finished().await?;
+    // Who drops a stream before its end has the peer stop.
+    match recv.read_chunk().await? {
+        None => Ok(()),
+        Some(_) => Err(RunError::breach("its answers are longer than the pings")),
+    }
 }
 
 async fn pong_on(mut send: SendStream, mut recv: RecvStream, size: usize, counts: Arc<Counts>) -> Result<(), RunError> {

@@ -176,7 +176,11 @@ async fn measure(
             // The server has it, or does not care.
             let _ = tokio::time::timeout(PATIENCE, party.finish()).await;
             close(&connection, Code::Done, "");
-            if stopped { Err(Failure::interrupted()) } else { Ok(()) }
+            match outcome.shortfall() {
+                _ if stopped => Err(Failure::interrupted()),
+                Some(why) => Err(Failure::new(why).todo("`perf serve --max-time` says how long a run may take")),
+                None => Ok(()),
+            }
         }
         Err(_) if stopped => {
             close(&connection, Code::Interrupted, "");
@@ -206,7 +210,6 @@ async fn ask(connection: &Connection, plan: Plan, target: &Target) -> Result<(Ou
 
 /// Tells the server why the run is over, and the user.
 fn ended(error: &RunError, connection: &Connection, target: &Target) -> Failure {
-    // A stream may end a moment before the reason is known for which all of them do.
     error.close(connection);
     broken_off(error, target)
 }

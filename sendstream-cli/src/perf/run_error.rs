@@ -22,7 +22,7 @@ pub(crate) enum RunError {
     #[error("nothing moved for {} seconds", PATIENCE.as_secs())]
     Stalled,
     /// It should have been over by now.
-    #[error("the run did not end in its time")]
+    #[error("the run took longer than it may")]
     Late,
     /// This end cannot do it.
     #[error("{0}")]

@@ -176,22 +176,26 @@ async fn serve(
     max_time: Duration,
 ) -> Result<Report, RunError> {
     let Trusted { connection, hello: Hello { plan, .. }, control, answer } = client;
-    let ran = async {
-        connection.raise_limits(&transport::for_run(&plan)).await.map_err(|error| RunError::Unable(chain(&error)))?;
-        let outbox = Outbox::new(answer);
-        outbox.say(&Frame::Ready { run }).await?;
-        let party = Party::new(connection.clone(), plan, End::Server, outbox, Some(max_time));
-        let (report, _) = party.carry_out(control, Own::Server { handshakes }).await?;
-        // The client closes the connection when it has all that it wants to know.
-        let _ = tokio::time::timeout(PATIENCE, async { (party.finish().await, connection.closed().await) }).await;
-        Ok(report)
-    };
-    let result: Result<Report, RunError> = ran.await;
-    match &result {
-        Ok(_) => close(&connection, Code::Done, ""),
-        Err(error) => error.close(&connection),
+    let limits = transport::for_run(&plan);
+    if let Err(error) = connection.raise_limits(&limits).await {
+        return Err(RunError::Unable(chain(&error)));
     }
-    result
+    let outbox = Outbox::new(answer);
+    outbox.say(&Frame::Ready { run }).await?;
+    let party = Party::new(connection.clone(), plan, End::Server, outbox, Some(max_time));
+    match party.carry_out(control, Own::Server { handshakes }).await {
+        Ok((report, _)) => {
+            // The client closes the connection when it has all that it wants to know.
+            let _ = tokio::time::timeout(PATIENCE, async { (party.finish().await, connection.closed().await) }).await;
+            close(&connection, Code::Done, "");
+            Ok(report)
+        }
+        Err(error) => {
+            // Before the streams are dropped, which says less.
+            error.close(&connection);
+            Err(error)
+        }
+    }
 }
 
 fn describe(plan: &Plan) -> String {
