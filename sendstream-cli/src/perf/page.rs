@@ -89,7 +89,7 @@ fn figures(outcome: &Outcome, ends: &Ends) -> Vec<(String, String, String)> {
         if !is_timed(load) {
             let rate = units::bits_per_second(units::rate(received.bytes(), received.seconds()));
             let amount = units::bytes(received.bytes());
-            let more = format!("{} received in {:.2} s", amount.trim(), received.seconds());
+            let more = format!("{} in {:.2} s", amount.trim(), received.seconds());
             figures.push((capital(way.name()), rate.trim().to_owned(), more));
         }
     }
