@@ -4,8 +4,10 @@
 //! | ------------- | ----------------------------------------------------------------------- |
 //! | `cli`         | what can be typed                                                        |
 //! | `serve`       | `perf serve`: listens, and serves one run at a time                      |
+//! | `served`      | one run there, and what is said of it                                     |
 //! | `admission`   | clients that have not shown the token yet                                |
-//! | `run`         | `perf run`: connects, and says how it goes                               |
+//! | `run`         | `perf run`: a run, and its results                                       |
+//! | `measure`     | the run itself, from its connection to what is known in the end          |
 //! | `target`      | a ticket, or where an open server is                                     |
 //! | `plan`        | what a run does: agreed on before it begins                              |
 //! | `protocol`    | the bytes between the two ends, without a network                        |
@@ -35,6 +37,7 @@ mod handshakes;
 mod json;
 mod latency;
 mod lines;
+mod measure;
 mod outcome;
 mod page;
 mod party;
@@ -47,6 +50,7 @@ mod run_error;
 mod sampling;
 mod sending;
 mod serve;
+mod served;
 mod target;
 mod tasks;
 mod transport;

@@ -14,21 +14,31 @@ use super::{
 };
 
 /// A run, with what went wrong.
-pub(crate) fn run(outcome: &Outcome, error: Option<String>) -> Value {
+pub(crate) fn run(outcome: &Outcome, error: Option<&str>) -> Value {
     let intervals: Vec<_> = (0..outcome.lines.len()).map(|index| interval(outcome, &outcome.line(index))).collect();
     let mut object = json!({ "start": start(outcome), "intervals": intervals, "end": {} });
     if let Some(ends) = &outcome.ends {
         object["end"] = end(outcome, ends);
     }
-    if let Some(error) = error {
-        object["error"] = error.into();
-    }
+    add_error(&mut object, error);
     object
 }
 
 /// A run that never began.
-pub(crate) fn failed(error: String) -> Value {
-    json!({ "start": {}, "intervals": [], "end": {}, "error": error })
+pub(crate) fn failed(error: &str) -> Value {
+    let mut object = json!({ "start": {}, "intervals": [], "end": {} });
+    add_error(&mut object, Some(error));
+    object
+}
+
+/// What went wrong, and what the user can do about it: the next line of a failure.
+fn add_error(object: &mut Value, error: Option<&str>) {
+    let Some(error) = error else { return };
+    let (error, hint) = error.split_once('\n').map_or((error, None), |(error, hint)| (error, Some(hint.trim())));
+    object["error"] = error.into();
+    if let Some(hint) = hint {
+        object["hint"] = hint.into();
+    }
 }
 
 fn start(outcome: &Outcome) -> Value {
@@ -244,18 +254,18 @@ mod tests {
 
     #[test]
     fn both_directions_are_told_apart() {
-        let object = run(&outcome(Plan { direction: Direction::Both, ..example() }, 1), Some("why".to_owned()));
+        let object = run(&outcome(Plan { direction: Direction::Both, ..example() }, 1), Some("why\n  do this"));
         assert_eq!(object["intervals"][0]["sum_bidir_reverse"]["sender"], false);
         assert_eq!(object["end"]["sum_sent_bidir_reverse"]["bytes"], 117_571_584);
         assert_eq!(object["end"]["streams"][1]["sender"]["socket"], 2);
-        assert_eq!(object["error"], "why");
+        assert_eq!((&object["error"], &object["hint"]), (&json!("why"), &json!("do this")));
     }
 
     #[test]
     fn a_run_that_broke_off_has_what_it_had() {
         let mut broken = outcome(example(), 2);
         broken.ends = None;
-        let object = run(&broken, Some("why".to_owned()));
+        let object = run(&broken, Some("why"));
         assert_eq!(object["intervals"].as_array().unwrap().len(), 2);
         assert_eq!(object["end"], json!({}));
     }

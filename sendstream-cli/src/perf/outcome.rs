@@ -112,6 +112,22 @@ impl Outcome {
         merge(&self.points[first..last])
     }
 
+    /// Makes one point of those of each line, or of every two where there are no lines, and so keeps
+    /// what a long run takes within bounds.
+    pub(crate) fn coarsen(&mut self) {
+        if self.lines.is_empty() {
+            self.points = thinned(&self.points, 2);
+        } else {
+            self.points = (0..self.lines.len()).map(|index| self.line(index)).collect();
+            self.lines = (0..self.points.len()).collect();
+        }
+    }
+
+    /// The points, as many of them as a picture can show.
+    pub(crate) fn shown(&self) -> Vec<Point> {
+        thinned(&self.points, self.points.len().div_ceil(MAX_SHOWN).max(1))
+    }
+
     /// Says how far a run came that was to move a number of bytes, and did not.
     pub(crate) fn shortfall(&self) -> Option<String> {
         let (Amount::Bytes(wanted), Some(ends)) = (self.plan.amount, &self.ends) else { return None };
@@ -226,6 +242,12 @@ impl Packets {
     }
 }
 
+/// One point of up to `each` neighbours that are omitted alike.
+fn thinned(points: &[Point], each: usize) -> Vec<Point> {
+    let alike = points.chunk_by(|a, b| a.omitted == b.omitted);
+    alike.flat_map(|points| points.chunks(each)).map(merge).collect()
+}
+
 /// Neighbours as one: counts are added up, and the rest is as it was last.
 fn merge(points: &[Point]) -> Point {
     let Some((first, rest)) = points.split_first() else { return Point::default() };
@@ -251,6 +273,9 @@ fn follow(before: Option<Path>, next: Option<Path>) -> Option<Path> {
         (before, next) => next.or(before),
     }
 }
+
+/// How many points a picture has at most, beside one.
+const MAX_SHOWN: usize = 1000;
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -326,6 +351,22 @@ pub(crate) mod tests {
         assert_eq!((line.start, line.end, line.sent.bytes()), (0.0, 2.0, 2 * 117_571_584));
         assert_eq!(line.client.unwrap().lost, 4);
         assert_eq!(outcome.line(1).sent.bytes(), 117_571_584);
+    }
+
+    #[test]
+    fn a_long_run_keeps_its_sums_when_it_gets_coarser() {
+        let mut long = outcome(example(), 5000);
+        assert!(long.shown().len() <= MAX_SHOWN);
+        long.lines = (0..500).map(|line| line * 10).collect();
+        let lines: Vec<_> = (0..500).map(|index| long.line(index)).map(|line| (line.end, line.sent.bytes())).collect();
+        long.coarsen();
+        assert_eq!(long.points.len(), 500);
+        let after: Vec<_> = (0..500).map(|index| long.line(index)).map(|line| (line.end, line.sent.bytes())).collect();
+        assert_eq!(lines, after);
+        long.lines.clear();
+        long.points[0].omitted = true;
+        long.coarsen();
+        assert_eq!(long.points.len(), 251, "what is omitted stays by itself");
     }
 
     #[test]

@@ -181,8 +181,9 @@ fn path(
 fn series<'a>(outcome: &Outcome, way: Way, shape: Shape, value: impl Fn(&Point) -> Option<f64>) -> Series<'a> {
     let omit = outcome.plan.omit.as_secs_f64();
     // A rest that is much shorter than the others says little of a rate.
-    let whole = outcome.points.first().map_or(0.0, Point::seconds) / 2.0;
-    let points = outcome.points.iter().filter(|point| point.seconds() >= whole);
+    let points = outcome.shown();
+    let whole = points.first().map_or(0.0, Point::seconds) / 2.0;
+    let points = points.iter().filter(|point| point.seconds() >= whole);
     let values = points.filter_map(|point| {
         let shift = if point.omitted { omit } else { 0.0 };
         Some(Value { start: point.start - shift, end: point.end - shift, value: value(point)? })
@@ -222,7 +223,7 @@ fn losses(outcome: &Outcome) -> Vec<(f64, String)> {
         let at = if point.omitted { point.end - omit } else { point.end };
         (lost > 0).then(|| (at, format!("{lost} lost")))
     };
-    outcome.points.iter().filter_map(lost).collect()
+    outcome.shown().iter().filter_map(lost).collect()
 }
 
 /// The lines as numbers.

@@ -102,18 +102,19 @@ impl Party {
         self.outbox.finish().await
     }
 
-    /// Carries the run out. Returns the report of this end, and that of the other.
-    pub(crate) async fn carry_out(&self, mut control: RecvStream, own: Own) -> Result<(Report, Report), RunError> {
+    /// Carries the run out. Returns the report of this end, and that of the other. `control` is to be
+    /// kept until the connection is closed: without it the peer could say no more.
+    pub(crate) async fn carry_out(&self, control: &mut RecvStream, own: Own) -> Result<(Report, Report), RunError> {
         let (peer_sent, told) = watch::channel(None);
-        let (samples, act) = match own {
-            Own::Client { place, samples } => (Some(samples), self.act(told, Side::Client(place))),
-            Own::Server { handshakes } => (None, self.act(told, Side::Server(handshakes))),
+        let (place, samples, handshakes) = match own {
+            Own::Client { place, samples } => (Some(place), Some(samples), None),
+            Own::Server { handshakes } => (None, None, Some(handshakes)),
         };
-        let both = async { tokio::try_join!(act, self.listen(&mut control, peer_sent, samples)) };
+        let act = self.act(told, place, handshakes);
+        let both = async { tokio::try_join!(act, self.listen(control, peer_sent, samples)) };
         let result = tokio::select! {
             reports = both => reports,
             error = self.watch() => Err(error),
-            error = self.tell_samples() => Err(error),
             () = self.keep_time() => unreachable!("it waits for ever"),
         };
         match result {
@@ -127,11 +128,12 @@ impl Party {
     }
 
     /// Sends and receives what the plan says, and then reports.
-    async fn act(&self, peer_sent: PeerSent, side: Side) -> Result<Report, RunError> {
-        let (place, handshakes) = match side {
-            Side::Client(place) => (Some(place), None),
-            Side::Server(handshakes) => (None, Some(handshakes)),
-        };
+    async fn act(
+        &self,
+        peer_sent: PeerSent,
+        place: Option<Place>,
+        handshakes: Option<mpsc::Receiver<Incoming>>,
+    ) -> Result<Report, RunError> {
         let sending = async {
             if self.plan.sends(self.end) {
                 self.send(place).await?;
@@ -147,7 +149,10 @@ impl Party {
             }
             Ok(())
         };
-        tokio::try_join!(sending, receiving)?;
+        tokio::select! {
+            done = async { tokio::try_join!(sending, receiving) } => done?,
+            error = self.tell_samples() => return Err(error),
+        };
         let report = self.report().await;
         self.outbox.say(&Frame::Report(report.clone())).await?;
         Ok(report)
@@ -290,11 +295,6 @@ impl Party {
         }
         std::future::pending().await
     }
-}
-
-enum Side {
-    Client(Place),
-    Server(mpsc::Receiver<Incoming>),
 }
 
 /// How many of its packets a connection has lost for good.

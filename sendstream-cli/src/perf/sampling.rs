@@ -22,6 +22,10 @@ pub(crate) struct Sampler<'a> {
     tick: Duration,
     /// How many ticks a line has; none for no lines.
     ticks_per_line: usize,
+    /// Whether the last line has all of its points.
+    line_is_whole: bool,
+    /// How many of the points cannot get coarser: each is a line.
+    coarse: usize,
     before: Before,
 }
 
@@ -35,12 +39,11 @@ struct Before {
 }
 
 impl<'a> Sampler<'a> {
-    pub(crate) fn new(
-        party: &'a Party,
-        samples: mpsc::Receiver<Sample>,
-        tick: Duration,
-        ticks_per_line: usize,
-    ) -> Self {
+    /// `interval` is how long a line is; zero for no lines.
+    pub(crate) fn new(party: &'a Party, samples: mpsc::Receiver<Sample>, interval: Duration) -> Self {
+        let tick = party.plan.sample;
+        let ticks_per_line =
+            if tick.is_zero() { 0 } else { (interval.as_secs_f64() / tick.as_secs_f64()).round() as usize };
         let before = Before {
             at: party.start,
             sent: Snapshot::default(),
@@ -48,7 +51,7 @@ impl<'a> Sampler<'a> {
             client_lost: 0,
             server_lost: 0,
         };
-        Self { party, samples, sample: None, tick, ticks_per_line, before }
+        Self { party, samples, sample: None, tick, ticks_per_line, line_is_whole: true, coarse: 0, before }
     }
 
     /// Adds points to `outcome` for as long as it is polled, and calls `line` when a line is there.
@@ -73,9 +76,13 @@ impl<'a> Sampler<'a> {
                 let at = if over { party.begin() } else { at };
                 self.add(outcome, at, omitted, over, in_line == 0).await;
                 in_line += 1;
-                if self.ticks_per_line > 0 && (over || in_line == self.ticks_per_line) {
+                self.line_is_whole = over || in_line == self.ticks_per_line;
+                if self.ticks_per_line > 0 && self.line_is_whole {
                     line(outcome);
                     in_line = 0;
+                }
+                if in_line == 0 || self.ticks_per_line == 0 {
+                    self.keep_bounded(outcome);
                 }
                 if over {
                     break;
@@ -90,9 +97,7 @@ impl<'a> Sampler<'a> {
         let ended = [&self.party.sent, &self.party.received].into_iter().filter_map(|counts| counts.ended()).max();
         let now = ended.filter(|ended| *ended > self.before.at).unwrap_or_else(Instant::now);
         let omitted = now < self.party.begin();
-        let points_in_line = outcome.lines.last().map_or(0, |first| outcome.points.len() - first);
-        let begins = self.ticks_per_line > 0 && points_in_line.is_multiple_of(self.ticks_per_line)
-            || outcome.points.last().is_none_or(|last| last.omitted != omitted);
+        let begins = self.line_is_whole || outcome.points.last().is_none_or(|last| last.omitted != omitted);
         let something =
             self.party.sent.snapshot() != self.before.sent || self.party.received.snapshot() != self.before.received;
         if something || outcome.points.is_empty() {
@@ -100,6 +105,14 @@ impl<'a> Sampler<'a> {
             return self.ticks_per_line > 0;
         }
         self.ticks_per_line > 0 && !begins
+    }
+
+    /// Gives up points of a long run, between two lines.
+    fn keep_bounded(&mut self, outcome: &mut Outcome) {
+        if outcome.points.len() - self.coarse > MAX_FINE {
+            outcome.coarsen();
+            self.coarse = if self.ticks_per_line > 0 { outcome.points.len() } else { 0 };
+        }
     }
 
     /// Adds a point up to `at`. `over` says that what is omitted ends with it.
@@ -186,6 +199,8 @@ fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
+/// How many points there are beyond lines.
+const MAX_FINE: usize = 8000;
 /// How long a line waits for what the server says of it.
 const LATE: Duration = Duration::from_millis(250);
 /// How often the round-trip time is looked at.

@@ -1,22 +1,24 @@
 //! `sendstream perf serve`: listens, and serves one run at a time.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{net::SocketAddr, pin::Pin, time::Duration};
 
-use sendstream::{Connection, Identity, Incoming, Server};
+use sendstream::{Connection, Identity, Incoming, Server, process::release_memory};
 use serde::Serialize;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::mpsc,
+    task::JoinSet,
+    time::{Sleep, sleep},
+};
 
 use super::{
     admission::{Greeted, Strangers, Trusted},
     cli::ServeArgs,
-    control::Outbox,
-    party::{Own, Party},
-    plan::{Direction, End, Load, Plan},
-    protocol::{ALPN, Frame, Hello, Report, Tally, handshake_name},
-    run_error::{RunError, close},
+    plan::Plan,
+    protocol::{ALPN, handshake_name},
+    run_error::close,
+    served::{Served, describe, serve},
     target::{DEFAULT_PORT, NAME},
-    transport::{self, PATIENCE},
-    units,
+    transport,
 };
 use crate::{
     error::{Failure, chain},
@@ -58,6 +60,26 @@ struct Service<'a> {
     max_time: Duration,
 }
 
+/// The wait, after a peer has gone, until its connection is no more: then the memory that it took can
+/// go back to the system.
+struct Tidying(Option<Pin<Box<Sleep>>>);
+
+impl Tidying {
+    /// Begins to wait, unless that was done before.
+    fn begin(&mut self) {
+        self.0.get_or_insert_with(|| Box::pin(sleep(TIDY_AFTER)));
+    }
+
+    /// Resolves once at the end of the wait.
+    async fn due(&mut self) {
+        match &mut self.0 {
+            Some(sleep) => sleep.await,
+            None => std::future::pending().await,
+        }
+        self.0 = None;
+    }
+}
+
 /// The run that goes on.
 struct Running {
     connection: Connection,
@@ -72,6 +94,7 @@ impl Service<'_> {
         let mut runs = JoinSet::new();
         let mut running = None::<Running>;
         let mut interrupted = interrupt.wait();
+        let mut tidying = Tidying(None);
         loop {
             // Strangers last, however many come: whoever is there is looked at.
             tokio::select! {
@@ -83,6 +106,7 @@ impl Service<'_> {
                 }
                 Some(ended) = runs.join_next() => {
                     running = None;
+                    tidying.begin();
                     let ended: Served = ended.map_err(|error| Failure::new(format!("a run failed: {error}")))?;
                     let result = self.print(&ended);
                     if self.args.once {
@@ -102,7 +126,10 @@ impl Service<'_> {
                         None => running = Some(self.begin(client, peer, &mut runs)?),
                     },
                     Err(Some(why)) => self.turn_away(peer, &why),
-                    Err(None) => {}
+                    Err(None) => tidying.begin(),
+                },
+                () = tidying.due() => if running.is_none() {
+                    release_memory();
                 },
                 incoming = server.accept() => {
                     let incoming = incoming.ok_or_else(|| Failure::new("the listener ended by itself"))?;
@@ -158,118 +185,6 @@ impl Service<'_> {
             }
         }
     }
-}
-
-/// A run that is over.
-struct Served {
-    peer: SocketAddr,
-    plan: Plan,
-    /// What this end counted.
-    result: Result<Report, RunError>,
-}
-
-/// Carries a run out, from the answer to its hello to the end of its connection.
-async fn serve(
-    client: Trusted,
-    run: u64,
-    handshakes: mpsc::Receiver<Incoming>,
-    max_time: Duration,
-) -> Result<Report, RunError> {
-    let Trusted { connection, hello: Hello { plan, .. }, control, answer } = client;
-    let limits = transport::for_run(&plan);
-    if let Err(error) = connection.raise_limits(&limits).await {
-        return Err(RunError::Unable(chain(&error)));
-    }
-    let outbox = Outbox::new(answer);
-    outbox.say(&Frame::Ready { run }).await?;
-    let party = Party::new(connection.clone(), plan, End::Server, outbox, Some(max_time));
-    match party.carry_out(control, Own::Server { handshakes }).await {
-        Ok((report, _)) => {
-            // The client closes the connection when it has all that it wants to know.
-            let _ = tokio::time::timeout(PATIENCE, async { (party.finish().await, connection.closed().await) }).await;
-            close(&connection, Code::Done, "");
-            Ok(report)
-        }
-        Err(error) => {
-            // Before the streams are dropped, which says less.
-            error.close(&connection);
-            Err(error)
-        }
-    }
-}
-
-fn describe(plan: &Plan) -> String {
-    let direction = match plan.direction {
-        Direction::Up => "from the client",
-        Direction::Down => "to the client",
-        Direction::Both => "both ways",
-    };
-    match plan.load {
-        Load::Bulk if plan.streams == 1 => format!("1 stream {direction}"),
-        Load::Bulk => format!("{} streams {direction}", plan.streams),
-        Load::Handshakes => "handshakes".to_owned(),
-        load => {
-            let (units, size) = (load.units().unwrap_or_default(), load.size().unwrap_or_default());
-            format!("{units} of {size} bytes {direction}")
-        }
-    }
-}
-
-impl Served {
-    fn to_lines(&self, report: &Report) -> Vec<String> {
-        let line = |(verb, tally): (&str, &Tally)| {
-            let seconds = tally.seconds();
-            let counted = self.plan.load.units().map_or_else(String::new, |units| {
-                format!(", {} {units}, {:.0}/sec", tally.messages, units::per_second(tally.messages, seconds))
-            });
-            format!(
-                "{verb} {}: {} in {seconds:.2} sec, {}{counted}",
-                self.peer,
-                units::bytes(tally.bytes()).trim_start(),
-                units::bits_per_second(units::rate(tally.bytes(), seconds)).trim_start(),
-            )
-        };
-        let directions = [("sent to", &report.sent), ("received from", &report.received)];
-        directions.into_iter().filter(|(_, tally)| !tally.streams.is_empty()).map(line).collect()
-    }
-
-    fn to_json(&self) -> ServedJson {
-        let side = |tally: &Tally| {
-            (!tally.streams.is_empty()).then(|| SideJson {
-                bytes: tally.bytes(),
-                messages: tally.messages,
-                seconds: tally.seconds(),
-                bits_per_second: units::rate(tally.bytes(), tally.seconds()),
-            })
-        };
-        let report = self.result.as_ref().ok();
-        ServedJson {
-            ok: self.result.is_ok(),
-            peer: self.peer.to_string(),
-            load: self.plan.load.name(),
-            sent: report.and_then(|report| side(&report.sent)),
-            received: report.and_then(|report| side(&report.received)),
-            error: self.result.as_ref().err().map(ToString::to_string),
-        }
-    }
-}
-
-#[derive(Serialize)]
-struct ServedJson {
-    ok: bool,
-    peer: String,
-    load: &'static str,
-    sent: Option<SideJson>,
-    received: Option<SideJson>,
-    error: Option<String>,
-}
-
-#[derive(Serialize)]
-struct SideJson {
-    bytes: u64,
-    messages: u64,
-    seconds: f64,
-    bits_per_second: f64,
 }
 
 /// Prints how to run, and returns the token that a client has to show.
@@ -328,5 +243,7 @@ struct Announcement<'a> {
 const MAX_TIME: Duration = Duration::from_secs(3600);
 /// How long a run may take where everybody may.
 const OPEN_MAX_TIME: Duration = Duration::from_secs(60);
+/// How long after a peer has gone the memory that it took is given back.
+const TIDY_AFTER: Duration = Duration::from_secs(2);
 /// How many of a run's handshakes may wait for their turn.
 const WAITING_HANDSHAKES: usize = 256;
