@@ -110,15 +110,16 @@ pub(crate) struct RunArgs {
     #[arg(long, short = 'O', value_name = "SECONDS", default_value = "0", value_parser = parse_duration)]
     pub(crate) omit: Duration,
 
-    /// Send messages of SIZE bytes, each a stream of its own, and count them.
+    /// Send messages of SIZE bytes (1K if that is left out), each a stream of its own, and count them.
     #[arg(long, group = "load", value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = "1K", value_parser = parse_length)]
     pub(crate) messages: Option<u32>,
 
-    /// Send datagrams of SIZE bytes, which may get lost, and count those that arrive.
+    /// Send datagrams of SIZE bytes (1200 if that is left out), which may get lost, and count those that
+    /// arrive.
     #[arg(long, group = "load", value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = "1200", value_parser = parse_length)]
     pub(crate) datagrams: Option<u32>,
 
-    /// Send pings of SIZE bytes, one after the other, and time their answers.
+    /// Send pings of SIZE bytes (64 if that is left out), one after the other, and time their answers.
     #[arg(long, group = "load", value_name = "SIZE", num_args = 0..=1, require_equals = true, default_missing_value = "64", value_parser = parse_length)]
     pub(crate) ping_pong: Option<u32>,
 

@@ -55,6 +55,7 @@ async fn connect_in_turn(place: Place, counts: Arc<Counts>, latency: Arc<Latency
         }
     }
     if let Some(last) = last {
+        counts.may_end();
         // Nothing follows that would show that the server has it.
         let _ = tokio::time::timeout(last.rtt() * 3, last.closed()).await;
         close(&last, Code::Done, "");

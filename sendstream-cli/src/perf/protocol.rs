@@ -3,7 +3,7 @@
 //! The client opens the first stream, "control". All numbers are big-endian.
 //!
 //! ```text
-//! client   magic "sendstream" (10) · version (1) · token (16) · plan (24)
+//! client   magic "sendstream" (10) · version (1) · token (16) · plan (25)
 //! server   frame READY, and the run begins
 //!
 //! a frame  kind (1) · length (2) · body

@@ -171,18 +171,26 @@ fn frames_that_may_not_be_end_the_run() {
     serve.measure(&["-n", "1"]);
 }
 
-#[test]
-fn a_client_that_sends_nothing_or_takes_nothing_is_sent_away() {
+/// Begins a run, does nothing more, and is sent away.
+fn is_idle(plan: Plan) {
     let serve = Serve::start(&[]);
-    for plan in [UPLOAD, Plan { direction: 1, amount: 60_000, ..UPLOAD }] {
-        let stranger = Stranger::connect(&serve);
-        let (_control, _answer) = stranger.begin(Plan { amount: 60_000, ..plan });
-        let (code, reason) = stranger.is_closed();
-        assert_eq!(code, 4, "{reason}");
-        assert!(reason.contains("nothing moved for 10 seconds"), "{reason}");
-        assert_eq!(serve.ended()["ok"], false);
-    }
+    let stranger = Stranger::connect(&serve);
+    let (_control, _answer) = stranger.begin(Plan { amount: 60_000, ..plan });
+    let (code, reason) = stranger.is_closed();
+    assert_eq!(code, 4, "{reason}");
+    assert!(reason.contains("nothing moved for 10 seconds"), "{reason}");
+    assert_eq!(serve.ended()["ok"], false);
     serve.measure(&["-n", "1"]);
+}
+
+#[test]
+fn a_client_that_sends_nothing_is_sent_away() {
+    is_idle(UPLOAD);
+}
+
+#[test]
+fn a_client_that_takes_nothing_is_sent_away() {
+    is_idle(Plan { direction: 1, ..UPLOAD });
 }
 
 #[test]

@@ -71,10 +71,12 @@ fn a_run_agrees_with_the_interfaces_counters() {
         }
         let listen = if host.contains(':') { format!("[{host}]:5201") } else { format!("{host}:5201") };
         let serve = Serve::start_as(tool_in(&network, "server"), &listen, &["--open"]);
-        for args in [&[][..], &["-R"], &["--bidir"], &["--messages=10000"], &["--datagrams"]] {
+        let all = [&[][..], &["-R"], &["--bidir"], &["--messages=10000"], &["--datagrams"]];
+        // One family is as good as the other for most of them.
+        for args in &all[..if host == SERVER { all.len() } else { 2 }] {
             let before = counters(&network);
             let mut command = tool_in(&network, "client");
-            command.args(["perf", "run", "-J", "-t", "0.6"]).args(args).arg(host);
+            command.args(["perf", "run", "-J", "-t", "0.6"]).args(*args).arg(host);
             let output = command.output().unwrap();
             assert_eq!(stderr(&output), "", "{args:?}");
             let after = counters(&network);

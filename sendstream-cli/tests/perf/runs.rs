@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{Process, Serve, sendstream, stderr};
+use crate::support::{HANG, Process, Serve, sendstream, stderr};
 
 fn number(value: &Value) -> f64 {
     value.as_f64().unwrap_or_else(|| panic!("{value} is no number"))
@@ -191,4 +191,31 @@ fn an_open_server_wants_no_ticket_and_once_is_once() {
     serve.measure(&["-n", "1000"]);
     assert_eq!(serve.ended()["received"]["bytes"], 1000);
     assert_eq!(serve.process.wait().code(), Some(0));
+}
+
+#[test]
+fn the_readmes_commands_do_what_they_say() {
+    let serve = Serve::start(&[]);
+    let dir = tempfile::tempdir().unwrap();
+    let readme = include_str!("../../../README.md");
+    let commands = readme.lines().filter_map(|line| line.trim().strip_prefix("$ sendstream perf run "));
+    let mut count = 0;
+    for command in commands {
+        let words = command.split('#').next().unwrap().split_whitespace();
+        let args = words.map(|word| if word == "TICKET" { &serve.target } else { word });
+        let output = assert_cmd::Command::new(sendstream().get_program())
+            .args(["perf", "run"])
+            .args(args)
+            // Ten seconds are as good as one.
+            .args(["-t", "0.5"])
+            .current_dir(dir.path())
+            .timeout(HANG)
+            .output()
+            .unwrap();
+        assert_eq!(stderr(&output), "", "{command}");
+        assert_eq!(output.status.code(), Some(0), "{command}");
+        count += 1;
+    }
+    assert_eq!(count, 3);
+    assert!(dir.path().join("path.html").exists());
 }
