@@ -56,7 +56,8 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
         Guests::Holder(token) => {
             let mut certificate = [0; 32];
             certificate.copy_from_slice(identity.certificate_sha256().as_ref());
-            let ticket = Ticket { places: places(&args.advertise, &locals, &progress), certificate, token: token.clone() };
+            let ticket =
+                Ticket { places: places(&args.advertise, &locals, &progress), certificate, token: token.clone() };
             let offer = if args.code { Some(offer_code(&ticket, &args, &progress)?) } else { None };
             announce(&ticket, offer.as_ref().and_then(Offer::code), &locals, &args, &progress)?;
             offer

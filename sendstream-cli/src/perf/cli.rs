@@ -21,6 +21,17 @@ pub(crate) struct PerfArgs {
     pub(crate) command: PerfCommand,
 }
 
+impl PerfArgs {
+    /// Whether a program reads the results, which do not have the failure already.
+    pub(crate) fn wants_json(&self) -> bool {
+        match &self.command {
+            PerfCommand::Serve(args) => args.output.json,
+            // Its object has what went wrong.
+            PerfCommand::Run(_) => false,
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum PerfCommand {
     Serve(ServeArgs),
@@ -48,10 +59,10 @@ pub(crate) struct ServeArgs {
     #[arg(long)]
     pub(crate) open: bool,
 
-    /// The address to put into the ticket, if clients reach this machine by another one than it
-    /// knows of itself.
+    /// An address to put into the ticket, in place of those that this machine knows of itself; may be
+    /// given several times.
     #[arg(long, value_name = "HOST[:PORT]", conflicts_with = "open")]
-    pub(crate) advertise: Option<Advertised>,
+    pub(crate) advertise: Vec<Advertised>,
 
     /// How long a run may take, in seconds; an hour by default, and a minute with `--open`.
     #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]

@@ -40,7 +40,7 @@ fn lost(cause: &ConnectionError, target: &Target) -> Failure {
             Failure::new(format!("the server at {server} has another certificate than the ticket says"))
                 .todo("check the ticket: each run of `sendstream perf serve` prints a new one")
         }
-        ConnectionError::TimedOut => {
+        ConnectionError::TimedOut(_) => {
             Failure::new(format!("no answer from {server}: the server ended, or the network between failed"))
                 .todo("check that `sendstream perf serve` runs there, and that no firewall drops UDP to that port")
         }

@@ -22,13 +22,13 @@ use super::{
 };
 use crate::{
     error::{Failure, chain},
-    listen::{Listen, is_for_this_machine_only},
+    listen::is_for_this_machine_only,
     progress::Progress,
     protocol::Code,
-    receive::reachable,
+    receive::places,
     signal::Interrupt,
     summary,
-    ticket::{Host, Ticket, Token},
+    ticket::{Place, Ticket, Token},
 };
 
 /// Serves runs until the user interrupts it, or with `--once` until the first has ended.
@@ -181,7 +181,7 @@ impl Service<'_> {
                 if !self.args.once {
                     self.progress.warn(&failure);
                 }
-                Err(failure)
+                Err(failure.told())
             }
         }
     }
@@ -199,21 +199,16 @@ fn announce(
     let only_here = locals.iter().all(|local| is_for_this_machine_only(local.ip()));
     let whose = if only_here { ", for clients on this machine only" } else { "" };
     progress.note(format_args!("waiting for runs on {}{whose}; type", listening.join(" and ")));
-    let local = locals[0];
-    // Who says nothing of a family most likely has clients that have IPv4.
-    let ipv4_first = matches!(args.listen, Listen::Everywhere { .. });
-    let (host, port) = match args.advertise.clone() {
-        Some(advertised) => (advertised.host, advertised.port.unwrap_or(local.port())),
-        None => (Host::of(reachable(local, ipv4_first, progress)), local.port()),
-    };
+    let places = places(&args.advertise, &locals, progress);
     let (shown, token) = if args.open {
-        let port = if port == DEFAULT_PORT { String::new() } else { format!(" -p {port}") };
+        let Place { host, port } = &places[0];
+        let port = if *port == DEFAULT_PORT { String::new() } else { format!(" -p {port}") };
         (format!("{host}{port}"), None)
     } else {
         let token = Token::random().map_err(|error| Failure::new(format!("cannot draw a token: {error}")))?;
         let mut certificate = [0; 32];
         certificate.copy_from_slice(identity.certificate_sha256().as_ref());
-        (Ticket { host, port, certificate, token: token.clone() }.to_string(), Some(token))
+        (Ticket { places, certificate, token: token.clone() }.to_string(), Some(token))
     };
     if args.open {
         progress.note(format_args!("  sendstream perf run {shown}"));

@@ -6,8 +6,9 @@ use sendstream::{Client, ConnectError, Connection, Trust};
 
 use crate::{
     cli::Advertised,
+    dial::dial,
     protocol::SERVER_NAME,
-    ticket::{Ticket, Token},
+    ticket::{Ticket, Token, begins_ticket},
 };
 
 /// Where the server is, and how it is known.
@@ -23,7 +24,7 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        if text.trim().starts_with("sendstream:") {
+        if begins_ticket(text) {
             return text.parse().map(Self::Ticket).map_err(|error: crate::ticket::TicketError| error.to_string());
         }
         let Advertised { host, port } = text
@@ -50,7 +51,7 @@ impl Target {
     /// In the usual notation.
     pub(crate) fn authority(&self) -> String {
         match self {
-            Self::Ticket(ticket) => ticket.authority(),
+            Self::Ticket(ticket) => ticket.everywhere(),
             Self::Host { host, port } if host.contains(':') => format!("[{host}]:{port}"),
             Self::Host { host, port } => format!("{host}:{port}"),
         }
@@ -74,7 +75,7 @@ impl Target {
 
     pub(crate) async fn connect(&self, client: &Client) -> Result<Connection, ConnectError> {
         match self {
-            Self::Ticket(ticket) => client.connect_host(ticket.host.as_str(), ticket.port).await,
+            Self::Ticket(ticket) => dial(client, ticket).await,
             Self::Host { host, port } => client.connect_host(host, *port).await,
         }
     }

@@ -3,12 +3,11 @@
 
 use std::time::Duration;
 
-use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use bytes::Bytes;
 use futures::executor::block_on;
 use sendstream::{Client, Connection, ConnectionError, RecvStream, SendStream, TransportConfig, Trust};
 
-use crate::support::{HANG, Serve};
+use crate::support::{HANG, Serve, TicketParts};
 
 pub(crate) const ALPN: &str = "sendstream-perf/1";
 pub(crate) const READY: u8 = 1;
@@ -56,12 +55,11 @@ struct Stranger {
 
 impl Stranger {
     fn connect(serve: &Serve) -> Self {
-        let secret = BASE64URL.decode(serve.target.split_once('/').unwrap().1).unwrap();
-        let certificate: [u8; 32] = secret[..32].try_into().unwrap();
+        let TicketParts { certificate, token, .. } = TicketParts::of(&serve.target);
         let transport = TransportConfig::default().idle_timeout(HANG).keep_alive(Duration::from_secs(1));
         let client = Client::builder().alpn([ALPN]).trust(Trust::pinned([certificate])).transport(transport);
         let connection = block_on(client.build().unwrap().connect(serve.address, "sendstream")).unwrap();
-        Self { connection, token: secret[32..].try_into().unwrap() }
+        Self { connection, token }
     }
 
     fn hello(&self, plan: Plan) -> Vec<u8> {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Process, Serve, run, sendstream, stderr, stdout_object};
+use crate::support::{Process, Secret, Serve, run, sendstream, spoil, stderr, stdout_object};
 
 fn fails(args: &[&str], why: &str) {
     let output = run(args);
@@ -14,14 +14,8 @@ fn fails(args: &[&str], why: &str) {
 fn who_has_no_ticket_or_a_wrong_one_gets_no_run() {
     let serve = Serve::start(&[]);
     fails(&["-t", "1", &serve.address.to_string()], "wants a ticket");
-    let mut spoilt = serve.target.clone();
-    let last = if spoilt.ends_with('A') { "B" } else { "A" };
-    spoilt.replace_range(spoilt.len() - 1.., last);
-    fails(&["-t", "1", &spoilt], "refused the ticket's token");
-    let other = Serve::start(&[]);
-    let (_, secret) = other.target.split_once('/').unwrap();
-    let (place, _) = serve.target.split_once('/').unwrap();
-    fails(&["-t", "1", &format!("{place}/{secret}")], "another certificate");
+    fails(&["-t", "1", &spoil(&serve.target, Secret::Token)], "refused the ticket's token");
+    fails(&["-t", "1", &spoil(&serve.target, Secret::Certificate)], "another certificate");
     serve.measure(&["-n", "1"]);
 }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 #[path = "../tool/support.rs"]
 mod tool;
 
-pub(crate) use tool::{HANG, Process, figure, sendstream, stderr, stdout_object};
+pub(crate) use tool::{HANG, Process, Secret, TicketParts, figure, sendstream, spoil, stderr, stdout_object};
 
 /// A running `sendstream perf serve --json`.
 pub(crate) struct Serve {

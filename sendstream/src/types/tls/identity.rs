@@ -3,7 +3,7 @@
 use std::{fmt, fs, io::Read, path::Path, sync::Arc};
 
 use rustls_pki_types::{
-CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
+    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer,
     pem::{Error as PemError, PemObject},
 };
 use zeroize::{Zeroize, Zeroizing};
