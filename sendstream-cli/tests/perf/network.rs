@@ -3,13 +3,7 @@
 
 use std::process::Command;
 
-use crate::support::{Serve, figure, sendstream, skip, stderr, stdout_object};
-
-#[allow(dead_code, reason = "the library's tests use all of it")]
-#[path = "../../../sendstream/tests/support/namespaces.rs"]
-mod namespaces;
-
-use namespaces::Network;
+use crate::support::{Serve, figure, namespaces::Network, sendstream, skip, stderr, stdout_object};
 
 const SERVER: &str = "10.79.1.1";
 const CLIENT: &str = "10.79.1.2";

@@ -15,6 +15,9 @@ mod tool;
 
 pub(crate) use tool::{HANG, Process, Secret, TicketParts, figure, sendstream, spoil, stderr, stdout_object};
 
+#[cfg(target_os = "linux")]
+pub(crate) use tool::namespaces;
+
 /// A running `sendstream perf serve --json`.
 pub(crate) struct Serve {
     pub(crate) process: Process,
