@@ -197,7 +197,7 @@ fn an_open_server_wants_no_ticket_and_once_is_once() {
 fn the_readmes_commands_do_what_they_say() {
     let serve = Serve::start(&[]);
     let dir = tempfile::tempdir().unwrap();
-    let readme = include_str!("../../../README.md");
+    let readme = include_str!("../../README.md");
     let commands = readme.lines().filter_map(|line| line.trim().strip_prefix("$ sendstream perf run "));
     let mut count = 0;
     for command in commands {
