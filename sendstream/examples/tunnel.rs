@@ -9,9 +9,9 @@
 
 use std::{error::Error, net::SocketAddr};
 
-use sendstream::{CertificateHash, Client, Connection, Identity, RecvStream, SendStream, Server, Trust};
+use sendstream::{BiStream, CertificateHash, Client, Connection, Identity, RecvStream, SendStream, Server, Trust};
 use tokio::{
-    io::{copy_bidirectional, join},
+    io::copy_bidirectional,
     net::{TcpListener, TcpStream},
 };
 
@@ -70,7 +70,7 @@ async fn open(connection: Connection, tcp: TcpStream) -> Result {
 /// the TCP connection with it.
 async fn carry(mut tcp: TcpStream, send: SendStream, recv: RecvStream) -> Result {
     tcp.set_nodelay(true)?;
-    if let Err(error) = copy_bidirectional(&mut tcp, &mut join(recv, send)).await {
+    if let Err(error) = copy_bidirectional(&mut tcp, &mut BiStream::from((send, recv))).await {
         tcp.set_zero_linger()?; // closes with RST
         return Err(error.into());
     }
