@@ -1,8 +1,6 @@
 //! `sendstream recv`: listens, prints the ticket, and reports each session that ends.
 
-use std::{
-    collections::HashMap, fmt::Display, net::SocketAddr, pin::pin, process, sync::Arc, thread, time::Duration,
-};
+use std::{collections::HashMap, fmt::Display, net::SocketAddr, pin::pin, process, sync::Arc, thread, time::Duration};
 
 use futures::{FutureExt as _, StreamExt as _, channel::mpsc, executor::block_on, future};
 use sendstream::{Identity, Resumption, Server, process::release_memory};
