@@ -1,90 +1,117 @@
-//! What a peer of the tool may send: a hello, a welcome, a file's stream in any pieces, a verdict;
-//! and the names in it.
+//! What a peer of the tool may send: a hello, a welcome, the messages of a session in any pieces;
+//! and the names in them.
 //!
 //! The first byte says in which pieces the rest comes.
 
 #![no_main]
 
-#[path = "../../sendstream-cli/src/name.rs"]
-mod name;
-#[path = "../../sendstream-cli/src/protocol.rs"]
-mod protocol;
-#[path = "../../sendstream-cli/src/ticket.rs"]
-mod ticket;
+// Inside of a module that stands for the folder, so that each file finds its own modules.
+#[path = "../../sendstream-cli/src"]
+mod tool {
+    pub(crate) mod name;
+    pub(crate) mod protocol;
+    pub(crate) mod ticket;
+}
 
-use std::path::Component;
+use std::{fmt::Debug, path::Component};
 
 use libfuzzer_sys::fuzz_target;
-use name::SafeName;
-use protocol::{FileDecoder, FileHeader, Hello, Part, ProtocolError, Verdict, Welcome};
 use sendstream::Printable;
-
-/// What comes out of a file's stream.
-type Decoded = (Option<FileHeader>, Vec<u8>, Option<blake3::Hash>, Result<(), ProtocolError>);
+use tool::{
+    name::{SafeName, components},
+    protocol::{
+        Hello, ProtocolError, Welcome,
+        message::{Decoder, Message, Part, ToReceiver, ToSender, encode_data_front},
+    },
+    ticket,
+};
 
 fuzz_target!(|data: &[u8]| {
     let Some((piece, data)) = data.split_first() else { return };
     if let Some(message) = data.first_chunk()
         && let Ok(hello) = Hello::decode(message)
     {
-        assert_eq!(hello.encode(), *message);
+        assert_eq!(hello.encode(), message);
     }
     if let Some(message) = data.first_chunk()
-        && Welcome::decode(*message).is_ok()
+        && let Ok(welcome) = Welcome::decode(*message)
     {
-        assert_eq!(Welcome::encode(), *message);
+        assert_eq!(welcome.encode(), message);
     }
-    if let Ok(verdict) = Verdict::decode(data) {
-        assert_eq!(Verdict::decode(&verdict.encode()).is_ok(), true);
-    }
-    let whole = decode(data, data.len().max(1));
-    assert_eq!(decode(data, usize::from(*piece).max(1)), whole);
-    let (header, content, digest, end) = whole;
-    if let Some(header) = &header {
-        check_name(&header.name);
-        assert!(content.len() as u64 <= header.size);
-        let mut again = Vec::new();
-        header.encode(&mut again);
-        assert!(data.starts_with(&again));
-    }
-    assert!(end.is_err() || digest.is_some());
-    // Whatever the bytes are.
-    assert!(!Printable::new(data).to_string().chars().any(Printable::escapes));
-    if let Ok(text) = str::from_utf8(data) {
-        if let Ok(name) = text.parse() {
+    for message in check::<ToReceiver>(data, usize::from(*piece)) {
+        if let ToReceiver::Offer { name, .. } | ToReceiver::Skipped { name, .. } = message
+            && let Ok(name) = SafeName::new(name)
+        {
             check_name(&name);
         }
     }
+    check::<ToSender>(data, usize::from(*piece));
+    if let Ok(name) = SafeName::new(data) {
+        check_name(&name);
+    }
+    // Whatever the bytes are.
+    assert!(!Printable::new(data).to_string().chars().any(Printable::escapes));
 });
 
-fn decode(stream: &[u8], piece: usize) -> Decoded {
-    let (mut header, mut content, mut digest) = (None, Vec::new(), None);
-    let mut decoder = FileDecoder::new();
+/// Decodes whole and in pieces, and what comes out once more. Returns the messages.
+fn check<M: Message + PartialEq + Debug>(stream: &[u8], piece: usize) -> Vec<M> {
+    let whole = decode::<M>(stream, stream.len().max(1));
+    assert_eq!(decode::<M>(stream, piece.max(1)), whole);
+    let (messages, content, _) = whole;
+    assert!(M::HAS_CONTENT || content.is_empty());
+    assert!(content.len() <= stream.len());
+    // A text that was no UTF-8, or too long, is mended by one of the two ways. After that it stays as it is.
+    let again = |messages: &[M]| {
+        let mut stream = Vec::new();
+        messages.iter().for_each(|message| message.encode(&mut stream));
+        let (messages, content, end) = decode::<M>(&stream, 7);
+        assert_eq!((content, end), (Vec::new(), Ok(())));
+        (stream, messages)
+    };
+    let (_, mended) = again(&messages);
+    let (stream, same) = again(&mended);
+    assert_eq!(same, mended);
+    assert_eq!(again(&same).0, stream);
+    messages
+}
+
+/// The messages, the content, and whether it may end there.
+type Decoded<M> = (Vec<M>, Vec<u8>, Result<(), ProtocolError>);
+
+fn decode<M: Message>(stream: &[u8], piece: usize) -> Decoded<M> {
+    let (mut messages, mut content) = (Vec::new(), Vec::new());
+    let mut decoder = Decoder::default();
     for mut input in stream.chunks(piece) {
         loop {
             match decoder.next(&mut input) {
-                Ok(Some(Part::Header(found))) => assert_eq!(header.replace(found), None),
+                Ok(Some(Part::Message(message))) => messages.push(message),
                 Ok(Some(Part::Content(found))) => {
-                    assert!(header.is_some() && digest.is_none() && !found.is_empty());
+                    assert!(!found.is_empty());
                     content.extend_from_slice(found);
                 }
-                Ok(Some(Part::Digest(found))) => assert_eq!(digest.replace(found), None),
                 Ok(None) => break,
-                Err(error) => return (header, content, digest, Err(error)),
+                Err(error) => return (messages, content, Err(error)),
             }
         }
         assert!(input.is_empty());
     }
     let end = decoder.end();
-    (header, content, digest, end)
+    (messages, content, end)
 }
 
-/// It stays below the directory that it is joined to, and is spelled as it came.
+/// It stays below the directory that it is joined to.
 fn check_name(name: &SafeName) {
-    let path = name.to_path();
-    assert!(path.is_relative());
-    assert!(path.components().all(|component| matches!(component, Component::Normal(_))));
-    assert_eq!(path.components().count(), name.parents().count() + 1);
-    assert_eq!(path.to_str(), Some(name.as_str()));
-    assert!(!name.to_string().chars().any(char::is_control));
+    let mut count = 0;
+    for component in components(name.as_bytes()) {
+        let path = std::path::Path::new(component);
+        assert!(path.components().all(|component| matches!(component, Component::Normal(_))));
+        assert_eq!(path.components().count(), 1);
+        count += 1;
+    }
+    assert_eq!(count, name.parents().count() + 1);
+    assert!(!name.to_string().chars().any(Printable::escapes));
+    let mut front = Vec::new();
+    encode_data_front(name.as_bytes().len(), &mut front);
+    let (_, content, end) = decode::<ToReceiver>(&[&front, name.as_bytes()].concat(), 3);
+    assert_eq!((content.as_slice(), end), (name.as_bytes(), Ok(())));
 }
