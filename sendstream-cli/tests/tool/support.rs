@@ -30,6 +30,9 @@ use tempfile::TempDir;
 /// No step of any test takes nearly as long. It turns a hang into a failure.
 pub(crate) const HANG: Duration = Duration::from_secs(120);
 
+/// Where the settings of whoever runs the tests are not.
+pub(crate) const NO_SETTINGS: &str = "/nonexistent";
+
 /// The arguments of a `send` that takes minutes.
 pub(crate) const SLOW: [&str; 2] = ["--limit", "1M"];
 
@@ -230,12 +233,15 @@ impl Drop for Process {
 
 /// The tool.
 pub(crate) fn sendstream() -> Command {
-    Command::new(assert_cmd::cargo::cargo_bin!("sendstream"))
+    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("sendstream"));
+    command.env("XDG_CONFIG_HOME", NO_SETTINGS);
+    command
 }
 
 /// Runs `sendstream send` to its end.
 pub(crate) fn send(args: &[&str], files: &[&Path], ticket: &str) -> Output {
     assert_cmd::Command::new(assert_cmd::cargo::cargo_bin!("sendstream"))
+        .env("XDG_CONFIG_HOME", NO_SETTINGS)
         .arg("send")
         .args(args)
         .args(files)
