@@ -16,7 +16,7 @@ pub(crate) fn settings(patience: Duration) -> TransportConfig {
         .idle_timeout(patience)
         .disconnect_timeout(patience)
         .handshake_timeout(PATIENCE)
-        .keep_alive(Duration::from_secs(2))
+        .keep_alive(Duration::from_secs(2).min(patience / 3))
         // The one stream of a session.
         .max_concurrent_bidi_streams(1)
         .max_concurrent_uni_streams(0)
