@@ -18,10 +18,10 @@ use std::{
     str::FromStr,
 };
 
-use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
+use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, MAX_TAG_LEN, Nonce, UnboundKey};
 use spake2::{Ed25519Group, Identity, Password, Spake2};
 
-use crate::ticket::Ticket;
+use crate::ticket::{MAX_TEXT_LEN, Ticket};
 
 /// A number and two words.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -139,7 +139,11 @@ pub(crate) fn ask(stream: &mut (impl Read + Write), code: ShortCode) -> io::Resu
     if stream.read_exact(&mut len).is_err() {
         return Ok(None);
     }
-    let mut message = vec![0; u16::from_be_bytes(len).into()];
+    let len = usize::from(u16::from_be_bytes(len));
+    if len > MAX_TEXT_LEN + MAX_TAG_LEN {
+        return Err(garbled());
+    }
+    let mut message = vec![0; len];
     stream.read_exact(&mut message)?;
     let Ok(text) = key.seal.open_in_place(nonce(), Aad::empty(), &mut message) else { return Ok(None) };
     let text = str::from_utf8(text).map_err(|_| garbled())?;

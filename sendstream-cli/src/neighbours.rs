@@ -6,8 +6,12 @@
 
 use std::{
     collections::VecDeque,
+    io::{self, Read, Write},
     net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, SocketAddrV6, TcpListener, TcpStream},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        mpsc::{self, RecvTimeoutError},
+    },
     thread,
     time::{Duration, Instant},
 };
@@ -25,6 +29,8 @@ pub(crate) struct Offer {
     daemon: ServiceDaemon,
     name: String,
     state: Arc<State>,
+    /// The watch over the daemon ends with it.
+    _watched: mpsc::Sender<()>,
 }
 
 /// What became of a code.
@@ -36,6 +42,8 @@ pub(crate) enum Spent {
     Guessed { by: SocketAddr, next: ShortCode },
     /// Too many guessed wrong, so there is none any more.
     Over { by: SocketAddr },
+    /// Somebody floods this network with answers that nobody asked for, so there is none any more.
+    Flooded,
 }
 
 struct State {
@@ -83,7 +91,11 @@ impl Offer {
         let serving = Arc::clone(&state);
         let serve = move || serving.serve(&listener);
         thread::Builder::new().name("code".to_owned()).spawn(serve).map_err(|error| failed(&error))?;
-        Ok(Self { daemon, name, state })
+        let (watched, watch) = mpsc::channel();
+        let (watching, its_daemon) = (Arc::clone(&state), daemon.clone());
+        let look = move || watching.watch(&its_daemon, &watch);
+        thread::Builder::new().name("code-watch".to_owned()).spawn(look).map_err(|error| failed(&error))?;
+        Ok(Self { daemon, name, state, _watched: watched })
     }
 
     /// The code that is good now, if there is one.
@@ -114,6 +126,8 @@ impl State {
                 return;
             }
             let Some((stream, handle)) = stream.ok().and_then(|stream| Some((stream.try_clone().ok()?, stream))) else {
+                // Out of descriptors, say: it would fail again at once.
+                thread::sleep(Duration::from_millis(100));
                 continue;
             };
             self.admit(number, handle);
@@ -140,8 +154,22 @@ impl State {
     }
 
     /// One conversation. What is no proof is no guess, as it tells nobody anything.
-    fn talk(&self, mut stream: TcpStream) {
-        let (Ok(by), Ok(())) = (stream.peer_addr(), limit(&stream)) else { return };
+    /// Ends it when the daemon remembers more than an honest network has: it keeps whatever it hears.
+    fn watch(&self, daemon: &ServiceDaemon, watched: &mpsc::Receiver<()>) {
+        while watched.recv_timeout(Duration::from_secs(1)) == Err(RecvTimeoutError::Timeout) {
+            let metrics = daemon.get_metrics().ok().and_then(|metrics| metrics.recv_timeout(GOODBYE).ok());
+            let cached = metrics.iter().flatten().filter(|(name, _)| name.starts_with("cached-"));
+            if cached.map(|(_, count)| *count).sum::<i64>() > MAX_CACHED {
+                lock(&self.code).code = None;
+                let _ = daemon.shutdown();
+                return (self.tell)(Spent::Flooded);
+            }
+        }
+    }
+
+    fn talk(&self, stream: TcpStream) {
+        let Ok(by) = stream.peer_addr() else { return };
+        let mut stream = Hurried { stream, until: Instant::now() + PATIENCE };
         let (Some(code), number) = self.current() else { return };
         let Ok(asked) = Asked::hear(&mut stream, code) else { return };
         let is_right = asked.is_right();
@@ -184,13 +212,17 @@ pub(crate) fn find(code: ShortCode) -> Result<Ticket, Failure> {
     let mut deadline = Instant::now() + LOOKING;
     let mut asked: Vec<String> = Vec::new();
     let mut refused = false;
-    while let Ok(event) = found.recv_deadline(deadline) {
+    // Also when there is always another event.
+    while Instant::now() < deadline
+        && let Ok(event) = found.recv_deadline(deadline)
+    {
         let ServiceEvent::ServiceResolved(service) = event else { continue };
         let is_meant = number(&service) == Some(code.number) && !asked.contains(&service.fullname);
         if !is_meant || asked.len() >= MAX_ASKED {
             continue;
         }
-        let Some(mut stream) = connect(&service) else { continue };
+        let Some(stream) = connect(&service, deadline) else { continue };
+        let mut stream = Hurried { stream, until: Instant::now() + PATIENCE };
         asked.push(service.fullname.clone());
         match code::ask(&mut stream, code) {
             Ok(Some(ticket)) => {
@@ -228,22 +260,56 @@ fn number(service: &ResolvedService) -> Option<u8> {
 }
 
 /// Connects to one of the service's addresses.
-fn connect(service: &ResolvedService) -> Option<TcpStream> {
+fn connect(service: &ResolvedService, deadline: Instant) -> Option<TcpStream> {
     let addresses = service.addresses.iter().take(MAX_ADDRESSES).map(|ip| match ip {
         ScopedIp::V6(v6) if v6.addr().is_unicast_link_local() => {
             SocketAddrV6::new(*v6.addr(), service.port, 0, v6.scope_id().index).into()
         }
         ip => SocketAddr::new(ip.to_ip_addr(), service.port),
     });
-    let connect =
-        |address| TcpStream::connect_timeout(&address, CONNECTING).ok().filter(|stream| limit(stream).is_ok());
+    let connect = |address: SocketAddr| {
+        let time = CONNECTING.min(deadline.saturating_duration_since(Instant::now()));
+        // Who has a code is on the network, and not this machine alone or a group.
+        let is_one = !(address.ip().is_loopback() || address.ip().is_multicast() || address.ip().is_unspecified());
+        (is_one && !time.is_zero()).then(|| TcpStream::connect_timeout(&address, time).ok()).flatten()
+    };
     addresses.into_iter().find_map(connect)
 }
 
-/// Lets nobody keep this end waiting.
-fn limit(stream: &TcpStream) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))
+/// A conversation that is over at its time, however slowly the other end talks.
+struct Hurried {
+    stream: TcpStream,
+    until: Instant,
+}
+
+impl Hurried {
+    /// Lets the next call take what is left.
+    fn limit(&self) -> io::Result<()> {
+        let left = self.until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        self.stream.set_read_timeout(Some(left))?;
+        self.stream.set_write_timeout(Some(left))
+    }
+}
+
+impl Read for Hurried {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.limit()?;
+        self.stream.read(buffer)
+    }
+}
+
+impl Write for Hurried {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.limit()?;
+        self.stream.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stream.flush()
+    }
 }
 
 /// A number that no other receiver of this network has, as far as can be heard in a moment.
@@ -275,6 +341,8 @@ const MAX_ASKERS: usize = 8;
 const MAX_WRONG: usize = 3;
 /// How many that claim the number are asked: to each of them it is a guess if it lies.
 const MAX_ASKED: usize = 3;
+/// How many records of others are remembered.
+const MAX_CACHED: i64 = 20_000;
 const MAX_ADDRESSES: usize = 8;
 const LOOKING: Duration = Duration::from_secs(10);
 const OTHERS: Duration = Duration::from_secs(1);
@@ -303,8 +371,8 @@ mod tests {
         let serving = Arc::clone(&state);
         let server = thread::spawn(move || serving.serve(&listener));
         let silent: Vec<_> = (0..3 * MAX_ASKERS).map(|_| TcpStream::connect(address).unwrap()).collect();
-        let mut honest = TcpStream::connect(address).unwrap();
-        limit(&honest).unwrap();
+        let stream = TcpStream::connect(address).unwrap();
+        let mut honest = Hurried { stream, until: Instant::now() + 4 * PATIENCE };
         assert_eq!(code::ask(&mut honest, code).unwrap(), Some(ticket::example()));
         assert!(lock(&state.askers).len() <= MAX_ASKERS);
         drop(silent);

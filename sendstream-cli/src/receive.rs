@@ -56,7 +56,7 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
             certificate.copy_from_slice(identity.certificate_sha256().as_ref());
             let ticket =
                 Ticket { places: places(&args.advertise, &locals, &progress), certificate, token: token.clone() };
-            let offer = if args.code { Some(offer_code(&ticket, &args, &progress)?) } else { None };
+            let offer = if args.code { Some(offer_code(&ticket, &locals, &args, &progress)?) } else { None };
             announce(&ticket, offer.as_ref().and_then(Offer::code), &locals, &args, &progress)?;
             offer
         }
@@ -313,7 +313,11 @@ fn announce(
 }
 
 /// Announces a code, and says what becomes of it.
-fn offer_code(ticket: &Ticket, args: &RecvArgs, progress: &Progress) -> Result<Offer, Failure> {
+fn offer_code(ticket: &Ticket, locals: &[SocketAddr], args: &RecvArgs, progress: &Progress) -> Result<Offer, Failure> {
+    if !locals.iter().all(|local| local.ip().is_unspecified()) {
+        return Err(Failure::usage("a code is announced, and asked for, at every address of this machine")
+            .todo("leave out `--code`, or the address of `--listen`"));
+    }
     let (progress, json, once) = (progress.clone(), args.output.json, args.once);
     Offer::start(ticket.clone(), move |spent| {
         let next = match spent {
@@ -330,6 +334,12 @@ fn offer_code(ticket: &Ticket, args: &RecvArgs, progress: &Progress) -> Result<O
                 progress.warn(format_args!(
                     "{by} guessed a wrong code once more; there is no code now, but the ticket is good"
                 ));
+                None
+            }
+            Spent::Flooded => {
+                progress.warn(
+                    "somebody floods this network with multicast DNS; there is no code now, but the ticket is good",
+                );
                 None
             }
         };
@@ -386,7 +396,9 @@ pub(crate) fn places(advertise: &[Advertised], locals: &[SocketAddr], progress: 
     let port = locals[0].port();
     if !advertise.is_empty() {
         let advertised = advertise.iter().cloned();
-        return advertised.map(|Advertised { host, port: own }| Place::new(host, own.unwrap_or(port))).collect();
+        let places = advertised.map(|Advertised { host, port: own }| Place::new(host, own.unwrap_or(port)));
+        // The grammar lets no more through.
+        return places.take(MAX_PLACES).collect();
     }
     let mut places = Vec::new();
     for local in locals {

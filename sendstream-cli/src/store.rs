@@ -5,12 +5,16 @@
 
 use std::{
     env,
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, chown},
+    os::{
+        fd::AsRawFd as _,
+        unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, fchown},
+    },
     path::{Path, PathBuf},
 };
 
+use rustix::fs::OFlags;
 use sendstream::Identity;
 
 use crate::{
@@ -44,10 +48,12 @@ impl Store {
     pub(crate) fn make(&self, name: &str) -> Result<PathBuf, Failure> {
         let path = self.0.join(name);
         DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| self.failed(&path, &error))?;
-        self.give_away(&path);
+        let folder = self.open_folder(&path).map_err(|error| self.failed(&path, &error))?;
+        self.give_away(&folder);
         // Who can put a file there can pose as a peer.
-        for path in [&self.0, &path] {
-            let mode = fs::metadata(path).map_err(|error| self.failed(path, &error))?.mode();
+        let own = File::open(&self.0).map_err(|error| self.failed(&self.0, &error))?;
+        for (path, folder) in [(&self.0, &own), (&path, &folder)] {
+            let mode = folder.metadata().map_err(|error| self.failed(path, &error))?.mode();
             if mode & 0o022 != 0 {
                 return Err(Failure::new(format!("others can write to {}", path.display()))
                     .todo(format!("`chmod go-w {}`", path.display())));
@@ -56,13 +62,27 @@ impl Store {
         Ok(path)
     }
 
+    /// Opens a folder in it, or itself. One in it must be none that a link leads to: whoever owns the
+    /// store must not lead root elsewhere.
+    fn open_folder(&self, path: &Path) -> io::Result<File> {
+        let is_itself = path.components().eq(self.0.components());
+        let flags = OFlags::DIRECTORY | if is_itself { OFlags::empty() } else { OFlags::NOFOLLOW };
+        OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(path)
+    }
+
     /// Writes a file for its owner alone; over the one that is there, if `replace`.
     pub(crate) fn write(&self, path: &Path, content: &[u8], replace: bool) -> io::Result<()> {
-        let folder = path.parent().unwrap_or(&self.0);
-        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(folder)?;
+        let folder = self.open_folder(path.parent().unwrap_or(&self.0))?;
+        // The folder that was opened, whatever stands in its place by now.
+        let opened = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd()));
+        let (opened, path) = match path.file_name() {
+            Some(name) if opened.exists() => (opened.clone(), opened.join(name)),
+            _ => (path.parent().unwrap_or(&self.0).to_owned(), path.to_owned()),
+        };
+        let mut file = tempfile::Builder::new().prefix(".new-").tempfile_in(opened)?;
         file.write_all(content)?;
         file.as_file().sync_all()?;
-        self.give_away(file.path());
+        self.give_away(file.as_file());
         if replace {
             file.persist(path)?
         } else {
@@ -112,13 +132,13 @@ impl Store {
     }
 
     /// Lets what root makes belong to whom the folder belongs to: a service's user, mostly.
-    fn give_away(&self, path: &Path) {
-        if let (Ok(folder), Ok(made)) = (fs::metadata(&self.0), fs::metadata(path))
-            && made.uid() == 0
+    fn give_away(&self, made: &File) {
+        if let (Ok(folder), Ok(it)) = (fs::metadata(&self.0), made.metadata())
+            && it.uid() == 0
             && folder.uid() != 0
         {
             // Whoever needs the file will say that it cannot be read.
-            let _ = chown(path, Some(folder.uid()), Some(folder.gid()));
+            let _ = fchown(made, Some(folder.uid()), Some(folder.gid()));
         }
     }
 }
@@ -135,9 +155,23 @@ const MAX_SIZE: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
-    use std::{fs::Permissions, os::unix::fs::PermissionsExt as _};
+    use std::{
+        fs::Permissions,
+        os::unix::fs::{PermissionsExt as _, chown, symlink},
+    };
 
     use super::*;
+
+    #[test]
+    fn no_link_in_the_folder_leads_elsewhere() {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let store = Store::at(dir.path());
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o700)).unwrap();
+        symlink(other.path(), dir.path().join("peers")).unwrap();
+        store.make("peers").unwrap_err();
+        store.write(&dir.path().join("peers/x.toml"), b"x", true).unwrap_err();
+        assert_eq!(fs::read_dir(other.path()).unwrap().count(), 0);
+    }
 
     #[test]
     fn what_root_makes_in_the_folder_of_a_service_is_the_services() {

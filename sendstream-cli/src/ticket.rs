@@ -270,7 +270,11 @@ impl Host {
     /// Whether it could be a host's: neither all of them nor a group.
     fn may_be_elsewhere(&self) -> bool {
         match self {
-            Self::Ip(ip) => !(ip.is_unspecified() || ip.is_multicast() || *ip == Ipv4Addr::BROADCAST),
+            Self::Ip(ip) => {
+                // An IPv4 address may come as an IPv6 one.
+                let ip = ip.to_canonical();
+                !(ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST)
+            }
             Self::Name(_) => true,
         }
     }
@@ -396,7 +400,7 @@ const OWN_PORT: u8 = 0x80;
 /// How many places a ticket may have.
 pub(crate) const MAX_PLACES: usize = 16;
 /// No ticket is as long, also with blanks in it.
-const MAX_TEXT_LEN: usize = 8192;
+pub(crate) const MAX_TEXT_LEN: usize = 8192;
 
 #[cfg(test)]
 pub(crate) fn example() -> Ticket {
@@ -553,6 +557,10 @@ mod tests {
         assert_eq!(with(&place.repeat(MAX_PLACES + 1)), TicketError::Address);
         assert_eq!(with(&[4, 0, 0, 0, 0]), TicketError::Address);
         assert_eq!(with(&[4, 224, 0, 0, 1]), TicketError::Address);
+        for mapped in ["::ffff:224.0.0.1", "::ffff:0.0.0.0", "::ffff:255.255.255.255"] {
+            let ip: Ipv6Addr = mapped.parse().unwrap();
+            assert_eq!(with(&[&[6][..], &ip.octets()].concat()), TicketError::Address, "{mapped}");
+        }
         assert_eq!(with(&[4 | OWN_PORT, 0, 0, 192, 0, 2, 7]), TicketError::Address);
         assert_eq!(with(&[1, 0]), TicketError::Address);
         assert_eq!(with(&[1, 3, b'a', 0x1b, b'b']), TicketError::Address);

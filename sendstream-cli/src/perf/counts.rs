@@ -90,29 +90,32 @@ impl Counts {
 
     /// The outcome of a run that began to count at `begin`.
     pub(crate) fn tally(&self, begin: Instant) -> Tally {
-        let measured = self.snapshot().since(&self.omitted());
+        let now = self.snapshot();
+        let total = Total { bytes: now.bytes(), messages: now.messages };
+        let measured = now.since(&self.omitted());
         let time = self.ended().map_or(Duration::ZERO, |ended| ended.saturating_duration_since(begin));
         Tally {
             streams: measured.slots,
             messages: measured.messages,
             micros: u64::try_from(time.as_micros()).unwrap_or(u64::MAX),
-            total: self.total(),
+            total,
         }
     }
 }
 
 impl Snapshot {
-    /// What came after `earlier`, which may have no slots: then it counts as none.
+    /// What came after `earlier`, which may have no slots: then it counts as none. Nothing, where the
+    /// two were taken in the other order.
     pub(crate) fn since(&self, earlier: &Self) -> Self {
         let before = earlier.slots.iter().copied().chain(std::iter::repeat(0));
         Self {
-            slots: self.slots.iter().zip(before).map(|(now, before)| now - before).collect(),
-            messages: self.messages - earlier.messages,
+            slots: self.slots.iter().zip(before).map(|(now, before)| now.saturating_sub(before)).collect(),
+            messages: self.messages.saturating_sub(earlier.messages),
         }
     }
 
     pub(crate) fn bytes(&self) -> u64 {
-        self.slots.iter().sum()
+        self.slots.iter().fold(0, |sum, slot| sum.saturating_add(*slot))
     }
 }
 

@@ -210,7 +210,8 @@ fn add_times(object: &mut Value, outcome: &Outcome, way: Way) {
     };
     object["min_rtt"] = min.into();
     object["max_rtt"] = max.into();
-    object["mean_rtt"] = (paths.iter().map(|path| path.rtt).sum::<u64>() / paths.len() as u64).into();
+    object["mean_rtt"] =
+        (paths.iter().fold(0u64, |sum, path| sum.saturating_add(path.rtt)) / paths.len() as u64).into();
     object["max_snd_cwnd"] = paths.iter().map(|path| path.cwnd).max().into();
 }
 

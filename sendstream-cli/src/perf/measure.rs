@@ -18,7 +18,7 @@ use super::{
     lines,
     outcome::{Ends, Outcome, Packets, Wire},
     party::{Own, Party},
-    plan::{End, Load, Plan},
+    plan::{End, Load, MAX_TIME, Plan},
     protocol::{ALPN, Frame, Hello, handshake_name},
     run_error::{RunError, close},
     sampling::{Sampler, sample_rtt},
@@ -61,7 +61,7 @@ pub(crate) async fn measure(
     }
     let address = connection.remote_addr().ok_or_else(|| Failure::new("the connection has no address"))?;
     let place = Place { client: Arc::clone(&client), address, name: handshake_name(number).into() };
-    let party = Party::new(connection.clone(), plan, End::Client, outbox, None);
+    let party = Party::new(connection.clone(), plan, End::Client, outbox, Some(MAX_TIME));
     let result = carry_out(&party, control, place, target, (interrupted, notes), outcome).await;
     drop(party);
     let _ = tokio::time::timeout(Duration::from_secs(2), client.wait_idle()).await;

@@ -269,7 +269,7 @@ fn add(a: &Snapshot, b: &Snapshot) -> Snapshot {
 
 fn follow(before: Option<Path>, next: Option<Path>) -> Option<Path> {
     match (before, next) {
-        (Some(before), Some(next)) => Some(Path { lost: before.lost + next.lost, ..next }),
+        (Some(before), Some(next)) => Some(Path { lost: before.lost.saturating_add(next.lost), ..next }),
         (before, next) => next.or(before),
     }
 }

@@ -219,7 +219,8 @@ fn chart(page: &mut String, outcome: &Outcome, title: &str, small: &str, scale: 
 fn losses(outcome: &Outcome) -> Vec<(f64, String)> {
     let omit = outcome.plan.omit.as_secs_f64();
     let lost = |point: &Point| {
-        let lost: u64 = outcome.ways().filter_map(|way| point.path(way)).map(|path| path.lost).sum();
+        let paths = outcome.ways().filter_map(|way| point.path(way));
+        let lost = paths.fold(0u64, |sum, path| sum.saturating_add(path.lost));
         let at = if point.omitted { point.end - omit } else { point.end };
         (lost > 0).then(|| (at, format!("{lost} lost")))
     };

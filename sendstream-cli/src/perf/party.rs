@@ -225,14 +225,24 @@ impl Party {
         }
     }
 
-    /// A report has as many streams as were agreed on, or none where it says nothing.
+    /// A report has as many streams as were agreed on, or none where it says nothing, and adds up.
     fn checked(&self, report: Report) -> Result<Report, RunError> {
         let peer = self.end.other();
-        let fits = |tally: &Tally, there| tally.streams.len() == if there { self.plan.slots() } else { 0 };
+        let adds_up = |tally: &Tally| {
+            let counted = Total { bytes: tally.bytes(), messages: tally.messages };
+            if self.plan.omit.is_zero() {
+                counted == tally.total
+            } else {
+                counted.bytes <= tally.total.bytes && counted.messages <= tally.total.messages
+            }
+        };
+        let fits = |tally: &Tally, there| {
+            tally.streams.len() == if there { self.plan.slots() } else { 0 } && (!there || adds_up(tally))
+        };
         if fits(&report.sent, self.plan.sends(peer)) && fits(&report.received, self.plan.receives(peer)) {
             Ok(report)
         } else {
-            Err(RunError::breach("it reports of streams that were not agreed on"))
+            Err(RunError::breach("its report does not add up, or is of streams that were not agreed on"))
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
     collections::VecDeque,
     future::poll_fn,
     io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    net::{IpAddr, Ipv4Addr, SocketAddr, ToSocketAddrs as _},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -225,12 +225,24 @@ async fn resolve(host: &str, port: u16) -> Result<Vec<SocketAddr>, ConnectError>
     let name = host.to_owned();
     let lookup = move || Ok((name.as_str(), port).to_socket_addrs().map(Iterator::collect));
     let found: io::Result<Vec<_>> = background::ask_apart(RESOLVER, lookup).map_err(unresolved)?.await?;
-    let addresses = interleaved(found.map_err(unresolved)?);
+    let mut found = found.map_err(unresolved)?;
+    found.retain(|address| is_of_a_host(address.ip()));
+    found.truncate(MAX_ADDRESSES);
+    let addresses = interleaved(found);
     if addresses.is_empty() {
         return Err(unresolved(io::Error::new(io::ErrorKind::NotFound, "it has no address")));
     }
     Ok(addresses)
 }
+
+/// Whether a host can have it. Whoever answers for a name may say that it is a group's.
+fn is_of_a_host(ip: IpAddr) -> bool {
+    let ip = ip.to_canonical();
+    !(ip.is_unspecified() || ip.is_multicast() || ip == Ipv4Addr::BROADCAST)
+}
+
+/// How many of a name's addresses are tried.
+const MAX_ADDRESSES: usize = 32;
 
 /// `addresses`, each once, so that the families take turns as long as both have some (RFC 8305 §4).
 /// The first stays first.
@@ -297,6 +309,16 @@ mod tests {
 
     fn silent() -> UdpSocket {
         UdpSocket::bind("127.0.0.1:0").unwrap()
+    }
+
+    #[test]
+    fn a_name_leads_to_no_group_and_to_no_address_that_is_nobodys() {
+        for wrong in ["0.0.0.0", "255.255.255.255", "224.0.0.1", "::", "ff02::1", "::ffff:224.0.0.1"] {
+            assert!(!is_of_a_host(wrong.parse().unwrap()), "{wrong}");
+        }
+        for right in ["127.0.0.1", "192.0.2.1", "::1", "fe80::1", "::ffff:192.0.2.1"] {
+            assert!(is_of_a_host(right.parse().unwrap()), "{right}");
+        }
     }
 
     /// No name that stands for two addresses is there on every machine.
