@@ -59,6 +59,20 @@ fn a_server_that_lies_about_what_it_received_is_found_out() {
 }
 
 #[test]
+fn a_report_whose_numbers_do_not_add_up_is_not_believed() {
+    let output = against(&["-n", "1000"], |connection, answer, _| {
+        say(answer, &ready());
+        let mut stream = block_on(connection.accept_uni()).unwrap();
+        assert_eq!(block_on(stream.read_to_end(2000)).unwrap().len(), 1000);
+        // A thousand times as much on its stream as in all.
+        let numbers = [1_000_000, 0, 1, 1000, 0].map(u64::to_be_bytes).concat();
+        let received = [1u16.to_be_bytes().as_slice(), &numbers].concat();
+        say(answer, &frame(REPORT, &[none(), received, vec![0; 16]].concat()));
+    });
+    fails(&output, "its report does not add up");
+}
+
+#[test]
 fn a_server_that_lies_about_what_it_sent_is_found_out() {
     let output = against(&["-n", "1000", "-R"], |connection, answer, _| {
         say(answer, &ready());
