@@ -59,8 +59,6 @@ mod system {
     pub(crate) const HOST_DOWN: u32 = of_os_error(libc::EHOSTDOWN);
     /// The same number as `ALPN_NEG_FAILURE`, which no failure of the system's is.
     pub(crate) const NO_SUCH_OPTION: u32 = of_os_error(libc::ENOPROTOOPT);
-    /// The same number as `VER_NEG_ERROR`, which no failure of the system's is.
-    pub(crate) const NO_SUCH_PROTOCOL: u32 = of_os_error(libc::EPROTONOSUPPORT);
 
     /// No function of MsQuic's returns it.
     pub(crate) const FORKED: u32 = of_os_error(libc::ECHILD);
@@ -136,7 +134,6 @@ mod system {
     pub(crate) const NO_BUFFERS: u32 = of_os_error(10055);
     pub(crate) const HOST_DOWN: u32 = of_os_error(10064);
     pub(crate) const NO_SUCH_OPTION: u32 = of_os_error(10042);
-    pub(crate) const NO_SUCH_PROTOCOL: u32 = of_os_error(10043);
 
     /// No function of MsQuic's returns it.
     pub(crate) const FORKED: u32 = of_os_error(128);

@@ -52,9 +52,8 @@ pub enum SystemError {
     /// [`io::ErrorKind::OutOfMemory`]).
     #[error("out of memory: free some, and try again")]
     OutOfMemory,
-    /// The system lacks something that the sockets of QUIC need (`ENOPROTOOPT`,
-    /// `EPROTONOSUPPORT`; [`io::ErrorKind::Unsupported`]): it is older than Linux 4.18, or only
-    /// resembles Linux.
+    /// The system lacks something that the sockets of QUIC need (`ENOPROTOOPT`;
+    /// [`io::ErrorKind::Unsupported`]): it is older than Linux 4.18, or only resembles Linux.
     #[error("the system lacks something that QUIC's sockets need: use a newer one, or Linux itself")]
     SocketsNotSupported,
 }
@@ -77,7 +76,7 @@ impl SystemError {
             status::FAMILY_NOT_SUPPORTED => Self::FamilyNotSupported,
             status::TRY_AGAIN => Self::OutOfThreads,
             status::OUT_OF_MEMORY | status::NO_BUFFERS => Self::OutOfMemory,
-            status::NO_SUCH_OPTION | status::NO_SUCH_PROTOCOL => Self::SocketsNotSupported,
+            status::NO_SUCH_OPTION => Self::SocketsNotSupported,
             _ => return None,
         })
     }
