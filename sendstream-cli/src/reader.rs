@@ -33,7 +33,7 @@ use crate::{
 mod content;
 
 pub(crate) use content::hash_zeros;
-use content::{Content, Step};
+use content::{Content, Stamp, Step};
 
 /// One connection to a receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -134,8 +134,9 @@ struct Reader {
     listing: Arc<Listing>,
     wanted: Arc<Wanted>,
     out: Out,
-    /// The state of hashing beginnings of files, whose rest may be wanted.
-    prefixes: HashMap<(Entry, u64), blake3::Hasher>,
+    /// The state of hashing beginnings of files, whose rest may be wanted, and the version of the file
+    /// that each is of.
+    prefixes: HashMap<(Entry, u64), (Stamp, blake3::Hasher)>,
     stdin_was_read: bool,
 }
 
@@ -204,8 +205,10 @@ impl Reader {
             if content.hash(len, &mut hasher, go_on).map_err(|error| Stop::Lost(unreadable(error)))? {
                 let ends = content.is_at_end().map_err(|error| Stop::Lost(unreadable(error)))?;
                 let digest = hasher.finalize();
-                if !ends && self.prefixes.len() < MAX_PREFIXES {
-                    self.prefixes.insert((entry, len), hasher);
+                // It may have been written to while it was hashed.
+                let changed = content.changed().map_err(|error| Stop::Lost(unreadable(error)))?;
+                if !ends && !changed && self.prefixes.len() < MAX_PREFIXES {
+                    self.prefixes.insert((entry, len), (content.stamp(), hasher));
                 }
                 (ends, digest)
             } else {
@@ -292,7 +295,9 @@ impl Reader {
         if position == 0 {
             return Ok(blake3::Hasher::new());
         }
-        if let Some(hasher) = self.prefixes.remove(&(entry, position)) {
+        if let Some((stamp, hasher)) = self.prefixes.remove(&(entry, position))
+            && stamp == content.stamp()
+        {
             content.skip_to(position).map_err(|error| Stop::Lost(unreadable(error)))?;
             return Ok(hasher);
         }

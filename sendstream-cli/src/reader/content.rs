@@ -25,6 +25,26 @@ pub(super) struct Content {
     data_end: u64,
 }
 
+/// Which version of which file is open, as far as the system tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    file: (u64, u64),
+    len: u64,
+    mtime: (i64, i64),
+    ctime: (i64, i64),
+}
+
+impl Stamp {
+    fn of(it: &Metadata) -> Self {
+        Self {
+            file: (it.dev(), it.ino()),
+            len: it.len(),
+            mtime: (it.mtime(), it.mtime_nsec()),
+            ctime: (it.ctime(), it.ctime_nsec()),
+        }
+    }
+}
+
 /// What was found next.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step {
@@ -147,8 +167,12 @@ impl Content {
     /// Whether somebody wrote to the file since it was opened, as far as the system tells.
     pub(super) fn changed(&self) -> io::Result<bool> {
         let now = self.file.metadata()?;
-        let of = |it: &Metadata| (it.len(), it.mtime(), it.mtime_nsec());
-        Ok(self.opened.is_file() && of(&now) != of(&self.opened))
+        Ok(self.opened.is_file() && Stamp::of(&now) != self.stamp())
+    }
+
+    /// Which version of the file was opened.
+    pub(super) fn stamp(&self) -> Stamp {
+        Stamp::of(&self.opened)
     }
 
     /// What is kept beside the content.

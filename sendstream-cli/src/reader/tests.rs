@@ -187,6 +187,32 @@ fn a_digest_of_the_beginning_is_proven_and_said_to_be_all() {
 }
 
 #[test]
+fn a_beginning_that_was_proven_is_not_joined_to_another_versions_rest() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    fs::write(&path, b"old beginning, old rest").unwrap();
+    let listing = Arc::new(Listing::new(std::slice::from_ref(&path), &Choice::default()).unwrap());
+    let (jobs, receiver) = std_mpsc::channel();
+    let target = Target { peer: 0, turn: 0 };
+    jobs.send(Job::Prove { entry: 0, len: 13, target }).unwrap();
+    let mut pieces = spawn(listing, receiver, Arc::new(Wanted::new(1)), None).unwrap();
+    let mut all = vec![block_on(pieces.next()).unwrap()];
+    // Another file of the same length and time takes its place.
+    let new = dir.path().join("new");
+    let mtime = fs::metadata(&path).unwrap().modified().unwrap();
+    fs::write(&new, b"new beginning, new rest").unwrap();
+    fs::File::options().write(true).open(&new).unwrap().set_modified(mtime).unwrap();
+    fs::rename(&new, &path).unwrap();
+    jobs.send(Job::Send { entry: 0, targets: vec![(target, 13)] }).unwrap();
+    drop(jobs);
+    all.extend(block_on(pieces.collect::<Vec<_>>()));
+    let (messages, sent) = take_apart(&all);
+    assert_eq!(sent, b", new rest");
+    let whole = blake3::hash(b"new beginning, new rest");
+    assert!(matches!(messages[2], ToReceiver::End { digest, .. } if digest == whole), "{messages:?}");
+}
+
+#[test]
 fn a_file_that_nobody_wants_any_more_is_not_read_to_its_end() {
     let dir = tempfile::tempdir().unwrap();
     let paths = ["large", "next"].map(|name| dir.path().join(name));
