@@ -115,7 +115,11 @@ fn check_component(component: &[u8], rules: Rules) -> Result<(), NameError> {
     if component.contains(&0) {
         return Err(NameError::Nul);
     }
-    if component.starts_with(PART_PREFIX.as_bytes()) && component.ends_with(PART_SUFFIX.as_bytes()) {
+    // Some file systems do not tell cases apart.
+    let (prefix, suffix) = (PART_PREFIX.as_bytes(), PART_SUFFIX.as_bytes());
+    let begins = component.get(..prefix.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(prefix));
+    let ends = component.len().checked_sub(suffix.len()).map(|begin| &component[begin..]);
+    if begins && ends.is_some_and(|end| end.eq_ignore_ascii_case(suffix)) {
         return Err(NameError::Ours);
     }
     if rules == Rules::Windows {
@@ -215,6 +219,7 @@ mod tests {
         assert_eq!(unix("a\0b"), Err(NameError::Nul));
         assert_eq!(unix("a/.sendstream-0123.part"), Err(NameError::Ours));
         assert_eq!(unix(".sendstream-0123.part/x"), Err(NameError::Ours));
+        assert_eq!(unix(".SendStream-0123.PART"), Err(NameError::Ours));
     }
 
     #[test]
