@@ -190,13 +190,24 @@ impl Peer<'_> {
             Err(OpenError::ConnectionEnding) => return Err(Trouble::of(&connection.closed().await, &receiver)),
             Err(error) => return Err(Trouble::of(&error, &receiver)),
         };
-        control.write_all(&hello.encode()).await.map_err(|error| Trouble::of(&error, &receiver))?;
+        // Before its streams are dropped, so that the receiver is told nothing but this.
+        let waiting = Waiting(Some(&connection));
         let mut welcome = [0; Welcome::LEN];
-        let greeting = answer.read_exact(&mut welcome);
-        match future::select(pin!(greeting), pin!(transport::silence(&connection))).await {
-            Either::Left((Ok(()), _)) => {}
-            Either::Left((Err(error), _)) => return Err(Trouble::of(&error, &receiver)),
-            Either::Right(_) => return Err(self.silent()),
+        let greeting = async {
+            control.write_all(&hello.encode()).await.map_err(|error| Trouble::of(&error, &receiver))?;
+            answer.read_exact(&mut welcome).await.map_err(|error| Trouble::of(&error, &receiver))
+        };
+        let greeted = match future::select(pin!(greeting), pin!(transport::silence(&connection))).await {
+            Either::Left((greeted, _)) => Some(greeted),
+            Either::Right(_) => None,
+        };
+        waiting.end();
+        match greeted {
+            Some(greeted) => greeted?,
+            None => {
+                transport::close(&connection, Code::Moved);
+                return Err(self.silent());
+            }
         }
         let Welcome { known, .. } = Welcome::decode(welcome).map_err(Trouble::protocol)?;
         Ok(Session { connection, control, answer, known })
@@ -292,6 +303,23 @@ impl Peer<'_> {
         }
         decoder.end().map_err(Trouble::protocol)?;
         if bye { Ok(()) } else { Err(Trouble::protocol(ProtocolError::TooLittle)) }
+    }
+}
+
+/// A wait for a receiver's welcome. Dropping it means that the user wants it no more.
+struct Waiting<'a>(Option<&'a Connection>);
+
+impl Waiting<'_> {
+    fn end(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0 {
+            transport::close(connection, Code::Interrupted);
+        }
     }
 }
 
