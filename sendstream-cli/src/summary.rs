@@ -175,6 +175,12 @@ impl Summary {
         }
     }
 
+    /// What a program is told, for tests.
+    #[cfg(test)]
+    pub(crate) fn to_value(&self) -> serde_json::Value {
+        serde_json::to_value(self.to_json(Ok(()))).expect("it is JSON")
+    }
+
     fn to_line(&self) -> String {
         let (verb, preposition) = match self.direction {
             Direction::Sent => ("sent", "to"),

@@ -86,6 +86,28 @@ impl Lost {
     }
 }
 
+/// How much of these texts one session remembers.
+#[derive(Debug)]
+pub(crate) struct Texts {
+    left: usize,
+}
+
+impl Default for Texts {
+    fn default() -> Self {
+        Self { left: MAX_TEXTS_LEN }
+    }
+}
+
+impl Texts {
+    /// Counts a text that is to be remembered, and makes it empty when there were too many.
+    pub(crate) fn count(&mut self, why: &mut Lost) {
+        match self.left.checked_sub(why.text.len()) {
+            Some(left) => self.left = left,
+            None => why.text = Box::default(),
+        }
+    }
+}
+
 /// The kinds of reasons, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -401,8 +423,9 @@ fn take_lost(input: &mut &[u8]) -> Result<Lost, ProtocolError> {
     let [reason] = take(input)?;
     let reason = *Reason::ALL.get(usize::from(reason)).ok_or(ProtocolError::Kind(reason))?;
     let text = take_bytes(input)?;
-    let text = &text[..text.len().min(MAX_TEXT_LEN)];
-    Ok(Lost { reason, text: String::from_utf8_lossy(text).into() })
+    let text = String::from_utf8_lossy(&text[..text.len().min(MAX_TEXT_LEN)]);
+    // What is put for a wrong byte is longer than that.
+    Ok(Lost { reason, text: truncate(&text, MAX_TEXT_LEN).into() })
 }
 
 /// The longest beginning of `text` that has at most `len` bytes and ends between two characters.
@@ -432,6 +455,8 @@ const FRONT_LEN: usize = 5;
 const MAX_BODY_LEN: u32 = 16 << 10;
 const MAX_BYTES_LEN: usize = 6 << 10;
 const MAX_TEXT_LEN: usize = 1024;
+/// How much of the texts one session remembers.
+const MAX_TEXTS_LEN: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -553,6 +578,17 @@ mod tests {
         ToSender::Refused { entry: 0, why: lost(&"ü".repeat(5000)) }.encode(&mut stream);
         let (messages, _) = decode::<ToSender>(&stream, 1000).unwrap();
         assert_eq!(messages, [ToSender::Refused { entry: 0, why: lost(&"ü".repeat(512)) }]);
+
+        // Each byte that is no character becomes three.
+        let mut body = [&[0, 0, 0, 0, Reason::Exists as u8, 4, 0], [0xff; 1024].as_slice()].concat();
+        let Ok(ToSender::Refused { mut why, .. }) = ToSender::decode(REFUSED, &body) else { panic!() };
+        assert_eq!(&*why.text, "\u{fffd}".repeat(341));
+        body.truncate(7);
+        let mut texts = Texts { left: why.text.len() + 1 };
+        texts.count(&mut why);
+        assert_eq!(why.text.len(), 1023);
+        texts.count(&mut why);
+        assert_eq!(&*why.text, "", "it is too much");
 
         let mut stream = Vec::new();
         let meta = Meta { mode: 0o7777, mtime: (0, u32::MAX) };

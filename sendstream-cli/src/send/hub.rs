@@ -19,7 +19,7 @@ use crate::{
     progress::{Bar, Progress},
     protocol::{
         MAX_OPEN, ProtocolError,
-        message::{Entry, Kind, Lost, Message as _, Reason, ToReceiver, ToSender},
+        message::{Entry, Kind, Lost, Message as _, Reason, Texts, ToReceiver, ToSender},
     },
     reader::{Job, Note, Piece, Target, Wanted},
     summary::{FileResult, Outcome, Summary},
@@ -47,8 +47,14 @@ struct Peer {
     states: Vec<State>,
     /// From where on it wants the files that are not being sent to it yet.
     wants: HashMap<Entry, u64>,
+    /// How many digests it asked for, of the files that it may ask for still.
+    asked: HashMap<Entry, usize>,
+    /// What it was told of files that changed, and were read again for others.
+    digests: HashMap<Entry, (blake3::Hash, u64)>,
     /// Why entries did not arrive.
     lost: HashMap<Entry, Lost>,
+    /// How much is remembered of that.
+    texts: Texts,
     /// How many entries are not dealt with.
     left: usize,
     /// How many of them it was told of.
@@ -110,7 +116,10 @@ impl Hub {
             bell: mpsc::channel(0).0,
             states: vec![State::New; count],
             wants: HashMap::new(),
+            asked: HashMap::new(),
+            digests: HashMap::new(),
             lost: HashMap::new(),
+            texts: Texts::default(),
             left: count,
             open: 0,
             next: 0,
@@ -130,9 +139,11 @@ impl Hub {
         self.wanted.set_turn(peer, it.turn);
         it.pieces = Some(pieces);
         it.bell = bell;
-        for state in &mut it.states {
-            // A receiver that has forgotten all finds again what is there.
-            if known == 0 || !state.is_final() {
+        it.asked.clear();
+        for (entry, state) in it.states.iter_mut().enumerate() {
+            // What it does not know was lost on the way; and one that has forgotten all finds again
+            // what is there.
+            if entry >= known as usize || !state.is_final() {
                 *state = State::New;
             }
         }
@@ -206,6 +217,11 @@ impl Hub {
                 self.send_if_all_know(entry);
             }
             ToSender::Ask { len, .. } if state == State::Offered && is_file => {
+                let asked = it.asked.entry(entry).or_default();
+                *asked += 1;
+                if *asked > MAX_ASKED {
+                    return Err(ProtocolError::Entry(entry));
+                }
                 let target = Target { peer, turn: it.turn };
                 // The reader ends last.
                 let _ = self.jobs.send(Job::Prove { entry, len, target });
@@ -261,7 +277,18 @@ impl Hub {
 
     fn note(&mut self, targets: &[Target], note: Note) {
         match note {
-            Note::Digest { entry, size, digest } => self.digests[entry as usize] = Some((digest, size)),
+            Note::Digest { entry, size, digest } => {
+                let new = (digest, size);
+                let old = self.digests[entry as usize].replace(new).filter(|old| *old != new);
+                for (peer, it) in self.peers.iter_mut().enumerate() {
+                    if targets.iter().any(|target| target.peer == peer) {
+                        it.digests.remove(&entry);
+                    } else if let Some(old) = old {
+                        // What others were told, if they were, is not true of this reading.
+                        it.digests.entry(entry).or_insert(old);
+                    }
+                }
+            }
             Note::Failed { entry, why } => {
                 for target in targets {
                     if self.at(*target).is_some_and(|it| !it.states[entry as usize].is_final()) {
@@ -273,11 +300,12 @@ impl Hub {
     }
 
     /// An entry does not arrive.
-    fn lose(&mut self, peer: usize, entry: Entry, why: Lost) {
+    fn lose(&mut self, peer: usize, entry: Entry, mut why: Lost) {
         let name = Printable::new(&self.listing.items[entry as usize].name);
         self.progress.warn(format_args!("{name}: {}", Printable::new(&*why.text)));
         let it = &mut self.peers[peer];
         it.end(entry, State::Lost);
+        it.texts.count(&mut why);
         it.lost.insert(entry, why);
     }
 
@@ -286,7 +314,7 @@ impl Hub {
         let it = &mut self.peers[peer];
         summary.set_carried(it.carried);
         for (entry, item) in self.listing.items.iter().enumerate() {
-            let digest = self.digests[entry];
+            let digest = it.digests.get(&(entry as Entry)).copied().or(self.digests[entry]);
             let (size, digest) = match digest {
                 Some((digest, size)) => (size, Some(digest)),
                 None => (item.size, None),
@@ -311,6 +339,7 @@ impl Peer {
         self.left -= 1;
         self.open -= usize::from(before != State::New);
         self.wants.remove(&entry);
+        self.asked.remove(&entry);
         self.bar.file_done();
     }
 
@@ -360,5 +389,75 @@ pub(super) async fn distribute(hub: &RefCell<Hub>, mut pieces: mpsc::Receiver<Pi
 
 /// How many pieces wait for a connection.
 const PIECES_AHEAD: usize = 1;
+/// How many digests of one file a receiver asks for: of what is under its name, and of a part file.
+const MAX_ASKED: usize = 2;
 /// How much is told at a time.
 const OFFERS_LEN: usize = 16 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::walk::Choice;
+
+    /// A hub of some receivers, for two files of one byte, and its way to the reader.
+    fn hub(peers: usize) -> (Hub, std_mpsc::Receiver<Job>) {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = ["x", "y"].map(|name| dir.path().join(name));
+        paths.iter().for_each(|path| std::fs::write(path, b"x").unwrap());
+        let listing = Arc::new(Listing::new(&paths, &Choice::default()).unwrap());
+        let (jobs, todo) = std_mpsc::channel();
+        let progress = Progress::new(true);
+        let bars = (0..peers).map(|_| progress.transfer("sending", 2)).collect();
+        (Hub::new(listing, jobs, Arc::new(Wanted::new(peers)), progress, bars), todo)
+    }
+
+    fn digest_of(hub: &mut Hub, peer: usize) -> Option<serde_json::Value> {
+        let mut summary = Summary::new(crate::summary::Direction::Sent, "192.0.2.7:4433", 1);
+        hub.conclude(peer, &mut summary);
+        summary.to_value()["digest"].as_str().map(Into::into)
+    }
+
+    #[test]
+    fn a_receiver_asks_for_two_digests_of_a_file_at_the_most() {
+        let (mut hub, _todo) = hub(1);
+        let ask = ToSender::Ask { entry: 0, len: 1 };
+        for known in 0..2 {
+            let _inflow = hub.enter(0, known);
+            hub.offers(0, &mut Vec::new());
+            assert_eq!(hub.hear(0, ask.clone()), Ok(()));
+            assert_eq!(hub.hear(0, ask.clone()), Ok(()));
+            assert_eq!(hub.hear(0, ask.clone()), Err(ProtocolError::Entry(0)));
+            hub.leave(0);
+        }
+    }
+
+    #[test]
+    fn what_a_receiver_does_not_know_is_told_again() {
+        let (mut hub, _todo) = hub(1);
+        let _inflow = hub.enter(0, 0);
+        hub.offers(0, &mut Vec::new());
+        hub.lose(0, 0, broken_off());
+        hub.lose(0, 1, broken_off());
+        for (known, left) in [(2, 0), (1, 1), (0, 2)] {
+            hub.leave(0);
+            let _inflow = hub.enter(0, known);
+            hub.offers(0, &mut Vec::new());
+            assert_eq!((hub.peers[0].left, hub.peers[0].open), (left, left), "it knows of {known}");
+        }
+    }
+
+    #[test]
+    fn a_receiver_has_the_digest_that_it_was_told() {
+        let (mut hub, _todo) = hub(2);
+        let _inflows = [hub.enter(0, 0), hub.enter(1, 0)];
+        let (old, new) = (blake3::hash(b"old"), blake3::hash(b"new"));
+        for (peer, digest) in [(0, old), (1, new)] {
+            hub.offers(peer, &mut Vec::new());
+            hub.note(&[Target { peer, turn: 1 }], Note::Digest { entry: 0, size: 3, digest });
+        }
+        for (peer, digest) in [(0, old), (1, new)] {
+            hub.hear(peer, ToSender::Kept { entry: 0, was_there: false }).unwrap();
+            assert_eq!(digest_of(&mut hub, peer), Some(digest.to_string().into()));
+        }
+    }
+}
