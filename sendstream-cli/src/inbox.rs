@@ -25,6 +25,7 @@ use std::{
     os::{fd::OwnedFd, unix::ffi::OsStrExt as _},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 use rustix::{
@@ -37,6 +38,7 @@ use crate::{
     name::{PART_PREFIX, PART_SUFFIX, SafeName, components},
     progress::Progress,
     protocol::message::{Lost, Meta, Reason},
+    reader::Stamp,
 };
 
 pub(crate) mod part;
@@ -85,7 +87,7 @@ impl Inbox {
         let device = rustix::fs::fstat(&root).map_err(|error| unusable(error.into()))?.st_dev;
         let inbox = Self { root: Arc::new(root), device, rules, placing: Mutex::default(), last: Mutex::default() };
         inbox.try_out().map_err(|error| unusable(error.into()))?;
-        inbox.look_for_parts(dir, progress);
+        inbox.look_for_parts(dir, SystemTime::now(), progress);
         Ok(inbox)
     }
 
@@ -97,7 +99,7 @@ impl Inbox {
     }
 
     /// Removes part files that nobody has asked for in a week, and tells of the others.
-    fn look_for_parts(&self, dir: &Path, progress: &Progress) {
+    fn look_for_parts(&self, dir: &Path, now: SystemTime, progress: &Progress) {
         let (mut count, mut bytes) = (0, 0);
         for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -106,7 +108,7 @@ impl Inbox {
             let Some(metadata) = entry.metadata().ok().filter(|metadata| is_part && metadata.is_file()) else {
                 continue;
             };
-            match part::remove_if_old(&self.root, &name) {
+            match part::remove_if_old(&self.root, &name, now) {
                 Ok(true) => progress.note(format_args!(
                     "removed {}, the beginning of a file that nobody sent the rest of in a week",
                     dir.join(&name).display()
@@ -151,9 +153,13 @@ impl Inbox {
         self.rules.overwrite
     }
 
-    /// Gives a file that is there the permissions and the time of its source.
-    pub(crate) fn touch(&self, name: &SafeName, meta: Meta) -> Result<(), StoreError> {
+    /// Gives a file that is there the permissions and the time of its source, if it is the one that was
+    /// `hashed` before.
+    pub(crate) fn touch(&self, name: &SafeName, hashed: Stamp, meta: Meta) -> Result<(), StoreError> {
         let file = self.read(name)?;
+        if Stamp::of(&file.metadata()?) != hashed {
+            return Err(StoreError::Exists);
+        }
         set_meta(&file, meta)?;
         Ok(())
     }
@@ -161,24 +167,32 @@ impl Inbox {
     /// Makes a directory, or finds it. Returns how many directories were made.
     pub(crate) fn make_directory(&self, name: &SafeName, meta: Meta) -> Result<usize, StoreError> {
         let _turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (parent, mut made) = self.make_parents(name)?;
-        let name = name.file_name();
+        let (parent, made) = self.make_parents(name)?;
+        let is_new = self.make_in(&parent, name.file_name(), meta).inspect_err(|_| self.remove_made(name, made))?;
+        Ok(made + usize::from(is_new))
+    }
+
+    /// Makes a directory in another one, or finds it; says whether it was made.
+    fn make_in(&self, parent: &OwnedFd, name: &OsStr, meta: Meta) -> Result<bool, StoreError> {
         // Its owner must be able to fill it. What the source forbids is forbidden at the end.
         let mode = Mode::from_raw_mode(meta.mode.into()) | Mode::RWXU;
-        match rustix::fs::mkdirat(&parent, name, mode) {
+        let is_new = match rustix::fs::mkdirat(parent, name, mode) {
             Ok(()) => {
                 // Beyond what the umask left.
-                let dir = open_directory(&parent, name)?.ok_or(StoreError::NotDirectory)?;
+                let dir = open_directory(parent, name)?.ok_or(StoreError::NotDirectory)?;
                 rustix::fs::fchmod(&dir, mode)?;
-                made += 1;
+                true
             }
-            Err(Errno::EXIST) => drop(open_directory(&parent, name)?),
+            Err(Errno::EXIST) => {
+                open_directory(parent, name)?;
+                false
+            }
             Err(error) => return Err(error.into()),
-        }
+        };
         if self.rules.fsync {
-            rustix::fs::fsync(&parent)?;
+            rustix::fs::fsync(parent)?;
         }
-        Ok(made)
+        Ok(is_new)
     }
 
     /// Gives a directory the time of its source, and its permissions if it was `made` here, or things
@@ -197,24 +211,29 @@ impl Inbox {
         let _ = finish();
     }
 
-    /// Makes a symbolic link. Says whether it was there before.
-    pub(crate) fn make_link(&self, name: &SafeName, target: &[u8]) -> Result<bool, StoreError> {
+    /// Makes a symbolic link. Says whether it was there before, and how many directories were made for
+    /// it. If it cannot be made, these are removed.
+    pub(crate) fn make_link(&self, name: &SafeName, target: &[u8]) -> Result<(bool, usize), StoreError> {
         if !stays_inside(name, target) {
             return Err(StoreError::LinkOutside);
         }
-        let target = OsStr::from_bytes(target);
         let _turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
-        let (parent, _) = self.make_parents(name)?;
-        let name = name.file_name();
-        match rustix::fs::symlinkat(target, &parent, name) {
+        let (parent, made) = self.make_parents(name)?;
+        let linked = self.link_in(&parent, name.file_name(), OsStr::from_bytes(target));
+        linked.map(|was_there| (was_there, made)).inspect_err(|_| self.remove_made(name, made))
+    }
+
+    /// Makes a symbolic link in a directory. Says whether it was there before.
+    fn link_in(&self, parent: &OwnedFd, name: &OsStr, target: &OsStr) -> Result<bool, StoreError> {
+        match rustix::fs::symlinkat(target, parent, name) {
             Ok(()) => return Ok(false),
             Err(Errno::EXIST) => {}
             Err(error) => return Err(error.into()),
         }
-        if rustix::fs::readlinkat(&parent, name, Vec::new()).is_ok_and(|there| there.as_bytes() == target.as_bytes()) {
+        if rustix::fs::readlinkat(parent, name, Vec::new()).is_ok_and(|there| there.as_bytes() == target.as_bytes()) {
             return Ok(true);
         }
-        if stat(&parent, name)?.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
+        if stat(parent, name)?.is_some_and(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory) {
             return Err(StoreError::IsDirectory);
         }
         if !self.rules.overwrite {
@@ -222,7 +241,7 @@ impl Inbox {
         }
         let new = part::random_name().map_err(io::Error::from)?;
         rustix::fs::symlinkat(target, &self.root, &new)?;
-        rustix::fs::renameat(&self.root, &new, &parent, name).inspect_err(|_| {
+        rustix::fs::renameat(&self.root, &new, parent, name).inspect_err(|_| {
             let _ = rustix::fs::unlinkat(&self.root, &new, AtFlags::empty());
         })?;
         Ok(false)
@@ -265,9 +284,24 @@ impl Inbox {
     fn remembered(&self, name: &SafeName) -> Option<Arc<OwnedFd>> {
         let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let (path, dir) = last.as_ref()?;
-        // A directory that was removed meanwhile takes no file.
-        let is_there = || rustix::fs::fstat(dir).is_ok_and(|stat| stat.st_nlink > 0);
-        (**path == *name.parent()? && is_there()).then(|| Arc::clone(dir))
+        (**path == *name.parent()? && self.leads_to(path, dir)).then(|| Arc::clone(dir))
+    }
+
+    /// Whether a path still leads to a directory that is open, through no link: it may have been
+    /// removed meanwhile, or moved to anywhere.
+    fn leads_to(&self, path: &[u8], dir: &OwnedFd) -> bool {
+        let Ok(opened) = rustix::fs::fstat(dir) else { return false };
+        let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(end, _)| end);
+        let mut inode = None;
+        for end in ends.chain([path.len()]) {
+            match stat(&self.root, OsStr::from_bytes(&path[..end])) {
+                Ok(Some(stat)) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
+                    inode = Some((stat.st_dev, stat.st_ino));
+                }
+                _ => return false,
+            }
+        }
+        inode == Some((opened.st_dev, opened.st_ino))
     }
 
     fn remember(&self, name: &SafeName, dir: &Arc<OwnedFd>) {
@@ -283,42 +317,48 @@ impl Inbox {
             return Ok((dir, 0));
         }
         let (mut dir, mut made) = (Arc::clone(&self.root), 0);
-        for component in name.parents() {
-            let next = match open_directory(&dir, component)? {
-                Some(next) => next,
-                None => {
-                    match rustix::fs::mkdirat(&dir, component, Mode::from_raw_mode(0o777)) {
-                        Ok(()) => made += 1,
-                        Err(Errno::EXIST) => {}
-                        Err(error) => return Err(error.into()),
-                    }
-                    if self.rules.fsync {
-                        rustix::fs::fsync(&dir)?;
-                    }
-                    open_directory(&dir, component)?.ok_or(StoreError::NotDirectory)?
-                }
-            };
-            dir = Arc::new(next);
+        for (depth, component) in name.parents().enumerate() {
+            let next = self.enter_or_make(&dir, component, &mut made);
+            dir = Arc::new(next.inspect_err(|_| self.remove_made_above(name, depth + 1, made))?);
         }
         self.remember(name, &dir);
         Ok((dir, made))
     }
 
+    /// Opens a directory in another one, and makes it if it is missing, which is counted.
+    fn enter_or_make(&self, dir: &OwnedFd, component: &OsStr, made: &mut usize) -> Result<OwnedFd, StoreError> {
+        if let Some(there) = open_directory(dir, component)? {
+            return Ok(there);
+        }
+        match rustix::fs::mkdirat(dir, component, Mode::from_raw_mode(0o777)) {
+            Ok(()) => *made += 1,
+            Err(Errno::EXIST) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if self.rules.fsync {
+            rustix::fs::fsync(dir)?;
+        }
+        open_directory(dir, component)?.ok_or(StoreError::NotDirectory)
+    }
+
     /// Gives a complete file its name, and returns how many directories were made for it. If it gets
     /// none, these are removed.
-    fn place(&self, from: &OwnedFd, part: &OsStr, name: &SafeName) -> Result<usize, StoreError> {
+    fn place(&self, from: &part::Stored, name: &SafeName, meta: Meta) -> Result<usize, StoreError> {
         let _turn = self.placing.lock().unwrap_or_else(PoisonError::into_inner);
         let (parent, made) = self.make_parents(name)?;
         let flags = if self.rules.overwrite { RenameFlags::empty() } else { RenameFlags::NOREPLACE };
-        let file_name = name.file_name();
-        let renamed = match rustix::fs::renameat_with(from, part, &parent, file_name, flags) {
-            // Not every file system knows the flag; a second name is refused if there is one.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
-                rustix::fs::linkat(from, part, &parent, file_name, AtFlags::empty())
-                    .and_then(|()| rustix::fs::unlinkat(from, part, AtFlags::empty()))
+        let (dir, part, file_name) = (&from.dir, &from.name, name.file_name());
+        // At the last moment: a part file that a killed process leaves must be writable, and young.
+        let renamed = self.finish(&from.file, meta).and_then(|()| {
+            match rustix::fs::renameat_with(dir, part, &parent, file_name, flags) {
+                // Not every file system knows the flag; a second name is refused if there is one.
+                Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+                    rustix::fs::linkat(dir, part, &parent, file_name, AtFlags::empty())
+                        .and_then(|()| rustix::fs::unlinkat(dir, part, AtFlags::empty()))
+                }
+                renamed => renamed,
             }
-            renamed => renamed,
-        };
+        });
         if let Err(error) = renamed {
             self.remove_made(name, made);
             return Err(match error {
@@ -334,9 +374,21 @@ impl Inbox {
         Ok(made)
     }
 
+    /// Gives a file whose content is on its way to the disk what is kept beside it.
+    fn finish(&self, file: &File, meta: Meta) -> Result<(), Errno> {
+        set_meta(file, meta)?;
+        if self.rules.fsync { rustix::fs::fsync(file) } else { Ok(()) }
+    }
+
     /// Removes the innermost directories above a file.
     fn remove_made(&self, name: &SafeName, made: usize) {
-        let parents: Vec<&OsStr> = name.parents().collect();
+        self.remove_made_above(name, name.parents().count(), made);
+    }
+
+    /// Removes the innermost of the first `depth` directories above a file. One that stands where the
+    /// next was to be made stays as well: it is not empty, or nobody's.
+    fn remove_made_above(&self, name: &SafeName, depth: usize, made: usize) {
+        let parents: Vec<&OsStr> = name.parents().take(depth).collect();
         for depth in (parents.len() - made..parents.len()).rev() {
             let mut dir = Arc::clone(&self.root);
             for component in &parents[..depth] {
@@ -436,6 +488,9 @@ pub(crate) enum StoreError {
     OneFile,
     #[error("the receiver's disk is full")]
     DiskFull,
+    /// It may go on another time.
+    #[error("the connection was lost, or the user ended it, meanwhile")]
+    Stopped,
     #[error("the receiver cannot store it: {}", .0.kind())]
     Io(io::Error),
 }
@@ -449,6 +504,7 @@ impl StoreError {
             Self::ThroughLink | Self::LinkOutside => Reason::Name,
             Self::Corrupt => Reason::Corrupt,
             Self::DiskFull => Reason::DiskFull,
+            Self::Stopped => Reason::BrokenOff,
             Self::OneFile | Self::Io(_) => Reason::Storage,
         };
         Lost::new(reason, self.to_string())

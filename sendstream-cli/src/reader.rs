@@ -8,10 +8,10 @@
 //! receivers, or when there is nothing more to do.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
         mpsc as std_mpsc,
     },
@@ -32,8 +32,8 @@ use crate::{
 
 mod content;
 
-pub(crate) use content::hash_zeros;
-use content::{Content, Stamp, Step};
+use content::{Content, Step};
+pub(crate) use content::{Stamp, hash_zeros};
 
 /// One connection to a receiver.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,29 +80,35 @@ pub(crate) struct Wanted(Vec<WantedBy>);
 #[derive(Debug)]
 struct WantedBy {
     turn: AtomicU32,
-    refused: AtomicU32,
+    refused: Mutex<HashSet<Entry>>,
+}
+
+impl WantedBy {
+    fn refused(&self) -> MutexGuard<'_, HashSet<Entry>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Wanted {
     pub(crate) fn new(peers: usize) -> Self {
-        let nothing = || WantedBy { turn: AtomicU32::new(0), refused: AtomicU32::new(u32::MAX) };
+        let nothing = || WantedBy { turn: AtomicU32::new(0), refused: Mutex::default() };
         Self((0..peers).map(|_| nothing()).collect())
     }
 
     /// A receiver has another connection now, or none.
     pub(crate) fn set_turn(&self, peer: usize, turn: u32) {
-        self.0[peer].refused.store(u32::MAX, Ordering::Relaxed);
+        self.0[peer].refused().clear();
         self.0[peer].turn.store(turn, Ordering::Relaxed);
     }
 
     /// A receiver does not want an entry.
     pub(crate) fn refuse(&self, peer: usize, entry: Entry) {
-        self.0[peer].refused.store(entry, Ordering::Relaxed);
+        self.0[peer].refused().insert(entry);
     }
 
     fn wants(&self, target: Target, entry: Entry) -> bool {
         let by = &self.0[target.peer];
-        by.turn.load(Ordering::Relaxed) == target.turn && by.refused.load(Ordering::Relaxed) != entry
+        by.turn.load(Ordering::Relaxed) == target.turn && !by.refused().contains(&entry)
     }
 }
 
@@ -211,6 +217,8 @@ impl Reader {
                     self.prefixes.insert((entry, len), (content.stamp(), hasher));
                 }
                 (ends, digest)
+            } else if !go_on() {
+                return Ok(());
             } else {
                 // It is shorter than that.
                 nothing
@@ -281,12 +289,19 @@ impl Reader {
             }
         }
         let changed = content.changed().map_err(|error| Stop::Lost(unreadable(error)))?;
-        if changed || begun < targets.len() {
-            return Err(Stop::Lost(Lost::new(Reason::Changed, "it changed while it was being sent")));
+        let why = Lost::new(Reason::Changed, "it changed while it was being sent");
+        if changed {
+            return Err(Stop::Lost(why));
         }
         let digest = hasher.finalize();
         self.out.message(&now, &ToReceiver::End { size: position, meta: content.meta(), digest })?;
         self.out.notes.push(Note::Digest { entry, size: position, digest });
+        if begun < targets.len() {
+            // These want what is behind the end, and only these.
+            let late = targets[begun..].iter().map(|(target, _)| *target).collect();
+            self.out.message(&late, &ToReceiver::Failed { entry, why: why.clone() })?;
+            self.out.notes.push(Note::Failed { entry, why });
+        }
         Ok(())
     }
 

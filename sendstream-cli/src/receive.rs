@@ -125,7 +125,13 @@ async fn listen(server: &Server, guests: &Guests, shared: &Arc<Shared>, args: &R
                 }
                 Ok(trusted) if sessions.contains_key(&trusted.hello.session) => {
                     // The session ends if it is not there to take it, and so does the connection.
-                    let _ = sessions[&trusted.hello.session].unbounded_send((peer, trusted));
+                    if let Some(moves) = sessions.get_mut(&trusted.hello.session)
+                        && let Err(error) = moves.try_send((peer, trusted))
+                        && error.is_full()
+                    {
+                        // One waits already, which the session takes first.
+                        transport::close(&error.into_inner().1.connection, Code::Full);
+                    }
                 }
                 Ok(trusted) if args.takes_one() && taken => {
                     transport::close(&trusted.connection, Code::Refused);
@@ -233,7 +239,8 @@ fn serve_on_thread(
 ) -> Option<Moves> {
     let shared = Arc::clone(shared);
     let (connection, id) = (trusted.connection.clone(), trusted.hello.session);
-    let (moves, moved) = mpsc::unbounded();
+    // One that waits is enough.
+    let (moves, moved) = mpsc::channel(0);
     let work = move || {
         // The listener waits for this as long as it counts the session.
         let _ = ended.unbounded_send((id, session::serve(peer, trusted, moved, &shared)));
@@ -246,7 +253,7 @@ fn serve_on_thread(
 }
 
 /// The way to a session for its sender's other connections.
-type Moves = mpsc::UnboundedSender<(SocketAddr, Trusted)>;
+type Moves = mpsc::Sender<(SocketAddr, Trusted)>;
 
 /// Says why a peer got no session.
 fn warn_of(peer: SocketAddr, why: impl Display, shared: &Shared) {

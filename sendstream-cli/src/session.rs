@@ -42,7 +42,7 @@ use crate::{
 mod intake;
 mod place;
 
-use intake::Intake;
+use intake::{Fatal, Intake};
 
 /// What all sessions of a receiver share.
 pub(crate) struct Shared {
@@ -64,7 +64,7 @@ pub(crate) struct Ended {
 pub(crate) fn serve(
     peer: SocketAddr,
     first: Trusted,
-    moves: mpsc::UnboundedReceiver<(SocketAddr, Trusted)>,
+    moves: mpsc::Receiver<(SocketAddr, Trusted)>,
     shared: &Arc<Shared>,
 ) -> Ended {
     let announced = first.hello.announced;
@@ -86,7 +86,7 @@ pub(crate) fn serve(
 struct Session<'a> {
     shared: &'a Arc<Shared>,
     peer: SocketAddr,
-    moves: mpsc::UnboundedReceiver<(SocketAddr, Trusted)>,
+    moves: mpsc::Receiver<(SocketAddr, Trusted)>,
     intake: Intake<'a>,
 }
 
@@ -147,6 +147,17 @@ impl Session<'_> {
                 }
             };
             self.shared.progress.note(format_args!("{}: the sender came again, going on", self.peer));
+        }
+    }
+
+    /// What an end of what takes long, or what the sender said, means for the connection.
+    fn over(&self, connection: &Connection, fatal: Fatal) -> Over {
+        match (fatal, connection.close_reason()) {
+            (Fatal::Stopped, _) if self.shared.interrupt.wait().now_or_never().is_some() => {
+                Over::Final(Code::Interrupted, Failure::interrupted())
+            }
+            (Fatal::Stopped, Some(reason)) => Over::of(&reason),
+            (fatal, _) => Over::Final(Code::BadMessage, fatal.into()),
         }
     }
 
@@ -240,7 +251,7 @@ impl Session<'_> {
                     Err(error) => Err(error.into()),
                 };
                 if let Err(fatal) = part {
-                    return Over::Final(Code::BadMessage, fatal.into());
+                    return self.over(connection, fatal);
                 }
             }
             drop(chunk);
@@ -250,7 +261,9 @@ impl Session<'_> {
                 {
                     return Over::of(&error);
                 }
-                self.intake.hash_meanwhile(&go_on, &mut out);
+                if let Err(fatal) = self.intake.hash_meanwhile(&go_on, &mut out) {
+                    return self.over(connection, fatal);
+                }
             }
         }
         if !out.is_empty()

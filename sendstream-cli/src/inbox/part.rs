@@ -14,8 +14,11 @@
 use std::{
     ffi::{OsStr, OsString},
     fs::File,
-    io::{self, Read as _},
-    os::{fd::OwnedFd, unix::fs::FileExt as _},
+    io::{self, Read as _, Seek as _},
+    os::{
+        fd::OwnedFd,
+        unix::fs::{FileExt as _, MetadataExt as _},
+    },
     sync::Arc,
     thread,
     time::{Duration, Instant, SystemTime},
@@ -26,7 +29,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Inbox, StoreError, patient, set_meta, stat};
+use super::{Inbox, StoreError, patient, stat};
 use crate::{
     name::{PART_PREFIX, PART_SUFFIX, SafeName},
     protocol::{CHUNK_LEN, message::Meta},
@@ -67,12 +70,12 @@ enum Taken {
 
 /// What is on the disk.
 #[derive(Debug)]
-struct Stored {
-    dir: Arc<OwnedFd>,
-    name: OsString,
+pub(super) struct Stored {
+    pub(super) dir: Arc<OwnedFd>,
+    pub(super) name: OsString,
     /// The name follows from the file's.
     is_found_again: bool,
-    file: File,
+    pub(super) file: File,
 }
 
 impl<'a> Part<'a> {
@@ -123,7 +126,10 @@ impl<'a> Part<'a> {
 
     /// Hashes what an earlier session left, and goes on behind it. Returns its digest.
     pub(crate) fn resume(&mut self, go_on: impl Fn() -> bool) -> Result<blake3::Hash, StoreError> {
+        // It may have been stopped before.
+        self.hasher = blake3::Hasher::new();
         if let Some(stored) = &mut self.stored {
+            stored.file.rewind()?;
             self.position = hash(&mut stored.file, u64::MAX, &mut self.hasher, go_on)?;
         }
         Ok(self.hasher.finalize())
@@ -158,7 +164,7 @@ impl<'a> Part<'a> {
         // What the file system cannot hold is refused before it is hashed.
         self.stored()?.file.set_len(end)?;
         if !hash_zeros(&mut self.hasher, len, go_on) {
-            return Err(StoreError::Io(io::ErrorKind::Interrupted.into()));
+            return Err(StoreError::Stopped);
         }
         self.position = end;
         Ok(())
@@ -178,11 +184,10 @@ impl<'a> Part<'a> {
         let name = self.name.clone();
         let stored = self.stored()?;
         stored.file.write_all_at(&buffer, position)?;
-        set_meta(&stored.file, meta)?;
         if inbox.rules.fsync {
             stored.file.sync_all()?;
         }
-        let made = inbox.place(&stored.dir, &stored.name, &name)?;
+        let made = inbox.place(stored, &name, meta)?;
         // It has its name; there is nothing to remove.
         self.stored = None;
         Ok(made)
@@ -191,11 +196,12 @@ impl<'a> Part<'a> {
     /// Leaves what is there for a later session, if it is worth it. Returns how many bytes stay.
     pub(crate) fn leave(mut self) -> u64 {
         let is_stored = self.flush().is_ok();
-        let is_worth_it = self.position >= WORTH_KEEPING;
+        // As much as is there, whether or not it was hashed again.
+        let len = self.found_len().unwrap_or(0);
         match &self.stored {
-            Some(stored) if is_stored && is_worth_it && stored.is_found_again => {
+            Some(stored) if is_stored && len >= WORTH_KEEPING && stored.is_found_again => {
                 self.stored = None;
-                self.position
+                len
             }
             _ => 0,
         }
@@ -267,7 +273,8 @@ impl Stored {
         let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = match patient(|| rustix::fs::openat(&dir, &part, flags, Mode::empty())) {
             Ok(file) => File::from(file),
-            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return Ok(Taken::Foreign),
+            // The last two: one that a killed process was about to give its name, or another user's.
+            Err(Errno::NOENT | Errno::LOOP | Errno::NXIO | Errno::ACCESS | Errno::PERM) => return Ok(Taken::Foreign),
             Err(error) => return Err(error.into()),
         };
         if lock(&file).is_err() {
@@ -280,7 +287,9 @@ impl Stored {
         if !is_still_there || !is_ours {
             return Ok(Taken::Foreign);
         }
-        rustix::fs::fchmod(&file, MODE)?;
+        if Mode::from_raw_mode(opened.st_mode) != MODE {
+            rustix::fs::fchmod(&file, MODE)?;
+        }
         Ok(Taken::Ours(Self { dir, name: part, is_found_again: true, file }))
     }
 }
@@ -296,7 +305,7 @@ pub(crate) fn hash(
     let mut position = 0;
     while position < len {
         if !go_on() {
-            return Err(StoreError::Io(io::ErrorKind::Interrupted.into()));
+            return Err(StoreError::Stopped);
         }
         let room = usize::try_from(len - position).map_or(CHUNK_LEN, |left| left.min(CHUNK_LEN));
         match file.read(&mut buffer[..room]) {
@@ -312,12 +321,12 @@ pub(crate) fn hash(
     Ok(position)
 }
 
-/// Removes a part file that was not written to for [`MAX_AGE`]; says whether it did. An error if it
-/// is not to be touched.
-pub(super) fn remove_if_old(dir: &Arc<OwnedFd>, part: &OsStr) -> Result<bool, StoreError> {
+/// Removes a part file that was not touched for [`MAX_AGE`]; says whether it did. An error if it is
+/// not to be touched. When it was written to says nothing: it may have the time of its source.
+pub(super) fn remove_if_old(dir: &Arc<OwnedFd>, part: &OsStr, now: SystemTime) -> Result<bool, StoreError> {
     let Taken::Ours(stored) = Stored::take(Arc::clone(dir), part.to_owned())? else { return Err(StoreError::Exists) };
-    let written = stored.file.metadata()?.modified()?;
-    let is_old = SystemTime::now().duration_since(written).is_ok_and(|age| age > MAX_AGE);
+    let touched = Duration::from_secs(stored.file.metadata()?.ctime().try_into().unwrap_or(0));
+    let is_old = now.duration_since(SystemTime::UNIX_EPOCH + touched).is_ok_and(|age| age > MAX_AGE);
     if is_old {
         rustix::fs::unlinkat(dir, part, AtFlags::empty())?;
     }

@@ -107,6 +107,75 @@ fn directories_made_for_a_file_that_gets_no_name_are_removed() {
 }
 
 #[test]
+fn directories_made_for_what_cannot_be_made_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = open(&dir, KEEP);
+    let long = "x".repeat(255);
+    // A target that is too long for the system, and a path that is.
+    assert!(inbox.make_link(&name("a/b/link"), &b"x/".repeat(2048)).is_err());
+    let too_long = SafeName::new(format!("a/b/{long}").into_bytes()).unwrap();
+    fs::write(dir.path().join("file"), b"").unwrap();
+    assert!(matches!(inbox.make_directory(&name("file/a/b"), META), Err(StoreError::NotDirectory)));
+    assert!(inbox.make_directory(&too_long, META).is_ok());
+    assert_eq!(entries(dir.path()), ["a", "file"]);
+    assert_eq!(entries(&dir.path().join("a/b")), [long]);
+}
+
+#[test]
+fn a_directory_that_was_moved_away_takes_nothing_more() {
+    let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let inbox = open(&dir, KEEP);
+    store(&inbox, "a/b/x", b"x").unwrap();
+    fs::rename(dir.path().join("a/b"), outside.path().join("b")).unwrap();
+    store(&inbox, "a/b/y", b"y").unwrap();
+    assert_eq!(
+        (entries(&dir.path().join("a/b")), entries(&outside.path().join("b"))),
+        (vec!["y".into()], vec!["x".into()])
+    );
+    // The same directory, but behind a link.
+    fs::rename(dir.path().join("a"), outside.path().join("a")).unwrap();
+    symlink(outside.path().join("a"), dir.path().join("a")).unwrap();
+    assert!(matches!(store(&inbox, "a/b/z", b"z"), Err(StoreError::ThroughLink)));
+    assert_eq!(entries(&outside.path().join("a/b")), ["y"]);
+}
+
+#[test]
+fn what_was_found_stays_when_hashing_it_is_stopped() {
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = open(&dir, KEEP);
+    let content = large();
+    let mut part = Part::new(&inbox, name("x"));
+    part.write(&content).unwrap();
+    part.leave();
+    let mut part = Part::find(&inbox, &name("x"), || false).unwrap().unwrap();
+    let chunks = std::cell::Cell::new(0);
+    let stopped = part.resume(|| chunks.replace(chunks.get() + 1) == 0);
+    assert!(matches!(stopped, Err(StoreError::Stopped)));
+    assert_eq!(part.resume(|| true).unwrap(), blake3::hash(&content), "from the beginning");
+    assert_eq!(part.leave(), content.len() as u64);
+    let part = Part::find(&inbox, &name("x"), || false).unwrap().unwrap();
+    assert_eq!(part.leave(), content.len() as u64, "it was not hashed at all");
+
+    let mut part = Part::new(&inbox, name("sparse"));
+    part.write(&content).unwrap();
+    assert!(matches!(part.hole(1 << 20, || false), Err(StoreError::Stopped)));
+    assert!(part.leave() >= content.len() as u64);
+}
+
+#[test]
+fn a_file_that_is_another_one_meanwhile_is_not_touched() {
+    let dir = tempfile::tempdir().unwrap();
+    let inbox = open(&dir, OVERWRITE);
+    store(&inbox, "x", b"content").unwrap();
+    let hashed = Stamp::of(&fs::metadata(dir.path().join("x")).unwrap());
+    fs::write(dir.path().join("new"), b"another").unwrap();
+    fs::rename(dir.path().join("new"), dir.path().join("x")).unwrap();
+    let before = mode(dir.path().join("x"));
+    assert!(matches!(inbox.touch(&name("x"), hashed, Meta { mode: 0o600, ..META }), Err(StoreError::Exists)));
+    assert_eq!(mode(dir.path().join("x")), before);
+}
+
+#[test]
 fn contents_survive_however_they_are_cut() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(&dir, KEEP);
@@ -227,13 +296,15 @@ fn a_part_that_is_none_of_ours_is_not_touched() {
 #[test]
 fn a_part_that_is_old_is_removed_by_the_next_run() {
     let dir = tempfile::tempdir().unwrap();
-    let old = dir.path().join(format!("{PART_PREFIX}old{PART_SUFFIX}"));
-    let new = dir.path().join(format!("{PART_PREFIX}new{PART_SUFFIX}"));
+    let part = dir.path().join(format!("{PART_PREFIX}old{PART_SUFFIX}"));
     let week = std::time::Duration::from_secs(8 * 24 * 3600);
-    File::create(&old).unwrap().set_modified(std::time::SystemTime::now() - week).unwrap();
-    File::create(&new).unwrap();
-    open(&dir, KEEP);
-    assert!(!old.exists() && new.exists());
+    // It has the time of its source already, and its permissions.
+    File::create(&part).unwrap().set_modified(SystemTime::now() - week).unwrap();
+    fs::set_permissions(&part, fs::Permissions::from_mode(0o400)).unwrap();
+    let inbox = open(&dir, KEEP);
+    assert!(part.exists() && mode(&part) == 0o600);
+    inbox.look_for_parts(dir.path(), SystemTime::now() + week, &Progress::new(true));
+    assert!(!part.exists());
 }
 
 #[test]
@@ -294,8 +365,9 @@ fn no_path_leads_out_through_a_symbolic_link() {
 fn a_link_that_was_received_is_not_followed_either() {
     let dir = tempfile::tempdir().unwrap();
     let inbox = open(&dir, KEEP);
-    assert!(!inbox.make_link(&name("link"), b"dir").unwrap());
-    assert!(inbox.make_link(&name("link"), b"dir").unwrap(), "it is there");
+    assert_eq!(inbox.make_link(&name("link"), b"dir").unwrap(), (false, 0));
+    assert_eq!(inbox.make_link(&name("link"), b"dir").unwrap(), (true, 0), "it is there");
+    assert_eq!(inbox.make_link(&name("a/b/link"), b"x").unwrap(), (false, 2), "two directories were made");
     assert!(matches!(inbox.make_link(&name("link"), b"other"), Err(StoreError::Exists)));
     inbox.make_directory(&name("dir"), META).unwrap();
     assert!(matches!(store(&inbox, "link/x", b""), Err(StoreError::ThroughLink)));

@@ -3,13 +3,19 @@
 use std::{
     fs::{File, Metadata},
     io::{self, Read as _, Seek as _, SeekFrom},
-    os::{fd::AsFd as _, unix::fs::MetadataExt as _},
+    os::{
+        fd::AsFd as _,
+        unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    },
     path::Path,
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::{fs::SeekFrom as Seek, io::Errno};
+use rustix::{
+    fs::{OFlags, SeekFrom as Seek},
+    io::Errno,
+};
 
 use crate::{protocol::CHUNK_LEN, protocol::message::Meta, walk};
 
@@ -27,7 +33,7 @@ pub(super) struct Content {
 
 /// Which version of which file is open, as far as the system tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     file: (u64, u64),
     len: u64,
     mtime: (i64, i64),
@@ -35,7 +41,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    fn of(it: &Metadata) -> Self {
+    pub(crate) fn of(it: &Metadata) -> Self {
         Self {
             file: (it.dev(), it.ino()),
             len: it.len(),
@@ -60,11 +66,13 @@ impl Content {
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let begin = Instant::now();
         loop {
-            match File::open(path) {
+            // Opening a pipe would wait for whoever writes to it.
+            let flags = OFlags::NONBLOCK.bits() as i32;
+            match File::options().read(true).custom_flags(flags).open(path) {
                 Err(error) if is_out_of_descriptors(&error) && begin.elapsed() < DESCRIPTOR_PATIENCE => {
                     thread::sleep(Duration::from_millis(20));
                 }
-                file => return Self::new(file?),
+                file => return Self::new(file?).and_then(Self::of_a_file),
             }
         }
     }
@@ -73,6 +81,15 @@ impl Content {
         // Where it begins, if it is a file, is its writer's to choose.
         let content = Self::new(io::stdin().as_fd().try_clone_to_owned()?.into())?;
         Ok(Self { is_sparse: false, ..content })
+    }
+
+    /// What is no file any more is not read: a device may have no end.
+    fn of_a_file(self) -> io::Result<Self> {
+        if self.opened.is_file() {
+            Ok(self)
+        } else {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a file any more"))
+        }
     }
 
     fn new(file: File) -> io::Result<Self> {

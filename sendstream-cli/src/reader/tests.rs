@@ -104,6 +104,19 @@ fn one_reading_serves_receivers_that_begin_at_different_places() {
 }
 
 #[test]
+fn one_receiver_that_wants_more_than_there_is_takes_nothing_from_the_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    fs::write(&path, b"content").unwrap();
+    let listing = Arc::new(Listing::new(&[path], &Choice::default()).unwrap());
+    let targets = [0, 8].iter().enumerate().map(|(peer, from)| (Target { peer, turn: 0 }, *from)).collect();
+    let pieces = run(listing, vec![Job::Send { entry: 0, targets }], 2);
+    let of = |peer| take_apart(pieces.iter().filter(move |piece| piece.targets.iter().any(|it| it.peer == peer))).0;
+    assert!(matches!(of(0)[..], [ToReceiver::Begin { .. }, ToReceiver::End { size: 7, .. }]), "{:?}", of(0));
+    assert!(matches!(&of(1)[..], [ToReceiver::Failed { why, .. }] if why.reason == Reason::Changed), "{:?}", of(1));
+}
+
+#[test]
 fn a_file_that_is_larger_than_the_system_says_is_read_to_its_end() {
     let (messages, content, _) = send(&[PathBuf::from("/proc/self/limits")], 0);
     assert!(content.starts_with(b"Limit"), "{content:?}");

@@ -19,8 +19,9 @@ use crate::{
     progress::Bar,
     protocol::{
         Announced, INODE_LEN, MAX_LISTING_LEN, MAX_OPEN, ProtocolError, listing_len,
-        message::{Entry, Kind, Lost, Message as _, Meta, Reason, ToReceiver, ToSender},
+        message::{Entry, Kind, Lost, Message as _, Meta, Reason, Texts, ToReceiver, ToSender},
     },
+    reader::Stamp,
     summary::{Direction, FileResult, Outcome, Summary},
 };
 
@@ -45,6 +46,10 @@ pub(super) struct Intake<'a> {
     directories: Vec<(Entry, Meta, bool)>,
     /// How many bytes stay of files that are not complete.
     left: u64,
+    /// And of those that the sender could not read to their end.
+    left_of_lost: u64,
+    /// How much is remembered of why entries did not arrive.
+    texts: Texts,
     /// Of how many entries it was said why they did not arrive.
     said: Cell<usize>,
     /// How much content came.
@@ -73,7 +78,7 @@ struct Open<'a> {
 /// What must come next of it.
 enum Expects<'a> {
     /// The digest of as much as there is under its name.
-    ProofOfFile { len: u64, digest: Option<blake3::Hash> },
+    ProofOfFile { len: u64, digest: Option<(blake3::Hash, Stamp)> },
     /// The digest of what an earlier session left.
     ProofOfPart { part: Box<Place<'a>>, digest: Option<blake3::Hash> },
     /// The content from there on.
@@ -88,9 +93,12 @@ struct Current<'a> {
 }
 
 /// Why a session cannot go on.
+#[derive(Debug)]
 pub(super) enum Fatal {
     Protocol(ProtocolError),
     TooMuch,
+    /// `go_on` said no.
+    Stopped,
 }
 
 impl From<ProtocolError> for Fatal {
@@ -104,6 +112,7 @@ impl From<Fatal> for Failure {
         match fatal {
             Fatal::Protocol(error) => Self::new(format!("cannot talk to the sender: {error}")),
             Fatal::TooMuch => Self::new("the sender sent too many files"),
+            Fatal::Stopped => Self::interrupted(),
         }
     }
 }
@@ -125,6 +134,8 @@ impl<'a> Intake<'a> {
             current: None,
             directories: Vec::new(),
             left: 0,
+            left_of_lost: 0,
+            texts: Texts::default(),
             said: Cell::new(0),
             carried: 0,
             output: shared.inbox.is_none().then(Output::default),
@@ -159,6 +170,8 @@ impl<'a> Intake<'a> {
                     return Err(ProtocolError::TooManyOpen.into());
                 }
             }
+            // This end refused it meanwhile.
+            ToReceiver::Proof { entry, .. } if self.is_settled(entry) => {}
             ToReceiver::Proof { entry, ends, digest } => {
                 let open = self.open.remove(&entry).ok_or(ProtocolError::Entry(entry))?;
                 match self.proven(entry, open, (ends, digest), go_on) {
@@ -173,6 +186,9 @@ impl<'a> Intake<'a> {
                 if let Some(part) = &mut current.part
                     && let Err(error) = part.hole(len, go_on)
                 {
+                    if matches!(error, StoreError::Stopped) {
+                        return Err(Fatal::Stopped);
+                    }
                     self.give_up(&error, out);
                 }
             }
@@ -190,9 +206,18 @@ impl<'a> Intake<'a> {
                 }
             }
             ToReceiver::Failed { entry, why } => {
-                let was_current = self.current.take_if(|current| current.entry == entry).is_some();
-                if !was_current && self.open.remove(&entry).is_none() {
+                let current = self.current.take_if(|current| current.entry == entry);
+                let open = self.open.remove(&entry);
+                // This end may have refused it meanwhile.
+                if current.is_none() && open.is_none() && !self.is_settled(entry) {
                     return Err(ProtocolError::Entry(entry).into());
+                }
+                let part = current.and_then(|current| current.part).or(open.and_then(Open::into_part));
+                if let Some(Place::Inbox(part)) = part.map(|part| *part)
+                    && why.reason == Reason::Unreadable
+                {
+                    // The sender may be able to read it another time.
+                    self.left_of_lost += part.leave();
                 }
                 self.lose(entry, why);
             }
@@ -216,9 +241,17 @@ impl<'a> Intake<'a> {
     }
 
     /// Notes what became of an entry.
-    fn settle(&mut self, entry: Entry, outcome: Outcome) {
+    fn settle(&mut self, entry: Entry, mut outcome: Outcome) {
         self.bar.file_done();
+        if let Outcome::Lost(why) = &mut outcome {
+            self.texts.count(why);
+        }
         self.slots[entry as usize].outcome = Some(outcome);
+    }
+
+    /// Whether it is known what became of an entry.
+    fn is_settled(&self, entry: Entry) -> bool {
+        self.slots.get(entry as usize).is_some_and(|slot| slot.outcome.is_some())
     }
 
     /// Takes content.
@@ -240,16 +273,20 @@ impl<'a> Intake<'a> {
     }
 
     /// Hashes what is here of the files whose digests were asked for, while the sender does the same.
-    pub(super) fn hash_meanwhile(&mut self, go_on: &dyn Fn() -> bool, out: &mut Vec<u8>) {
+    /// Fails if it is stopped, and then all of them are open still.
+    pub(super) fn hash_meanwhile(&mut self, go_on: &dyn Fn() -> bool, out: &mut Vec<u8>) -> Result<(), Fatal> {
         let inbox = self.inbox();
         for entry in std::mem::take(&mut self.to_hash) {
+            if !go_on() {
+                return Err(Fatal::Stopped);
+            }
             let Some(open) = self.open.get_mut(&entry) else { continue };
             let hashed = match &mut open.expects {
                 Expects::ProofOfFile { len, digest } => {
                     inbox.map_or(Err(StoreError::OneFile), |inbox| inbox.read(&open.name)).and_then(|mut file| {
                         let mut hasher = blake3::Hasher::new();
                         hash(&mut file, *len, &mut hasher, go_on)?;
-                        *digest = Some(hasher.finalize());
+                        *digest = Some((hasher.finalize(), Stamp::of(&file.metadata()?)));
                         Ok(())
                     })
                 }
@@ -257,10 +294,14 @@ impl<'a> Intake<'a> {
                 Expects::Content { .. } => Ok(()),
             };
             if let Err(error) = hashed {
+                if matches!(error, StoreError::Stopped) || !go_on() {
+                    return Err(Fatal::Stopped);
+                }
                 self.open.remove(&entry);
                 self.refuse(entry, to_lost(&error), out);
             }
         }
+        Ok(())
     }
 
     /// The connection is lost: what has come so far stays for another one, or for another session.
@@ -269,10 +310,7 @@ impl<'a> Intake<'a> {
             return;
         }
         let current = self.current.take().and_then(|current| current.part);
-        let waiting = self.open.drain().filter_map(|(_, open)| match open.expects {
-            Expects::ProofOfPart { part, .. } | Expects::Content { part: Some(part), .. } => Some(part),
-            _ => None,
-        });
+        let waiting = self.open.drain().filter_map(|(_, open)| open.into_part());
         let places: Vec<_> = current.into_iter().chain(waiting).collect();
         self.left = 0;
         for place in places {
@@ -288,7 +326,7 @@ impl<'a> Intake<'a> {
     /// are not complete.
     pub(super) fn end(mut self) -> (Summary, u64) {
         self.break_off();
-        self.finish_directories();
+        // Directories stay writable if it broke off: what is missing in them may come later.
         self.summary.set_carried(self.carried);
         for slot in std::mem::take(&mut self.slots) {
             let Slot { name, kind, bytes, outcome } = slot;
@@ -300,7 +338,7 @@ impl<'a> Intake<'a> {
             self.summary.add(FileResult { name, kind, bytes, outcome });
         }
         self.bar.clear();
-        (self.summary, self.left)
+        (self.summary, self.left + self.left_of_lost)
     }
 
     /// Where files go, unless it is to standard output.
@@ -357,7 +395,8 @@ impl<'a> Intake<'a> {
                 Ok(message)
             }
             Kind::Link => {
-                let was_there = inbox.make_link(&name, target).map_err(|error| to_lost(&error))?;
+                let (was_there, made) = inbox.make_link(&name, target).map_err(|error| to_lost(&error))?;
+                self.len += made * INODE_LEN;
                 let outcome = if was_there { Outcome::WasThere(None) } else { Outcome::Arrived(None) };
                 let message = answer(entry, &outcome);
                 self.settle(entry, outcome);
@@ -367,8 +406,8 @@ impl<'a> Intake<'a> {
                 self.bar.show(&name);
                 self.slots[entry as usize].bytes = size;
                 match inbox.look(&name).map_err(|error| to_lost(&error))? {
-                    // A size of 0 says nothing: files of the system's own have none.
-                    Found::File(len) if len == size || size == 0 => {
+                    // No other length is asked for: the sender would learn how long the file is.
+                    Found::File(len) if len == size => {
                         let expects = Expects::ProofOfFile { len, digest: None };
                         self.open.insert(entry, Open { name, meta, size, expects });
                         self.to_hash.push(entry);
@@ -447,11 +486,15 @@ impl<'a> Intake<'a> {
     ) -> Result<Result<ToSender, ProtocolError>, Lost> {
         let Open { name, meta, size, expects } = open;
         match expects {
-            Expects::ProofOfFile { len, digest } => {
+            // Nobody proves what this end does not know yet.
+            Expects::ProofOfFile { digest: None, .. } | Expects::ProofOfPart { digest: None, .. } => {
+                Ok(Err(ProtocolError::Entry(entry)))
+            }
+            Expects::ProofOfFile { len, digest: Some((ours, hashed)) } => {
                 let replacing = self.inbox().filter(|inbox| inbox.overwrites());
-                if ends && digest == Some(theirs) {
+                if ends && ours == theirs {
                     if let Some(inbox) = replacing {
-                        inbox.touch(&name, meta).map_err(|error| to_lost(&error))?;
+                        inbox.touch(&name, hashed, meta).map_err(|error| to_lost(&error))?;
                     }
                     self.bar.advance(len);
                     self.slots[entry as usize].bytes = len;
@@ -550,7 +593,15 @@ impl<'a> Intake<'a> {
     }
 }
 
-impl Open<'_> {
+impl<'a> Open<'a> {
+    fn into_part(self) -> Option<Box<Place<'a>>> {
+        match self.expects {
+            Expects::ProofOfPart { part, .. } => Some(part),
+            Expects::Content { part, .. } => part,
+            Expects::ProofOfFile { .. } => None,
+        }
+    }
+
     fn has_part(&self) -> bool {
         matches!(self.expects, Expects::ProofOfPart { .. } | Expects::Content { part: Some(_), .. })
     }

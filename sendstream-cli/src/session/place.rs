@@ -41,7 +41,7 @@ impl Output {
             self.position.checked_add(len).ok_or_else(|| StoreError::Io(io::ErrorKind::FileTooLarge.into()))?;
         while len > 0 {
             if !go_on() {
-                return Err(StoreError::Io(io::ErrorKind::Interrupted.into()));
+                return Err(StoreError::Stopped);
             }
             let part = len.min(ZEROS.len() as u64);
             io::stdout().write_all(&ZEROS[..part as usize])?;
