@@ -284,9 +284,11 @@ impl<'a> Intake<'a> {
             let hashed = match &mut open.expects {
                 Expects::ProofOfFile { len, digest } => {
                     inbox.map_or(Err(StoreError::OneFile), |inbox| inbox.read(&open.name)).and_then(|mut file| {
+                        // Before it is hashed: who writes to it meanwhile makes another file of it.
+                        let stamp = Stamp::of(&file.metadata()?);
                         let mut hasher = blake3::Hasher::new();
                         hash(&mut file, *len, &mut hasher, go_on)?;
-                        *digest = Some((hasher.finalize(), Stamp::of(&file.metadata()?)));
+                        *digest = Some((hasher.finalize(), stamp));
                         Ok(())
                     })
                 }

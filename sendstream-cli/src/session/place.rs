@@ -37,8 +37,9 @@ impl Output {
 
     fn hole(&mut self, mut len: u64, go_on: impl Fn() -> bool) -> Result<(), StoreError> {
         const ZEROS: [u8; 4096] = [0; 4096];
-        self.position =
-            self.position.checked_add(len).ok_or_else(|| StoreError::Io(io::ErrorKind::FileTooLarge.into()))?;
+        if self.position.checked_add(len).is_none() {
+            return Err(StoreError::Io(io::ErrorKind::FileTooLarge.into()));
+        }
         while len > 0 {
             if !go_on() {
                 return Err(StoreError::Stopped);
@@ -46,6 +47,7 @@ impl Output {
             let part = len.min(ZEROS.len() as u64);
             io::stdout().write_all(&ZEROS[..part as usize])?;
             hash_zeros(&mut self.hasher, part, || true);
+            self.position += part;
             len -= part;
         }
         Ok(())
@@ -104,5 +106,18 @@ impl Place<'_> {
             Self::Inbox(part) => part.keep(size, meta, digest),
             Self::Output(output) => output.keep(size, digest).map(|()| 0),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zeros_that_are_stopped_count_as_far_as_they_went_out() {
+        let mut output = Output::default();
+        assert!(matches!(output.hole(1 << 20, || false), Err(StoreError::Stopped)));
+        assert_eq!(output.so_far(), (0, blake3::hash(b"")));
+        assert!(output.hole(u64::MAX, || false).is_err());
     }
 }
