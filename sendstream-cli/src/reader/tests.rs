@@ -117,6 +117,16 @@ fn one_receiver_that_wants_more_than_there_is_takes_nothing_from_the_others() {
 }
 
 #[test]
+fn a_receiver_may_refuse_several_files() {
+    let wanted = Wanted::new(1);
+    let target = Target { peer: 0, turn: 0 };
+    [3, 5].into_iter().for_each(|entry| wanted.refuse(0, entry));
+    assert_eq!([3, 4, 5].map(|entry| wanted.wants(target, entry)), [false, true, false]);
+    wanted.set_turn(0, 0);
+    assert!(wanted.wants(target, 3), "another connection may want it");
+}
+
+#[test]
 fn a_file_that_is_larger_than_the_system_says_is_read_to_its_end() {
     let (messages, content, _) = send(&[PathBuf::from("/proc/self/limits")], 0);
     assert!(content.starts_with(b"Limit"), "{content:?}");
