@@ -385,8 +385,7 @@ impl Inbox {
         self.remove_made_above(name, name.parents().count(), made);
     }
 
-    /// Removes the innermost of the first `depth` directories above a file. One that stands where the
-    /// next was to be made stays as well: it is not empty, or nobody's.
+    /// Removes the innermost `made` of the first `depth` directories above a file.
     fn remove_made_above(&self, name: &SafeName, depth: usize, made: usize) {
         let parents: Vec<&OsStr> = name.parents().take(depth).collect();
         for depth in (parents.len() - made..parents.len()).rev() {

@@ -29,10 +29,12 @@
 //! END    size, digest      -> gives it its name                                   KEPT or REFUSED
 //! ```
 //!
-//! The end that has the bytes tells their digest, and not the one that asks for them: so nobody
-//! learns of a file in the receiver's directory but who has it. FAILED takes the place of END, or of
-//! BEGIN, when the file cannot be read or changes meanwhile. SKIPPED takes the place of OFFER for
-//! what cannot be sent at all. So both ends know of each entry what became of it.
+//! A receiver asks for two digests of a file at the most, as long as the connection lasts: of what is
+//! under its name, and of a part file. The end that has the bytes tells their digest, and not the one
+//! that asks for them: so nobody learns of a file in the receiver's directory but who has it. FAILED
+//! takes the place of END, or of BEGIN, when the file cannot be read or changes meanwhile. SKIPPED
+//! takes the place of OFFER for what cannot be sent at all. So both ends know of each entry what
+//! became of it.
 //!
 //! DONE follows when every entry is dealt with, and BYE answers it; both end their direction of
 //! the stream. A connection that is closed before that broke off.
