@@ -180,33 +180,23 @@ fn send(
                 let peer = Peer { client, ticket, announced, hook, progress, patience: args.timeout };
                 let (interrupted, bar, hub) = (interrupt.wait(), bars[number].clone(), Rc::clone(&hub));
                 async move {
-                    let mut was_met = false;
-                    let result = peer.run(interrupted, || {
-                        was_met = true;
-                        summary.start();
-                    });
-                    let result = result.await;
+                    let result = peer.run(interrupted, || summary.start()).await;
                     bar.clear();
                     hub.borrow_mut().conclude(number, summary);
-                    (number, result.and_then(|()| summary.verdict()), was_met)
+                    (number, result.and_then(|()| summary.verdict()))
                 }
                 .boxed_local()
             })
             .collect();
-        let mut distributing = pin_distribution(&hub, pieces);
+        // The reader may end before its time.
+        let mut distributing = hub::distribute(&hub, pieces).boxed_local().fuse();
         let mut results: Vec<_> = tickets.iter().map(|_| Ok(())).collect();
-        while !running.is_empty() {
-            let done = match future::select(running.next(), &mut distributing).await {
-                Either::Left((Some(done), _)) => done,
+        loop {
+            match future::select(running.next(), &mut distributing).await {
+                Either::Left((Some((number, result)), _)) => results[number] = result,
                 Either::Left((None, _)) => break,
-                // The reader ended before its time.
-                Either::Right(_) => match running.next().await {
-                    Some(done) => done,
-                    None => break,
-                },
-            };
-            let (number, result, _) = done;
-            results[number] = result;
+                Either::Right(_) => {}
+            }
         }
         drop(running);
         // The process must not end before the receivers are told.
@@ -216,13 +206,6 @@ fn send(
         results
     });
     Ok(results)
-}
-
-fn pin_distribution<'a>(
-    hub: &'a Rc<RefCell<Hub>>,
-    pieces: futures::channel::mpsc::Receiver<reader::Piece>,
-) -> future::LocalBoxFuture<'a, ()> {
-    hub::distribute(hub, pieces).boxed_local()
 }
 
 fn client(args: &SendArgs, ticket: &Ticket) -> Result<Client, Failure> {
