@@ -3,45 +3,27 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use sendstream::Identity;
 
-use crate::support::{Certified, HANG, Web, skip, stderr};
+use crate::{
+    browser::{self, chromium},
+    support::{Certified, Web},
+};
 
-/// Debian's Chromium, or one of another name.
-fn chromium() -> Option<&'static str> {
-    let found = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|program| {
-        let there = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        there.is_ok_and(|status| status.success())
-    });
-    if found.is_none() {
-        skip("there is no chromium; `sh .ci/tools tests` installs it (Debian: apt-get install chromium)");
-    }
-    found
-}
-
-/// Runs it without a window, for a page of the server. Returns what it printed.
+/// Shows a page of the server. Returns what Chromium printed.
 fn browse(chromium: &str, web: &Web, certified: &Certified, args: &[&str], path: &str) -> String {
     let identity = Identity::from_files(certified.path("certificate"), certified.path("key")).unwrap();
     let key = BASE64_STANDARD.encode(identity.public_key_sha256());
     let port = web.address.port();
-    let profile = tempfile::tempdir().unwrap();
-    let output = assert_cmd::Command::new(chromium)
-        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
-        .arg("--host-resolver-rules=MAP localhost 127.0.0.1")
-        .arg(format!("--origin-to-force-quic-on=localhost:{port}"))
-        .arg(format!("--ignore-certificate-errors-spki-list={key}"))
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .args(args)
-        .arg(format!("https://localhost:{port}/{path}"))
-        .timeout(HANG)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    String::from_utf8(output.stdout).unwrap()
+    let rules = [
+        "--host-resolver-rules=MAP localhost 127.0.0.1",
+        &format!("--origin-to-force-quic-on=localhost:{port}"),
+        &format!("--ignore-certificate-errors-spki-list={key}"),
+    ];
+    browser::browse(chromium, &[&rules, args].concat(), &format!("https://localhost:{port}/{path}"))
 }
 
 fn start(certified: &Certified) -> Web {

@@ -9,10 +9,12 @@
 //! | `gtls`     | ngtcp2's `gtlsclient` and `gtlsserver`                                 |
 //! | `aioquic`  | aioquic's HTTP/3, over good and bad networks                           |
 //! | `chromium` | a browser that follows a link of a listing                             |
+//! | `browser`  | Chromium without a window                                              |
 
 #![forbid(unsafe_code)]
 
 mod aioquic;
+mod browser;
 mod chromium;
 mod get;
 mod gtls;

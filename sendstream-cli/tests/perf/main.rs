@@ -9,9 +9,12 @@
 //! | `hostile_server` | servers made by hand that do not                                  |
 //! | `network`        | what is reported beside what the interface has counted            |
 //! | `page`           | the page, and what a person sees of it                            |
+//! | `browser`        | Chromium without a window, as the tests of `http` run it          |
 
 #![forbid(unsafe_code)]
 
+#[path = "../http/browser.rs"]
+mod browser;
 mod hostile_client;
 mod hostile_server;
 #[cfg(target_os = "linux")]

@@ -3,36 +3,16 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
 };
 
-use crate::support::{HANG, Serve, skip, stderr};
+use crate::{
+    browser::{self, chromium},
+    support::{Serve, stderr},
+};
 
-/// Debian's Chromium, or one of another name.
-fn chromium() -> Option<&'static str> {
-    let found = ["chromium", "chromium-browser", "google-chrome"].into_iter().find(|program| {
-        let there = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        there.is_ok_and(|status| status.success())
-    });
-    if found.is_none() {
-        skip("there is no chromium; `sh .ci/tools tests` installs it (Debian: apt-get install chromium)");
-    }
-    found
-}
-
-/// Runs it without a window, for a file. Returns what it printed.
+/// Shows a file. Returns what Chromium printed.
 fn browse(chromium: &str, page: &Path, args: &[&str]) -> String {
-    let profile = tempfile::tempdir().unwrap();
-    let output = assert_cmd::Command::new(chromium)
-        .args(["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run"])
-        .arg(format!("--user-data-dir={}", profile.path().display()))
-        .args(args)
-        .arg(format!("file://{}", page.display()))
-        .timeout(HANG)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", stderr(&output));
-    String::from_utf8(output.stdout).unwrap()
+    browser::browse(chromium, args, &format!("file://{}", page.display()))
 }
 
 /// Where the pages and their pictures stay.
