@@ -162,8 +162,9 @@ fn polls_for_streams_wake_the_task_that_polled_last_and_take_nothing_from_the_fu
         let mut waiting = Box::pin(server.accept_uni());
         assert!(poll_immediate(&mut waiting).await.is_none());
         let mut sent = client.open_uni().unwrap();
-        // This task takes the place of the first, and is woken.
-        let polling = poll_fn(|cx| clone.poll_accept_uni(cx));
+        // This task takes the place of the first, before anything can arrive, and is woken.
+        let mut polling = poll_fn(|cx| clone.poll_accept_uni(cx));
+        assert!(poll_immediate(&mut polling).await.is_none());
         let (first, written) = futures::join!(polling, sent.finish_with("one"));
         written.unwrap();
         assert_eq!(first.unwrap().read_to_end(16).await.unwrap(), b"one");
