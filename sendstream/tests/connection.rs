@@ -72,6 +72,27 @@ fn a_close_tells_each_side_whose_it_was() {
 }
 
 #[test]
+fn what_a_peer_sends_and_closes_before_anybody_asks_for_the_connection_can_be_read() {
+    run(async {
+        let Endpoints { client, server, address } = Endpoints::new();
+        let mut connecting = Box::pin(client.connect(address, "localhost"));
+        assert!(poll_immediate(&mut connecting).await.is_none());
+        let connection = accept(&server).await.unwrap();
+        connection.open_uni().unwrap().finish_with("all of it").await.unwrap();
+        connection.close(7, "done").unwrap();
+        drop(connection);
+        // Both ends have said that it is over.
+        server.shutdown().await;
+        let connection = connecting.await.unwrap();
+        assert_closed_by_peer(&connection.closed().await, 7, "done");
+        assert_eq!(connection.accept_uni().await.unwrap().read_to_end(64).await.unwrap(), b"all of it");
+        assert_closed_by_peer(&connection.accept_uni().await.unwrap_err(), 7, "done");
+        drop(connection);
+        client.wait_idle().await;
+    });
+}
+
+#[test]
 fn the_peer_reads_the_reason_of_a_close() {
     run(async {
         let endpoints = Endpoints::new();

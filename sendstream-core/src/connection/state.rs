@@ -288,7 +288,8 @@ impl<H: Held> ConnectionInnerExclusive<H> {
 
     // ---- What the user waits for ----------------------------------------------------------------
 
-    /// Ready once the handshake is done, or failed: for whoever makes the connection.
+    /// Ready once the handshake is done, or failed: for whoever makes the connection. That it was done
+    /// stays so when the connection ends before anybody asks.
     pub fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), H::Cause>> {
         let settled = self.settled();
         if settled.is_pending() {
@@ -323,8 +324,9 @@ impl<H: Held> ConnectionInnerExclusive<H> {
     fn settled(&self) -> Poll<Result<(), H::Cause>> {
         match &self.state {
             ConnectionState::Connecting => Poll::Pending,
-            ConnectionState::Connected(_) => Poll::Ready(Ok(())),
-            ConnectionState::Closed { cause, .. } => Poll::Ready(Err(cause.clone())),
+            // What came before it ended can be read.
+            ConnectionState::Connected(_) | ConnectionState::Closed { settled: Some(_), .. } => Poll::Ready(Ok(())),
+            ConnectionState::Closed { cause, settled: None, .. } => Poll::Ready(Err(cause.clone())),
         }
     }
 
