@@ -124,7 +124,8 @@ impl quic::RecvStream for BidiStream {
 ///
 /// What h3 sends is submitted at once, and its payload is not copied unless it is short. `poll_ready`
 /// waits for room in the stream's [in-flight window](sendstream::SendStream::poll_writable), which
-/// is h3's backpressure. `poll_finish` is ready once FIN is queued, and does not wait for the
+/// is h3's backpressure. A peer that wants no more fails what is sent after that, and neither what was
+/// taken nor the end: an early answer must not be lost. `poll_finish` is ready once FIN is queued, and does not wait for the
 /// acknowledgement; [`stopped`](Self::stopped) tells of it.
 ///
 /// Dropping it before it is finished resets the stream with H3_REQUEST_CANCELLED (RFC 9114 §4.1.1),
@@ -140,12 +141,14 @@ pub struct SendStream {
     is_refusal: bool,
     /// The frames that are [held back](BidiStream::hold), where they are.
     held: Option<Vec<u8>>,
+    /// Whether the last frame was taken, and [`Self::poll_window`] was not asked since.
+    taken: bool,
 }
 
 impl SendStream {
     /// Of a stream that has started.
     pub(crate) fn new(stream: sendstream::SendStream) -> Self {
-        Self { id: id_of(stream.id()), stream, ended: false, is_refusal: false, held: None }
+        Self { id: id_of(stream.id()), stream, ended: false, is_refusal: false, held: None, taken: false }
     }
 
     /// Resolves with the code when the peer wants no more, or with `None` once the peer has
@@ -160,26 +163,35 @@ impl SendStream {
         if self.held.as_ref().is_some_and(|held| !held.is_empty()) {
             return Poll::Ready(Ok(()));
         }
-        self.stream.poll_writable(cx).map_err(error::write)
+        match ready!(self.stream.poll_writable(cx)) {
+            // Only what is sent from here on is refused. A server may answer before it was asked where this
+            // side sees that, and the answer counts (RFC 9114 §4.1).
+            Err(WriteError::Stopped(_)) if mem::take(&mut self.taken) => Poll::Ready(Ok(())),
+            writable => Poll::Ready(writable.map_err(error::write)),
+        }
+    }
+
+    /// Why the stream takes nothing more is told by [`Self::poll_window`], which h3 asks next.
+    fn send(&mut self, payload: impl Into<Payload>) {
+        self.taken = self.stream.send(payload).refusal().is_none();
     }
 
     fn submit<B: Buf + Send + 'static>(&mut self, mut data: WriteBuf<B>) -> Result<(), StreamErrorIncoming> {
         let is_flush = self.held.is_some() && data.chunk() == EMPTY_DATA;
         let mut bytes = self.held.as_mut().map(mem::take).unwrap_or_default();
         self.is_refusal = false;
-        // Why the stream takes nothing more is told by `poll_window`, which h3 asks next.
         if is_flush {
             if !bytes.is_empty() {
-                drop(self.stream.send(bytes));
+                self.send(bytes);
             }
         } else if bytes.len() + data.remaining() > LONGEST_COPY_OF_FRAME {
-            drop(self.stream.send(payload(bytes, data)));
+            self.send(payload(bytes, data));
         } else {
             copy_to(&mut bytes, &mut data);
             self.is_refusal = bytes == STATUS_431_OF_H3;
             match &mut self.held {
                 Some(held) => *held = bytes,
-                None => drop(self.stream.send(bytes)),
+                None => self.send(bytes),
             }
         }
         Ok(())
@@ -193,7 +205,8 @@ impl SendStream {
             return Ok(());
         }
         match self.stream.finish() {
-            Ok(()) | Err(WriteError::Finished) => {
+            // Whoever wants nothing more has no use for the end: `stopped` tells of it.
+            Ok(()) | Err(WriteError::Finished | WriteError::Stopped(_)) => {
                 self.ended = true;
                 Ok(())
             }
@@ -224,7 +237,7 @@ impl SendStream {
     fn poll_copy(&mut self, cx: &mut Context<'_>, buf: &mut impl Buf) -> Poll<Result<usize, StreamErrorIncoming>> {
         ready!(self.poll_window(cx))?;
         let length = buf.chunk().len().min(LONGEST_COPY);
-        drop(self.stream.send(buf.copy_to_bytes(length)));
+        self.send(buf.copy_to_bytes(length));
         Poll::Ready(Ok(length))
     }
 }

@@ -490,6 +490,14 @@ pub struct SendData<'a> {
     fin: Fin,
 }
 
+impl SendData<'_> {
+    /// Why the bytes, or FIN, were not taken; `None` when they were. That is known at once, and says
+    /// nothing of whether they will arrive.
+    pub fn refusal(&self) -> Option<&WriteError> {
+        self.submitted.as_ref().err()
+    }
+}
+
 impl Future for SendData<'_> {
     type Output = Result<(), WriteError>;
 

@@ -169,24 +169,12 @@ impl Fetcher {
 }
 
 /// Sends a request that has no content.
-///
-/// A server that has answered already may want no more of the request (H3_NO_ERROR of RFC 9114 §4.1).
-/// If it says so before h3 has noticed that the fields are sent, h3 takes this for the end of both
-/// directions. A GET may be sent again.
 async fn send(origin: &Origin, request: &Request<()>) -> Result<Stream, StreamError> {
-    let mut attempts = ATTEMPTS;
-    loop {
-        attempts -= 1;
-        match origin.requests.clone().send_request(request.clone()).await {
-            Ok(mut stream) => {
-                // What matters is the answer, or why there is none.
-                let _ = stream.finish().await;
-                return Ok(stream);
-            }
-            Err(StreamError::RemoteTerminate { code: Code::H3_NO_ERROR, .. }) if attempts > 0 => {}
-            Err(error) => return Err(error),
-        }
-    }
+    let mut stream = origin.requests.clone().send_request(request.clone()).await?;
+    // A server that has answered already may want no more of the request (H3_NO_ERROR of RFC 9114 §4.1). What
+    // matters is the answer, or why there is none.
+    let _ = stream.finish().await;
+    Ok(stream)
 }
 
 /// Where the server says that the content is, if it says so: the value of `Location`.
@@ -241,8 +229,6 @@ async fn written<T>(work: impl Future<Output = std::io::Result<T>>, output: &Out
 }
 
 const USER_AGENT: &str = concat!("sendstream/", env!("CARGO_PKG_VERSION"));
-/// How often a request is sent that a server has answered too soon.
-const ATTEMPTS: usize = 10;
 /// How many responses of the kind 1xx may come before the one that counts.
 const MAX_INTERIM: usize = 32;
 

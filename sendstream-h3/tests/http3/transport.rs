@@ -4,7 +4,7 @@ use std::future::poll_fn;
 
 use bytes::{Buf as _, Bytes};
 use h3::error::{Code, StreamError};
-use h3::quic;
+use h3::quic::{self, StreamErrorIncoming};
 use http::Response;
 use sendstream::{Connection, ReadError};
 
@@ -128,6 +128,32 @@ fn finish_does_not_wait_for_the_acknowledgement() {
         assert_eq!(bytes, 64 * 1024 * 1024 + 5, "dropped once finished, and all of it arrives");
         assert_eq!(stopped.await, Ok(None));
         drop((opener, client, server, arrived));
+        endpoints.end().await;
+    });
+}
+
+#[test]
+fn a_peer_that_wants_no_more_fails_what_is_sent_after_that_and_nothing_that_was_taken() {
+    fn send(stream: &mut sendstream_h3::SendStream) {
+        let frame = h3::proto::frame::Frame::Data(Bytes::from_static(b"a request"));
+        quic::SendStream::<Bytes>::send_data(stream, frame).unwrap();
+    }
+    run(async {
+        let Pair { client, server, endpoints } = Pair::new().await;
+        let mut opener = sendstream_h3::Connection::new(client.clone());
+        let mut stream = poll_fn(|cx| quic::OpenStreams::<Bytes>::poll_open_send(&mut opener, cx)).await.unwrap();
+        send(&mut stream);
+        // It has its answer before this side asks whether the beginning was taken.
+        server.accept_uni().await.unwrap().stop(Code::H3_NO_ERROR.value()).unwrap();
+        assert_eq!(stream.stopped().await, Ok(Some(Code::H3_NO_ERROR.value())));
+        let mut ready = async || poll_fn(|cx| quic::SendStream::<Bytes>::poll_ready(&mut stream, cx)).await;
+        ready().await.unwrap();
+        assert!(matches!(ready().await, Err(StreamErrorIncoming::StreamTerminated { error_code: 0x100 })));
+        send(&mut stream);
+        let ready = poll_fn(|cx| quic::SendStream::<Bytes>::poll_ready(&mut stream, cx)).await;
+        assert!(matches!(ready, Err(StreamErrorIncoming::StreamTerminated { error_code: 0x100 })));
+        poll_fn(|cx| quic::SendStream::<Bytes>::poll_finish(&mut stream, cx)).await.unwrap();
+        drop((stream, opener, client, server));
         endpoints.end().await;
     });
 }
