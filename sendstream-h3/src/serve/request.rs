@@ -99,7 +99,20 @@ pub(super) fn serve(
 /// From a request's fields to the end of the response. Where it returns early the streams are
 /// dropped, which resets them. `task` gets what nobody has read of the request.
 async fn answer(unresolved: Unresolved, client: Client, shared: Arc<Shared>, task: oneshot::Sender<Unread>) -> End {
-    let Some((request, stream)) = resolve(unresolved).await else { return End::GivenUp };
+    // One behind the other, so that the second takes the place of the first in memory.
+    match resolve(unresolved).await {
+        Some(resolved) => respond(resolved, client, shared, task).await,
+        None => End::GivenUp,
+    }
+}
+
+/// From a whole request, but for its body, to the end of the response.
+async fn respond(
+    (request, stream): Resolved,
+    client: Client,
+    shared: Arc<Shared>,
+    task: oneshot::Sender<Unread>,
+) -> End {
     let (mut response, body) = stream.split();
     let method = request.method().clone();
     if client.early && shared.limits.early == EarlyRequests::Safe && !method.is_safe() {
@@ -193,6 +206,9 @@ impl Unresolved {
     }
 }
 
+/// A request's fields, and its stream behind them.
+type Resolved = (Request<()>, RequestStream<BidiStream, Bytes>);
+
 type FirstFrame = Result<Option<Frame<PayloadLen>>, FrameStreamError>;
 
 impl Drop for Unresolved {
@@ -223,7 +239,7 @@ async fn call(mut app: axum::Router, request: Request<axum::body::Body>) -> Resp
 
 /// The request's fields, if they come in time and are as RFC 9114 wants them. If not, h3 has told the
 /// client.
-async fn resolve(mut unresolved: Unresolved) -> Option<(Request<()>, RequestStream<BidiStream, Bytes>)> {
+async fn resolve(mut unresolved: Unresolved) -> Option<Resolved> {
     use StreamErrorIncoming::{StreamTerminated, Unknown};
 
     // Mostly they are there, and no timer is needed.
