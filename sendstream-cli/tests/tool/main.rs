@@ -13,6 +13,7 @@
 //! | `crowd`      | many strangers at once                                                 |
 //! | `memory`     | what strangers and senders make a receiver hold                        |
 //! | `reach`      | two machines: tickets that reach, and what is said where nothing does  |
+//! | `readme`     | every command of the READMEs, on two machines                          |
 //! | `tickets`    | where a ticket may come from, and what may befall it                   |
 //! | `terminals`  | what a terminal shows, and a pipe gets                                 |
 //! | `peers`      | known peers, and settings that stay                                    |
@@ -28,6 +29,8 @@ mod memory;
 mod peers;
 #[cfg(target_os = "linux")]
 mod reach;
+#[cfg(target_os = "linux")]
+mod readme;
 mod refusal;
 mod resume;
 mod storage;

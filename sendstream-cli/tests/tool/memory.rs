@@ -2,7 +2,8 @@
 
 use std::{
     collections::VecDeque,
-    fs,
+    fs::{self, File},
+    io::{self, Read as _},
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
@@ -12,7 +13,8 @@ use crate::{
     crowd::{Greedy, gets_through, half_open, nobody},
     stranger::{Stranger, begin, data, offer},
     support::{
-        Files, Process, Receiver, control_group::MemoryGroup, figure, noise, packets::first_packets, sendstream, until,
+        Files, Process, Receiver, control_group::MemoryGroup, figure, is_soak, noise, packets::first_packets,
+        sendstream, until,
     },
 };
 
@@ -116,33 +118,29 @@ fn what_was_held_for_senders_goes_back() {
 /// copied for each.
 #[test]
 fn a_sender_to_several_receivers_reads_once_and_stays_small() {
-    const LARGE: usize = 64 << 20;
-    const SMALL: usize = 1000;
+    let (large, small, rate) = if is_soak() { (4 << 30, 10_000, "10G") } else { (64 << 20, 1000, "64M") };
     let receivers = [(); 3].map(|()| Receiver::start(&[]));
     let files = Files::new();
-    files.file("top/large", &noise(1, LARGE));
-    for number in 0..SMALL {
+    let path = files.file("top/large", b"");
+    let mut content = blake3::Hasher::new().update(b"large").finalize_xof().take(large as u64);
+    io::copy(&mut content, &mut File::create(path).unwrap()).unwrap();
+    for number in 0..small {
         files.file(&format!("top/{number}"), &noise(number as u64, 4096));
     }
     let mut command = sendstream();
-    command.args(["send", "--json", "--limit", "64M"]).arg(files.path("top"));
+    command.args(["send", "--json", "--limit", rate]).arg(files.path("top"));
     command.args(receivers.iter().map(|receiver| &receiver.ticket));
     let mut sender = Process::start(command);
     let (mut read, mut peak) = (0, 0);
-    let about = |what: &str| fs::read_to_string(format!("/proc/{}/{what}", sender.pid())).unwrap_or_default();
-    let number = |text: String, name: &str| {
-        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.split_whitespace().next()?.parse::<usize>().ok()
-    };
     while receivers.iter().any(|receiver| !receiver.path("top/large").exists()) {
-        read = number(about("io"), "rchar:").unwrap_or(read);
-        peak = number(about("status"), "VmHWM:").unwrap_or(peak);
+        read = number(sender.pid(), "io", "rchar:").unwrap_or(read);
+        peak = number(sender.pid(), "status", "VmHWM:").unwrap_or(peak);
         thread::sleep(Duration::from_millis(2));
     }
     assert_eq!(sender.wait().code(), Some(0));
     let digests: Vec<_> = receivers.iter().map(|receiver| receiver.session()["digest"].clone()).collect();
     assert!(digests.iter().all(|digest| digest.is_string() && *digest == digests[0]));
-    let len = LARGE + SMALL * 4096;
+    let len = large + small * 4096;
     figure(format_args!(
         "{} MiB to 3 receivers: {} MiB read, {} MiB resident at most",
         len >> 20,
@@ -151,6 +149,41 @@ fn a_sender_to_several_receivers_reads_once_and_stays_small() {
     ));
     assert!(read < len + len / 5, "{read} bytes were read of {len}");
     assert!(peak < 100 << 10 || !is_judged(), "{peak} KiB");
+}
+
+#[test]
+fn a_hundred_thousand_files_make_neither_end_large() {
+    let many = if is_soak() { 100_000 } else { 3000 };
+    let files = Files::new();
+    for number in 0..many {
+        files.file(&format!("top/{}/{number}", number / 1000), format!("{number}").as_bytes());
+    }
+    let receiver = Receiver::start(&[]);
+    let mut command = sendstream();
+    command.args(["send", "--json"]).arg(files.path("top")).arg(&receiver.ticket);
+    let mut sender = Process::start(command);
+    let mut peak = 0;
+    // It is there until it was waited for.
+    while let Some(kib) = number(sender.pid(), "status", "VmHWM:") {
+        peak = kib;
+        thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(sender.object()["files_ok"], many);
+    assert_eq!((sender.wait().code(), &receiver.session()["ok"]), (Some(0), &true.into()));
+    let peaks = [peak << 10, memory(&receiver, "VmHWM")];
+    figure(format_args!(
+        "{many} files: {} KiB resident at the sender and {} KiB at the receiver at most",
+        peak,
+        peaks[1] >> 10
+    ));
+    assert!(peaks.iter().all(|peak| *peak < 60 << 20) || !is_judged(), "{peaks:?} bytes");
+}
+
+/// What the kernel says of a process that may have ended.
+fn number(pid: u32, what: &str, name: &str) -> Option<usize> {
+    let text = fs::read_to_string(format!("/proc/{pid}/{what}")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
 }
 
 /// Waits until the receiver has given back what it held, for ten seconds at most; what it holds then,

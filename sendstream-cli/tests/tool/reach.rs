@@ -2,6 +2,7 @@
 //! namespaces stand for the machines; they need root and `ip`.
 
 use std::{
+    ffi::OsStr,
     fs,
     process::{Command, Output},
 };
@@ -17,13 +18,13 @@ use crate::support::{
 
 /// Two machines on one cable, the receiver's and the sender's. Neither has an address on it, nor a
 /// route.
-struct Cable {
+pub(crate) struct Cable {
     network: Network,
 }
 
 impl Cable {
     /// `None`, and a word about it, where there can be none.
-    fn lay() -> Option<Self> {
+    pub(crate) fn lay() -> Option<Self> {
         let lay = || {
             let network = Network::new(&["receiver", "sender"])?;
             let [receiver, sender] = ["receiver", "sender"].map(|name| network.name(name));
@@ -48,15 +49,20 @@ impl Cable {
         lay().inspect_err(|error: &String| eprintln!("SKIPPED: no machines can be made: {error}")).ok()
     }
 
-    fn ip(&self, name: &str, arguments: &str) {
+    pub(crate) fn ip(&self, name: &str, arguments: &str) {
         self.network.ip_in(name, &arguments.split(' ').collect::<Vec<_>>()).unwrap();
+    }
+
+    /// A program on one of the machines.
+    pub(crate) fn on(&self, name: &str, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.network.name(name)]).arg(program);
+        command
     }
 
     /// The tool on one of the machines.
     fn sendstream(&self, name: &str) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.network.name(name)]).arg(sendstream().get_program());
-        command
+        self.on(name, sendstream().get_program())
     }
 
     /// A receiver on its machine, and what it announces.

@@ -198,10 +198,15 @@ impl Process {
 
     /// Waits for a line on standard error that contains `text`.
     pub(crate) fn says(&self, text: &str) {
+        self.note_with(text);
+    }
+
+    /// The next line on standard error that contains `text`.
+    pub(crate) fn note_with(&self, text: &str) -> String {
         let mut said = Vec::new();
         while let Ok(line) = self.stderr.recv_timeout(HANG) {
             if line.contains(text) {
-                return;
+                return line;
             }
             said.push(line);
         }
@@ -363,6 +368,11 @@ pub(crate) enum Secret {
 pub(crate) fn readdress(ticket: &str, address: SocketAddr) -> String {
     let SocketAddr::V4(address) = address else { panic!("{address} is none of IPv4") };
     TicketParts { address, ..TicketParts::of(ticket) }.to_string()
+}
+
+/// Whether tests take their long form, which `make soak` runs.
+pub(crate) fn is_soak() -> bool {
+    std::env::var_os("SENDSTREAM_SOAK").is_some()
 }
 
 /// Prints what a test held or survived, also where the output of tests that pass is not shown.
