@@ -6,6 +6,7 @@
 # make lint        formatting, clippy and the documentation; warnings are errors
 # make bench       builds the bench's programs and runs it in full: Sendstream side by side with other stacks; about an hour
 # make bench-quick the same with little data and few rounds
+# make bench-tool  the tool beside scp, rsync over ssh, and tar through ssh: a big file and many small ones; about ten minutes
 # make bench-micro the library's short paths: how long they take, and how many instructions (needs valgrind)
 # make test-release  the first part of `make test`
 # make test-debug  the second part of `make test`
@@ -315,6 +316,10 @@ bench: bench-programs
 
 bench-quick: bench-programs
 	$(bench)/main/release/bench-driver --programs $(bench) --output $(bench)/results --quick
+
+bench-tool: build
+	@sh .ci/tools ssh
+	bench/tool/run $(target)/release/sendstream
 
 # Criterion's times, then Callgrind's counts. The latter are run by a program of exactly the version that the lock file has of the
 # library; it is built once into the target directory.
