@@ -101,13 +101,13 @@ mod tests {
             "[recv]\ndir = \"inbox\"\nlisten = \":4433\"\noverwrite = true\nadvertise = [\"a.example\", \"b.example\"]";
         let args = recv(settings, &[]).unwrap();
         assert_eq!(
-            (args.dir.to_str(), args.listen.to_string(), args.overwrite),
+            (args.dir.to_str(), args.wait.listen.to_string(), args.overwrite),
             (Some("inbox"), ":4433".to_owned(), true)
         );
-        assert_eq!(args.advertise.len(), 2);
+        assert_eq!(args.wait.advertise.len(), 2);
         let args = recv(settings, &["--listen", ":1", "--advertise", "c.example", "here"]).unwrap();
-        assert_eq!((args.dir.to_str(), args.listen.to_string()), (Some("here"), ":1".to_owned()));
-        assert_eq!(args.advertise.len(), 1);
+        assert_eq!((args.dir.to_str(), args.wait.listen.to_string()), (Some("here"), ":1".to_owned()));
+        assert_eq!(args.wait.advertise.len(), 1);
         assert!(!recv("[http.serve]\nwith-tcp = true", &[]).unwrap().overwrite);
     }
 

@@ -1,4 +1,4 @@
-//! Where `send` gets its ticket from: its last arguments, the known peers, the environment, standard
+//! Where `send` and `get` get their ticket from: its last arguments, the known peers, the environment, standard
 //! input or a prompt.
 
 use std::{
@@ -48,9 +48,42 @@ pub(crate) fn one(words: &[OsString]) -> Result<Ticket, Failure> {
     {
         return by_code(code);
     }
-    match join(words)?.as_slice() {
-        [ticket] => Ok(ticket.clone()),
-        _ => Err(Failure::usage("these are several tickets").kind(Kind::Ticket)),
+    join(words).and_then(single)
+}
+
+/// The ticket among the arguments of `get`, and the word for where the files go, if there is one.
+pub(crate) fn source(arguments: &[OsString]) -> Result<(Ticket, Option<OsString>), Failure> {
+    let text = |word: &OsString| word.to_str().map(str::to_owned);
+    let several = || Failure::usage("too many words: a ticket comes first, and then one directory").todo(GET_USAGE);
+    match arguments {
+        [] => ask_with(&[], GET_USAGE).map(|ticket| (ticket, None)),
+        [first, ..] if text(first).is_some_and(|word| ticket::begins_ticket(&word)) => {
+            // The shell may have made several words of the ticket; its checksum tells where it ends.
+            if let [words @ .., last] = arguments
+                && !words.is_empty()
+                && let Ok(ticket) = join(words).and_then(single)
+            {
+                return Ok((ticket, Some(last.clone())));
+            }
+            join(arguments).and_then(single).map(|ticket| (ticket, None))
+        }
+        [first, rest @ ..] if text(first).is_some_and(|word| ShortCode::is_meant(&word)) => {
+            let ([] | [_]) = rest else { return Err(several()) };
+            by_code(&text(first).unwrap_or_default()).map(|ticket| (ticket, rest.first().cloned()))
+        }
+        // With a colon it may be a ticket with a typo.
+        [dir] if !text(dir).is_some_and(|word| word.contains(':')) => {
+            ask_with(&[], GET_USAGE).map(|ticket| (ticket, Some(dir.clone())))
+        }
+        [_] => Err(wrong(TicketError::Scheme)),
+        _ => Err(several()),
+    }
+}
+
+fn single(tickets: Vec<Ticket>) -> Result<Ticket, Failure> {
+    match <[Ticket; 1]>::try_from(tickets) {
+        Ok([ticket]) => Ok(ticket),
+        Err(_) => Err(Failure::usage("these are several tickets").kind(Kind::Ticket)),
     }
 }
 
@@ -94,8 +127,13 @@ fn join(words: &[OsString]) -> Result<Vec<Ticket>, Failure> {
     texts.iter().map(|text| text.parse().map_err(wrong)).collect()
 }
 
-/// Gets the ticket from elsewhere, where no list of processes shows it.
 fn ask(files: &[PathBuf]) -> Result<Ticket, Failure> {
+    ask_with(files, USAGE)
+}
+
+/// Gets the ticket from elsewhere, where no list of processes shows it.
+fn ask_with(files: &[PathBuf], usage: &str) -> Result<Ticket, Failure> {
+    let missing = |why: &str| missing(why, usage);
     if let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) {
         let text = text.into_string().map_err(|_| wrong(TicketError::Typo))?;
         return text.parse().map_err(wrong);
@@ -107,11 +145,12 @@ fn ask(files: &[PathBuf]) -> Result<Ticket, Failure> {
     if stdin.is_terminal() {
         progress::prompt("ticket: ");
     }
-    read(stdin.lock())
+    read(stdin.lock(), usage)
 }
 
 /// Reads the ticket, which may be wrapped: lines until it is complete, an empty one, or the end.
-fn read(input: impl BufRead) -> Result<Ticket, Failure> {
+fn read(input: impl BufRead, usage: &str) -> Result<Ticket, Failure> {
+    let missing = |why: &str| missing(why, usage);
     let mut input = input.take(MAX_INPUT);
     let mut text = String::new();
     loop {
@@ -133,14 +172,17 @@ fn wrong(error: TicketError) -> Failure {
     Failure::usage(error.to_string()).kind(Kind::Ticket)
 }
 
-fn missing(why: &str) -> Failure {
-    Failure::usage(format!("there is no ticket, and {why}")).kind(Kind::Ticket).todo(USAGE)
+fn missing(why: &str, usage: &str) -> Failure {
+    Failure::usage(format!("there is no ticket, and {why}")).kind(Kind::Ticket).todo(usage)
 }
 
 /// The environment variable that may hold the ticket.
 const VARIABLE: &str = "SENDSTREAM_TICKET";
 
 const USAGE: &str = "type `sendstream send FILE... TICKET` with the line that `sendstream recv` printed; \
+     it may also be in SENDSTREAM_TICKET or on standard input";
+
+const GET_USAGE: &str = "type `sendstream get TICKET DIR` with the line that `sendstream share` printed; \
      it may also be in SENDSTREAM_TICKET or on standard input";
 
 /// How many bytes are read before it is said that they are no ticket.
@@ -178,15 +220,30 @@ mod tests {
     }
 
     #[test]
+    fn the_directory_comes_behind_the_ticket_whatever_the_shell_made_of_it() {
+        let text = ticket::example().to_string();
+        let (begin, end) = text.split_at(40);
+        for ticket in [&[text.as_str()][..], &[begin, end], &["sendstream:", &text[11..40], end]] {
+            assert_eq!(source(&words(ticket)).unwrap(), (ticket::example(), None), "{ticket:?}");
+            let arguments = words(&[ticket, &["in box"]].concat());
+            assert_eq!(source(&arguments).unwrap(), (ticket::example(), Some("in box".into())), "{ticket:?}");
+        }
+        for wrong in [&[text.as_str(), "a", "b"][..], &["sendstraem:x"], &["a", &text], &["7-copper-lantern", "a", "b"]]
+        {
+            assert!(source(&words(wrong)).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn a_ticket_is_read_until_it_is_complete() {
         let text = ticket::example().to_string();
         let (begin, end) = text.split_at(40);
         for input in [text.clone(), format!("{text}\nmore"), format!("\n {begin}\n{end}\n"), format!("{begin}\n{end}")]
         {
-            assert_eq!(read(input.as_bytes()).unwrap(), ticket::example(), "{input:?}");
+            assert_eq!(read(input.as_bytes(), USAGE).unwrap(), ticket::example(), "{input:?}");
         }
         for input in ["", "\n", "photo.jpg\n", begin, &"x".repeat(1 << 20)] {
-            assert!(read(input.as_bytes()).is_err(), "{input:?}");
+            assert!(read(input.as_bytes(), USAGE).is_err(), "{input:?}");
         }
     }
 }

@@ -5,7 +5,11 @@ use std::{cell::Cell, error::Error, fmt, process::ExitCode};
 use sendstream::{ConfigError, ConnectError, ConnectionError, Printable, SystemError};
 use serde::Serialize;
 
-use crate::{progress, protocol::Code};
+use crate::progress;
+
+mod other_end;
+
+pub(crate) use other_end::OtherEnd;
 
 /// The end of a command that did not do all it was asked to.
 #[derive(Debug)]
@@ -87,13 +91,6 @@ impl Failure {
     /// The user stopped it.
     pub(crate) fn interrupted() -> Self {
         Self::new("interrupted").kind(Kind::Interrupted)
-    }
-
-    /// The receiver takes nobody at present.
-    fn full(receiver: &str) -> Self {
-        Self::new(format!("the receiver at {receiver} takes no more senders at present"))
-            .kind(Kind::Full)
-            .todo("try again when another transfer has ended")
     }
 
     /// What the system of this machine refused, when it was asked to do `what`.
@@ -191,112 +188,6 @@ impl Failure {
         progress::write_line(format_args!("sendstream: {self}"));
         ExitCode::from(self.status())
     }
-
-    /// Says why the connection to a receiver could not be made or was lost.
-    pub(crate) fn with_receiver(error: &(dyn Error + 'static), receiver: &str) -> Self {
-        if let Some(error) = error.downcast_ref::<ConnectError>() {
-            match error {
-                ConnectError::Unresolved { error, .. } => {
-                    return Self::new(format!("cannot find the receiver {receiver}: {error}"))
-                        .kind(Kind::Unresolved)
-                        .todo("check the name, and that this machine reaches its DNS server");
-                }
-                ConnectError::NoAddress => {
-                    return Self::new(format!("cannot reach {receiver}: this machine's network is down"))
-                        .kind(Kind::NoRoute)
-                        .todo("check `ip address`");
-                }
-                _ => {}
-            }
-        }
-        let Some(cause) = connection_error(error) else {
-            return Self::new(format!("the connection to {receiver} failed: {}", chain(error)));
-        };
-        match cause {
-            ConnectionError::Tls { alert: NO_APPLICATION_PROTOCOL, .. } => {
-                Self::new(format!("what listens at {receiver} does not speak this version of Sendstream's protocol"))
-                    .kind(Kind::Protocol)
-                    .todo("check the ticket, and that both ends have the same release (`sendstream version`)")
-            }
-            ConnectionError::VersionMismatch => {
-                Self::new(format!("what listens at {receiver} speaks no version of QUIC that this end knows"))
-                    .kind(Kind::Protocol)
-                    .todo("check that `sendstream recv` listens there and no other server")
-            }
-            ConnectionError::CertificateRefused(_) | ConnectionError::Tls { .. } => Self::new(format!(
-                "the receiver at {receiver} has another certificate than the ticket says ({cause}); nothing was sent"
-            ))
-            .kind(Kind::Certificate)
-            .todo(
-                "the ticket has no typo, so somebody else listens there by now: each run of `sendstream recv` prints a new \
-                 ticket; check the ticket, and if it is the latest, that nobody poses as the receiver",
-            ),
-            ConnectionError::TimedOut(_) => {
-                Self::new(format!("no answer from the receiver at {receiver}: it ended, or the network between failed"))
-                    .kind(Kind::Timeout)
-                    .todo("check that `sendstream recv` still runs there, and that no firewall drops UDP to that port")
-            }
-            ConnectionError::Unreachable => {
-                Self::new(format!("nobody listens at {receiver}, or no network path leads there"))
-                    .kind(Kind::Unreachable)
-                    .todo(
-                        "check that `sendstream recv` still runs there and that this is its ticket; \
-                         `recv --advertise HOST` puts another address into the ticket",
-                    )
-            }
-            ConnectionError::System(error) => Self::of_system(format_args!("cannot reach {receiver}"), *error),
-            ConnectionError::Refused => Self::full(receiver),
-            ConnectionError::ApplicationClosed { code, .. } => match Code::from_wire(*code) {
-                Some(Code::WrongToken) => {
-                    Self::new(format!("the receiver at {receiver} refused the ticket's token; nothing was sent"))
-                        .kind(Kind::Refused)
-                        .todo("check the ticket: each run of `sendstream recv` prints a new one")
-                }
-                Some(Code::Interrupted) => {
-                    Self::new(format!("the receiver at {receiver} was stopped by its user")).kind(Kind::Stopped)
-                }
-                Some(Code::Refused) => {
-                    Self::new(format!("the receiver at {receiver} takes one sender only, and another one came first"))
-                        .kind(Kind::Refused)
-                        .todo("run `sendstream recv` without `--once` to serve several")
-                }
-                Some(Code::Full) => Self::full(receiver),
-                Some(Code::TooSlow) => {
-                    Self::new(format!("the receiver at {receiver} gave up waiting for this end")).kind(Kind::Timeout)
-                }
-                Some(Code::BadMessage) => Self::new(format!("the receiver at {receiver} did not understand this end"))
-                    .kind(Kind::Protocol)
-                    .todo("check that both ends have the same release (`sendstream version`)"),
-                _ => Self::new(format!("the receiver at {receiver} ended the session (code {code})")),
-            },
-            other => Self::new(format!("the connection to {receiver} was lost: {other}")),
-        }
-    }
-
-    /// Says why the connection from a sender was lost before it had said that all is sent.
-    pub(crate) fn with_sender(error: &(dyn Error + 'static)) -> Self {
-        let (what, kind) = match connection_error(error) {
-            None => (format!("the session failed: {}", chain(error)), Kind::Failed),
-            Some(ConnectionError::TimedOut(_)) => (
-                "the sender went silent in the middle: it was killed, or the network between failed".to_owned(),
-                Kind::Timeout,
-            ),
-            Some(ConnectionError::ApplicationClosed { code, .. }) => match Code::from_wire(*code) {
-                Some(Code::Interrupted) => ("the sender was stopped by its user".to_owned(), Kind::Stopped),
-                Some(Code::BadMessage) => ("the sender did not understand this end".to_owned(), Kind::Protocol),
-                _ => (format!("the sender broke off (code {code})"), Kind::Failed),
-            },
-            // The session was interrupted, and not the command that serves others as well.
-            Some(ConnectionError::LocallyClosed { code, .. }) => match Code::from_wire(*code) {
-                Some(Code::Interrupted) => ("interrupted here".to_owned(), Kind::Stopped),
-                Some(Code::TooSlow) => ("the sender did not say hello in time".to_owned(), Kind::Timeout),
-                _ => (format!("ended here (code {code})"), Kind::Failed),
-            },
-            Some(ConnectionError::System(error)) => return Self::of_system("the connection was lost", *error),
-            Some(other) => (format!("the connection was lost: {other}"), Kind::Failed),
-        };
-        Self::new(what).kind(kind)
-    }
 }
 
 impl fmt::Display for Failure {
@@ -346,5 +237,3 @@ const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 /// What shells report for a process that SIGINT ended.
 const INTERRUPTED: u8 = 130;
-/// The TLS alert of RFC 7301 §3.2.
-const NO_APPLICATION_PROTOCOL: u8 = 120;

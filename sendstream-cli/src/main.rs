@@ -3,20 +3,25 @@
 //! | module     | what it is for                                                                |
 //! | ---------- | ----------------------------------------------------------------------------- |
 //! | `cli`      | the grammar: what can be typed                                                 |
-//! | `receive`  | `sendstream recv`: listens, prints the ticket, reports each session            |
-//! | `listen`   | where `recv` and `http serve` listen: `--listen`                               |
+//! | `receive`  | `sendstream recv`: listens, and receives of each sender                        |
+//! | `share`    | `sendstream share`: listens, and sends to each receiver                        |
+//! | `listen`   | where `recv`, `share` and `http serve` listen: `--listen`                      |
+//! | `announce` | what `recv` and `share` tell those who are to come: the ticket                 |
+//! | `lobby`    | who is let in by `recv` and `share`, and until when                            |
 //! | `strangers`| peers that have not shown the token yet                                        |
 //! | `session`  | one sender at the receiver, from its hello to its last file                    |
 //! | `inbox`    | where received bytes go; a file gets its name only when complete and checked   |
 //! | `send`     | `sendstream send`: connects, sends each file on its own stream, counts answers |
-//! | `walk`     | which files the arguments of `send` stand for                                  |
+//! | `get`      | `sendstream get`: connects, and receives what a `share` has                    |
+//! | `caller`   | how `send` and `get` come to their server, and come again                      |
+//! | `walk`     | which files the arguments of `send` and `share` stand for                      |
 //! | `reader`   | reads and hashes those files ahead of the network, on a thread of its own      |
 //! | `demo`     | `sendstream demo`: both ends as two processes on loopback                      |
 //! | `http`     | `sendstream http get`, `http serve`: files over HTTP/3                         |
 //! | `perf`     | `sendstream perf serve`, `perf run`: what a path carries                      |
 //! | `version`  | `sendstream version`: what is linked in here                                   |
 //! | `code`     | a code that stands for a ticket, and how it is asked for                       |
-//! | `neighbours`| receivers with a code on the same network                                     |
+//! | `neighbours`| who has a code on the same network                                            |
 //! | `peers`    | `sendstream peers`: those with whom no ticket has to change hands              |
 //! | `store`    | what stays between runs                                                        |
 //! | `config`   | the user's settings, as defaults of the grammar                                |
@@ -25,10 +30,10 @@
 //! | `protocol` | the bytes between the two ends, without a network                              |
 //! | `transport`| how both ends set up a connection, and how they end it                         |
 //! | `sessions` | session tickets of receivers, kept in files for the next run of `send`         |
-//! | `ticket`   | the one line that a receiver prints and a sender is given                      |
+//! | `ticket`   | the one line that a server prints and its clients are given                    |
 //! | `qr`       | the same as a picture                                                          |
 //! | `interfaces`| the addresses of this machine                                                 |
-//! | `destination`| where `send` gets its ticket from                                            |
+//! | `destination`| where `send` and `get` get their ticket from                                 |
 //! | `dial`     | from a ticket to a connection                                                  |
 //! | `name`     | which names a peer may give a file                                             |
 //! | `progress` | the bars on a terminal, the notes in a pipe, the events for programs           |
@@ -49,6 +54,8 @@ use crate::{
     error::Failure,
 };
 
+mod announce;
+mod caller;
 mod cli;
 mod code;
 mod config;
@@ -58,10 +65,12 @@ mod dial;
 mod doctor;
 mod error;
 mod generate;
+mod get;
 mod http;
 mod inbox;
 mod interfaces;
 mod listen;
+mod lobby;
 mod name;
 mod neighbours;
 mod peers;
@@ -74,6 +83,7 @@ mod receive;
 mod send;
 mod session;
 mod sessions;
+mod share;
 mod signal;
 mod store;
 mod strangers;
@@ -104,6 +114,8 @@ fn run(command: Command) -> Result<(), Failure> {
     match command {
         Command::Recv(args) => receive::run(args),
         Command::Send(args) => send::run(args),
+        Command::Share(args) => share::run(args),
+        Command::Get(args) => get::run(args),
         Command::Demo(args) => demo::run(args),
         Command::Http(args) => http::run(args),
         Command::Perf(args) => perf::run(args),

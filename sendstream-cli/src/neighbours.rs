@@ -1,6 +1,6 @@
-//! Receivers with a code on the same network, found by multicast DNS (RFC 6762, RFC 6763).
+//! Those who wait with a code on the same network, found by multicast DNS (RFC 6762, RFC 6763).
 //!
-//! A receiver announces the number of its code, and a TCP port where who knows the words gets the ticket
+//! A `recv` or `share` announces the number of its code, and a TCP port where who knows the words gets the ticket
 //! ([`crate::code`]). It is announced on every network of the machine, and so seen by all who are there;
 //! the words are not.
 
@@ -65,7 +65,8 @@ impl Offer {
     /// Announces a code for `ticket`, and tells what becomes of it.
     pub(crate) fn start(ticket: Ticket, tell: impl Fn(Spent) + Send + Sync + 'static) -> Result<Self, Failure> {
         let failed = |error: &dyn std::fmt::Display| {
-            Failure::new(format!("cannot announce a code on this network: {error}")).todo("give the sender the ticket")
+            Failure::new(format!("cannot announce a code on this network: {error}"))
+                .todo("give the other end the ticket")
         };
         let listener =
             TcpListener::bind((Ipv6Addr::UNSPECIFIED, 0)).or_else(|_| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)));
@@ -242,10 +243,10 @@ pub(crate) fn find(code: ShortCode) -> Result<Ticket, Failure> {
     Err(if refused {
         Failure::new("the code is wrong, or was used before")
             .kind(Kind::Refused)
-            .todo("ask for the code that the receiver shows now: each is good for one sender, and for one guess")
+            .todo("ask for the code that the other end shows now: each is good for one end, and for one guess")
     } else {
         Failure::new(format!("nobody on this network has a code of number {}", code.number)).kind(Kind::Unreachable).todo(
-            "check that `sendstream recv --code` waits there, on the same network, and that no firewall drops UDP port 5353; \
+            "check that `recv --code` or `share --code` waits there, on the same network, and that no firewall drops UDP port 5353; \
              the ticket works across networks",
         )
     })

@@ -10,7 +10,8 @@
 //! then, in both directions, messages: kind (1) · length (4) · body; see `message`
 //! ```
 //!
-//! `entries` and `bytes` announce what is coming, by the end that sends; the other one says 0.
+//! `entries` and `bytes` announce what is coming, by the end that sends. A server that receives says 0;
+//! a client that receives says in `entries` how many it was told of before in this session.
 //!
 //! # A file's way
 //!
@@ -42,8 +43,9 @@
 //! # When the connection is lost
 //!
 //! The client comes again with the number of its session, and the server goes on with what it knows:
-//! `known` is how many entries it was told of. The sender tells anew of those that are open, with
-//! their numbers. `known` is 0 where the session is forgotten, and then it tells of all of them.
+//! `known` is how many entries the receiver was told of. The sender tells anew of those that are open,
+//! with their numbers. `known` is 0 where the server has forgotten the session, and then the sender tells
+//! of all of them. A server that sends repeats what its client said, or says 0.
 //!
 //! What a peer sends is checked here for form: lengths before anything is stored, no byte too many
 //! or too few. Whether a name is acceptable is [`SafeName`](crate::name::SafeName)'s to say.
@@ -131,6 +133,40 @@ pub(crate) enum Role {
     Receive = 1,
 }
 
+impl Role {
+    /// What the server of such a client means to do.
+    pub(crate) fn other(self) -> Self {
+        match self {
+            Self::Send => Self::Receive,
+            Self::Receive => Self::Send,
+        }
+    }
+
+    /// What one of this role is called.
+    pub(crate) fn noun(self) -> &'static str {
+        match self {
+            Self::Send => "sender",
+            Self::Receive => "receiver",
+        }
+    }
+
+    /// What is typed where such a client finds its server.
+    pub(crate) fn server_command(self) -> &'static str {
+        match self {
+            Self::Send => "sendstream recv",
+            Self::Receive => "sendstream share",
+        }
+    }
+
+    /// What such a client did that was not let in.
+    pub(crate) fn nothing(self) -> &'static str {
+        match self {
+            Self::Send => "nothing was sent",
+            Self::Receive => "nothing was received",
+        }
+    }
+}
+
 /// The number of a session, which the client draws. Who knows it, and the token, goes on with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct SessionId(pub(crate) [u8; 16]);
@@ -159,6 +195,8 @@ pub(crate) struct Hello {
     pub(crate) role: Role,
     pub(crate) token: Token,
     pub(crate) session: SessionId,
+    /// What comes, if it is the client that sends. Of one that receives, `entries` is how many it was
+    /// told of.
     pub(crate) announced: Announced,
 }
 
@@ -201,7 +239,7 @@ impl Hello {
 /// What a server says when the hello was right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Welcome {
-    /// How many entries of this session the receiver was told of before.
+    /// How many entries of this session the receiver was told of before, as far as the server knows.
     pub(crate) known: u32,
     /// What comes, if it is the server that sends.
     pub(crate) announced: Announced,

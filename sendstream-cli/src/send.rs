@@ -3,13 +3,15 @@
 //! | module   | what it is for                                                        |
 //! | -------- | --------------------------------------------------------------------- |
 //! | `hub`    | what each receiver has of each entry, and what is to be read next     |
-//! | `peer`   | one receiver: its connections, one after the other, and what they say |
+//! | `peer`   | one receiver: its connections, one after the other                    |
+//! | `talk`   | what is said over one of them                                         |
 //!
 //! The disk is read once for all receivers, by the [reader](crate::reader). Contents go out one file
 //! after the other, but nobody waits for the answer to one before sending the next.
 
 use std::{
     cell::RefCell,
+    path::PathBuf,
     rc::Rc,
     sync::{Arc, mpsc as std_mpsc},
 };
@@ -24,11 +26,12 @@ use sendstream::{Client, Printable, Trust};
 use serde::Serialize;
 
 use crate::{
-    cli::SendArgs,
+    caller::Caller,
+    cli::{ContentArgs, SendArgs},
     destination,
     error::Failure,
     progress::Progress,
-    protocol::{ALPN, message::Kind},
+    protocol::{ALPN, Role, message::Kind},
     reader::{self, Wanted},
     sessions::Sessions,
     signal::Interrupt,
@@ -38,8 +41,9 @@ use crate::{
     walk::{Choice, Listing, More},
 };
 
-mod hub;
+pub(crate) mod hub;
 mod peer;
+pub(crate) mod talk;
 
 use hub::{Hook, Hub};
 use peer::Peer;
@@ -48,18 +52,7 @@ use peer::Peer;
 pub(crate) fn run(args: SendArgs) -> Result<(), Failure> {
     let (files, tickets) = destination::split(&args.arguments)?;
     let progress = Progress::of(args.output);
-    let choice = Choice::new(args.links, &args.exclude)?;
-    let listing = Arc::new(Listing::new(&files, &choice)?);
-    for (item, why) in listing.left_out() {
-        let name = Printable::new(&item.name);
-        progress.warn(format_args!("not sent: {name}: {}", Printable::new(&*why.text)));
-    }
-    if args.dry_run {
-        return show(&listing, args.output.json);
-    }
-    if listing.items.iter().all(|item| matches!(item.more, More::LeftOut(_))) {
-        return Err(Failure::new("there is nothing to send").todo("check the names; nothing was sent"));
-    }
+    let Some(listing) = list(&files, &args.content, args.output.json, &progress)? else { return Ok(()) };
 
     let mut summaries: Vec<_> = tickets
         .iter()
@@ -89,6 +82,28 @@ pub(crate) fn run(args: SendArgs) -> Result<(), Failure> {
         Err(failure) if several && !failure.is_interruption() => Err(Failure::new("not every receiver has it all")),
         other => other,
     }
+}
+
+/// Lists what is to be sent, and says what is left out. `None` if that is all that the user wanted.
+pub(crate) fn list(
+    files: &[PathBuf],
+    content: &ContentArgs,
+    json: bool,
+    progress: &Progress,
+) -> Result<Option<Arc<Listing>>, Failure> {
+    let choice = Choice::new(content.links, &content.exclude)?;
+    let listing = Arc::new(Listing::new(files, &choice)?);
+    for (item, why) in listing.left_out() {
+        let name = Printable::new(&item.name);
+        progress.warn(format_args!("not sent: {name}: {}", Printable::new(&*why.text)));
+    }
+    if content.dry_run {
+        return show(&listing, json).map(|()| None);
+    }
+    if listing.items.iter().all(|item| matches!(item.more, More::LeftOut(_))) {
+        return Err(Failure::new("there is nothing to send").todo("check the names; nothing was sent"));
+    }
+    Ok(Some(listing))
 }
 
 /// Says what would be sent.
@@ -158,7 +173,7 @@ fn send(
     let clients = tickets.iter().map(|ticket| client(args, ticket)).collect::<Result<Vec<_>, _>>()?;
     let (jobs, todo) = std_mpsc::channel();
     let wanted = Arc::new(Wanted::new(tickets.len()));
-    let pieces = reader::spawn(Arc::clone(listing), todo, Arc::clone(&wanted), args.limit)
+    let pieces = reader::spawn(Arc::clone(listing), todo, Arc::clone(&wanted), args.content.limit)
         .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
     let announced = listing.announced();
     let bar = |ticket: &Ticket| match tickets {
@@ -177,7 +192,8 @@ fn send(
             .enumerate()
             .map(|(number, ((ticket, client), summary))| {
                 let hook = Hook { hub: Rc::clone(&hub), peer: number };
-                let peer = Peer { client, ticket, announced, hook, progress, patience: args.timeout };
+                let caller = Caller { client, ticket, role: Role::Send, progress, patience: args.timeout };
+                let peer = Peer { caller, announced, hook };
                 let (interrupted, bar, hub) = (interrupt.wait(), bars[number].clone(), Rc::clone(&hub));
                 async move {
                     let result = peer.run(interrupted, || summary.start()).await;

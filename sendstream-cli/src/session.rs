@@ -9,40 +9,33 @@
 //! [`strangers`](crate::strangers). When the connection is lost, the session waits for the sender to
 //! come again, for as long as the user wants (`--timeout`).
 
-use std::{
-    net::SocketAddr,
-    pin::pin,
-    sync::{Arc, mpsc as std_mpsc},
-    thread,
-    time::Duration,
-};
+use std::{future, net::SocketAddr, pin::pin, time::Duration};
 
 use futures::{
-    FutureExt as _, StreamExt as _,
-    channel::mpsc,
+    StreamExt as _,
     executor::block_on,
     future::{Either, select},
 };
-use sendstream::{Connection, ConnectionError, RecvStream, SendStream};
+use sendstream::{Connection, RecvStream, SendStream};
 
 use crate::{
-    error::{Failure, chain, connection_error},
+    error::{Failure, OtherEnd, chain},
     inbox::Inbox,
+    lobby::{Ended, Host, Moved},
     progress::Progress,
-    protocol::{
-        Announced, Code, ProtocolError, Welcome,
-        message::{Decoder, Part},
-    },
+    protocol::{Announced, Code, Role, Welcome},
     signal::Interrupt,
     strangers::Trusted,
-    summary::{Summary, count_files},
+    summary::count_files,
     timer, transport,
 };
 
-mod intake;
+pub(crate) mod intake;
 mod place;
+pub(crate) mod receiving;
 
-use intake::{Fatal, Intake};
+use intake::Intake;
+use receiving::{Over, Receiving};
 
 /// What all sessions of a receiver share.
 pub(crate) struct Shared {
@@ -54,67 +47,44 @@ pub(crate) struct Shared {
     pub(crate) patience: Duration,
 }
 
-/// How a session ended: so far did it come.
-pub(crate) struct Ended {
-    pub(crate) summary: Summary,
-    pub(crate) result: Result<(), Failure>,
+impl Shared {
+    /// Begins to receive what a sender announces.
+    pub(crate) fn intake(&self, sender: impl Into<String>, announced: Announced) -> Intake<'_> {
+        let bar = self.progress.transfer("receiving", announced.bytes);
+        bar.expect_files(announced.entries);
+        Intake::new(self, sender.into(), announced, bar)
+    }
+
+    /// The session is over, and ended as `result` says.
+    pub(crate) fn end(&self, intake: Intake<'_>, result: Result<(), Failure>) -> Ended {
+        let (summary, left) = intake.end();
+        if left > 0 {
+            let peer = summary.peer();
+            self.progress.note(format_args!("{peer}: {left} bytes stay, to go on from when the same is sent again"));
+        }
+        let result = result.and_then(|()| summary.verdict());
+        Ended { summary, result }
+    }
 }
 
-/// Serves one sender to its end. Its other connections come by `moves`. Blocks, so it wants a thread.
-pub(crate) fn serve(
-    peer: SocketAddr,
-    first: Trusted,
-    moves: mpsc::Receiver<(SocketAddr, Trusted)>,
-    shared: &Arc<Shared>,
-) -> Ended {
-    let announced = first.hello.announced;
-    let files = count_files(announced.entries);
-    let who = first.guest.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
-    shared.progress.note(format_args!("{peer}{who}: announces {files}, {} bytes", announced.bytes));
-    let bar = shared.progress.transfer("receiving", announced.bytes);
-    bar.expect_files(announced.entries);
-    let mut session = Session { shared, peer, moves, intake: Intake::new(shared, peer, announced, bar) };
-    let result = block_on(session.run(first));
-    let (summary, left) = session.intake.end();
-    if left > 0 {
-        shared.progress.note(format_args!("{peer}: {left} bytes stay, to go on from when the same is sent again"));
+impl Host for Shared {
+    fn serve(&self, peer: SocketAddr, first: Trusted, moves: Moved) -> Ended {
+        let announced = first.hello.announced;
+        let files = count_files(announced.entries);
+        let who = first.guest.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
+        self.progress.note(format_args!("{peer}{who}: announces {files}, {} bytes", announced.bytes));
+        let intake = self.intake(peer.to_string(), announced);
+        let mut session = Session { shared: self, peer, moves, intake };
+        let result = block_on(session.run(first));
+        self.end(session.intake, result)
     }
-    let result = result.and_then(|()| summary.verdict());
-    Ended { summary, result }
 }
 
 struct Session<'a> {
-    shared: &'a Arc<Shared>,
+    shared: &'a Shared,
     peer: SocketAddr,
-    moves: mpsc::Receiver<(SocketAddr, Trusted)>,
+    moves: Moved,
     intake: Intake<'a>,
-}
-
-/// How a connection ended.
-enum Over {
-    /// All is said.
-    Done,
-    /// The sender may come again.
-    Lost(Failure),
-    /// The sender has come again.
-    Moved(SocketAddr, Trusted),
-    /// The session is over as well.
-    Final(Code, Failure),
-}
-
-impl Over {
-    fn of(error: &(dyn std::error::Error + 'static)) -> Self {
-        let failure = Failure::with_sender(error);
-        match connection_error(error) {
-            Some(ConnectionError::ApplicationClosed { code, .. }) if Code::from_wire(*code) == Some(Code::Moved) => {
-                Self::Lost(failure)
-            }
-            None | Some(ConnectionError::ApplicationClosed { .. } | ConnectionError::LocallyClosed { .. }) => {
-                Self::Final(Code::Done, failure)
-            }
-            Some(_) => Self::Lost(failure),
-        }
-    }
 }
 
 impl Session<'_> {
@@ -150,17 +120,6 @@ impl Session<'_> {
         }
     }
 
-    /// What an end of what takes long, or what the sender said, means for the connection.
-    fn over(&self, connection: &Connection, fatal: Fatal) -> Over {
-        match (fatal, connection.close_reason()) {
-            (Fatal::Stopped, _) if self.shared.interrupt.wait().now_or_never().is_some() => {
-                Over::Final(Code::Interrupted, Failure::interrupted())
-            }
-            (Fatal::Stopped, Some(reason)) => Over::of(&reason),
-            (fatal, _) => Over::Final(Code::BadMessage, fatal.into()),
-        }
-    }
-
     async fn wait_for_sender(&mut self, why: Failure) -> Result<Trusted, Failure> {
         let patience = self.shared.patience;
         self.shared.progress.note(format_args!(
@@ -189,129 +148,20 @@ impl Session<'_> {
         }
         let welcome = Welcome { known: self.intake.known(), announced: Announced::default() };
         if let Err(error) = answer.write_all(&welcome.encode()).await {
-            return Over::of(&error);
+            return Over::of(&error, &SENDER);
         }
-
-        // What takes long, as hashing does, ends with the connection and with the user's patience.
-        let user = self.shared.interrupt.clone();
-        let go_on = || connection.close_reason().is_none() && user.wait().now_or_never().is_none();
-
-        let mut silent = pin!(transport::silence(connection).fuse());
-        let mut decoder = Decoder::default();
-        let mut out = Vec::new();
-        let mut interrupted = self.shared.interrupt.wait();
-        let mut said_all = false;
-        loop {
-            let chunk = {
-                let mut next = pin!(control.read_chunk());
-                let ready = (&mut next).now_or_never();
-                match ready {
-                    Some(chunk) => chunk,
-                    None => {
-                        // Nothing to do: the answers so far must not wait.
-                        if !out.is_empty()
-                            && let Err(error) = answer.write_chunk(std::mem::take(&mut out).into()).await
-                        {
-                            return Over::of(&error);
-                        }
-                        let moved = select(self.moves.next(), &mut interrupted);
-                        match select(select(next, &mut silent), moved).await {
-                            Either::Left((Either::Left((chunk, _)), _)) => chunk,
-                            Either::Left((Either::Right(_), _)) => return Over::Lost(Failure::new(SILENT)),
-                            Either::Right((Either::Left((Some((peer, trusted)), _)), _)) => {
-                                return Over::Moved(peer, trusted);
-                            }
-                            Either::Right(_) => return Over::Final(Code::Interrupted, Failure::interrupted()),
-                        }
-                    }
-                }
-            };
-            if (&mut interrupted).now_or_never().is_some() {
-                return Over::Final(Code::Interrupted, Failure::interrupted());
+        let moves = &mut self.moves;
+        let moved = pin!(async move {
+            match moves.next().await {
+                Some(moved) => moved,
+                // The lobby ends this otherwise.
+                None => future::pending().await,
             }
-            let chunk = match chunk {
-                Ok(Some(chunk)) => chunk,
-                Ok(None) if said_all => break,
-                Ok(None) => {
-                    let error = ProtocolError::TooLittle;
-                    let failure = Failure::new(format!("cannot talk to the sender: {error}"));
-                    return Over::Final(Code::BadMessage, failure);
-                }
-                Err(error) => return Over::of(&error),
-            };
-            let mut input = &chunk[..];
-            loop {
-                let part = match decoder.next(&mut input) {
-                    Ok(Some(_)) if said_all => Err(ProtocolError::TooMuch.into()),
-                    Ok(Some(Part::Message(message))) => {
-                        self.intake.take(message, &go_on, &mut out).map(|it| said_all = it)
-                    }
-                    Ok(Some(Part::Content(bytes))) => self.intake.content(bytes, &mut out),
-                    Ok(None) => break,
-                    Err(error) => Err(error.into()),
-                };
-                if let Err(fatal) = part {
-                    return self.over(connection, fatal);
-                }
-            }
-            drop(chunk);
-            if out.len() >= ANSWERS_LEN || self.intake.is_asked() {
-                if !out.is_empty()
-                    && let Err(error) = answer.write_chunk(std::mem::take(&mut out).into()).await
-                {
-                    return Over::of(&error);
-                }
-                if let Err(fatal) = self.intake.hash_meanwhile(&go_on, &mut out) {
-                    return self.over(connection, fatal);
-                }
-            }
-        }
-        if !out.is_empty()
-            && let Err(error) = answer.write_chunk(out.into()).await
-        {
-            return Over::of(&error);
-        }
-        part(connection, answer, &self.shared.interrupt).await;
-        Over::Done
+        });
+        let mut receiving = Receiving { shared: self.shared, intake: &mut self.intake, other: &SENDER, connection };
+        receiving.run(control, answer, moved).await
     }
 }
 
-/// Tells the sender that its last word was heard, and waits until it has closed the connection. All
-/// is dealt with and answered: whether the sender gets this too changes nothing about it.
-async fn part(connection: &Connection, answer: &mut SendStream, interrupt: &Interrupt) {
-    if answer.finish().is_ok() {
-        let _deadline = Deadline::new(connection, FAREWELL_TIMEOUT);
-        select(pin!(connection.closed()), interrupt.wait()).await;
-    }
-    transport::close(connection, Code::Done);
-}
-
-/// Closes a connection, unless it is dropped in time.
-struct Deadline {
-    /// The watching thread sees it disconnect.
-    _in_time: std_mpsc::Sender<()>,
-}
-
-impl Deadline {
-    fn new(connection: &Connection, after: Duration) -> Self {
-        let (in_time, watched) = std_mpsc::channel::<()>();
-        let watched_connection = connection.clone();
-        let watch = move || {
-            if watched.recv_timeout(after) == Err(std_mpsc::RecvTimeoutError::Timeout) {
-                transport::close(&watched_connection, Code::TooSlow);
-            }
-        };
-        if thread::Builder::new().name("deadline".to_owned()).spawn(watch).is_err() {
-            // Without a thread nobody would watch, and a stranger could wait forever.
-            transport::close(connection, Code::TooSlow);
-        }
-        Self { _in_time: in_time }
-    }
-}
-
-/// Why a session waits for its sender.
-const SILENT: &str = "the sender went silent in the middle: it was killed, or the network between failed";
-/// How many bytes of answers wait for one another, while more comes.
-const ANSWERS_LEN: usize = 4 << 10;
-/// How long a sender may take to close the connection when all is said.
-const FAREWELL_TIMEOUT: Duration = Duration::from_secs(5);
+/// Who is at the other end.
+static SENDER: OtherEnd = OtherEnd::Client(Role::Send);

@@ -31,8 +31,7 @@ impl Interrupt {
         let failed = |error| Failure::new(format!("cannot handle signals: {error}"));
         let hangup = (!hangup_is_ignored()).then_some(SIGHUP);
         let mut signals = Signals::new([SIGINT, SIGTERM].into_iter().chain(hangup)).map_err(failed)?;
-        let (fire, fired) = oneshot::channel();
-        let interrupt = Self { fire: Arc::new(Mutex::new(Some(fire))), fired: fired.shared() };
+        let interrupt = Self::of_nobody();
         let on_signal = interrupt.clone();
         let watch = move || {
             for signal in signals.forever() {
@@ -43,6 +42,12 @@ impl Interrupt {
         };
         thread::Builder::new().name("signals".to_owned()).spawn(watch).map_err(failed)?;
         Ok(interrupt)
+    }
+
+    /// One that no signal fires.
+    pub(crate) fn of_nobody() -> Self {
+        let (fire, fired) = oneshot::channel();
+        Self { fire: Arc::new(Mutex::new(Some(fire))), fired: fired.shared() }
     }
 
     /// Does what the first signal does. Says whether this was the first time.

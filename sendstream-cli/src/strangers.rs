@@ -1,4 +1,4 @@
-//! Peers that have not shown the token: a pool of their own, so that they take no sender's place.
+//! Peers that have not shown the token: a pool of their own, so that they take no place of those that have.
 //!
 //! A stranger gets no thread, one stream and a few KiB ([`transport::for_strangers`]), and may send one message of fixed length within
 //! [`PATIENCE`](transport::PATIENCE) of its first packet, handshake included. Then it is trusted, or
@@ -6,7 +6,7 @@
 //!
 //! The pool has [`MAX_STRANGERS`] places. When it is full, a newcomer takes the place of the oldest
 //! of the address that has most, so an address can fill the pool only as long as no other wants in.
-//! An honest sender needs its place for some round trips, and comes again if it lost it
+//! An honest client needs its place for some round trips, and comes again if it lost it
 //! ([`Code::Full`]). Few addresses can be forged here: the library has clients prove theirs once half
 //! as many handshakes are under way as may wait to be accepted.
 
@@ -28,16 +28,18 @@ use futures::{
 use sendstream::{Connection, Incoming, RecvStream, SendStream};
 
 use crate::{
-    error::Failure,
+    error::{Failure, OtherEnd},
     peers::{Guest, Guests},
-    protocol::{Code, Hello},
+    protocol::{Code, Hello, Role},
     timer::{self, Sleep},
     transport,
 };
 
-/// The strangers of a receiver.
+/// The strangers of a server.
 pub(crate) struct Strangers<'a> {
     guests: &'a Guests,
+    /// What those that have the token are expected to do, for messages.
+    role: Role,
     /// Those that may still show the token, the oldest first.
     waiting: VecDeque<Stranger>,
     /// Those, and others that are on their way out.
@@ -66,7 +68,7 @@ pub(crate) struct Greeted {
 
 /// Why a stranger is none of ours.
 pub(crate) enum TurnedAway {
-    /// It said or did something else than a sender.
+    /// It said or did something else than a client.
     Failed(Failure),
     /// It left, or had to leave, before it had said anything.
     Silent,
@@ -84,8 +86,8 @@ pub(crate) struct Trusted {
 
 impl<'a> Strangers<'a> {
     /// An empty pool of those that may show a token that `guests` have.
-    pub(crate) fn new(guests: &'a Guests) -> Self {
-        Self { guests, waiting: VecDeque::new(), greetings: FuturesUnordered::new(), next: 0, alarm: None }
+    pub(crate) fn new(guests: &'a Guests, role: Role) -> Self {
+        Self { guests, role, waiting: VecDeque::new(), greetings: FuturesUnordered::new(), next: 0, alarm: None }
     }
 
     /// Gives a connection a place, which it may take from another.
@@ -98,7 +100,7 @@ impl<'a> Strangers<'a> {
         let (dismiss, dismissed) = oneshot::channel();
         self.next += 1;
         self.waiting.push_back(Stranger { number, network: network(peer), since: Instant::now(), dismiss });
-        let greeting = greet(incoming, self.guests, dismissed);
+        let greeting = greet(incoming, self.guests, self.role, dismissed);
         self.greetings.push(Box::pin(async move { Greeted { number, peer, result: greeting.await } }));
         self.set_alarm();
     }
@@ -164,6 +166,7 @@ impl<'a> Strangers<'a> {
 async fn greet(
     incoming: Incoming,
     guests: &Guests,
+    role: Role,
     mut dismissed: oneshot::Receiver<Code>,
 ) -> Result<Trusted, TurnedAway> {
     let connection = match select(pin!(incoming.accept()), &mut dismissed).await {
@@ -171,32 +174,35 @@ async fn greet(
         // Whoever it was: it may have been nobody.
         Either::Left((Err(_), _)) | Either::Right(_) => return Err(TurnedAway::Silent),
     };
-    match select(pin!(hear(&connection, guests)), dismissed).await {
+    match select(pin!(hear(&connection, guests, role)), dismissed).await {
         Either::Left((heard, _)) => heard,
         Either::Right((code, _)) => {
             let code = code.unwrap_or(Code::Interrupted);
             transport::close(&connection, code);
             Err(match code {
                 Code::Full => TurnedAway::Silent,
-                _ => TurnedAway::Failed(Failure::with_sender(&connection.closed().await)),
+                _ => TurnedAway::Failed(OtherEnd::Client(role).lost(&connection.closed().await)),
             })
         }
     }
 }
 
-async fn hear(connection: &Connection, guests: &Guests) -> Result<Trusted, TurnedAway> {
+async fn hear(connection: &Connection, guests: &Guests, role: Role) -> Result<Trusted, TurnedAway> {
     let (answer, mut control) = connection.accept_bi().await.map_err(|_| TurnedAway::Silent)?;
     let mut hello = [0; Hello::LEN];
     control.read_exact(&mut hello).await.map_err(|_| TurnedAway::Silent)?;
     let (code, why) = match Hello::decode(&hello) {
         Ok(hello) => match guests.who_has(&hello.token) {
             Some(guest) => return Ok(Trusted { connection: connection.clone(), guest, hello, control, answer }),
-            None => (Code::WrongToken, "it has the wrong token; nothing was received".to_owned()),
+            None => {
+                let nothing = role.other().nothing();
+                (Code::WrongToken, Failure::new(format!("it has the wrong token; {nothing}")))
+            }
         },
-        Err(error) => (Code::BadMessage, format!("cannot talk to the sender: {error}")),
+        Err(error) => (Code::BadMessage, OtherEnd::Client(role).broke(error)),
     };
     transport::close(connection, code);
-    Err(TurnedAway::Failed(Failure::new(why)))
+    Err(TurnedAway::Failed(why))
 }
 
 /// The place of the oldest of the network that has most places.

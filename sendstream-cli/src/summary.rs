@@ -100,6 +100,11 @@ impl Summary {
         self.started = Some(Instant::now());
     }
 
+    /// The sender announces anew what is to come.
+    pub(crate) fn announce_again(&mut self, announced: u64) {
+        self.announced = announced;
+    }
+
     /// Adds what became of an entry: the time counts up to here.
     pub(crate) fn add(&mut self, result: FileResult) {
         self.results.push(result);

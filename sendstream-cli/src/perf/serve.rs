@@ -21,11 +21,11 @@ use super::{
     transport,
 };
 use crate::{
+    announce::places,
     error::{Failure, chain},
     listen::is_for_this_machine_only,
     progress::Progress,
     protocol::Code,
-    receive::places,
     signal::Interrupt,
     summary,
     ticket::{Place, Ticket, Token},

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// What all receivers of a `send` share.
-pub(super) struct Hub {
+pub(crate) struct Hub {
     listing: Arc<Listing>,
     /// The digest of each file that was read, and its size.
     digests: Vec<Option<(blake3::Hash, u64)>>,
@@ -90,19 +90,19 @@ impl State {
 
 /// A receiver's way to the hub.
 #[derive(Clone)]
-pub(super) struct Hook {
-    pub(super) hub: Rc<RefCell<Hub>>,
-    pub(super) peer: usize,
+pub(crate) struct Hook {
+    pub(crate) hub: Rc<RefCell<Hub>>,
+    pub(crate) peer: usize,
 }
 
 /// What comes to a receiver that is connected.
-pub(super) struct Inflow {
-    pub(super) pieces: mpsc::Receiver<Piece>,
-    pub(super) bell: mpsc::Receiver<()>,
+pub(crate) struct Inflow {
+    pub(crate) pieces: mpsc::Receiver<Piece>,
+    pub(crate) bell: mpsc::Receiver<()>,
 }
 
 impl Hub {
-    pub(super) fn new(
+    pub(crate) fn new(
         listing: Arc<Listing>,
         jobs: std_mpsc::Sender<Job>,
         wanted: Arc<Wanted>,
@@ -131,7 +131,7 @@ impl Hub {
     }
 
     /// A receiver is connected, and knows so many entries already.
-    pub(super) fn enter(&mut self, peer: usize, known: u32) -> Inflow {
+    pub(crate) fn enter(&mut self, peer: usize, known: u32) -> Inflow {
         let (pieces, pieces_here) = mpsc::channel(PIECES_AHEAD);
         let (bell, bell_here) = mpsc::channel(1);
         let it = &mut self.peers[peer];
@@ -153,7 +153,7 @@ impl Hub {
     }
 
     /// A receiver is not connected any more.
-    pub(super) fn leave(&mut self, peer: usize) {
+    pub(crate) fn leave(&mut self, peer: usize) {
         let it = &mut self.peers[peer];
         it.pieces = None;
         it.wants.clear();
@@ -166,7 +166,7 @@ impl Hub {
     }
 
     /// Puts together what a receiver is to be told of next; nothing while it was told of enough.
-    pub(super) fn offers(&mut self, peer: usize, out: &mut Vec<u8>) {
+    pub(crate) fn offers(&mut self, peer: usize, out: &mut Vec<u8>) {
         let it = &mut self.peers[peer];
         while it.next < it.states.len() && it.open < MAX_OPEN && out.len() < OFFERS_LEN {
             let (entry, item) = (it.next as Entry, &self.listing.items[it.next]);
@@ -193,12 +193,12 @@ impl Hub {
     }
 
     /// Whether all entries are dealt with.
-    pub(super) fn is_done(&self, peer: usize) -> bool {
+    pub(crate) fn is_done(&self, peer: usize) -> bool {
         self.peers[peer].left == 0
     }
 
     /// Takes what a receiver says.
-    pub(super) fn hear(&mut self, peer: usize, message: ToSender) -> Result<(), ProtocolError> {
+    pub(crate) fn hear(&mut self, peer: usize, message: ToSender) -> Result<(), ProtocolError> {
         let it = &mut self.peers[peer];
         let (ToSender::Want { entry, .. }
         | ToSender::Ask { entry, .. }
@@ -310,7 +310,7 @@ impl Hub {
     }
 
     /// Fills in what became of the entries.
-    pub(super) fn conclude(&mut self, peer: usize, summary: &mut Summary) {
+    pub(crate) fn conclude(&mut self, peer: usize, summary: &mut Summary) {
         let it = &mut self.peers[peer];
         summary.set_carried(it.carried);
         for (entry, item) in self.listing.items.iter().enumerate() {
@@ -355,7 +355,7 @@ fn broken_off() -> Lost {
 
 /// Hands pieces to the receivers that they are for. One that takes none holds up the others, until it
 /// has left.
-pub(super) async fn distribute(hub: &RefCell<Hub>, mut pieces: mpsc::Receiver<Piece>) {
+pub(crate) async fn distribute(hub: &RefCell<Hub>, mut pieces: mpsc::Receiver<Piece>) {
     while let Some(mut piece) = pieces.next().await {
         let notes = mem::take(&mut piece.notes);
         let targets = Arc::clone(&piece.targets);

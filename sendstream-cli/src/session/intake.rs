@@ -1,7 +1,7 @@
 //! What a sender says, and what becomes of it: the receiver's half of the protocol, without a
 //! network.
 
-use std::{cell::Cell, collections::HashMap, net::SocketAddr};
+use std::{cell::Cell, collections::HashMap};
 
 use sendstream::Printable;
 
@@ -10,7 +10,7 @@ use super::{
     place::{Output, Place},
 };
 use crate::{
-    error::Failure,
+    error::{Failure, Kind as FailureKind, OtherEnd},
     inbox::{
         Found, Inbox, StoreError,
         part::{Part, hash},
@@ -26,9 +26,10 @@ use crate::{
 };
 
 /// A session's entries, over all of its connections.
-pub(super) struct Intake<'a> {
+pub(crate) struct Intake<'a> {
     shared: &'a Shared,
-    peer: SocketAddr,
+    /// Who sends, for messages.
+    peer: String,
     bar: Bar,
     announced: Announced,
     summary: Summary,
@@ -107,19 +108,19 @@ impl From<ProtocolError> for Fatal {
     }
 }
 
-impl From<Fatal> for Failure {
-    fn from(fatal: Fatal) -> Self {
-        match fatal {
-            Fatal::Protocol(error) => Self::new(format!("cannot talk to the sender: {error}")),
-            Fatal::TooMuch => Self::new("the sender sent too many files"),
-            Fatal::Stopped => Self::interrupted(),
+impl Fatal {
+    pub(super) fn failure(self, other: &OtherEnd) -> Failure {
+        match self {
+            Self::Protocol(error) => other.broke(error),
+            Self::TooMuch => Failure::new("the sender sent too many files").kind(FailureKind::Protocol),
+            Self::Stopped => Failure::interrupted(),
         }
     }
 }
 
 impl<'a> Intake<'a> {
-    pub(super) fn new(shared: &'a Shared, peer: SocketAddr, announced: Announced, bar: Bar) -> Self {
-        let mut summary = Summary::new(Direction::Received, peer.to_string(), announced.entries);
+    pub(super) fn new(shared: &'a Shared, peer: String, announced: Announced, bar: Bar) -> Self {
+        let mut summary = Summary::new(Direction::Received, peer.clone(), announced.entries);
         summary.start();
         Self {
             shared,
@@ -143,7 +144,7 @@ impl<'a> Intake<'a> {
     }
 
     /// How many entries are known.
-    pub(super) fn known(&self) -> u32 {
+    pub(crate) fn known(&self) -> u32 {
         self.slots.len() as u32
     }
 
@@ -307,7 +308,7 @@ impl<'a> Intake<'a> {
     }
 
     /// The connection is lost: what has come so far stays for another one, or for another session.
-    pub(super) fn break_off(&mut self) {
+    pub(crate) fn break_off(&mut self) {
         if self.current.is_none() && self.open.is_empty() {
             return;
         }
@@ -322,6 +323,16 @@ impl<'a> Intake<'a> {
             }
         }
         self.to_hash.clear();
+    }
+
+    /// The sender has forgotten what it told, and tells all of it anew, with other numbers perhaps. What is
+    /// there is found again. What it cost so far counts on, so nobody costs more by forgetting.
+    pub(crate) fn begin_again(&mut self, announced: Announced) {
+        self.break_off();
+        self.announced = announced;
+        self.summary.announce_again(announced.entries);
+        self.slots.clear();
+        self.directories.clear();
     }
 
     /// The session is over. Returns what became of its entries, and how many bytes stay of files that

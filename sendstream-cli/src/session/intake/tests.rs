@@ -34,7 +34,7 @@ fn feed(messages: impl IntoIterator<Item = ToReceiver>) -> Result<bool, Fatal> {
     let shared = shared(&dir);
     let announced = Announced { entries: 1, bytes: 0 };
     let bar = shared.progress.transfer("receiving", 0);
-    let mut intake = Intake::new(&shared, "192.0.2.1:1".parse().unwrap(), announced, bar);
+    let mut intake = Intake::new(&shared, "192.0.2.1:1".to_owned(), announced, bar);
     let mut out = Vec::new();
     messages.into_iter().try_fold(false, |_, message| {
         out.clear();
@@ -47,7 +47,7 @@ fn a_session_ends_when_its_entries_are_too_many() {
     let dir = tempfile::tempdir().unwrap();
     let shared = shared(&dir);
     let bar = shared.progress.transfer("receiving", 0);
-    let mut intake = Intake::new(&shared, "192.0.2.1:1".parse().unwrap(), Announced::default(), bar);
+    let mut intake = Intake::new(&shared, "192.0.2.1:1".to_owned(), Announced::default(), bar);
     let offer = |entry| offer(entry, &entry.to_string());
     intake.len = MAX_LISTING_LEN - listing_len(b"0");
     assert!(intake.take(offer(0), &|| true, &mut Vec::new()).is_ok());
@@ -105,7 +105,7 @@ impl Trial {
 
     fn intake(&self) -> Intake<'_> {
         let bar = self.shared.progress.transfer("receiving", 0);
-        Intake::new(&self.shared, "192.0.2.1:1".parse().unwrap(), Announced { entries: 1, bytes: 0 }, bar)
+        Intake::new(&self.shared, "192.0.2.1:1".to_owned(), Announced { entries: 1, bytes: 0 }, bar)
     }
 
     fn parts(&self) -> usize {
