@@ -6,6 +6,7 @@
 //! the session meanwhile, and the client tries for as long as the user wants (`--timeout`).
 
 use std::{
+    cell::Cell,
     error::Error,
     future::Future,
     io,
@@ -28,13 +29,15 @@ use crate::{
 
 /// A client of the server that a ticket leads to.
 pub(crate) struct Caller<'a> {
-    pub(crate) client: &'a Client,
+    client: &'a Client,
     pub(crate) ticket: &'a Ticket,
     /// What this end means to do.
-    pub(crate) role: Role,
-    pub(crate) progress: &'a Progress,
+    role: Role,
+    progress: &'a Progress,
     /// For how long a server that is silent may come back.
-    pub(crate) patience: Duration,
+    patience: Duration,
+    /// When it was met last.
+    met: Cell<Option<Instant>>,
 }
 
 /// Why a connection is over.
@@ -84,7 +87,17 @@ pub(crate) struct Met {
     pub(crate) welcome: Welcome,
 }
 
-impl Caller<'_> {
+impl<'a> Caller<'a> {
+    pub(crate) fn new(
+        client: &'a Client,
+        ticket: &'a Ticket,
+        role: Role,
+        progress: &'a Progress,
+        patience: Duration,
+    ) -> Self {
+        Self { client, ticket, role, progress, patience, met: Cell::new(None) }
+    }
+
     /// The server, for messages.
     pub(crate) fn other(&self) -> OtherEnd {
         self.other_at(self.ticket.authority())
@@ -138,6 +151,10 @@ impl Caller<'_> {
     }
 
     async fn try_again(&self, hello: &Hello, address: Option<SocketAddr>, mut why: Failure) -> Result<Met, Failure> {
+        if self.met.get().is_some_and(|met| met.elapsed() < PAUSE) {
+            // A server that breaks off at once, again and again, sets no pace.
+            pause_for(PAUSE).await?;
+        }
         let begin = Instant::now();
         let mut closed = 0;
         while begin.elapsed() < self.patience {
@@ -189,6 +206,7 @@ impl Caller<'_> {
             }
         }
         let welcome = Welcome::decode(welcome).map_err(|error| Trouble::protocol(error, &other))?;
+        self.met.set(Some(Instant::now()));
         Ok(Met { connection, control, answer, welcome })
     }
 

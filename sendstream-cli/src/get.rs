@@ -56,7 +56,7 @@ pub(crate) fn run(args: GetArgs) -> Result<(), Failure> {
 /// Comes to the sender, and receives what it has.
 async fn get(client: &Client, ticket: &Ticket, shared: &Shared) -> Ended {
     let Shared { progress, interrupt, patience, .. } = shared;
-    let caller = Caller { client, ticket, role: Role::Receive, progress, patience: *patience };
+    let caller = Caller::new(client, ticket, Role::Receive, progress, *patience);
     let unmet =
         |failure| Ended { summary: Summary::new(Direction::Received, ticket.authority(), 0), result: Err(failure) };
     let session = match SessionId::random() {

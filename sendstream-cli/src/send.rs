@@ -192,7 +192,7 @@ fn send(
             .enumerate()
             .map(|(number, ((ticket, client), summary))| {
                 let hook = Hook { hub: Rc::clone(&hub), peer: number };
-                let caller = Caller { client, ticket, role: Role::Send, progress, patience: args.timeout };
+                let caller = Caller::new(client, ticket, Role::Send, progress, args.timeout);
                 let peer = Peer { caller, announced, hook };
                 let (interrupted, bar, hub) = (interrupt.wait(), bars[number].clone(), Rc::clone(&hub));
                 async move {

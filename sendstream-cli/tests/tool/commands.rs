@@ -151,7 +151,7 @@ fn shells_and_man_are_told_of_every_command() {
         let output = run(&["completions", shell]);
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         let script = String::from_utf8(output.stdout).unwrap();
-        for word in ["recv", "send", "doctor", "advertise", "overwrite"] {
+        for word in ["recv", "send", "share", "get", "doctor", "advertise", "overwrite"] {
             assert!(script.contains(word), "{shell}: {word}");
         }
     }
@@ -159,7 +159,14 @@ fn shells_and_man_are_told_of_every_command() {
     assert!(page.contains(".TH sendstream 1") && page.contains("sendstream\\-recv"), "{page}");
     let dir = tempfile::tempdir().unwrap();
     assert_eq!(run(&["man", "--dir", dir.path().to_str().unwrap()]).status.code(), Some(0));
-    for name in ["sendstream", "sendstream-recv", "sendstream-send", "sendstream-http-get"] {
+    for name in [
+        "sendstream",
+        "sendstream-recv",
+        "sendstream-send",
+        "sendstream-share",
+        "sendstream-get",
+        "sendstream-http-get",
+    ] {
         let page = std::fs::read_to_string(dir.path().join(format!("{name}.1"))).unwrap();
         assert!(page.contains(&format!(".TH {name} 1")), "{name}");
     }

@@ -8,6 +8,8 @@
 //! | `storage`    | disks that are full or read-only                                       |
 //! | `broken_off` | ends that are killed or interrupted in the middle                      |
 //! | `resume`     | ends that are killed, stopped or cut off, and go on                    |
+//! | `share`      | the other way round: one end waits with files, and others come for them |
+//! | `sharer`     | sharers and getters made by hand that do not keep to the protocol      |
 //! | `truth`      | both ends agree, and nothing odd stops the rest                        |
 //! | `stranger`   | peers made by hand that do not keep to the protocol                    |
 //! | `crowd`      | many strangers at once                                                 |
@@ -33,6 +35,8 @@ mod reach;
 mod readme;
 mod refusal;
 mod resume;
+mod share;
+mod sharer;
 mod storage;
 mod stranger;
 mod support;

@@ -203,6 +203,29 @@ fn a_code_finds_the_receiver_on_the_same_network_once() {
 }
 
 #[test]
+fn a_code_finds_the_sharer_on_the_same_network_once() {
+    let Some(cable) = Cable::lay() else { return };
+    let (dir, files) = (tempfile::tempdir().unwrap(), Files::new());
+    let mut command = cable.sendstream("receiver");
+    command.args(["share", "--json", "--code"]).arg(files.file("x", b"content"));
+    let sharer = Process::start(command);
+    let announced = sharer.object();
+    let code = announced["code"].as_str().unwrap();
+    let get = || {
+        let mut command = cable.sendstream("sender");
+        command.args(["get", "--json", code]).arg(dir.path()).output().unwrap()
+    };
+    let output = get();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(fs::read(dir.path().join("x")).unwrap(), b"content");
+    sharer.says("knew the code; for another receiver it is");
+    let output = get();
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    assert!(stderr(&output).contains("the code is wrong, or was used before"), "{}", stderr(&output));
+    sharer.says("guessed a wrong code, which ends it; now it is");
+}
+
+#[test]
 fn a_code_that_nobody_has_is_told_from_a_wrong_one() {
     let Some(cable) = Cable::lay() else { return };
     let output = cable.send(&Files::new(), "7-copper-lantern");

@@ -4,7 +4,7 @@
 //! The points at which they are killed are thrown, and each test prints its seed: `SENDSTREAM_SEED`
 //! repeats it. `SENDSTREAM_SOAK` makes it 50 times 1 GiB.
 
-use std::{fs, net::UdpSocket, thread, time::Duration};
+use std::{fs, net::UdpSocket, path::Path, thread, time::Duration};
 
 use crate::support::{
     Files, Process, Receiver, digest, figure, is_soak, noise, readdress, send_well, sendstream, until,
@@ -24,7 +24,12 @@ fn seed() -> u64 {
 
 /// How much of a file is in the inbox.
 fn there(receiver: &Receiver) -> u64 {
-    let parts = fs::read_dir(receiver.inbox()).unwrap().flatten();
+    there_in(&receiver.inbox())
+}
+
+/// How much of a file is in a directory that files are received into, which may not be there yet.
+pub(crate) fn there_in(inbox: &Path) -> u64 {
+    let parts = fs::read_dir(inbox).into_iter().flatten().flatten();
     let parts = parts.filter(|entry| entry.file_name().to_string_lossy().ends_with(".part"));
     parts.filter_map(|entry| entry.metadata().ok()).map(|metadata| metadata.len()).max().unwrap_or(0)
 }
@@ -91,16 +96,16 @@ fn a_transfer_whose_sender_receiver_or_link_is_killed_goes_on_where_it_was() {
     ));
 }
 
-/// Passes packets on between one sender at a time and a receiver, unless it is told not to.
-struct Link {
-    address: std::net::SocketAddr,
+/// Passes packets on between one client at a time and its server, unless it is told not to.
+pub(crate) struct Link {
+    pub(crate) address: std::net::SocketAddr,
     up: std::sync::Arc<std::sync::atomic::AtomicBool>,
     /// Other packets go out from another port from now on.
     moved: std::sync::Arc<std::sync::atomic::AtomicUsize>,
 }
 
 impl Link {
-    fn new(receiver: std::net::SocketAddr) -> Self {
+    pub(crate) fn new(receiver: std::net::SocketAddr) -> Self {
         use std::sync::{
             Arc,
             atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -135,7 +140,7 @@ impl Link {
         link
     }
 
-    fn set_up(&self, up: bool) {
+    pub(crate) fn set_up(&self, up: bool) {
         self.up.store(up, std::sync::atomic::Ordering::Relaxed);
     }
 }
