@@ -133,16 +133,19 @@ impl<'a> Caller<'a> {
         self.begin(hello).await
     }
 
-    /// Comes again after the connection to `address` was lost. `interrupted` ends it.
+    /// Comes again after the connection to `address` was lost. `interrupted` ends it. Where all is said but
+    /// farewell (`is_done`), it is not tried for long.
     pub(crate) async fn meet_again(
         &self,
         hello: &Hello,
         address: Option<SocketAddr>,
         why: Failure,
+        is_done: bool,
         interrupted: impl Future + Unpin,
     ) -> Result<Met, Failure> {
-        self.progress.note(format_args!("{why}\ntrying again for {}", humantime::format_duration(self.patience)));
-        let met = match future::select(pin!(self.try_again(hello, address, why)), interrupted).await {
+        let patience = if is_done { self.patience.min(transport::FAREWELL) } else { self.patience };
+        self.progress.note(format_args!("{why}\ntrying again for {}", humantime::format_duration(patience)));
+        let met = match future::select(pin!(self.try_again(hello, address, why, patience)), interrupted).await {
             Either::Left((met, _)) => met?,
             Either::Right(_) => return Err(Failure::interrupted()),
         };
@@ -150,14 +153,20 @@ impl<'a> Caller<'a> {
         Ok(met)
     }
 
-    async fn try_again(&self, hello: &Hello, address: Option<SocketAddr>, mut why: Failure) -> Result<Met, Failure> {
+    async fn try_again(
+        &self,
+        hello: &Hello,
+        address: Option<SocketAddr>,
+        mut why: Failure,
+        patience: Duration,
+    ) -> Result<Met, Failure> {
         if self.met.get().is_some_and(|met| met.elapsed() < PAUSE) {
             // A server that breaks off at once, again and again, sets no pace.
             pause_for(PAUSE).await?;
         }
         let begin = Instant::now();
         let mut closed = 0;
-        while begin.elapsed() < self.patience {
+        while begin.elapsed() < patience {
             match self.begin(hello).await {
                 Ok(met) => return Ok(met),
                 Err(Trouble::Final(failure)) if !failure.is_passing() => return Err(failure),

@@ -164,6 +164,11 @@ impl Failure {
         self.kind == Kind::Interrupted
     }
 
+    /// Whether it says nothing but that the other end cannot be reached any more, or has ended.
+    pub(crate) fn is_of_the_network(&self) -> bool {
+        !matches!(self.kind, Kind::Protocol | Kind::Interrupted | Kind::Certificate | Kind::Resources)
+    }
+
     /// The failure for a program: fields of the object that says how it went.
     pub(crate) fn to_json(&self) -> FailureJson<'_> {
         self.told.set(true);

@@ -103,6 +103,9 @@ async fn receive<'a>(
             Over::Done => return Ok(()),
             Over::Final(code, failure) => {
                 transport::close(&connection, code);
+                if intake.has_all() && failure.is_of_the_network() {
+                    return Ok(());
+                }
                 return Err(failure);
             }
             Over::Lost(why) => why,
@@ -112,6 +115,10 @@ async fn receive<'a>(
         transport::close(&connection, Code::Moved);
         intake.break_off();
         hello.announced.entries = intake.known().into();
-        met = caller.meet_again(hello, connection.remote_addr(), why, shared.interrupt.wait()).await?;
+        let has_all = intake.has_all();
+        met = match caller.meet_again(hello, connection.remote_addr(), why, has_all, shared.interrupt.wait()).await {
+            Err(failure) if has_all && failure.is_of_the_network() => return Ok(()),
+            met => met?,
+        };
     }
 }

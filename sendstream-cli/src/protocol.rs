@@ -38,7 +38,9 @@
 //! became of it.
 //!
 //! DONE follows when every entry is dealt with, and BYE answers it; both end their direction of
-//! the stream. A connection that is closed before that broke off.
+//! the stream. A connection that is closed before that broke off. An end that knows of every entry what
+//! became of it, and whose peer is gone before DONE or BYE, waits for it for some seconds, and then counts
+//! what it knows.
 //!
 //! # When the connection is lost
 //!

@@ -103,6 +103,9 @@ impl Session<'_> {
                 Over::Done => return Ok(()),
                 Over::Final(code, failure) => {
                     transport::close(&connection, code);
+                    if self.intake.has_all() && failure.is_of_the_network() {
+                        return Ok(());
+                    }
                     return Err(failure);
                 }
                 Over::Moved(peer, trusted) => {
@@ -113,7 +116,10 @@ impl Session<'_> {
                 Over::Lost(failure) => {
                     // If it is there after all, it comes again.
                     transport::close(&connection, Code::Moved);
-                    self.wait_for_sender(failure).await?
+                    match self.wait_for_sender(failure).await {
+                        Err(_) if self.intake.has_all() => return Ok(()),
+                        trusted => trusted?,
+                    }
                 }
             };
             self.shared.progress.note(format_args!("{}: the sender came again, going on", self.peer));
@@ -122,6 +128,7 @@ impl Session<'_> {
 
     async fn wait_for_sender(&mut self, why: Failure) -> Result<Trusted, Failure> {
         let patience = self.shared.patience;
+        let patience = if self.intake.has_all() { patience.min(transport::FAREWELL) } else { patience };
         self.shared.progress.note(format_args!(
             "{}: {why}; waiting for it for {}",
             self.peer,

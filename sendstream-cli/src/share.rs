@@ -186,6 +186,8 @@ impl Session<'_> {
             is_first = false;
             let over = self.attend(&connection, &hello, known, control, answer).await;
             self.hook.hub.borrow_mut().leave(self.hook.peer);
+            // What the receiver has acknowledged it has, though it could not say farewell.
+            let is_done = self.hook.hub.borrow().is_done(self.hook.peer);
             trusted = match over {
                 Over::Done => return Ok(()),
                 Over::Cut => return Err(Failure::interrupted()),
@@ -193,8 +195,12 @@ impl Session<'_> {
                     self.peer = peer;
                     trusted
                 }
+                Over::Trouble(Trouble::Final(failure)) if is_done && failure.is_of_the_network() => return Ok(()),
                 Over::Trouble(Trouble::Final(failure)) => return Err(failure),
-                Over::Trouble(Trouble::Lost(why)) => self.wait_for_receiver(why).await?,
+                Over::Trouble(Trouble::Lost(why)) => match self.wait_for_receiver(why, is_done).await {
+                    Err(_) if is_done => return Ok(()),
+                    trusted => trusted?,
+                },
             };
             self.shared.progress.note(format_args!("{}: the receiver came again, going on", self.peer));
         }
@@ -247,11 +253,12 @@ impl Session<'_> {
         }
     }
 
-    async fn wait_for_receiver(&mut self, why: Failure) -> Result<Trusted, Failure> {
+    async fn wait_for_receiver(&mut self, why: Failure, is_done: bool) -> Result<Trusted, Failure> {
         let Shared { progress, patience, interrupt, end, .. } = self.shared;
-        let patience = humantime::format_duration(*patience);
-        progress.note(format_args!("{}: {why}; waiting for it for {patience}", self.peer));
-        let Ok(sleep) = timer::sleep(self.shared.patience) else { return Err(why) };
+        let patience = if is_done { transport::FAREWELL.min(*patience) } else { *patience };
+        let time = humantime::format_duration(patience);
+        progress.note(format_args!("{}: {why}; waiting for it for {time}", self.peer));
+        let Ok(sleep) = timer::sleep(patience) else { return Err(why) };
         let given_up = select(interrupt.wait(), end.wait());
         match select(self.moves.next(), select(sleep, given_up)).await {
             Either::Left((Some((peer, trusted)), _)) => {

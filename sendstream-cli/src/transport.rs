@@ -56,5 +56,8 @@ pub(crate) async fn silence(connection: &Connection) {
 /// How long a peer may be silent before it is met anew. Both ends send something every two seconds.
 pub(crate) const SILENCE: Duration = Duration::from_secs(8);
 
+/// How long an end waits for one that is gone, where all is there and only the farewell is missing.
+pub(crate) const FAREWELL: Duration = Duration::from_secs(16);
+
 /// How long this end waits for a handshake, and for a stranger in all.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);

@@ -178,7 +178,8 @@ pub(crate) struct ContentArgs {
     #[arg(long)]
     pub(crate) dry_run: bool,
 
-    /// Send at most so many bytes in a second, or with K, M, G (powers of 1024).
+    /// Send at most so many bytes in a second, or with K, M, G (powers of 1024); `share` counts them for
+    /// each that gets some.
     #[arg(long, value_name = "RATE", value_parser = parse_rate)]
     pub(crate) limit: Option<u64>,
 }
@@ -205,6 +206,7 @@ pub(crate) struct ShareArgs {
     pub(crate) wait: WaitArgs,
 
     /// Exit with status 0 when the first has got all of it. Whoever is in the middle then is sent away.
+    /// For standard input one is let in, and it ends with that one.
     #[arg(long)]
     pub(crate) once: bool,
 

@@ -46,9 +46,18 @@ impl Peer<'_> {
                 }
             };
             hook.hub.borrow_mut().leave(hook.peer);
-            let Err(lost) = talked else { return Ok(()) };
-            let Trouble::Lost(why) = lost else { return Err(lost.failure()) };
-            server = caller.meet_again(&hello, connection.remote_addr(), why, &mut interrupted).await?;
+            // What the receiver has acknowledged it has, though it could not say farewell.
+            let is_done = hook.hub.borrow().is_done(hook.peer);
+            let why = match talked {
+                Ok(()) => return Ok(()),
+                Err(Trouble::Final(failure)) if is_done && failure.is_of_the_network() => return Ok(()),
+                Err(Trouble::Final(failure)) => return Err(failure),
+                Err(Trouble::Lost(why)) => why,
+            };
+            server = match caller.meet_again(&hello, connection.remote_addr(), why, is_done, &mut interrupted).await {
+                Err(failure) if is_done && failure.is_of_the_network() => return Ok(()),
+                met => met?,
+            };
         }
     }
 }

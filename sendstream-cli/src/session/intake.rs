@@ -307,6 +307,12 @@ impl<'a> Intake<'a> {
         Ok(())
     }
 
+    /// Whether it is known of all that was announced what became of it, so that only the sender's last word
+    /// is missing.
+    pub(crate) fn has_all(&self) -> bool {
+        self.slots.len() as u64 == self.announced.entries && self.slots.iter().all(|slot| slot.outcome.is_some())
+    }
+
     /// The connection is lost: what has come so far stays for another one, or for another session.
     pub(crate) fn break_off(&mut self) {
         if self.current.is_none() && self.open.is_empty() {
@@ -340,6 +346,9 @@ impl<'a> Intake<'a> {
     pub(super) fn end(mut self) -> (Summary, u64) {
         self.break_off();
         // Directories stay writable if it broke off: what is missing in them may come later.
+        if self.has_all() {
+            self.finish_directories();
+        }
         self.summary.set_carried(self.carried);
         for slot in std::mem::take(&mut self.slots) {
             let Slot { name, kind, bytes, outcome } = slot;

@@ -1,15 +1,16 @@
 //! Sharers and getters made by hand, with the library alone, that do not keep to the protocol. What they
 //! write is spelled out as in `stranger`.
 
-use std::thread;
+use std::{net::SocketAddrV4, path::Path, thread};
 
 use futures::executor::block_on;
 use sendstream::{Client, Connection, ConnectionError, Identity, RecvStream, SendStream, Server, Trust};
+use serde_json::Value;
 
 use crate::{
     share::{Getter, Sharer},
     stranger::{begin, data, offer},
-    support::{Files, TicketParts, digest, noise, stderr, stdout_object},
+    support::{Files, TicketParts, digest, noise, send, stderr, stdout_object},
 };
 
 /// A sharer that has announced so many entries, and does `what` then, with each getter that comes. Returns
@@ -139,6 +140,53 @@ fn a_getter_of_a_sharer_that_says_nothing_can_be_interrupted() {
     assert_eq!(process.wait().code(), Some(130));
 }
 
+/// The next message of a sender: its kind.
+fn hear(control: &mut RecvStream) -> u8 {
+    let mut front = [0; 5];
+    block_on(control.read_exact(&mut front)).unwrap();
+    let mut body = vec![0; u32::from_be_bytes(front[1..].try_into().unwrap()) as usize];
+    block_on(control.read_exact(&mut body)).unwrap();
+    front[0]
+}
+
+#[test]
+fn a_receiver_that_is_gone_without_a_farewell_when_it_has_all_is_no_failure() {
+    for code in [6, 1] {
+        let identity = Identity::self_signed(["sendstream"]).unwrap();
+        let mut certificate = [0; 32];
+        certificate.copy_from_slice(identity.certificate_sha256().as_ref());
+        let server = Server::builder().identity(identity).alpn(["sendstream-file/2"]);
+        let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let std::net::SocketAddr::V4(address) = server.local_addr().unwrap() else { panic!("it is none of IPv4") };
+        let serving = thread::spawn(move || {
+            let connection = block_on(async { server.accept().await.unwrap().accept().await.unwrap() });
+            let (mut answer, mut control) = block_on(connection.accept_bi()).unwrap();
+            block_on(control.read_exact(&mut [0; 60])).unwrap();
+            say(&mut answer, &welcome(0, 0));
+            loop {
+                match hear(&mut control) {
+                    1 => say(&mut answer, &want(0)),
+                    6 => say(&mut answer, &kept(0)),
+                    9 => break connection.close(code, "").unwrap(),
+                    _ => {}
+                }
+            }
+            block_on(server.shutdown());
+        });
+        let files = Files::new();
+        let summary = send_well_but_for_notes(&files.file("x", b"content"), certificate, address);
+        assert_eq!((&summary["ok"], &summary["files_ok"]), (&true.into(), &1.into()), "{summary}");
+        serving.join().unwrap();
+    }
+}
+
+fn send_well_but_for_notes(file: &Path, certificate: [u8; 32], address: SocketAddrV4) -> Value {
+    let ticket = TicketParts { certificate, token: [7; 16], address }.to_string();
+    let output = send(&["--json"], &[file], &ticket);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    stdout_object(&output)
+}
+
 /// A getter that has shown the token of a sharer.
 struct ByHand {
     connection: Connection,
@@ -173,6 +221,10 @@ impl ByHand {
     }
 }
 
+fn want(entry: u32) -> Vec<u8> {
+    [&[17, 0, 0, 0, 12], entry.to_be_bytes().as_slice(), &0u64.to_be_bytes()].concat()
+}
+
 fn kept(entry: u32) -> Vec<u8> {
     [&[19, 0, 0, 0, 5], entry.to_be_bytes().as_slice(), &[0]].concat()
 }
@@ -181,7 +233,6 @@ fn kept(entry: u32) -> Vec<u8> {
 fn a_getter_that_does_not_keep_to_the_protocol_is_sent_away_and_the_others_are_served() {
     let (files, content) = (Files::new(), noise(1, 300_000));
     let sharer = Sharer::start(&[], &[&files.file("file", &content)]);
-    let want = |entry: u32| [&[17, 0, 0, 0, 12], entry.to_be_bytes().as_slice(), &0u64.to_be_bytes()].concat();
     for (what, bytes) in [
         ("it has what was not sent", kept(0)),
         ("it has what is not there", kept(7)),
@@ -215,7 +266,6 @@ fn who_says_to_know_a_session_that_nobody_remembers_is_told_all_of_it() {
 fn a_getter_that_reads_nothing_holds_up_no_other() {
     let (files, content) = (Files::new(), noise(1, 64 << 20));
     let sharer = Sharer::start(&[], &[&files.file("file", &content)]);
-    let want: Vec<u8> = [&[17, 0, 0, 0, 12], 0u32.to_be_bytes().as_slice(), &0u64.to_be_bytes()].concat();
     let stuck: Vec<_> = (0..8)
         .map(|_| {
             let mut getter = ByHand::connect(&sharer, 0);
@@ -223,7 +273,7 @@ fn a_getter_that_reads_nothing_holds_up_no_other() {
             // It has to be told of the file first.
             let mut offered = [0; 5];
             block_on(getter.answer.read_exact(&mut offered)).unwrap();
-            block_on(getter.control.write_all(&want)).unwrap();
+            block_on(getter.control.write_all(&want(0))).unwrap();
             getter
         })
         .collect();

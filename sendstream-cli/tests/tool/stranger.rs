@@ -338,6 +338,18 @@ fn a_session_goes_on_with_another_connection() {
 }
 
 #[test]
+fn a_sender_that_is_gone_without_a_farewell_when_all_is_there_is_no_failure() {
+    let mut receiver = Receiver::start(&["--once", "--timeout", "1s"]);
+    let stranger = Stranger::connect(&receiver);
+    let mut session = stranger.begin();
+    assert_eq!(session.file(b"x", b"content").0, KEPT);
+    stranger.connection.close(6, "").unwrap();
+    let summary = receiver.session();
+    assert_eq!((&summary["ok"], &summary["files_ok"]), (&true.into(), &1.into()), "{summary}");
+    assert_eq!(receiver.wait().code(), Some(0));
+}
+
+#[test]
 fn a_hello_that_is_none_ends_the_connection() {
     let receiver = Receiver::start(&[]);
     let foreign = Stranger::connect(&receiver);
