@@ -159,6 +159,11 @@ impl Failure {
         self.kind == Kind::Full
     }
 
+    /// Whether the other end took too long.
+    pub(crate) fn is_timeout(&self) -> bool {
+        self.kind == Kind::Timeout
+    }
+
     /// Whether the user stopped it.
     pub(crate) fn is_interruption(&self) -> bool {
         self.kind == Kind::Interrupted

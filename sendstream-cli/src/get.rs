@@ -40,9 +40,15 @@ pub(crate) fn run(args: GetArgs) -> Result<(), Failure> {
     let rules = Rules { overwrite: args.overwrite, fsync: args.fsync };
     let inbox = if args.stdout { None } else { Some(Inbox::open(&dir, rules, &progress)?) };
     let trust = Trust::pinned([ticket.certificate_hash()]);
-    let client = Client::builder().alpn([ALPN]).trust(trust).transport(transport::settings(args.timeout));
+    let client = Client::builder().alpn([ALPN]).trust(trust).transport(transport::settings(args.patience.timeout));
     let client = client.build().map_err(|error| Failure::setting_up(&error))?;
-    let shared = Shared { inbox, progress, interrupt: Interrupt::install()?, patience: args.timeout };
+    let shared = Shared {
+        inbox,
+        progress,
+        interrupt: Interrupt::install()?,
+        patience: args.patience.timeout,
+        stall: args.patience.stall_timeout,
+    };
     let Ended { summary, result } = block_on(async {
         let ended = get(&client, &ticket, &shared).await;
         // The process must not end before the sender is told.

@@ -37,7 +37,7 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
             .identity(identity.clone())
             .alpn([ALPN])
             .resumption(resumption)
-            .transport(transport::for_strangers(args.timeout))
+            .transport(transport::for_strangers(args.patience.timeout))
     };
     let server = args.wait.listen.start(builder, &progress)?;
     let locals = server.local_addrs().map_err(|error| Failure::new(format!("cannot listen: {error}")))?;
@@ -61,7 +61,13 @@ pub(crate) fn run(args: RecvArgs) -> Result<(), Failure> {
         }
     };
 
-    let shared = Arc::new(Shared { inbox, progress, interrupt, patience: args.timeout });
+    let shared = Arc::new(Shared {
+        inbox,
+        progress,
+        interrupt,
+        patience: args.patience.timeout,
+        stall: args.patience.stall_timeout,
+    });
     let lobby = Lobby {
         guests: &guests,
         role: Role::Send,

@@ -14,6 +14,7 @@ use std::{
     path::PathBuf,
     rc::Rc,
     sync::{Arc, mpsc as std_mpsc},
+    time::Duration,
 };
 
 use futures::{
@@ -37,7 +38,7 @@ use crate::{
     signal::Interrupt,
     summary::{self, Direction, Summary, count_entries},
     ticket::Ticket,
-    transport,
+    timer, transport,
     walk::{Choice, Listing, More},
 };
 
@@ -192,8 +193,8 @@ fn send(
             .enumerate()
             .map(|(number, ((ticket, client), summary))| {
                 let hook = Hook { hub: Rc::clone(&hub), peer: number };
-                let caller = Caller::new(client, ticket, Role::Send, progress, args.timeout);
-                let peer = Peer { caller, announced, hook };
+                let caller = Caller::new(client, ticket, Role::Send, progress, args.patience.timeout);
+                let peer = Peer { caller, announced, hook, stall: args.patience.stall_timeout };
                 let (interrupted, bar, hub) = (interrupt.wait(), bars[number].clone(), Rc::clone(&hub));
                 async move {
                     let result = peer.run(interrupted, || summary.start()).await;
@@ -205,7 +206,9 @@ fn send(
             })
             .collect();
         // The reader may end before its time.
-        let mut distributing = hub::distribute(&hub, pieces).boxed_local().fuse();
+        let distributing = hub::distribute(&hub, pieces, args.patience.timeout);
+        let looking = look_for_the_late(&hub, args.patience.timeout);
+        let mut distributing = future::join(distributing, looking).boxed_local().fuse();
         let mut results: Vec<_> = tickets.iter().map(|_| Ok(())).collect();
         loop {
             match future::select(running.next(), &mut distributing).await {
@@ -224,9 +227,17 @@ fn send(
     Ok(results)
 }
 
+/// Looks again and again whether receivers wait for others for too long. Resolves if it cannot.
+async fn look_for_the_late(hub: &RefCell<Hub>, patience: Duration) {
+    while let Ok(sleep) = timer::sleep((patience / 4).min(Duration::from_secs(5))) {
+        let _ = sleep.await;
+        hub.borrow_mut().wait_no_longer_than(patience);
+    }
+}
+
 fn client(args: &SendArgs, ticket: &Ticket) -> Result<Client, Failure> {
     let trust = Trust::pinned([ticket.certificate_hash()]);
-    let mut client = Client::builder().alpn([ALPN]).trust(trust).transport(transport::settings(args.timeout));
+    let mut client = Client::builder().alpn([ALPN]).trust(trust).transport(transport::settings(args.patience.timeout));
     if let Some(dir) = &args.sessions {
         client = client.session_cache(Arc::new(Sessions::open(dir, ticket.certificate_hash())?));
     }

@@ -7,7 +7,8 @@
 //!
 //! It begins with a sender that has shown the token; before that it is one of the
 //! [`strangers`](crate::strangers). When the connection is lost, the session waits for the sender to
-//! come again, for as long as the user wants (`--timeout`).
+//! come again, for as long as the user wants (`--timeout`). A sender that is there but says nothing ends it
+//! after `--stall-timeout`.
 
 use std::{future, net::SocketAddr, pin::pin, time::Duration};
 
@@ -45,6 +46,8 @@ pub(crate) struct Shared {
     pub(crate) interrupt: Interrupt,
     /// For how long a sender that is silent may come back.
     pub(crate) patience: Duration,
+    /// How long one may say nothing while the connection is up.
+    pub(crate) stall: Duration,
 }
 
 impl Shared {

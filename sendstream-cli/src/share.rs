@@ -53,7 +53,7 @@ pub(crate) fn run(args: ShareArgs) -> Result<(), Failure> {
             .identity(identity.clone())
             .alpn([ALPN])
             .resumption(Resumption::Off)
-            .transport(transport::for_strangers(args.timeout))
+            .transport(transport::for_strangers(args.patience.timeout))
     };
     let server = args.wait.listen.start(builder, &progress)?;
     let locals = server.local_addrs().map_err(|error| Failure::new(format!("cannot listen: {error}")))?;
@@ -82,7 +82,8 @@ pub(crate) fn run(args: ShareArgs) -> Result<(), Failure> {
         listing,
         limit: args.content.limit,
         progress: progress.clone(),
-        patience: args.timeout,
+        patience: args.patience.timeout,
+        stall: args.patience.stall_timeout,
         interrupt: interrupt.clone(),
         end: end.clone(),
         until,
@@ -111,6 +112,8 @@ struct Shared {
     progress: Progress,
     /// For how long a receiver that is silent may come back.
     patience: Duration,
+    /// How long one may say and take nothing while the connection is up.
+    stall: Duration,
     /// The user waits for nobody any more.
     interrupt: Interrupt,
     /// The sessions end now.
@@ -141,7 +144,7 @@ impl Host for Shared {
         let mut session = Session { shared: self, peer, moves, hook: Hook { hub: Rc::clone(&hub), peer: 0 } };
         let result = block_on(async {
             let distributing = pin!(async {
-                hub::distribute(&hub, pieces).await;
+                hub::distribute(&hub, pieces, self.patience).await;
                 // The reader may end before its time.
                 future::pending::<()>().await;
             });
@@ -235,7 +238,9 @@ impl Session<'_> {
                 return Err(Trouble::of(&error, &RECEIVER));
             }
             let inflow = self.hook.hub.borrow_mut().enter(self.hook.peer, known);
-            Talk { hook: &self.hook, other: &RECEIVER, connection }.run(answer, control, inflow).await
+            Talk { hook: &self.hook, other: &RECEIVER, connection, stall: shared.stall }
+                .run(answer, control, inflow)
+                .await
         });
         match select(talk, select(self.moves.next(), shared.end.wait())).await {
             Either::Left((Ok(()), _)) => Over::Done,

@@ -1,6 +1,7 @@
 //! How both ends set up a connection, and how they end it.
 
 use std::{
+    cell::Cell,
     future,
     time::{Duration, Instant},
 };
@@ -49,6 +50,37 @@ pub(crate) async fn silence(connection: &Connection) {
         }
         if since.elapsed() >= SILENCE {
             return;
+        }
+    }
+}
+
+/// When the other end said or took something last.
+#[derive(Debug)]
+pub(crate) struct Activity(Cell<Instant>);
+
+impl Activity {
+    /// It did now.
+    pub(crate) fn new() -> Self {
+        Self(Cell::new(Instant::now()))
+    }
+
+    /// It did now.
+    pub(crate) fn note(&self) {
+        self.0.set(Instant::now());
+    }
+
+    /// Resolves when it did not for so long.
+    pub(crate) async fn stalls(&self, limit: Duration) {
+        loop {
+            let left = limit.saturating_sub(self.0.get().elapsed());
+            if left.is_zero() {
+                return;
+            }
+            match timer::sleep(left) {
+                Ok(sleep) => drop(sleep.await),
+                // Without a thread nobody can look.
+                Err(_) => return future::pending().await,
+            }
         }
     }
 }

@@ -72,9 +72,8 @@ pub(crate) struct RecvArgs {
     #[arg(long)]
     pub(crate) tls_sessions: bool,
 
-    /// How long a sender that has gone silent may take to come back, as after a sleep or an outage.
-    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = parse_timeout)]
-    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -138,9 +137,8 @@ pub(crate) struct SendArgs {
     #[arg(value_name = "FILE", required = true, num_args = 1..)]
     pub(crate) arguments: Vec<OsString>,
 
-    /// How long a receiver that has gone silent may take to come back, as after a sleep or an outage.
-    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = parse_timeout)]
-    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
 
     #[command(flatten)]
     pub(crate) content: ContentArgs,
@@ -213,9 +211,8 @@ pub(crate) struct ShareArgs {
     #[command(flatten)]
     pub(crate) content: ContentArgs,
 
-    /// How long one that has gone silent may take to come back, as after a sleep or an outage.
-    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = parse_timeout)]
-    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,
@@ -257,10 +254,25 @@ pub(crate) struct GetArgs {
     #[arg(long)]
     pub(crate) fsync: bool,
 
-    /// For how long to come again to a sharer that has gone silent, as after a sleep or an outage.
-    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = parse_timeout)]
-    pub(crate) timeout: Duration,
+    #[command(flatten)]
+    pub(crate) patience: PatienceArgs,
 
     #[command(flatten)]
     pub(crate) output: OutputArgs,
+}
+
+/// How long a transfer may stand still.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct PatienceArgs {
+    /// How long the other end may take to come back when the connection is lost, as after a sleep or an
+    /// outage.
+    ///
+    /// Of several receivers, one that holds the others up for so long is let go.
+    #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = parse_timeout)]
+    pub(crate) timeout: Duration,
+
+    /// How long the other end may say and take nothing while the connection is up, as while it hashes a large
+    /// file, or waits for a pipe.
+    #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = parse_timeout)]
+    pub(crate) stall_timeout: Duration,
 }

@@ -4,7 +4,7 @@
 //! them. `send` is a client that sends, and `recv` its server; `get` is a client that receives, and `share`
 //! its server.
 
-use std::error::Error;
+use std::{error::Error, time::Duration};
 
 use sendstream::{ConnectError, ConnectionError};
 
@@ -51,6 +51,25 @@ impl OtherEnd {
             )),
         }
         .kind(Kind::Timeout)
+    }
+
+    /// Why a session ends whose peer says and takes nothing, though the connection is up.
+    pub(crate) fn stalled(&self, limit: Duration) -> Failure {
+        let limit = humantime::format_duration(limit);
+        Failure::new(format!("the {} did nothing for {limit}, though the connection is up", self.noun()))
+            .kind(Kind::Timeout)
+            .todo("`--stall-timeout` waits longer")
+    }
+
+    /// Why a receiver is let go that is one of several.
+    pub(crate) fn held_up_others(&self) -> Failure {
+        let place = match self {
+            Self::Server { place, .. } => format!(" at {place}"),
+            Self::Client(_) => String::new(),
+        };
+        Failure::new(format!("the {}{place} took nothing for too long, and held up the others", self.noun()))
+            .kind(Kind::Timeout)
+            .todo("send it the same again: what it has is not sent twice; `--timeout` says how long others wait")
     }
 
     /// Why the connection could not be made, or was lost.
@@ -159,6 +178,7 @@ impl OtherEnd {
             Some(ConnectionError::ApplicationClosed { code, .. }) => match Code::from_wire(*code) {
                 Some(Code::Interrupted) => (format!("the {noun} was stopped by its user"), Kind::Stopped),
                 Some(Code::BadMessage) => (format!("the {noun} did not understand this end"), Kind::Protocol),
+                Some(Code::TooSlow) => (format!("the {noun} gave up waiting for this end"), Kind::Timeout),
                 _ => (format!("the {noun} broke off (code {code})"), Kind::Failed),
             },
             // The session was interrupted, and not the command that serves others as well.

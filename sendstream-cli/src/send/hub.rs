@@ -1,18 +1,26 @@
 //! What each receiver has of each entry, and what is to be read next for all of them.
 //!
 //! A file is read when every receiver that is connected has said whether it wants it, so that one
-//! reading serves all. None waits for ever: each is told of entries in the same order, and of the
-//! first that is open at any rate.
+//! reading serves all. Each is told of entries in the same order, and of the first that is open at any
+//! rate. Nobody waits for another for longer than the user's patience (`--timeout`): a file is read once
+//! more for a receiver that did not say in time whether it wants it, and one that takes no more of what is
+//! read is let go ([`distribute`]).
 
 use std::{
     cell::RefCell,
     collections::HashMap,
+    future::Future,
     mem,
     rc::Rc,
     sync::{Arc, mpsc as std_mpsc},
+    time::{Duration, Instant},
 };
 
-use futures::{SinkExt as _, StreamExt as _, channel::mpsc};
+use futures::{
+    FutureExt as _, SinkExt as _, StreamExt as _,
+    channel::{mpsc, oneshot},
+    future::{self, Either},
+};
 use sendstream::Printable;
 
 use crate::{
@@ -23,6 +31,7 @@ use crate::{
     },
     reader::{Job, Note, Piece, Target, Wanted},
     summary::{FileResult, Outcome, Summary},
+    timer,
     walk::{Listing, More},
 };
 
@@ -44,9 +53,11 @@ struct Peer {
     pieces: Option<mpsc::Sender<Piece>>,
     /// Rings when there may be more to tell, or all is told.
     bell: mpsc::Sender<()>,
+    /// Tells it to go.
+    let_go: Option<oneshot::Sender<()>>,
     states: Vec<State>,
-    /// From where on it wants the files that are not being sent to it yet.
-    wants: HashMap<Entry, u64>,
+    /// From where on it wants the files that are not being sent to it yet, and since when.
+    wants: HashMap<Entry, (u64, Instant)>,
     /// How many digests it asked for, of the files that it may ask for still.
     asked: HashMap<Entry, usize>,
     /// What it was told of files that changed, and were read again for others.
@@ -99,6 +110,8 @@ pub(crate) struct Hook {
 pub(crate) struct Inflow {
     pub(crate) pieces: mpsc::Receiver<Piece>,
     pub(crate) bell: mpsc::Receiver<()>,
+    /// Resolves when it holds up the others for too long.
+    pub(crate) let_go: oneshot::Receiver<()>,
 }
 
 impl Hub {
@@ -114,6 +127,7 @@ impl Hub {
             turn: 0,
             pieces: None,
             bell: mpsc::channel(0).0,
+            let_go: None,
             states: vec![State::New; count],
             wants: HashMap::new(),
             asked: HashMap::new(),
@@ -134,11 +148,13 @@ impl Hub {
     pub(crate) fn enter(&mut self, peer: usize, known: u32) -> Inflow {
         let (pieces, pieces_here) = mpsc::channel(PIECES_AHEAD);
         let (bell, bell_here) = mpsc::channel(1);
+        let (let_go, let_go_here) = oneshot::channel();
         let it = &mut self.peers[peer];
         it.turn += 1;
         self.wanted.set_turn(peer, it.turn);
         it.pieces = Some(pieces);
         it.bell = bell;
+        it.let_go = Some(let_go);
         it.asked.clear();
         for (entry, state) in it.states.iter_mut().enumerate() {
             // What it does not know was lost on the way; and one that has forgotten all finds again
@@ -149,7 +165,7 @@ impl Hub {
         }
         it.left = it.states.iter().filter(|state| !state.is_final()).count();
         (it.open, it.next) = (0, 0);
-        Inflow { pieces: pieces_here, bell: bell_here }
+        Inflow { pieces: pieces_here, bell: bell_here, let_go: let_go_here }
     }
 
     /// A receiver is not connected any more.
@@ -212,7 +228,7 @@ impl Hub {
         match message {
             ToSender::Want { from, .. } if state == State::Offered && is_file => {
                 it.states[entry as usize] = State::Wanted;
-                it.wants.insert(entry, from);
+                it.wants.insert(entry, (from, Instant::now()));
                 it.bar.advance(from);
                 self.send_if_all_know(entry);
             }
@@ -255,10 +271,26 @@ impl Hub {
         if connected().any(|it| matches!(it.states[entry as usize], State::New | State::Offered)) {
             return;
         }
+        self.send_now(entry);
+    }
+
+    /// Has the files read for which somebody has waited for so long that others say whether they want them.
+    /// Those get them later.
+    pub(crate) fn wait_no_longer_than(&mut self, patience: Duration) {
+        let wants = self.peers.iter().flat_map(|it| &it.wants);
+        let late = wants.filter(|(_, (_, since))| since.elapsed() >= patience);
+        let mut late: Vec<Entry> = late.map(|(entry, _)| *entry).collect();
+        late.sort_unstable();
+        late.dedup();
+        late.into_iter().for_each(|entry| self.send_now(entry));
+    }
+
+    /// Has a file read for those that want it.
+    fn send_now(&mut self, entry: Entry) {
         let mut targets = Vec::new();
         for (peer, it) in self.peers.iter_mut().enumerate() {
             if it.states[entry as usize] == State::Wanted
-                && let Some(from) = it.wants.remove(&entry)
+                && let Some((from, _)) = it.wants.remove(&entry)
             {
                 it.states[entry as usize] = State::Sending;
                 targets.push((Target { peer, turn: it.turn }, from));
@@ -267,6 +299,21 @@ impl Hub {
         if !targets.is_empty() {
             // The reader ends last.
             let _ = self.jobs.send(Job::Send { entry, targets });
+        }
+    }
+
+    /// Whether a receiver that takes nothing holds up another.
+    fn holds_up_others(&self, target: Target) -> bool {
+        let others = self.peers.iter().enumerate().filter(|(peer, _)| *peer != target.peer);
+        others.map(|(_, it)| it).any(|it| it.pieces.is_some() && it.left > 0)
+    }
+
+    /// Tells a receiver to go. What is read for it passes by.
+    fn let_go(&mut self, target: Target) {
+        if let Some(it) = self.at(target) {
+            it.pieces = None;
+            // It may be gone already.
+            let _ = it.let_go.take().map(|it| it.send(()));
         }
     }
 
@@ -354,8 +401,8 @@ fn broken_off() -> Lost {
 }
 
 /// Hands pieces to the receivers that they are for. One that takes none holds up the others, until it
-/// has left.
-pub(crate) async fn distribute(hub: &RefCell<Hub>, mut pieces: mpsc::Receiver<Piece>) {
+/// has left, or is let go because it did not take one in time.
+pub(crate) async fn distribute(hub: &RefCell<Hub>, mut pieces: mpsc::Receiver<Piece>, patience: Duration) {
     while let Some(mut piece) = pieces.next().await {
         let notes = mem::take(&mut piece.notes);
         let targets = Arc::clone(&piece.targets);
@@ -367,8 +414,11 @@ pub(crate) async fn distribute(hub: &RefCell<Hub>, mut pieces: mpsc::Receiver<Pi
             if !piece.bytes.is_empty()
                 && let Some(mut sink) = sink
             {
+                let mut sent = sink.send(piece.clone());
                 // It may have left meanwhile.
-                let _ = sink.send(piece.clone()).await;
+                if (&mut sent).now_or_never().is_none() && !taken_in_time(hub, *target, &mut sent, patience).await {
+                    hub.borrow_mut().let_go(*target);
+                }
             }
         }
         let mut hub = hub.borrow_mut();
@@ -383,6 +433,24 @@ pub(crate) async fn distribute(hub: &RefCell<Hub>, mut pieces: mpsc::Receiver<Pi
                 it.carried += piece.data;
                 it.ring();
             }
+        }
+    }
+}
+
+/// Waits until a receiver has taken a piece. Says no if others have waited for it for too long.
+async fn taken_in_time(hub: &RefCell<Hub>, target: Target, sent: impl Future + Unpin, patience: Duration) -> bool {
+    let mut sent = sent;
+    loop {
+        // Without a thread nobody can look.
+        let Ok(sleep) = timer::sleep(patience) else {
+            sent.await;
+            return true;
+        };
+        if let Either::Left(_) = future::select(&mut sent, sleep).await {
+            return true;
+        }
+        if hub.borrow().holds_up_others(target) {
+            return false;
         }
     }
 }

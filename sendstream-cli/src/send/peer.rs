@@ -1,6 +1,6 @@
 //! One receiver at a `send`: it is met, sent what it wants, and met again when the connection is lost.
 
-use std::{future::Future, pin::pin};
+use std::{future::Future, pin::pin, time::Duration};
 
 use futures::future::{self, Either};
 
@@ -17,6 +17,8 @@ pub(super) struct Peer<'a> {
     pub(super) caller: Caller<'a>,
     pub(super) announced: Announced,
     pub(super) hook: Hook,
+    /// How long it may say and take nothing while the connection is up.
+    pub(super) stall: Duration,
 }
 
 impl Peer<'_> {
@@ -24,7 +26,7 @@ impl Peer<'_> {
     /// first is there. `interrupted` ends it.
     pub(super) async fn run(&self, interrupted: impl Future + Unpin, mut met: impl FnMut()) -> Result<(), Failure> {
         let mut interrupted = interrupted;
-        let Self { caller, hook, announced } = self;
+        let Self { caller, hook, announced, stall } = self;
         let session = SessionId::random().map_err(|error| Failure::new(format!("cannot draw a number: {error}")))?;
         let token = caller.ticket.token.clone();
         let hello = Hello { role: Role::Send, token, session, announced: *announced };
@@ -34,7 +36,7 @@ impl Peer<'_> {
         loop {
             let connection = server.connection.clone();
             let inflow = hook.hub.borrow_mut().enter(hook.peer, server.welcome.known);
-            let talk = Talk { hook, other: &other, connection: &connection };
+            let talk = Talk { hook, other: &other, connection: &connection, stall: *stall };
             let talk = pin!(talk.run(server.control, server.answer, inflow));
             let talked = match future::select(talk, &mut interrupted).await {
                 Either::Left((talked, _)) => talked,

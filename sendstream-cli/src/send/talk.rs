@@ -1,10 +1,11 @@
 //! A sender's half of the protocol over one connection: it tells of the entries, sends what the receiver
 //! wants, and takes its answers.
 
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
 
 use futures::{
     FutureExt as _, StreamExt as _,
+    channel::mpsc,
     future::{self, Either},
 };
 use sendstream::{Connection, RecvStream, SendStream};
@@ -17,7 +18,8 @@ use crate::{
         Code, ProtocolError,
         message::{Decoder, Message as _, Part, ToReceiver, ToSender},
     },
-    transport,
+    reader::Piece,
+    transport::{self, Activity},
 };
 
 /// A connection to a receiver.
@@ -26,20 +28,40 @@ pub(crate) struct Talk<'a> {
     /// The receiver, for messages.
     pub(crate) other: &'a OtherEnd,
     pub(crate) connection: &'a Connection,
+    /// How long the receiver may say and take nothing.
+    pub(crate) stall: Duration,
 }
 
 impl Talk<'_> {
     /// Talks to the end, and closes the connection. Dropping the future leaves that to the caller.
     pub(crate) async fn run(&self, control: SendStream, answer: RecvStream, inflow: Inflow) -> Result<(), Trouble> {
-        let said = pin!(future::try_join(self.say(control, inflow), self.listen(answer)));
-        let talked = match future::select(said, pin!(transport::silence(self.connection))).await {
+        let Inflow { pieces, bell, let_go } = inflow;
+        let let_go = pin!(async move {
+            if let_go.await.is_err() {
+                // It may stay.
+                future::pending::<()>().await;
+            }
+        });
+        let activity = Activity::new();
+        let said = pin!(future::try_join(self.say(control, pieces, bell, &activity), self.listen(answer, &activity)));
+        let ended = pin!(async {
+            let stalled = pin!(activity.stalls(self.stall));
+            let silent = pin!(transport::silence(self.connection));
+            match future::select(silent, future::select(stalled, let_go)).await {
+                Either::Left(_) => Trouble::Lost(self.other.went_silent()),
+                Either::Right((Either::Left(_), _)) => Trouble::Final(self.other.stalled(self.stall)),
+                Either::Right((Either::Right(_), _)) => Trouble::Final(self.other.held_up_others()),
+            }
+        });
+        let talked = match future::select(said, ended).await {
             Either::Left((said, _)) => said.map(|_| ()),
-            Either::Right(_) => Err(Trouble::Lost(self.other.went_silent())),
+            Either::Right((trouble, _)) => Err(trouble),
         };
         // Before the streams are dropped, which resets them: the receiver is told nothing but this.
-        let code = match talked {
+        let code = match &talked {
             Ok(()) => Code::Done,
             Err(Trouble::Lost(_)) => Code::Moved,
+            Err(Trouble::Final(failure)) if failure.is_timeout() => Code::TooSlow,
             Err(Trouble::Final(_)) => Code::BadMessage,
         };
         transport::close(self.connection, code);
@@ -47,10 +69,18 @@ impl Talk<'_> {
     }
 
     /// Tells of the entries, and sends what the receiver wants.
-    async fn say(&self, mut control: SendStream, mut inflow: Inflow) -> Result<(), Trouble> {
+    async fn say(
+        &self,
+        mut control: SendStream,
+        mut pieces: mpsc::Receiver<Piece>,
+        mut bell: mpsc::Receiver<()>,
+        activity: &Activity,
+    ) -> Result<(), Trouble> {
         let trouble = |error| Trouble::of(&error, self.other);
         loop {
-            if let Some(Some(piece)) = inflow.pieces.next().now_or_never() {
+            // What was written before was taken.
+            activity.note();
+            if let Some(Some(piece)) = pieces.next().now_or_never() {
                 control.write_chunk(piece.bytes).await.map_err(trouble)?;
                 continue;
             }
@@ -70,7 +100,7 @@ impl Talk<'_> {
                 // To its end: dropping the stream would reset it.
                 return control.finished().await.map_err(trouble);
             } else {
-                let piece = match future::select(inflow.pieces.next(), inflow.bell.next()).await {
+                let piece = match future::select(pieces.next(), bell.next()).await {
                     Either::Left((Some(piece), _)) => piece,
                     Either::Left((None, _)) => future::pending().await,
                     Either::Right(_) => continue,
@@ -81,11 +111,12 @@ impl Talk<'_> {
     }
 
     /// Takes the receiver's answers, to the last.
-    async fn listen(&self, mut answer: RecvStream) -> Result<(), Trouble> {
+    async fn listen(&self, mut answer: RecvStream, activity: &Activity) -> Result<(), Trouble> {
         let wrong = |error| Trouble::protocol(error, self.other);
         let mut decoder = Decoder::default();
         let mut bye = false;
         while let Some(chunk) = answer.read_chunk().await.map_err(|error| Trouble::of(&error, self.other))? {
+            activity.note();
             let mut input = &chunk[..];
             while let Some(part) = decoder.next::<ToSender>(&mut input).map_err(wrong)? {
                 let Part::Message(message) = part else { continue };

@@ -21,7 +21,7 @@ use crate::{
     },
     signal::Interrupt,
     strangers::Trusted,
-    transport,
+    transport::{self, Activity},
 };
 
 /// How a connection ended.
@@ -40,9 +40,7 @@ impl Over {
     pub(crate) fn of(error: &(dyn std::error::Error + 'static), other: &OtherEnd) -> Self {
         let failure = other.lost(error);
         match connection_error(error) {
-            Some(ConnectionError::ApplicationClosed { code, .. })
-                if matches!(Code::from_wire(*code), Some(Code::Moved | Code::TooSlow)) =>
-            {
+            Some(ConnectionError::ApplicationClosed { code, .. }) if Code::from_wire(*code) == Some(Code::Moved) => {
                 Self::Lost(failure)
             }
             None | Some(ConnectionError::ApplicationClosed { .. } | ConnectionError::LocallyClosed { .. }) => {
@@ -78,7 +76,8 @@ impl Receiving<'_, '_> {
         let user = shared.interrupt.clone();
         let go_on = || connection.close_reason().is_none() && user.wait().now_or_never().is_none();
 
-        let mut silent = pin!(transport::silence(connection).fuse());
+        let activity = Activity::new();
+        let mut ended = pin!(ended(connection, other, &activity, shared.stall).fuse());
         let mut decoder = Decoder::default();
         let mut out = Vec::new();
         let mut interrupted = shared.interrupt.wait();
@@ -91,13 +90,13 @@ impl Receiving<'_, '_> {
                     Some(chunk) => chunk,
                     None => {
                         // Nothing to do: the answers so far must not wait.
-                        if let Err(over) = self.answer(answer, &mut out).await {
+                        if let Err(over) = self.answer(answer, &mut out, &mut ended).await {
                             return over;
                         }
                         let moved = select(&mut moved, &mut interrupted);
-                        match select(select(next, &mut silent), moved).await {
+                        match select(select(next, &mut ended), moved).await {
                             Either::Left((Either::Left((chunk, _)), _)) => chunk,
-                            Either::Left((Either::Right(_), _)) => return Over::Lost(other.went_silent()),
+                            Either::Left((Either::Right((over, _)), _)) => return over,
                             Either::Right((Either::Left(((peer, trusted), _)), _)) => {
                                 return Over::Moved(peer, trusted);
                             }
@@ -119,6 +118,7 @@ impl Receiving<'_, '_> {
                 }
                 Err(error) => return Over::of(&error, other),
             };
+            activity.note();
             let mut input = &chunk[..];
             loop {
                 let part = match decoder.next(&mut input) {
@@ -136,15 +136,17 @@ impl Receiving<'_, '_> {
             }
             drop(chunk);
             if out.len() >= ANSWERS_LEN || self.intake.is_asked() {
-                if let Err(over) = self.answer(answer, &mut out).await {
+                if let Err(over) = self.answer(answer, &mut out, &mut ended).await {
                     return over;
                 }
                 if let Err(fatal) = self.intake.hash_meanwhile(&go_on, &mut out) {
                     return self.over(fatal);
                 }
             }
+            // What took long was this end's own.
+            activity.note();
         }
-        if let Err(over) = self.answer(answer, &mut out).await {
+        if let Err(over) = self.answer(answer, &mut out, &mut ended).await {
             return over;
         }
         part(connection, answer, &shared.interrupt).await;
@@ -152,15 +154,19 @@ impl Receiving<'_, '_> {
     }
 
     /// Sends the answers so far. The sender may take its time, but not the user's.
-    async fn answer(&self, answer: &mut SendStream, out: &mut Vec<u8>) -> Result<(), Over> {
+    async fn answer(
+        &self,
+        answer: &mut SendStream,
+        out: &mut Vec<u8>,
+        ended: impl Future<Output = Over> + Unpin,
+    ) -> Result<(), Over> {
         if out.is_empty() {
             return Ok(());
         }
         let written = pin!(answer.write_chunk(std::mem::take(out).into()));
-        let silent = pin!(transport::silence(self.connection));
-        match select(written, select(silent, self.shared.interrupt.wait())).await {
+        match select(written, select(ended, self.shared.interrupt.wait())).await {
             Either::Left((written, _)) => written.map(drop).map_err(|error| Over::of(&error, self.other)),
-            Either::Right((Either::Left(_), _)) => Err(Over::Lost(self.other.went_silent())),
+            Either::Right((Either::Left((over, _)), _)) => Err(over),
             Either::Right((Either::Right(_), _)) => Err(Over::Final(Code::Interrupted, Failure::interrupted())),
         }
     }
@@ -174,6 +180,14 @@ impl Receiving<'_, '_> {
             (Fatal::Stopped, Some(reason)) => Over::of(&reason, self.other),
             (fatal, _) => Over::Final(Code::BadMessage, fatal.failure(self.other)),
         }
+    }
+}
+
+/// Resolves when the sender is gone, or does nothing.
+async fn ended(connection: &Connection, other: &OtherEnd, activity: &Activity, stall: Duration) -> Over {
+    match select(pin!(transport::silence(connection)), pin!(activity.stalls(stall))).await {
+        Either::Left(_) => Over::Lost(other.went_silent()),
+        Either::Right(_) => Over::Final(Code::TooSlow, other.stalled(stall)),
     }
 }
 

@@ -10,6 +10,7 @@
 //! | `resume`     | ends that are killed, stopped or cut off, and go on                    |
 //! | `share`      | the other way round: one end waits with files, and others come for them |
 //! | `sharer`     | sharers and getters made by hand that do not keep to the protocol      |
+//! | `receiver_by_hand` | receivers made by hand at which `send` finds less than it expects |
 //! | `truth`      | both ends agree, and nothing odd stops the rest                        |
 //! | `stranger`   | peers made by hand that do not keep to the protocol                    |
 //! | `crowd`      | many strangers at once                                                 |
@@ -33,6 +34,7 @@ mod peers;
 mod reach;
 #[cfg(target_os = "linux")]
 mod readme;
+mod receiver_by_hand;
 mod refusal;
 mod resume;
 mod share;

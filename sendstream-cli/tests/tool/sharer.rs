@@ -1,16 +1,15 @@
 //! Sharers and getters made by hand, with the library alone, that do not keep to the protocol. What they
 //! write is spelled out as in `stranger`.
 
-use std::{net::SocketAddrV4, path::Path, thread};
+use std::thread;
 
 use futures::executor::block_on;
 use sendstream::{Client, Connection, ConnectionError, Identity, RecvStream, SendStream, Server, Trust};
-use serde_json::Value;
 
 use crate::{
     share::{Getter, Sharer},
     stranger::{begin, data, offer},
-    support::{Files, TicketParts, digest, noise, send, stderr, stdout_object},
+    support::{Files, TicketParts, digest, noise, stderr, stdout_object},
 };
 
 /// A sharer that has announced so many entries, and does `what` then, with each getter that comes. Returns
@@ -47,11 +46,11 @@ fn share_as(
     ticket
 }
 
-fn welcome(known: u32, entries: u64) -> Vec<u8> {
+pub(crate) fn welcome(known: u32, entries: u64) -> Vec<u8> {
     [&[2], known.to_be_bytes().as_slice(), &entries.to_be_bytes(), &7u64.to_be_bytes()].concat()
 }
 
-fn say(answer: &mut SendStream, bytes: &[u8]) {
+pub(crate) fn say(answer: &mut SendStream, bytes: &[u8]) {
     // The getter may have heard enough.
     let _ = block_on(answer.write_all(bytes));
 }
@@ -140,53 +139,6 @@ fn a_getter_of_a_sharer_that_says_nothing_can_be_interrupted() {
     assert_eq!(process.wait().code(), Some(130));
 }
 
-/// The next message of a sender: its kind.
-fn hear(control: &mut RecvStream) -> u8 {
-    let mut front = [0; 5];
-    block_on(control.read_exact(&mut front)).unwrap();
-    let mut body = vec![0; u32::from_be_bytes(front[1..].try_into().unwrap()) as usize];
-    block_on(control.read_exact(&mut body)).unwrap();
-    front[0]
-}
-
-#[test]
-fn a_receiver_that_is_gone_without_a_farewell_when_it_has_all_is_no_failure() {
-    for code in [6, 1] {
-        let identity = Identity::self_signed(["sendstream"]).unwrap();
-        let mut certificate = [0; 32];
-        certificate.copy_from_slice(identity.certificate_sha256().as_ref());
-        let server = Server::builder().identity(identity).alpn(["sendstream-file/2"]);
-        let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-        let std::net::SocketAddr::V4(address) = server.local_addr().unwrap() else { panic!("it is none of IPv4") };
-        let serving = thread::spawn(move || {
-            let connection = block_on(async { server.accept().await.unwrap().accept().await.unwrap() });
-            let (mut answer, mut control) = block_on(connection.accept_bi()).unwrap();
-            block_on(control.read_exact(&mut [0; 60])).unwrap();
-            say(&mut answer, &welcome(0, 0));
-            loop {
-                match hear(&mut control) {
-                    1 => say(&mut answer, &want(0)),
-                    6 => say(&mut answer, &kept(0)),
-                    9 => break connection.close(code, "").unwrap(),
-                    _ => {}
-                }
-            }
-            block_on(server.shutdown());
-        });
-        let files = Files::new();
-        let summary = send_well_but_for_notes(&files.file("x", b"content"), certificate, address);
-        assert_eq!((&summary["ok"], &summary["files_ok"]), (&true.into(), &1.into()), "{summary}");
-        serving.join().unwrap();
-    }
-}
-
-fn send_well_but_for_notes(file: &Path, certificate: [u8; 32], address: SocketAddrV4) -> Value {
-    let ticket = TicketParts { certificate, token: [7; 16], address }.to_string();
-    let output = send(&["--json"], &[file], &ticket);
-    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-    stdout_object(&output)
-}
-
 /// A getter that has shown the token of a sharer.
 struct ByHand {
     connection: Connection,
@@ -221,11 +173,11 @@ impl ByHand {
     }
 }
 
-fn want(entry: u32) -> Vec<u8> {
+pub(crate) fn want(entry: u32) -> Vec<u8> {
     [&[17, 0, 0, 0, 12], entry.to_be_bytes().as_slice(), &0u64.to_be_bytes()].concat()
 }
 
-fn kept(entry: u32) -> Vec<u8> {
+pub(crate) fn kept(entry: u32) -> Vec<u8> {
     [&[19, 0, 0, 0, 5], entry.to_be_bytes().as_slice(), &[0]].concat()
 }
 
@@ -281,4 +233,23 @@ fn a_getter_that_reads_nothing_holds_up_no_other() {
     let output = getter.get(&[], &sharer.ticket);
     assert_eq!(stdout_object(&output)["digest"], digest(&content), "{}", stderr(&output));
     drop(stuck);
+}
+
+#[test]
+fn a_getter_that_does_nothing_but_keep_its_connection_is_sent_away_after_a_while() {
+    let files = Files::new();
+    let sharer = Sharer::start(&["--stall-timeout", "1s"], &[&files.file("file", b"content")]);
+    let mut getter = ByHand::connect(&sharer, 0);
+    getter.welcomed();
+    assert_eq!(getter.is_closed(), 4);
+    let summary = sharer.session();
+    assert_eq!((&summary["ok"], &summary["kind"]), (&false.into(), &"timeout".into()), "{summary}");
+}
+
+#[test]
+fn a_sharer_that_does_nothing_but_keep_its_connection_is_left_after_a_while() {
+    let ticket = share(1, |_, _, _| ());
+    let output = Getter::new().get(&["--stall-timeout", "1s"], &ticket);
+    assert_eq!((output.status.code(), &stdout_object(&output)["kind"]), (Some(1), &"timeout".into()));
+    assert!(stderr(&output).contains("the sender did nothing for 1s"), "{}", stderr(&output));
 }

@@ -350,6 +350,19 @@ fn a_sender_that_is_gone_without_a_farewell_when_all_is_there_is_no_failure() {
 }
 
 #[test]
+fn a_sender_that_does_nothing_but_keep_its_connection_is_sent_away_after_a_while() {
+    let mut receiver = Receiver::start(&["--once", "--stall-timeout", "1s"]);
+    let stranger = Stranger::connect(&receiver);
+    let mut session = stranger.begin();
+    assert_eq!(session.offer(0, b"x", 7, b"").0, WANT);
+    assert_eq!(stranger.is_closed(), 4);
+    let summary = receiver.session();
+    assert_eq!((&summary["ok"], &summary["kind"]), (&false.into(), &"timeout".into()), "{summary}");
+    assert!(summary["error"].as_str().unwrap().contains("did nothing for 1s"), "{summary}");
+    assert_eq!(receiver.wait().code(), Some(1));
+}
+
+#[test]
 fn a_hello_that_is_none_ends_the_connection() {
     let receiver = Receiver::start(&[]);
     let foreign = Stranger::connect(&receiver);

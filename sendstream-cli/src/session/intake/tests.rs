@@ -20,6 +20,7 @@ fn shared(dir: &tempfile::TempDir) -> Shared {
         progress,
         interrupt: Interrupt::install().unwrap(),
         patience: std::time::Duration::ZERO,
+        stall: std::time::Duration::MAX,
     }
 }
 

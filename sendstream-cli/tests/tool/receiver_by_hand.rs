@@ -1,0 +1,112 @@
+//! Receivers made by hand, with the library alone, at which `send` finds less than it expects.
+
+use std::{net::SocketAddr, thread};
+
+use futures::executor::block_on;
+use sendstream::{Connection, Identity, RecvStream, SendStream, Server};
+
+use crate::{
+    sharer::{kept, say, want, welcome},
+    support::{Files, Process, Receiver, TicketParts, digest, noise, send, sendstream, stderr, stdout_object},
+};
+
+/// A receiver that has welcomed its sender, and does `what` then. It listens no more afterwards. Returns its
+/// ticket.
+fn receive(what: impl FnOnce(&mut RecvStream, &mut SendStream, &Connection) + Send + 'static) -> String {
+    let identity = Identity::self_signed(["sendstream"]).unwrap();
+    let mut certificate = [0; 32];
+    certificate.copy_from_slice(identity.certificate_sha256().as_ref());
+    let server = Server::builder().identity(identity).alpn(["sendstream-file/2"]);
+    let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let SocketAddr::V4(address) = server.local_addr().unwrap() else { panic!("it is none of IPv4") };
+    thread::spawn(move || {
+        let connection = block_on(async { server.accept().await.unwrap().accept().await.unwrap() });
+        let (mut answer, mut control) = block_on(connection.accept_bi()).unwrap();
+        block_on(control.read_exact(&mut [0; 60])).unwrap();
+        say(&mut answer, &welcome(0, 0));
+        what(&mut control, &mut answer, &connection);
+        block_on(connection.closed());
+        block_on(server.shutdown());
+    });
+    TicketParts { certificate, token: [7; 16], address }.to_string()
+}
+
+/// The kind of the sender's next message, whose body passes by.
+fn hear(control: &mut RecvStream) -> u8 {
+    let mut front = [0; 5];
+    block_on(control.read_exact(&mut front)).unwrap();
+    let mut body = vec![0; u32::from_be_bytes(front[1..].try_into().unwrap()) as usize];
+    block_on(control.read_exact(&mut body)).unwrap();
+    front[0]
+}
+
+const OFFER: u8 = 1;
+const END: u8 = 6;
+const DONE: u8 = 9;
+
+#[test]
+fn a_receiver_that_is_gone_without_a_farewell_when_it_has_all_is_no_failure() {
+    for code in [6, 1] {
+        let ticket = receive(move |control, answer, connection| {
+            loop {
+                match hear(control) {
+                    OFFER => say(answer, &want(0)),
+                    END => say(answer, &kept(0)),
+                    DONE => break connection.close(code, "").unwrap(),
+                    _ => {}
+                }
+            }
+        });
+        let files = Files::new();
+        let output = send(&["--json"], &[&files.file("x", b"content")], &ticket);
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let summary = stdout_object(&output);
+        assert_eq!((&summary["ok"], &summary["files_ok"]), (&true.into(), &1.into()), "{summary}");
+    }
+}
+
+/// Starts a `send` of a file to both.
+fn send_to_both(files: &Files, content: &[u8], one: &str, other: &str) -> Process {
+    let mut command = sendstream();
+    command.args(["send", "--json", "--timeout", "2s"]).arg(files.file("file", content)).args([one, other]);
+    Process::start(command)
+}
+
+#[test]
+fn a_receiver_that_takes_no_more_is_let_go_so_that_the_others_finish() {
+    let (files, content) = (Files::new(), noise(1, 64 << 20));
+    let stuck = receive(|control, answer, _| {
+        assert_eq!(hear(control), OFFER);
+        say(answer, &want(0));
+    });
+    let receiver = Receiver::start(&["--once"]);
+    let mut sender = send_to_both(&files, &content, &stuck, &receiver.ticket);
+    let (let_go, done) = (sender.object(), sender.object());
+    assert_eq!((&let_go["ok"], &let_go["kind"]), (&false.into(), &"timeout".into()), "{let_go}");
+    assert!(let_go["error"].as_str().unwrap().contains("held up the others"), "{let_go}");
+    assert_eq!((&done["ok"], &done["digest"]), (&true.into(), &digest(&content).into()), "{done}");
+    assert_eq!(receiver.session()["digest"], digest(&content));
+    assert_eq!(sender.wait().code(), Some(1));
+}
+
+#[test]
+fn a_receiver_that_does_not_say_what_it_wants_holds_the_others_up_for_a_while_only() {
+    let (files, content) = (Files::new(), noise(1, 3_000_000));
+    let silent = receive(|control, _, _| assert_eq!(hear(control), OFFER));
+    let receiver = Receiver::start(&["--once"]);
+    let mut sender = send_to_both(&files, &content, &silent, &receiver.ticket);
+    assert_eq!(receiver.session()["digest"], digest(&content));
+    sender.signal("INT");
+    let (interrupted, done) = (sender.object(), sender.object());
+    assert_eq!((&interrupted["kind"], &done["digest"]), (&"interrupted".into(), &digest(&content).into()));
+    assert_eq!(sender.wait().code(), Some(130));
+}
+
+#[test]
+fn a_receiver_that_does_nothing_but_keep_its_connection_is_left_after_a_while() {
+    let ticket = receive(|_, _, _| ());
+    let files = Files::new();
+    let output = send(&["--json", "--stall-timeout", "1s"], &[&files.file("x", b"content")], &ticket);
+    assert_eq!((output.status.code(), &stdout_object(&output)["kind"]), (Some(1), &"timeout".into()));
+    assert!(stderr(&output).contains("the receiver did nothing for 1s"), "{}", stderr(&output));
+}
