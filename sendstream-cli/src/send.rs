@@ -206,7 +206,7 @@ fn send(
             })
             .collect();
         // The reader may end before its time.
-        let distributing = hub::distribute(&hub, pieces, args.patience.timeout);
+        let distributing = hub::distribute(&hub, pieces);
         let looking = look_for_the_late(&hub, args.patience.timeout);
         let mut distributing = future::join(distributing, looking).boxed_local().fuse();
         let mut results: Vec<_> = tickets.iter().map(|_| Ok(())).collect();

@@ -144,7 +144,7 @@ impl Host for Shared {
         let mut session = Session { shared: self, peer, moves, hook: Hook { hub: Rc::clone(&hub), peer: 0 } };
         let result = block_on(async {
             let distributing = pin!(async {
-                hub::distribute(&hub, pieces, self.patience).await;
+                hub::distribute(&hub, pieces).await;
                 // The reader may end before its time.
                 future::pending::<()>().await;
             });

@@ -4,23 +4,18 @@
 //! reading serves all. Each is told of entries in the same order, and of the first that is open at any
 //! rate. Nobody waits for another for longer than the user's patience (`--timeout`): a file is read once
 //! more for a receiver that did not say in time whether it wants it, and one that takes no more of what is
-//! read is let go ([`distribute`]).
+//! read is let go.
 
 use std::{
     cell::RefCell,
     collections::HashMap,
-    future::Future,
     mem,
     rc::Rc,
     sync::{Arc, mpsc as std_mpsc},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use futures::{
-    FutureExt as _, SinkExt as _, StreamExt as _,
-    channel::{mpsc, oneshot},
-    future::{self, Either},
-};
+use futures::channel::{mpsc, oneshot};
 use sendstream::Printable;
 
 use crate::{
@@ -31,9 +26,13 @@ use crate::{
     },
     reader::{Job, Note, Piece, Target, Wanted},
     summary::{FileResult, Outcome, Summary},
-    timer,
     walk::{Listing, More},
 };
+
+mod distribute;
+mod late;
+
+pub(crate) use distribute::distribute;
 
 /// What all receivers of a `send` share.
 pub(crate) struct Hub {
@@ -41,6 +40,8 @@ pub(crate) struct Hub {
     /// The digest of each file that was read, and its size.
     digests: Vec<Option<(blake3::Hash, u64)>>,
     peers: Vec<Peer>,
+    /// Which receiver is to take a piece, and since when.
+    waiting_for: Option<(Target, Instant)>,
     jobs: std_mpsc::Sender<Job>,
     wanted: Arc<Wanted>,
     progress: Progress,
@@ -141,7 +142,7 @@ impl Hub {
             bar,
         };
         let peers = bars.into_iter().map(peer).collect();
-        Self { digests: vec![None; count], listing, peers, jobs, wanted, progress }
+        Self { digests: vec![None; count], listing, peers, waiting_for: None, jobs, wanted, progress }
     }
 
     /// A receiver is connected, and knows so many entries already.
@@ -274,17 +275,6 @@ impl Hub {
         self.send_now(entry);
     }
 
-    /// Has the files read for which somebody has waited for so long that others say whether they want them.
-    /// Those get them later.
-    pub(crate) fn wait_no_longer_than(&mut self, patience: Duration) {
-        let wants = self.peers.iter().flat_map(|it| &it.wants);
-        let late = wants.filter(|(_, (_, since))| since.elapsed() >= patience);
-        let mut late: Vec<Entry> = late.map(|(entry, _)| *entry).collect();
-        late.sort_unstable();
-        late.dedup();
-        late.into_iter().for_each(|entry| self.send_now(entry));
-    }
-
     /// Has a file read for those that want it.
     fn send_now(&mut self, entry: Entry) {
         let mut targets = Vec::new();
@@ -299,21 +289,6 @@ impl Hub {
         if !targets.is_empty() {
             // The reader ends last.
             let _ = self.jobs.send(Job::Send { entry, targets });
-        }
-    }
-
-    /// Whether a receiver that takes nothing holds up another.
-    fn holds_up_others(&self, target: Target) -> bool {
-        let others = self.peers.iter().enumerate().filter(|(peer, _)| *peer != target.peer);
-        others.map(|(_, it)| it).any(|it| it.pieces.is_some() && it.left > 0)
-    }
-
-    /// Tells a receiver to go. What is read for it passes by.
-    fn let_go(&mut self, target: Target) {
-        if let Some(it) = self.at(target) {
-            it.pieces = None;
-            // It may be gone already.
-            let _ = it.let_go.take().map(|it| it.send(()));
         }
     }
 
@@ -400,61 +375,6 @@ fn broken_off() -> Lost {
     Lost::new(Reason::BrokenOff, "the session ended before it arrived")
 }
 
-/// Hands pieces to the receivers that they are for. One that takes none holds up the others, until it
-/// has left, or is let go because it did not take one in time.
-pub(crate) async fn distribute(hub: &RefCell<Hub>, mut pieces: mpsc::Receiver<Piece>, patience: Duration) {
-    while let Some(mut piece) = pieces.next().await {
-        let notes = mem::take(&mut piece.notes);
-        let targets = Arc::clone(&piece.targets);
-        // A receiver may answer a file before this goes on, but not before the digest is on its way.
-        let (digests, failures): (Vec<_>, Vec<_>) = notes.into_iter().partition(|it| matches!(it, Note::Digest { .. }));
-        digests.into_iter().for_each(|note| hub.borrow_mut().note(&targets, note));
-        for target in targets.iter() {
-            let sink = hub.borrow_mut().at(*target).and_then(|it| it.pieces.clone());
-            if !piece.bytes.is_empty()
-                && let Some(mut sink) = sink
-            {
-                let mut sent = sink.send(piece.clone());
-                // It may have left meanwhile.
-                if (&mut sent).now_or_never().is_none() && !taken_in_time(hub, *target, &mut sent, patience).await {
-                    hub.borrow_mut().let_go(*target);
-                }
-            }
-        }
-        let mut hub = hub.borrow_mut();
-        failures.into_iter().for_each(|note| hub.note(&targets, note));
-        let listing = Arc::clone(&hub.listing);
-        for target in targets.iter() {
-            if let Some(it) = hub.at(*target) {
-                if piece.content > 0 {
-                    it.bar.show(Printable::new(&listing.items[piece.entry as usize].name));
-                }
-                it.bar.advance(piece.content);
-                it.carried += piece.data;
-                it.ring();
-            }
-        }
-    }
-}
-
-/// Waits until a receiver has taken a piece. Says no if others have waited for it for too long.
-async fn taken_in_time(hub: &RefCell<Hub>, target: Target, sent: impl Future + Unpin, patience: Duration) -> bool {
-    let mut sent = sent;
-    loop {
-        // Without a thread nobody can look.
-        let Ok(sleep) = timer::sleep(patience) else {
-            sent.await;
-            return true;
-        };
-        if let Either::Left(_) = future::select(&mut sent, sleep).await {
-            return true;
-        }
-        if hub.borrow().holds_up_others(target) {
-            return false;
-        }
-    }
-}
-
 /// How many pieces wait for a connection.
 const PIECES_AHEAD: usize = 1;
 /// How many digests of one file a receiver asks for: of what is under its name, and of a part file.
@@ -463,69 +383,4 @@ const MAX_ASKED: usize = 2;
 const OFFERS_LEN: usize = 16 << 10;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::walk::Choice;
-
-    /// A hub of some receivers, for two files of one byte, and its way to the reader.
-    fn hub(peers: usize) -> (Hub, std_mpsc::Receiver<Job>) {
-        let dir = tempfile::tempdir().unwrap();
-        let paths = ["x", "y"].map(|name| dir.path().join(name));
-        paths.iter().for_each(|path| std::fs::write(path, b"x").unwrap());
-        let listing = Arc::new(Listing::new(&paths, &Choice::default()).unwrap());
-        let (jobs, todo) = std_mpsc::channel();
-        let progress = Progress::new(true);
-        let bars = (0..peers).map(|_| progress.transfer("sending", 2)).collect();
-        (Hub::new(listing, jobs, Arc::new(Wanted::new(peers)), progress, bars), todo)
-    }
-
-    fn digest_of(hub: &mut Hub, peer: usize) -> Option<serde_json::Value> {
-        let mut summary = Summary::new(crate::summary::Direction::Sent, "192.0.2.7:4433", 1);
-        hub.conclude(peer, &mut summary);
-        summary.to_value()["digest"].as_str().map(Into::into)
-    }
-
-    #[test]
-    fn a_receiver_asks_for_two_digests_of_a_file_at_the_most() {
-        let (mut hub, _todo) = hub(1);
-        let ask = ToSender::Ask { entry: 0, len: 1 };
-        for known in 0..2 {
-            let _inflow = hub.enter(0, known);
-            hub.offers(0, &mut Vec::new());
-            assert_eq!(hub.hear(0, ask.clone()), Ok(()));
-            assert_eq!(hub.hear(0, ask.clone()), Ok(()));
-            assert_eq!(hub.hear(0, ask.clone()), Err(ProtocolError::Entry(0)));
-            hub.leave(0);
-        }
-    }
-
-    #[test]
-    fn what_a_receiver_does_not_know_is_told_again() {
-        let (mut hub, _todo) = hub(1);
-        let _inflow = hub.enter(0, 0);
-        hub.offers(0, &mut Vec::new());
-        hub.lose(0, 0, broken_off());
-        hub.lose(0, 1, broken_off());
-        for (known, left) in [(2, 0), (1, 1), (0, 2)] {
-            hub.leave(0);
-            let _inflow = hub.enter(0, known);
-            hub.offers(0, &mut Vec::new());
-            assert_eq!((hub.peers[0].left, hub.peers[0].open), (left, left), "it knows of {known}");
-        }
-    }
-
-    #[test]
-    fn a_receiver_has_the_digest_that_it_was_told() {
-        let (mut hub, _todo) = hub(2);
-        let _inflows = [hub.enter(0, 0), hub.enter(1, 0)];
-        let (old, new) = (blake3::hash(b"old"), blake3::hash(b"new"));
-        for (peer, digest) in [(0, old), (1, new)] {
-            hub.offers(peer, &mut Vec::new());
-            hub.note(&[Target { peer, turn: 1 }], Note::Digest { entry: 0, size: 3, digest });
-        }
-        for (peer, digest) in [(0, old), (1, new)] {
-            hub.hear(peer, ToSender::Kept { entry: 0, was_there: false }).unwrap();
-            assert_eq!(digest_of(&mut hub, peer), Some(digest.to_string().into()));
-        }
-    }
-}
+mod tests;

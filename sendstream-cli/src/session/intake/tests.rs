@@ -237,8 +237,16 @@ fn directories_stay_writable_when_a_session_breaks_off() {
     let meta = Meta { mode: 0o555, ..Meta::default() };
     let name = (*b"dir").into();
     let offer = ToReceiver::Offer { entry: 0, kind: Kind::Directory, meta, size: 0, name, target: Box::default() };
-    intake.take(offer, &|| true, &mut Vec::new()).unwrap();
+    intake.take(offer.clone(), &|| true, &mut Vec::new()).unwrap();
+    intake.announced.entries = 2;
     intake.end();
-    let mode = std::fs::metadata(trial.dir.path().join("dir")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o755);
+    let mode = || std::fs::metadata(trial.dir.path().join("dir")).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(), 0o755);
+
+    // Only the farewell is missing.
+    let mut intake = trial.intake();
+    intake.take(offer, &|| true, &mut Vec::new()).unwrap();
+    assert!(intake.has_all());
+    intake.end();
+    assert_eq!(mode(), 0o755, "it was there before");
 }

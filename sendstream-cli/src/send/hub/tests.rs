@@ -1,0 +1,64 @@
+use super::*;
+use crate::walk::Choice;
+
+/// A hub of some receivers, for two files of one byte, and its way to the reader.
+fn hub(peers: usize) -> (Hub, std_mpsc::Receiver<Job>) {
+    let dir = tempfile::tempdir().unwrap();
+    let paths = ["x", "y"].map(|name| dir.path().join(name));
+    paths.iter().for_each(|path| std::fs::write(path, b"x").unwrap());
+    let listing = Arc::new(Listing::new(&paths, &Choice::default()).unwrap());
+    let (jobs, todo) = std_mpsc::channel();
+    let progress = Progress::new(true);
+    let bars = (0..peers).map(|_| progress.transfer("sending", 2)).collect();
+    (Hub::new(listing, jobs, Arc::new(Wanted::new(peers)), progress, bars), todo)
+}
+
+fn digest_of(hub: &mut Hub, peer: usize) -> Option<serde_json::Value> {
+    let mut summary = Summary::new(crate::summary::Direction::Sent, "192.0.2.7:4433", 1);
+    hub.conclude(peer, &mut summary);
+    summary.to_value()["digest"].as_str().map(Into::into)
+}
+
+#[test]
+fn a_receiver_asks_for_two_digests_of_a_file_at_the_most() {
+    let (mut hub, _todo) = hub(1);
+    let ask = ToSender::Ask { entry: 0, len: 1 };
+    for known in 0..2 {
+        let _inflow = hub.enter(0, known);
+        hub.offers(0, &mut Vec::new());
+        assert_eq!(hub.hear(0, ask.clone()), Ok(()));
+        assert_eq!(hub.hear(0, ask.clone()), Ok(()));
+        assert_eq!(hub.hear(0, ask.clone()), Err(ProtocolError::Entry(0)));
+        hub.leave(0);
+    }
+}
+
+#[test]
+fn what_a_receiver_does_not_know_is_told_again() {
+    let (mut hub, _todo) = hub(1);
+    let _inflow = hub.enter(0, 0);
+    hub.offers(0, &mut Vec::new());
+    hub.lose(0, 0, broken_off());
+    hub.lose(0, 1, broken_off());
+    for (known, left) in [(2, 0), (1, 1), (0, 2)] {
+        hub.leave(0);
+        let _inflow = hub.enter(0, known);
+        hub.offers(0, &mut Vec::new());
+        assert_eq!((hub.peers[0].left, hub.peers[0].open), (left, left), "it knows of {known}");
+    }
+}
+
+#[test]
+fn a_receiver_has_the_digest_that_it_was_told() {
+    let (mut hub, _todo) = hub(2);
+    let _inflows = [hub.enter(0, 0), hub.enter(1, 0)];
+    let (old, new) = (blake3::hash(b"old"), blake3::hash(b"new"));
+    for (peer, digest) in [(0, old), (1, new)] {
+        hub.offers(peer, &mut Vec::new());
+        hub.note(&[Target { peer, turn: 1 }], Note::Digest { entry: 0, size: 3, digest });
+    }
+    for (peer, digest) in [(0, old), (1, new)] {
+        hub.hear(peer, ToSender::Kept { entry: 0, was_there: false }).unwrap();
+        assert_eq!(digest_of(&mut hub, peer), Some(digest.to_string().into()));
+    }
+}
