@@ -1,5 +1,5 @@
-//! The one line that a receiver prints and a sender is given: where to connect, whom to trust, and
-//! the right to send.
+//! The one line that a `recv` or `share` prints, and its clients are given: where to connect, whom to trust,
+//! and the right to send, or to get.
 //!
 //! ```text
 //! sendstream:    base64url of:
@@ -14,7 +14,7 @@
 //! A place is an IPv4 address (kind 4, 4 bytes), an IPv6 address (6, 16 bytes), a link-local one of
 //! which only the lower half is told (7, 8 bytes), or a DNS name (1, after a byte of length). Bit 7 of
 //! the kind says that the port comes with it. Numbers are big-endian. The zone of a link-local
-//! address is not told: it is the sender's own affair.
+//! address is not told: it is the client's own affair.
 //!
 //! The checksum tells a ticket with a typo from one that leads to somebody else. Every character is
 //! safe to paste unquoted into a shell. What comes with a ticket that was copied by hand or by a
@@ -29,22 +29,22 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
 use sendstream::CertificateHash;
 
-/// All that a sender must know of a receiver.
+/// All that a client must know of its server.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Ticket {
-    /// Where the receiver may be: one place at least, the likeliest first.
+    /// Where the server may be: one place at least, the likeliest first.
     pub(crate) places: Vec<Place>,
     pub(crate) certificate: [u8; 32],
     pub(crate) token: Token,
 }
 
 impl Ticket {
-    /// The SHA-256 hash that the receiver's certificate must have.
+    /// The SHA-256 hash that the server's certificate must have.
     pub(crate) fn certificate_hash(&self) -> CertificateHash {
         CertificateHash::from(self.certificate)
     }
 
-    /// Where the receiver is most likely, in the usual notation.
+    /// Where the server is most likely, in the usual notation.
     pub(crate) fn authority(&self) -> String {
         self.places[0].to_string()
     }
@@ -189,7 +189,7 @@ fn take<const LEN: usize>(rest: &mut &[u8]) -> Result<[u8; LEN], TicketError> {
     Ok(*field)
 }
 
-/// A place where a receiver may be.
+/// A place where a server may be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) host: Host,
@@ -316,8 +316,8 @@ impl FromStr for Host {
     }
 }
 
-/// The right to send: 128 random bits, made when `recv` starts, kept in memory only, and void when
-/// it ends.
+/// The right to send, or to get: 128 random bits, made when `recv` or `share` starts, kept in memory only,
+/// and void when it ends.
 #[derive(Clone)]
 pub(crate) struct Token([u8; Self::LEN]);
 
@@ -362,25 +362,25 @@ impl fmt::Debug for Token {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum TicketError {
     /// It does not begin as a ticket does.
-    #[error("a ticket begins with `{SCHEME}:`; it must be the line that `sendstream recv` printed")]
+    #[error("a ticket begins with `{SCHEME}:`; it must be the line that `recv` or `share` printed")]
     Scheme,
     /// No ticket is as long.
-    #[error("no ticket is as long; it must be the line that `sendstream recv` printed, and nothing else")]
+    #[error("no ticket is as long; it must be the line that `recv` or `share` printed, and nothing else")]
     TooLong,
     /// Its end is missing.
-    #[error("the ticket is cut off; copy the whole line that `sendstream recv` printed")]
+    #[error("the ticket is cut off; copy the whole line that `recv` or `share` printed")]
     Incomplete,
     /// It has no place that can be a host's.
-    #[error("the ticket has no valid address; copy the whole line that `sendstream recv` printed")]
+    #[error("the ticket has no valid address; copy the whole line that `recv` or `share` printed")]
     Address,
     /// A character that is none of base64url.
     #[error(
-        "the ticket has the character {0:?}, which no ticket has; copy the line that `sendstream recv` printed again"
+        "the ticket has the character {0:?}, which no ticket has; copy the line that `recv` or `share` printed again"
     )]
     Garbled(char),
     /// The checksum is wrong.
     #[error(
-        "the ticket has a typo, or something is appended to it; copy the line that `sendstream recv` printed again"
+        "the ticket has a typo, or something is appended to it; copy the line that `recv` or `share` printed again"
     )]
     Typo,
     /// Its form is of another version.

@@ -12,10 +12,11 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::{
+    crowd::{Greedy, half_open, nobody},
     resume::{Link, there_in},
     support::{
-        Files, HANG, NO_SETTINGS, Process, Receiver, Secret, TicketParts, digest, list, noise, readdress, send,
-        sendstream, spoil, stderr, stdout_object, until,
+        Files, HANG, NO_SETTINGS, Process, Receiver, Secret, TicketParts, digest, list, noise, packets::first_packets,
+        readdress, send, sendstream, spoil, stderr, stdout_object, until,
     },
 };
 
@@ -278,6 +279,37 @@ fn with_once_the_first_that_has_it_all_ends_it_and_one_that_is_killed_does_not()
     assert_eq!(sharer.session()["ok"], true);
     assert_eq!(sharer.wait().code(), Some(0));
     assert!(fs::read(getter.path("file")).unwrap() == content);
+}
+
+#[test]
+fn with_once_one_that_is_in_the_middle_is_sent_away_with_a_reason() {
+    let (files, first, second) = (Files::new(), Getter::new(), Getter::new());
+    let content = noise(1, 16 << 20);
+    let mut sharer = Sharer::start(&["--once", "--limit", "16M"], &[&files.file("file", &content)]);
+    let mut stopped = first.start(&[], &sharer.ticket);
+    first.wait_for(1 << 20);
+    stopped.signal("STOP");
+    second.gets_well(&[], &sharer.ticket);
+    let (done, cut) = (sharer.session(), sharer.session());
+    assert_eq!((&done["ok"], &cut["ok"], sharer.wait().code()), (&true.into(), &false.into(), Some(0)));
+    stopped.signal("CONT");
+    let summary = stopped.object();
+    assert_eq!(summary["kind"], "refused", "{summary}");
+    assert!(summary["error"].as_str().unwrap().contains("takes one receiver only"), "{summary}");
+    assert_eq!(stopped.wait().code(), Some(1));
+}
+
+#[test]
+fn strangers_without_the_token_keep_nobody_out() {
+    let (files, getter) = (Files::new(), Getter::new());
+    let sharer = Sharer::start(&[], &[&files.file("file", b"content")]);
+    let client = nobody();
+    half_open(&first_packets(&client, 100), sharer.address());
+    let strangers: Vec<_> = (0..40).map_while(|_| Greedy::connect(&client, sharer.address(), 1)).collect();
+    assert_eq!(strangers.len(), 40);
+    let output = getter.get(&[], &sharer.ticket);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    assert_eq!(fs::read(getter.path("file")).unwrap(), b"content");
 }
 
 #[test]
