@@ -181,12 +181,12 @@ enum Over {
 impl Session<'_> {
     async fn run(&mut self, first: Trusted) -> Result<(), Failure> {
         let mut trusted = first;
-        let mut is_first = true;
         loop {
             let Trusted { connection, hello, control, answer, .. } = trusted;
-            // What was forgotten, or never known, is told from the beginning.
-            let known = if is_first { 0 } else { hello.announced.entries };
-            is_first = false;
+            // Of an earlier session of the same number nothing is known here. Its receiver may have missed that
+            // this is another, until it has said something.
+            let is_told = self.hook.hub.borrow().was_heard(self.hook.peer);
+            let known = if is_told { hello.announced.entries } else { 0 };
             let over = self.attend(&connection, &hello, known, control, answer).await;
             self.hook.hub.borrow_mut().leave(self.hook.peer);
             // What the receiver has acknowledged it has, though it could not say farewell.

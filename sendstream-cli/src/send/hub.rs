@@ -50,6 +50,8 @@ pub(crate) struct Hub {
 struct Peer {
     /// How many connections there were before this one.
     turn: u32,
+    /// Whether it has said something, over any connection.
+    was_heard: bool,
     /// Where the pieces for it go, while it is connected.
     pieces: Option<mpsc::Sender<Piece>>,
     /// Rings when there may be more to tell, or all is told.
@@ -126,6 +128,7 @@ impl Hub {
         let count = listing.items.len();
         let peer = |bar| Peer {
             turn: 0,
+            was_heard: false,
             pieces: None,
             bell: mpsc::channel(0).0,
             let_go: None,
@@ -214,9 +217,15 @@ impl Hub {
         self.peers[peer].left == 0
     }
 
+    /// Whether a receiver has said something: then it was told of something in this session.
+    pub(crate) fn was_heard(&self, peer: usize) -> bool {
+        self.peers[peer].was_heard
+    }
+
     /// Takes what a receiver says.
     pub(crate) fn hear(&mut self, peer: usize, message: ToSender) -> Result<(), ProtocolError> {
         let it = &mut self.peers[peer];
+        it.was_heard = true;
         let (ToSender::Want { entry, .. }
         | ToSender::Ask { entry, .. }
         | ToSender::Kept { entry, .. }

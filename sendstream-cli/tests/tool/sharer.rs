@@ -8,7 +8,7 @@ use sendstream::{Client, Connection, ConnectionError, Identity, RecvStream, Send
 
 use crate::{
     share::{Getter, Sharer},
-    stranger::{begin, data, offer},
+    stranger::{begin, data, end, message, offer},
     support::{Files, TicketParts, digest, noise, stderr, stdout_object},
 };
 
@@ -126,6 +126,41 @@ fn a_sharer_that_forgets_all_again_and_again_is_met_at_the_getters_pace() {
     process.signal("INT");
     assert_eq!(process.wait().code(), Some(130));
     assert!(getter.everything().is_empty());
+}
+
+/// The kind of the getter's next message, whose body passes by.
+fn hear(control: &mut RecvStream) -> u8 {
+    let mut front = [0; 5];
+    block_on(control.read_exact(&mut front)).unwrap();
+    let mut body = vec![0; u32::from_be_bytes(front[1..].try_into().unwrap()) as usize];
+    block_on(control.read_exact(&mut body)).unwrap();
+    front[0]
+}
+
+#[test]
+fn what_a_sharer_tells_anew_because_it_forgot_it_is_found_again() {
+    let content = b"content";
+    let ticket = share(1, |answer, control, connection| {
+        say(answer, &offer(0, 0, b"x", 7, b""));
+        if hear(control) == 17 {
+            say(answer, &[begin(0), data(content), end(7, blake3::hash(content))].concat());
+            assert_eq!(hear(control), 19);
+            return connection.close(6, "").unwrap();
+        }
+        // It has it by now, and asks for its digest.
+        say(answer, &message(2, &[&[0; 4], &[1], blake3::hash(content).as_bytes()]));
+        assert_eq!(hear(control), 19);
+        say(answer, &DONE);
+        answer.finish().unwrap();
+        assert_eq!(hear(control), 21);
+        connection.close(0, "").unwrap();
+    });
+    let getter = Getter::new();
+    let output = getter.get(&[], &ticket);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let summary = stdout_object(&output);
+    assert_eq!((&summary["announced"], &summary["files_there"]), (&1.into(), &1.into()), "{summary}");
+    assert_eq!(getter.everything(), ["inbox/x"]);
 }
 
 #[test]

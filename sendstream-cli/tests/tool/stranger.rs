@@ -113,7 +113,7 @@ impl Session {
     }
 }
 
-fn message(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
+pub(crate) fn message(kind: u8, parts: &[&[u8]]) -> Vec<u8> {
     let body = parts.concat();
     [&[kind], (body.len() as u32).to_be_bytes().as_slice(), &body].concat()
 }
@@ -137,7 +137,7 @@ pub(crate) fn data(content: &[u8]) -> Vec<u8> {
     if content.is_empty() { Vec::new() } else { message(4, &[content]) }
 }
 
-fn end(size: u64, digest: blake3::Hash) -> Vec<u8> {
+pub(crate) fn end(size: u64, digest: blake3::Hash) -> Vec<u8> {
     message(6, &[&size.to_be_bytes(), &META, digest.as_bytes()])
 }
 
