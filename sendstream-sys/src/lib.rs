@@ -150,6 +150,20 @@ pub const QUIC_PARAM_CONFIGURATION_SHARED_SOCKET: u32 = shared::QUIC_PARAM_CONFI
 /// The edit `client-on-a-servers-socket` knows it; a library without refuses it.
 pub const QUIC_PARAM_CONFIGURATION_LISTENERS_SOCKET: u32 = shared::QUIC_PARAM_CONFIGURATION_LISTENERS_SOCKET;
 
+/// Has a client's connections that start with a configuration use a socket of the application's (its
+/// descriptor, an `int`, for `SetParam` on the configuration before a connection starts with it).
+/// MsQuic duplicates the descriptor.
+///
+/// The edit `sockets-handed-in` knows it; a library without refuses it.
+pub const QUIC_PARAM_CONFIGURATION_SOCKET: u32 = shared::QUIC_PARAM_CONFIGURATION_SOCKET;
+
+/// Has a listener use a socket of the application's (its descriptor, an `int`, for `SetParam` on the
+/// listener before its start). `ListenerStart` duplicates the descriptor, and wants the socket's
+/// address.
+///
+/// The edit `sockets-handed-in` knows it; a library without refuses it.
+pub const QUIC_PARAM_LISTENER_SOCKET: u32 = shared::QUIC_PARAM_LISTENER_SOCKET;
+
 /// Has a client's connection give up its TLS state when the handshake is confirmed (a byte other
 /// than 0, for `SetParam` before the start). It gets no session ticket then, and no parameter of
 /// `QUIC_PARAM_TLS_*` can be asked for.

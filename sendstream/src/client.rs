@@ -5,7 +5,11 @@ mod host;
 mod sessions;
 pub(crate) mod socket;
 
-use std::{fmt, io, net::SocketAddr, sync::Arc};
+use std::{
+    fmt, io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+};
 
 use crate::{
     client::{sessions::Sessions, socket::Socket},
@@ -217,6 +221,21 @@ impl ClientBuilder {
         self
     }
 
+    /// A socket of the application's for all connections of the client: one that is bound to an
+    /// interface (`SO_BINDTODEVICE`), or that has options of its own. It must be of the family of the
+    /// servers' addresses; one that is bound to `::`, without `IPV6_V6ONLY`, serves both. On Linux only.
+    /// quinn's counterpart is `Endpoint::new`.
+    ///
+    /// [`build`](Self::build) takes it into use, once:
+    /// [`ServerBuilder::listen_on`](crate::ServerBuilder::listen_on) says what happens to it. MsQuic
+    /// keeps its duplicate as long as the client and its connections live. One worker receives for all
+    /// connections. Of this, [`bind`](Self::bind) and
+    /// [`socket_per_connection`](Self::socket_per_connection) the last counts.
+    pub fn socket(mut self, socket: UdpSocket) -> Self {
+        self.socket = Socket::Given(Arc::new(socket));
+        self
+    }
+
     /// Whether each connection has a UDP socket of its own, which is connected to the server
     /// (`connect` of POSIX). The default is `false`: they share one ([`Client`]).
     ///
@@ -258,7 +277,7 @@ impl ClientBuilder {
     /// # Errors
     ///
     /// [`ConfigError`]: what the builder was given cannot be used, or MsQuic could not start.
-    pub fn build(self) -> Result<Client, ConfigError> {
+    pub fn build(mut self) -> Result<Client, ConfigError> {
         let alpn = Alpn::new(self.endpoint.alpn.clone())?;
         let key_log = self.endpoint.open_key_log()?;
         let credential = Credential::Client { trust: &self.trust, identity: self.identity.as_ref() };

@@ -166,6 +166,7 @@ pub use types::{
     payload::Payload,
     rebind::RebindError,
     resumption::{MemorySessionCache, Resumption, SessionCache, SessionKey, TicketKey},
+    socket::SocketRefusal,
     stats::{
         CipherSuite, ConnectionStats, HandshakeInfo, HandshakeStats, ReceivedStats, SendStreamStats, SentStats,
         TlsVersion,

@@ -9,6 +9,7 @@ pub(crate) mod background;
 pub(crate) mod configuration;
 pub(crate) mod deadline;
 pub(crate) mod fork;
+pub(crate) mod given;
 pub(crate) mod handle;
 pub(crate) mod info;
 pub(crate) mod key_log;

@@ -6,7 +6,7 @@ pub(crate) mod incoming;
 
 use std::{
     fmt, io,
-    net::SocketAddr,
+    net::{SocketAddr, UdpSocket},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -18,7 +18,8 @@ use crate::{
     early::EarlyConnection,
     endpoint::{EndpointSettings, endpoint_setters},
     native::{
-        address::is_of_many, configuration::Alpn, live::LiveHandles, registration::Registration, retry::CountedBacklog,
+        address::is_of_many, configuration::Alpn, given::GivenSocket, live::LiveHandles, registration::Registration,
+        retry::CountedBacklog,
     },
     server::{
         config::{Recipe, ServerConfig},
@@ -30,6 +31,7 @@ use crate::{
         config::{ConfigError, TransportConfig},
         error::NativeError,
         resumption::{Resumption, TicketKey},
+        socket::SocketRefusal,
         system::{SystemError, is_privileged},
         tls::{ClientAuth, Identity},
     },
@@ -102,8 +104,30 @@ impl Server {
         if is_of_many(address.ip()) {
             return Err(BindError::AddressNotAvailable(address));
         }
-        let listener = ListenerInstance::start(&self.0.alpn, address, self.0.queue.clone(), &self.0.live)
-            .map_err(|error| BindError::from_start(error, address))?;
+        self.listen(address, None)
+    }
+
+    /// Listens on `socket` as well, as [`listen_also`](Self::listen_also) does on an address, and
+    /// returns the socket's address. [`ServerBuilder::listen_on`] says what happens to the socket.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`]: the socket cannot be used, or the server has stopped listening. The server goes
+    /// on with what it has.
+    pub fn listen_also_on(&self, socket: UdpSocket) -> Result<SocketAddr, BindError> {
+        let given = GivenSocket::check(&socket)?;
+        self.listen(given.address(), Some(&given))
+    }
+
+    /// Listens on `address`, with the socket that is bound there if there is one.
+    fn listen(&self, address: SocketAddr, socket: Option<&GivenSocket<'_>>) -> Result<SocketAddr, BindError> {
+        let listener = ListenerInstance::start(&self.0.alpn, address, socket, self.0.queue.clone(), &self.0.live)
+            .map_err(|error| match (error, socket) {
+                (NativeError::ADDRESS_IN_USE | NativeError::ALPN_IN_USE, Some(_)) => {
+                    SocketRefusal::InUse(address).into()
+                }
+                (error, _) => BindError::from_start(error, address),
+            })?;
         self.0.listeners().push(listener.clone());
         // Looked at only now, so that whoever stops the server meanwhile either finds this one or
         // is found.
@@ -206,7 +230,7 @@ impl Server {
         };
         let endpoint =
             EndpointSettings { registration: Some(self.0.live.registration().clone()), ..Default::default() };
-        ClientBuilder::new(Socket::Servers(addresses), endpoint)
+        ClientBuilder::new(Socket::Bound(addresses), endpoint)
     }
 
     /// Shows `identity`, such as a renewed certificate, to every connection that
@@ -451,18 +475,76 @@ impl ServerBuilder {
     /// [`BindError`]: what the builder was given, or the address, cannot be used. Nothing is left
     /// behind.
     pub fn bind(self, address: SocketAddr) -> Result<Server, BindError> {
+        let server = self.not_listening()?;
+        server.listen_also(address)?;
+        Ok(server)
+    }
+
+    /// Starts listening on a socket of the application's: one that systemd has opened (socket
+    /// activation), that is bound to an interface (`SO_BINDTODEVICE`), or that has options of its own.
+    /// quinn's counterpart is `Endpoint::new`. [`Server::listen_also_on`] adds further ones, and
+    /// [`Server::local_addr`] tells where the socket is bound. On Linux only.
+    ///
+    /// ```
+    /// use std::net::UdpSocket;
+    ///
+    /// use sendstream::{Identity, Server};
+    ///
+    /// # #[cfg(target_os = "linux")] {
+    /// let socket = UdpSocket::bind("127.0.0.1:0")?;
+    /// let address = socket.local_addr()?;
+    /// let identity = Identity::self_signed(["localhost"])?;
+    /// let server = Server::builder().identity(identity).alpn(["demo"]).listen_on(socket)?;
+    /// assert_eq!(server.local_addr()?, address);
+    /// # }
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # What happens to the socket
+    ///
+    /// - MsQuic duplicates the descriptor (`F_DUPFD_CLOEXEC`), and closes the duplicate once the server
+    ///   listens no more and its connections are over. A clone of the application's
+    ///   ([`UdpSocket::try_clone`]) stays open, and so does the port. What arrives after that waits in
+    ///   the socket, for another server that is given it, also in another process.
+    /// - Another server of this process can be given it as well, once this one listens no more, or
+    ///   for other [protocols](Self::alpn).
+    /// - Packets that wait in the socket already are served.
+    /// - The options that QUIC needs are set: packets are not fragmented (`IP_MTU_DISCOVER`,
+    ///   `IPV6_DONTFRAG`), and arrive with address, TTL and type of service, several at a time
+    ///   (`UDP_GRO`). `IP_RECVERR` is off. They stay when the server is gone.
+    /// - All others stay as they are: `O_NONBLOCK`; `SO_RCVBUF`, which MsQuic sets as high as the
+    ///   system lets it on sockets of its own; `IPV6_V6ONLY`, so a socket at `[::]` is for both
+    ///   families only without it; `SO_REUSEPORT`, with the system's choice among the sockets of an
+    ///   address.
+    /// - The code points of `IP_TOS` and `IPV6_TCLASS` as they are now are in every packet, unless
+    ///   [`Connection::set_dscp`](crate::Connection::set_dscp) sets another than 0.
+    ///
+    /// The application must not read from a clone of the socket while the server listens: it would take
+    /// packets away. A server that binds its own sockets has one for each worker. Here one worker
+    /// receives for all, which a busy server of many processors feels.
+    ///
+    /// # Errors
+    ///
+    /// [`BindError`]: what the builder was given, or the socket ([`SocketRefusal`]), cannot be used.
+    /// Nothing is left behind.
+    pub fn listen_on(self, socket: UdpSocket) -> Result<Server, BindError> {
+        let server = self.not_listening()?;
+        server.listen_also_on(socket)?;
+        Ok(server)
+    }
+
+    /// A server that does not listen yet.
+    fn not_listening(self) -> Result<Server, BindError> {
         let key_log = self.endpoint.open_key_log()?;
         let config = self.build()?;
-        let server = Server(Arc::new(Shared {
+        Ok(Server(Arc::new(Shared {
             listeners: Mutex::default(),
             _backlog: CountedBacklog::new(config.accept_backlog()),
             queue: IncomingQueue::new(config.accept_backlog(), config.handshake_timeout(), key_log),
             alpn: config.alpn().clone(),
             live: LiveHandles::new(config.registration().clone()),
             config: Mutex::new(config),
-        }));
-        server.listen_also(address)?;
-        Ok(server)
+        })))
     }
 }
 
@@ -482,6 +564,9 @@ pub enum BindError {
     /// The system lets this user not listen on the port, which is below 1024.
     #[error("no permission to listen on {0}: choose a port above 1023, or get the right to use this one")]
     PermissionDenied(SocketAddr),
+    /// The socket that was handed in cannot be used.
+    #[error(transparent)]
+    Socket(#[from] SocketRefusal),
     /// The server has stopped listening; it does not start again.
     #[error("the server has stopped listening: make another")]
     Stopped,
@@ -515,6 +600,7 @@ impl From<BindError> for io::Error {
             BindError::System(error) => return (*error).into(),
             BindError::Native(error) => return (*error).into(),
             BindError::Config(error) => return error.clone().into(),
+            BindError::Socket(error) => return (*error).into(),
             BindError::AddressInUse(_) => io::ErrorKind::AddrInUse,
             BindError::AddressNotAvailable(_) => io::ErrorKind::AddrNotAvailable,
             BindError::PermissionDenied(_) => io::ErrorKind::PermissionDenied,

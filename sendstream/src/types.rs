@@ -10,6 +10,7 @@ pub(crate) mod payload;
 pub(crate) mod rebind;
 pub(crate) mod resumption;
 pub(crate) mod server_name;
+pub(crate) mod socket;
 pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod system;

@@ -88,13 +88,12 @@ struct Server {
 impl Server {
     /// Starts an example, and waits for its first line.
     fn start<A: AsRef<OsStr>>(name: &str, arguments: impl IntoIterator<Item = A>) -> Self {
-        let mut process = Command::new(example(name))
-            .args(arguments)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::inherit())
-            .spawn()
-            .unwrap();
+        Self::of(Command::new(example(name)).args(arguments).stdin(Stdio::null()))
+    }
+
+    /// Starts it as the command says.
+    fn of(command: &mut Command) -> Self {
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let stdout = BufReader::new(process.stdout.take().unwrap());
         let mut server = Self { process, words: Vec::new(), stdout: Some(stdout) };
         let mut line = String::new();
@@ -104,7 +103,11 @@ impl Server {
     }
 
     fn ends_on_ctrl_c(&mut self) {
-        kill_process(Pid::from_child(&self.process), Signal::INT).unwrap();
+        self.ends_on(Signal::INT);
+    }
+
+    fn ends_on(&mut self, signal: Signal) {
+        kill_process(Pid::from_child(&self.process), signal).unwrap();
         // Its output ends with it.
         let (done, rest) = mpsc::channel();
         let stdout = self.stdout.take().unwrap();
@@ -134,6 +137,27 @@ fn the_echo_client_gets_back_what_it_sent_and_the_server_ends_on_ctrl_c() {
     assert!(!wrong.status.success());
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("CertificateRefused"), "{wrong:?}");
     server.ends_on_ctrl_c();
+}
+
+/// As systemd does it: the socket is descriptor 3 of each start, and stays open between them.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_server_is_started_with_its_socket_again_and_again() {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    for message in ["first", "second"] {
+        // The shell moves the socket to where it belongs, and says whose it is.
+        let mut command = Command::new("sh");
+        command.args(["-c", "LISTEN_PID=$$ LISTEN_FDS=1 exec \"$0\" 3<&0 </dev/null"]);
+        command.arg(example("socket_activation")).stdin(std::os::fd::OwnedFd::from(socket.try_clone().unwrap()));
+        let mut server = Server::of(&mut command);
+        assert_eq!(server.words[0], address);
+        let output = run("echo_client", [&address, &server.words[1], message]);
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{message}\n"));
+        server.ends_on(Signal::TERM);
+    }
+    let output = run("socket_activation", [""; 0]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("systemd-socket-activate"), "{output:?}");
 }
 
 #[test]

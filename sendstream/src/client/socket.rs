@@ -1,12 +1,16 @@
 //! [`Socket`]: where a client's connections send from.
 
-use std::net::SocketAddr;
+use std::{
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+};
 
 use crate::{
     client::ConnectError,
     native::{
         address::{is_of_many, towards},
         configuration::Configuration,
+        given::GivenSocket,
     },
     types::config::ConfigError,
 };
@@ -20,8 +24,10 @@ pub(crate) enum Socket {
         local: Option<SocketAddr>,
         per_connection: bool,
     },
-    /// Those of a server, which listens at these addresses.
-    Servers(Vec<SocketAddr>),
+    /// One of the application's, which is not in use yet.
+    Given(Arc<UdpSocket>),
+    /// Those that are bound at these addresses: a server's, or the application's.
+    Bound(Vec<SocketAddr>),
 }
 
 impl Default for Socket {
@@ -39,19 +45,27 @@ impl Socket {
     pub(super) fn set_per_connection(&mut self, per_connection: bool) {
         let local = match self {
             Self::Own { local, .. } => *local,
-            Self::Servers(_) => None,
+            Self::Given(_) | Self::Bound(_) => None,
         };
         *self = Self::Own { local, per_connection };
     }
 
-    /// Has the connections that start with `configuration` use it.
-    pub(super) fn configure(&self, configuration: &mut Configuration) -> Result<(), ConfigError> {
+    /// Has the connections that start with `configuration` use it. One of the application's is not
+    /// needed any more then: MsQuic has a duplicate.
+    pub(super) fn configure(&mut self, configuration: &mut Configuration) -> Result<(), ConfigError> {
         match self {
             Self::Own { per_connection: true, .. } => Ok(()),
             Self::Own { per_connection: false, .. } => Ok(configuration.share_socket()?),
-            Self::Servers(addresses) if addresses.is_empty() => Err(ConfigError::NotListening),
-            Self::Servers(addresses) => {
+            Self::Bound(addresses) if addresses.is_empty() => Err(ConfigError::NotListening),
+            Self::Bound(addresses) => {
                 addresses.iter().try_for_each(|address| configuration.use_listeners_socket(*address))
+            }
+            Self::Given(socket) => {
+                let given = GivenSocket::check(socket)?;
+                configuration.use_socket(&given)?;
+                let address = given.address();
+                *self = Self::Bound(vec![address]);
+                Ok(())
             }
         }
     }
@@ -59,9 +73,9 @@ impl Socket {
     /// Where a connection to `remote` is, if that is said.
     pub(super) fn towards(&self, remote: SocketAddr) -> Result<Option<SocketAddr>, ConnectError> {
         let all = match self {
-            Self::Own { local: None, .. } => return Ok(None),
+            Self::Own { local: None, .. } | Self::Given(_) => return Ok(None),
             Self::Own { local: Some(local), .. } => std::slice::from_ref(local),
-            Self::Servers(addresses) => addresses,
+            Self::Bound(addresses) => addresses,
         };
         let fitting = all.iter().find_map(|asked| Some((*asked, towards(*asked, remote)?)));
         let Some((asked, local)) = fitting else {
@@ -73,11 +87,11 @@ impl Socket {
         Ok(Some(local))
     }
 
-    /// What a connection asks for that is to be at `local`. A server's socket is there already.
+    /// What a connection asks for that is to be at `local`. A bound socket is there already.
     pub(super) fn to_bind(&self, local: Option<SocketAddr>) -> Option<SocketAddr> {
         match self {
             Self::Own { .. } => local,
-            Self::Servers(_) => None,
+            Self::Given(_) | Self::Bound(_) => None,
         }
     }
 
@@ -85,7 +99,8 @@ impl Socket {
     pub(super) fn asked(&self) -> Option<SocketAddr> {
         match self {
             Self::Own { local, .. } => *local,
-            Self::Servers(addresses) => addresses.first().copied(),
+            Self::Given(_) => None,
+            Self::Bound(addresses) => addresses.first().copied(),
         }
     }
 

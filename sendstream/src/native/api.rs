@@ -155,6 +155,9 @@ pub(crate) struct Abilities {
     pub(crate) shares_sockets: bool,
     /// A client's connections can use a [server's socket](sys::QUIC_PARAM_CONFIGURATION_LISTENERS_SOCKET).
     pub(crate) dials_from_servers: bool,
+    /// It can use [sockets of the application's](sys::QUIC_PARAM_LISTENER_SOCKET).
+    #[cfg(target_os = "linux")]
+    pub(crate) takes_sockets: bool,
     /// It can have clients [prove their addresses](sys::QUIC_PARAM_GLOBAL_RETRY_HANDSHAKES) from a
     /// number of handshakes on.
     pub(crate) counts_handshakes: bool,
@@ -179,6 +182,8 @@ pub(crate) fn abilities() -> &'static Abilities {
             gives_up_tls: has("tls-ends-with-handshake"),
             shares_sockets: SHARED_SOCKET_EDITS.iter().all(|edit| has(edit)),
             dials_from_servers: has("client-on-a-servers-socket"),
+            #[cfg(target_os = "linux")]
+            takes_sockets: has("sockets-handed-in"),
             counts_handshakes: has("retry-counts-handshakes"),
             empties_pools: has("pools-can-be-emptied"),
             keeps_received: has("received-memory-kept"),

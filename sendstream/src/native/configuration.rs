@@ -8,7 +8,9 @@ use sendstream_sys as sys;
 use super::{
     address::Address,
     api::{self, call},
-    background, parameter,
+    background,
+    given::GivenSocket,
+    parameter,
     registration::Registration,
     ticket,
 };
@@ -16,6 +18,7 @@ use crate::types::{
     config::{ConfigError, TransportConfig},
     error::NativeError,
     resumption::{Resumption, TicketKey},
+    socket::SocketRefusal,
     stats::CipherSuite,
     tls::{ClientAuth, Identity, IdentityError, Trust},
 };
@@ -121,6 +124,24 @@ impl Configuration {
         match set {
             Err(NativeError::NOT_FOUND) => return Err(ConfigError::NotListening),
             Err(NativeError::INVALID_STATE) => return Err(ConfigError::NotTheServersThreads),
+            set => set?,
+        }
+        self.shares_socket = true;
+        Ok(())
+    }
+
+    /// Has the connections that start with it use `socket`, of which MsQuic keeps a duplicate as long
+    /// as it keeps them and the configuration.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError::Socket`] if a server or client has the socket already, or what the system says.
+    pub(crate) fn use_socket(&mut self, socket: &GivenSocket<'_>) -> Result<(), ConfigError> {
+        // SAFETY: the handle is open and a configuration's. The parameter is a descriptor, which is
+        // open, and which the call duplicates.
+        let set = unsafe { parameter::set(self.handle, sys::QUIC_PARAM_CONFIGURATION_SOCKET, &socket.descriptor()) };
+        match set {
+            Err(NativeError::ADDRESS_IN_USE) => return Err(SocketRefusal::InUse(socket.address()).into()),
             set => set?,
         }
         self.shares_socket = true;

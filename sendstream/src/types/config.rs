@@ -7,6 +7,7 @@ use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
 use crate::types::{
     error::NativeError,
+    socket::SocketRefusal,
     system::SystemError,
     tls::{IdentityError, TrustError},
 };
@@ -582,6 +583,9 @@ pub enum ConfigError {
     /// The linked MsQuic is an installed one, which keeps the sockets of clients and servers apart.
     #[error("this MsQuic has no client use a server's socket; use the one that is built along, or `Client::builder`")]
     CannotShareServersSocket,
+    /// The [socket](crate::ClientBuilder::socket) that a client was handed cannot be used.
+    #[error(transparent)]
+    Socket(#[from] SocketRefusal),
     /// The linked MsQuic is an installed one, which cannot count handshakes.
     #[error("this MsQuic cannot count handshakes; use the one that is built along, or another retry policy")]
     CannotCountHandshakes,
@@ -602,6 +606,7 @@ impl From<ConfigError> for io::Error {
         let kind = match error {
             ConfigError::System(error) => return error.into(),
             ConfigError::Native(error) => return error.into(),
+            ConfigError::Socket(error) => return error.into(),
             ConfigError::Identity(error) => return error.into(),
             ConfigError::Trust(error) => return error.into(),
             ConfigError::KeyLog { ref source, .. } => source.kind(),

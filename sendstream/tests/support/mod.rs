@@ -18,6 +18,8 @@ pub(crate) mod processors;
 pub(crate) mod python;
 pub(crate) mod relay;
 pub(crate) mod soak;
+#[cfg(target_os = "linux")]
+pub(crate) mod tap;
 
 use std::{
     fmt::Display,

@@ -25,8 +25,10 @@ use crate::{
         api::call,
         background,
         configuration::Alpn,
+        given::GivenSocket,
         handle::Handle,
         live::{LiveGuard, LiveHandles},
+        parameter,
     },
     types::error::NativeError,
 };
@@ -43,10 +45,11 @@ pub(crate) struct ListenerInstance {
 }
 
 impl ListenerInstance {
-    /// `ListenerOpen` and `ListenerStart` on `address`.
+    /// `ListenerOpen` and `ListenerStart` on `address`, which is that of `socket` if there is one.
     pub(crate) fn start(
         alpn: &Alpn,
         address: SocketAddr,
+        socket: Option<&GivenSocket<'_>>,
         queue: Arc<IncomingQueue>,
         live: &LiveHandles,
     ) -> Result<Arc<Self>, NativeError> {
@@ -66,15 +69,23 @@ impl ListenerInstance {
         });
         callback::lend_reference(&listener);
         let address = Address::from(address);
-        let status = alpn.with_buffers(|buffers| {
-            // SAFETY: the handle was opened above; the context is the reference lent. The buffers
-            // and the address outlive the call, which copies them.
-            unsafe {
-                call!(SetContext(handle, Arc::as_ptr(&listener).cast_mut().cast()));
-                call!(ListenerStart(handle, buffers.as_ptr(), buffers.len() as u32, address.as_ptr()))
-            }
+        // SAFETY: the handle was opened above and is a listener's. The parameter is a descriptor,
+        // which stays open until `socket` goes.
+        let given = socket.map_or(Ok(()), |socket| unsafe {
+            parameter::set(handle, sys::QUIC_PARAM_LISTENER_SOCKET, &socket.descriptor())
         });
-        if let Err(status) = NativeError::check(status) {
+        let started = given.and_then(|()| {
+            let status = alpn.with_buffers(|buffers| {
+                // SAFETY: the handle was opened above; the context is the reference lent. The
+                // buffers and the address outlive the call, which copies them.
+                unsafe {
+                    call!(SetContext(handle, Arc::as_ptr(&listener).cast_mut().cast()));
+                    call!(ListenerStart(handle, buffers.as_ptr(), buffers.len() as u32, address.as_ptr()))
+                }
+            });
+            NativeError::check(status)
+        });
+        if let Err(status) = started {
             // SAFETY: lent above. A listener that did not start has no events to give the reference
             // back, and closing it waits for nobody.
             unsafe {
