@@ -278,7 +278,7 @@ lint:
 	    cargo fmt --manifest-path $$stack/Cargo.toml -- --check || exit 1; \
 	done
 	$(cargo) clippy --workspace --all-targets --all-features --target-dir $(target)/lint -- -D warnings
-	for features in "" tokio futures-io metrics self-signed serde; do \
+	for features in "" tokio futures-io metrics qlog self-signed serde; do \
 	    $(cargo) clippy -p sendstream --no-default-features --features "$$features" --target-dir $(target)/lint -- -D warnings || exit 1; \
 	done
 	RUSTFLAGS="--cfg benching" $(cargo) clippy --locked --manifest-path bench/Cargo.toml -p bench-micro --all-targets \

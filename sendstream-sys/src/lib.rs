@@ -195,6 +195,33 @@ pub const QUIC_PARAM_CONN_SMOOTHED_RTT: u32 = shared::QUIC_PARAM_CONN_SMOOTHED_R
 /// The edit `validated-address-told` knows it; a library without refuses it.
 pub const QUIC_PARAM_CONN_ADDRESS_VALIDATED: u32 = shared::QUIC_PARAM_CONN_ADDRESS_VALIDATED;
 
+/// Has MsQuic call a function with what a connection does (a [`QUIC_CONNECTION_LOG`], for `SetParam`
+/// before a client's start, or during `QUIC_LISTENER_EVENT_NEW_CONNECTION`).
+///
+/// The edit `packets-are-logged` knows it; a library without refuses it.
+pub const QUIC_PARAM_CONN_LOG: u32 = shared::QUIC_PARAM_CONN_LOG;
+
+/// [`QUIC_LOG_ENTRY::Kind`]: a packet was sent.
+pub const QUIC_LOG_PACKET_SENT: u8 = byte(shared::QUIC_LOG_PACKET_SENT);
+/// [`QUIC_LOG_ENTRY::Kind`]: a packet was received and decrypted, and had not come before.
+pub const QUIC_LOG_PACKET_RECEIVED: u8 = byte(shared::QUIC_LOG_PACKET_RECEIVED);
+/// [`QUIC_LOG_ENTRY::Kind`]: a packet is taken for lost.
+pub const QUIC_LOG_PACKET_LOST: u8 = byte(shared::QUIC_LOG_PACKET_LOST);
+/// [`QUIC_LOG_ENTRY::Kind`]: the numbers may have changed.
+pub const QUIC_LOG_METRICS: u8 = byte(shared::QUIC_LOG_METRICS);
+/// [`QUIC_LOG_ENTRY::PacketType`]: an Initial packet.
+pub const QUIC_LOG_INITIAL: u8 = byte(shared::QUIC_LOG_INITIAL);
+/// [`QUIC_LOG_ENTRY::PacketType`]: a 0-RTT packet.
+pub const QUIC_LOG_ZERO_RTT: u8 = byte(shared::QUIC_LOG_ZERO_RTT);
+/// [`QUIC_LOG_ENTRY::PacketType`]: a Handshake packet.
+pub const QUIC_LOG_HANDSHAKE: u8 = byte(shared::QUIC_LOG_HANDSHAKE);
+/// [`QUIC_LOG_ENTRY::PacketType`]: a 1-RTT packet.
+pub const QUIC_LOG_ONE_RTT: u8 = byte(shared::QUIC_LOG_ONE_RTT);
+/// [`QUIC_LOG_ENTRY::Reason`]: packets with higher numbers were acknowledged.
+pub const QUIC_LOG_LOST_BY_NUMBER: u8 = byte(shared::QUIC_LOG_LOST_BY_NUMBER);
+/// [`QUIC_LOG_ENTRY::Reason`]: a packet that was sent later was acknowledged, and time has passed.
+pub const QUIC_LOG_LOST_BY_TIME: u8 = byte(shared::QUIC_LOG_LOST_BY_TIME);
+
 /// A connection's exporter secret of RFC 8446 §7.5 (up to [`QUIC_MAX_EXPORTER_SECRET`] bytes, for
 /// `GetParam` during `QUIC_CONNECTION_EVENT_CONNECTED`).
 ///
@@ -225,6 +252,51 @@ pub const QUIC_SESSION_RESUMED: u8 = byte(shared::QUIC_SESSION_RESUMED);
 ///
 /// The edit `early-data-verdict` sets it; a library without never does.
 pub const QUIC_SESSION_EARLY_DATA_ACCEPTED: u8 = byte(shared::QUIC_SESSION_EARLY_DATA_ACCEPTED);
+
+/// What a connection did, and its numbers after that.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+#[allow(non_camel_case_types, non_snake_case)]
+pub struct QUIC_LOG_ENTRY {
+    /// In microseconds, as the next three; 0 before the first sample.
+    pub SmoothedRtt: u64,
+    /// The last sample.
+    pub LatestRtt: u64,
+    /// The smallest.
+    pub MinRtt: u64,
+    /// How much they differ.
+    pub RttVariance: u64,
+    /// In bytes.
+    pub CongestionWindow: u64,
+    /// In bytes.
+    pub BytesInFlight: u64,
+    /// The packet's number.
+    pub PacketNumber: u64,
+    /// What a packet that was received had in it, unchecked, for the call alone; null otherwise.
+    pub Frames: *const u8,
+    /// In bytes.
+    pub FramesLength: u32,
+    /// In bytes; 0 for a packet that came before the log.
+    pub PacketLength: u16,
+    /// [`QUIC_LOG_INITIAL`] or one of its like.
+    pub PacketType: u8,
+    /// [`QUIC_LOG_PACKET_SENT`] or one of its like.
+    pub Kind: u8,
+    /// Why a packet is lost: [`QUIC_LOG_LOST_BY_NUMBER`] or [`QUIC_LOG_LOST_BY_TIME`].
+    pub Reason: u8,
+}
+
+/// What [`QUIC_PARAM_CONN_LOG`] is set to.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+#[allow(non_camel_case_types, non_snake_case)]
+pub struct QUIC_CONNECTION_LOG {
+    /// Called on the connection's worker, with the context, until `ConnectionClose` returns. It must
+    /// not call MsQuic, nor wait.
+    pub Write: Option<unsafe extern "C" fn(context: *mut c_void, entry: *const QUIC_LOG_ENTRY)>,
+    /// For the function.
+    pub Context: *mut c_void,
+}
 
 /// What [`QUIC_PARAM_GLOBAL_RECEIVED_MEMORY`] is filled with.
 ///

@@ -226,6 +226,17 @@ fn the_shared_header_and_the_rust_side_agree() {
         ("QUIC_PARAM_CONFIGURATION_LISTENERS_SOCKET", sys::QUIC_PARAM_CONFIGURATION_LISTENERS_SOCKET),
         ("QUIC_PARAM_CONFIGURATION_SOCKET", sys::QUIC_PARAM_CONFIGURATION_SOCKET),
         ("QUIC_PARAM_LISTENER_SOCKET", sys::QUIC_PARAM_LISTENER_SOCKET),
+        ("QUIC_PARAM_CONN_LOG", sys::QUIC_PARAM_CONN_LOG),
+        ("QUIC_LOG_PACKET_SENT", sys::QUIC_LOG_PACKET_SENT.into()),
+        ("QUIC_LOG_PACKET_RECEIVED", sys::QUIC_LOG_PACKET_RECEIVED.into()),
+        ("QUIC_LOG_PACKET_LOST", sys::QUIC_LOG_PACKET_LOST.into()),
+        ("QUIC_LOG_METRICS", sys::QUIC_LOG_METRICS.into()),
+        ("QUIC_LOG_INITIAL", sys::QUIC_LOG_INITIAL.into()),
+        ("QUIC_LOG_ZERO_RTT", sys::QUIC_LOG_ZERO_RTT.into()),
+        ("QUIC_LOG_HANDSHAKE", sys::QUIC_LOG_HANDSHAKE.into()),
+        ("QUIC_LOG_ONE_RTT", sys::QUIC_LOG_ONE_RTT.into()),
+        ("QUIC_LOG_LOST_BY_NUMBER", sys::QUIC_LOG_LOST_BY_NUMBER.into()),
+        ("QUIC_LOG_LOST_BY_TIME", sys::QUIC_LOG_LOST_BY_TIME.into()),
         ("QUIC_PARAM_GLOBAL_RECEIVE_BRACKET", sys::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET),
         ("QUIC_PARAM_GLOBAL_WORKER_LENDING", sys::QUIC_PARAM_GLOBAL_WORKER_LENDING),
         ("QUIC_PARAM_GLOBAL_RECEIVED_MEMORY", sys::QUIC_PARAM_GLOBAL_RECEIVED_MEMORY),
@@ -273,5 +284,30 @@ fn the_shared_header_and_the_rust_side_agree() {
     ];
     ours.sort_unstable();
     assert_eq!(fields("QUIC_RECEIVED_MEMORY"), ours.map(|(_, field)| field));
+    type Entry = sys::QUIC_LOG_ENTRY;
+    let mut ours = [
+        (offset_of!(Entry, SmoothedRtt), "uint64_t SmoothedRtt;"),
+        (offset_of!(Entry, LatestRtt), "uint64_t LatestRtt;"),
+        (offset_of!(Entry, MinRtt), "uint64_t MinRtt;"),
+        (offset_of!(Entry, RttVariance), "uint64_t RttVariance;"),
+        (offset_of!(Entry, CongestionWindow), "uint64_t CongestionWindow;"),
+        (offset_of!(Entry, BytesInFlight), "uint64_t BytesInFlight;"),
+        (offset_of!(Entry, PacketNumber), "uint64_t PacketNumber;"),
+        (offset_of!(Entry, Frames), "const uint8_t* Frames;"),
+        (offset_of!(Entry, FramesLength), "uint32_t FramesLength;"),
+        (offset_of!(Entry, PacketLength), "uint16_t PacketLength;"),
+        (offset_of!(Entry, PacketType), "uint8_t PacketType;"),
+        (offset_of!(Entry, Kind), "uint8_t Kind;"),
+        (offset_of!(Entry, Reason), "uint8_t Reason;"),
+    ];
+    ours.sort_unstable();
+    assert_eq!(fields("QUIC_LOG_ENTRY"), ours.map(|(_, field)| field));
+    type Log = sys::QUIC_CONNECTION_LOG;
+    let mut ours = [
+        (offset_of!(Log, Write), "void (*Write)(void* Context, const QUIC_LOG_ENTRY* Entry);"),
+        (offset_of!(Log, Context), "void* Context;"),
+    ];
+    ours.sort_unstable();
+    assert_eq!(fields("QUIC_CONNECTION_LOG"), ours.map(|(_, field)| field));
     assert!(header.contains("typedef BOOLEAN (*QUIC_WORKER_WAKE)(uint32_t Index);"));
 }

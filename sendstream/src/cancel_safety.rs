@@ -98,6 +98,7 @@
 //! | [`Connections::next`](crate::Connections::next) | CONNECTED of any handshake; `None` as `Server::accept`, once no handshake is under way | never | no connection is lost; the handshakes go on with the next call |
 //! | [`Server::shutdown`] | STOP_COMPLETE, and SHUTDOWN_COMPLETE of every connection | never | the server has stopped listening; only the wait ends |
 //! | [`Client::wait_idle`], [`Registration::wait_idle`] | SHUTDOWN_COMPLETE of every connection; for the latter, also STOP_COMPLETE of every listener | never | only the wait ends |
+//! | `QlogStream::flush` (feature `qlog`) | its writer is done with all before the call, and flushed | the writer failed | only the wait ends |
 
 #[cfg(doc)]
 use crate::{

@@ -18,8 +18,8 @@ use crate::{
     endpoint::{EndpointSettings, endpoint_setters},
     native::{
         configuration::{Alpn, Configuration, Credential},
-        key_log::KeyLog,
         live::LiveHandles,
+        logs::Logs,
         registration::Registration,
     },
     types::{
@@ -50,7 +50,7 @@ pub struct Client {
     trust: Trust,
     transport: TransportConfig,
     socket: Socket,
-    key_log: Option<KeyLog>,
+    logs: Logs,
     sessions: Option<Sessions>,
     live: LiveHandles,
 }
@@ -279,7 +279,7 @@ impl ClientBuilder {
     /// [`ConfigError`]: what the builder was given cannot be used, or MsQuic could not start.
     pub fn build(mut self) -> Result<Client, ConfigError> {
         let alpn = Alpn::new(self.endpoint.alpn.clone())?;
-        let key_log = self.endpoint.open_key_log()?;
+        let logs = self.endpoint.open_logs()?;
         let credential = Credential::Client { trust: &self.trust, identity: self.identity.as_ref() };
         let registration = self.endpoint.registration()?;
         let mut configuration = Configuration::open(
@@ -296,7 +296,7 @@ impl ClientBuilder {
             trust: self.trust,
             transport: self.endpoint.transport,
             socket: self.socket,
-            key_log,
+            logs,
             sessions: self.session_cache.map(|cache| Sessions::new(cache, alpn)),
             live: LiveHandles::new(registration),
         })

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::{
-    native::{key_log::KeyLog, registration::Registration},
+    native::{key_log::KeyLog, logs::Logs, registration::Registration},
     types::{
         config::{ConfigError, TransportConfig},
         error::NativeError,
@@ -53,6 +53,9 @@ pub(crate) struct EndpointSettings {
     pub(crate) cipher_suites: Option<Vec<CipherSuite>>,
     /// Where TLS secrets go, if they go anywhere.
     pub(crate) key_log: Option<PathBuf>,
+    /// Where packets are logged, if anywhere.
+    #[cfg(feature = "qlog")]
+    pub(crate) qlog: Option<crate::native::qlog::QlogStream>,
 }
 
 impl EndpointSettings {
@@ -71,9 +74,17 @@ impl EndpointSettings {
         Registration::shared()
     }
 
-    /// The key log, if there is to be one.
-    pub(crate) fn open_key_log(&self) -> Result<Option<KeyLog>, ConfigError> {
-        self.key_log.clone().map(KeyLog::open).transpose()
+    /// The logs that there are to be.
+    pub(crate) fn open_logs(&self) -> Result<Logs, ConfigError> {
+        #[cfg(feature = "qlog")]
+        if self.qlog.is_some() && !crate::native::api::abilities().logs_packets {
+            return Err(ConfigError::CannotLogPackets);
+        }
+        Ok(Logs {
+            keys: self.key_log.clone().map(KeyLog::open).transpose()?,
+            #[cfg(feature = "qlog")]
+            packets: self.qlog.clone(),
+        })
     }
 }
 
@@ -134,6 +145,18 @@ macro_rules! endpoint_setters {
         $(#[$key_log])*
         pub fn key_log(mut self, path: impl Into<std::path::PathBuf>) -> Self {
             self.endpoint.key_log = Some(path.into());
+            self
+        }
+
+        /// Writes to `stream` what its connections do on the wire, from their first packet on
+        /// (`QUIC_PARAM_CONN_LOG`): see [`QlogStream`](crate::QlogStream). Clients and servers may
+        /// share a stream, but viewers want one for each side. The default is none. Of a server only
+        /// one that listens logs: this has no effect on `ServerBuilder::build`.
+        ///
+        /// quinn's counterpart is `TransportConfig::qlog_stream`. Needs the feature `qlog`.
+        #[cfg(feature = "qlog")]
+        pub fn qlog(mut self, stream: &$crate::native::qlog::QlogStream) -> Self {
+            self.endpoint.qlog = Some(stream.clone());
             self
         }
 

@@ -89,7 +89,7 @@
 //! | --- | --- | --- | --- |
 //! | error | foreign code panicked (a waker, a verifier, a buffer's owner); memory is out | its own, if any | |
 //! | warn | `connections are refused: nobody accepts those that wait`, for the 1st, 2nd, 4th, 8th, ... of a server | none | `local`, `refused` |
-//! | warn | the key log cannot be written; a stream's priority or the scheduling was not set | its own, if any | `error` |
+//! | warn | the key log or the qlog cannot be written; a stream's priority or the scheduling was not set | its own, if any | `error` |
 //! | info | `the peer's certificate is refused` | `connection` | `refusal` |
 //! | debug | `listening`, `no longer listening` | none | `local` |
 //! | debug | `connecting`; `a client wants a connection` | `connection` | |
@@ -144,6 +144,8 @@ pub use datagram::{SendDatagram, SendDatagramError};
 pub use driver::worker_task::WorkerTask;
 pub use early::EarlyConnection;
 pub use endpoint::ServedBy;
+#[cfg(feature = "qlog")]
+pub use native::qlog::QlogStream;
 pub use native::{
     info::native_info,
     registration::{ExecutionProfile, Registration},

@@ -17,7 +17,10 @@ pub(crate) mod key_log;
 pub(crate) mod lending;
 pub(crate) mod library;
 pub(crate) mod live;
+pub(crate) mod logs;
 pub(crate) mod parameter;
+#[cfg(feature = "qlog")]
+pub(crate) mod qlog;
 pub(crate) mod received;
 pub(crate) mod registration;
 pub(crate) mod retry;

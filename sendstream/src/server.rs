@@ -535,12 +535,12 @@ impl ServerBuilder {
 
     /// A server that does not listen yet.
     fn not_listening(self) -> Result<Server, BindError> {
-        let key_log = self.endpoint.open_key_log()?;
+        let logs = self.endpoint.open_logs()?;
         let config = self.build()?;
         Ok(Server(Arc::new(Shared {
             listeners: Mutex::default(),
             _backlog: CountedBacklog::new(config.accept_backlog()),
-            queue: IncomingQueue::new(config.accept_backlog(), config.handshake_timeout(), key_log),
+            queue: IncomingQueue::new(config.accept_backlog(), config.handshake_timeout(), logs),
             alpn: config.alpn().clone(),
             live: LiveHandles::new(config.registration().clone()),
             config: Mutex::new(config),

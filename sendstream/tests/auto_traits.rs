@@ -59,6 +59,7 @@ send_and_sync! {
     PeerIdentity,
     Printable<'_>,
     PublicKeyHash,
+    QlogStream,
     ReadError,
     ReadExactError,
     ReadToEndError,
@@ -204,8 +205,9 @@ fn futures_of_streams(send: &mut SendStream, recv: &mut RecvStream) {
 }
 
 #[expect(dead_code, reason = "to compile is the test")]
-fn futures_of_workers(task: WorkerTask<u64>) {
+fn futures_of_workers(task: WorkerTask<u64>, qlog: &QlogStream) {
     is_send(task);
+    is_send(qlog.flush());
 }
 
 fn is_send(_: impl Future + Send) {}

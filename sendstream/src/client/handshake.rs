@@ -58,7 +58,8 @@ impl Client {
         }
         let deadline = Instant::now() + self.transport.handshake_timeout;
         let mut begun = self.open(address, name.as_str(), deadline)?;
-        let mut in_place = api::abilities().starts_in_place;
+        // The parameter for a log waits for the worker.
+        let mut in_place = api::abilities().starts_in_place && !self.logs.have_packets();
         if let Some(sessions) = &self.sessions
             && let Some(ticket) =
                 begun.unless_over(sessions.find(name.as_str(), &self.trust, begun.user.inner().span())).await?
@@ -88,7 +89,7 @@ impl Client {
             ..ConnectionInnerShared::new(self.alpn.clone(), Some(verify), &self.transport)
         };
         let registration = self.live.registration().handle();
-        let instance = ConnectionInstance::open(registration, shared, self.key_log.clone(), self.live.enter())?;
+        let instance = ConnectionInstance::open(registration, shared, self.logs.clone(), self.live.enter())?;
         instance.inner().name_client(address, server_name);
         let deadline = Deadline::set(&instance, deadline);
         Ok(Begun { user: User::new(instance), deadline, early_data: false })

@@ -158,6 +158,9 @@ pub(crate) struct Abilities {
     /// It can use [sockets of the application's](sys::QUIC_PARAM_LISTENER_SOCKET).
     #[cfg(target_os = "linux")]
     pub(crate) takes_sockets: bool,
+    /// It [logs packets](sys::QUIC_PARAM_CONN_LOG).
+    #[cfg(feature = "qlog")]
+    pub(crate) logs_packets: bool,
     /// It can have clients [prove their addresses](sys::QUIC_PARAM_GLOBAL_RETRY_HANDSHAKES) from a
     /// number of handshakes on.
     pub(crate) counts_handshakes: bool,
@@ -184,6 +187,8 @@ pub(crate) fn abilities() -> &'static Abilities {
             dials_from_servers: has("client-on-a-servers-socket"),
             #[cfg(target_os = "linux")]
             takes_sockets: has("sockets-handed-in"),
+            #[cfg(feature = "qlog")]
+            logs_packets: has("packets-are-logged"),
             counts_handshakes: has("retry-counts-handshakes"),
             empties_pools: has("pools-can-be-emptied"),
             keeps_received: has("received-memory-kept"),

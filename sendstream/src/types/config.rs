@@ -586,6 +586,9 @@ pub enum ConfigError {
     /// The [socket](crate::ClientBuilder::socket) that a client was handed cannot be used.
     #[error(transparent)]
     Socket(#[from] SocketRefusal),
+    /// A [qlog](crate::ClientBuilder) is wanted of an installed MsQuic, which logs no packets.
+    #[error("this MsQuic logs no packets; use the one that is built along, or leave out `.qlog(..)`")]
+    CannotLogPackets,
     /// The linked MsQuic is an installed one, which cannot count handshakes.
     #[error("this MsQuic cannot count handshakes; use the one that is built along, or another retry policy")]
     CannotCountHandshakes,
@@ -616,6 +619,7 @@ impl From<ConfigError> for io::Error {
             ConfigError::Forked
             | ConfigError::CannotPoll
             | ConfigError::CannotShareServersSocket
+            | ConfigError::CannotLogPackets
             | ConfigError::CannotCountHandshakes => io::ErrorKind::Unsupported,
             ConfigError::EmptyAlpn
             | ConfigError::AlpnLength { .. }

@@ -22,6 +22,8 @@ use sendstream_core::{
 use sendstream_sys as sys;
 use tracing::{Span, field};
 
+#[cfg(feature = "qlog")]
+use crate::native::qlog::State;
 use crate::{
     driver::{
         callback::Next,
@@ -39,7 +41,7 @@ use crate::{
     native::{
         address::Address,
         fork::{self, ForkLock},
-        key_log::KeyLog,
+        logs::Logs,
         status,
     },
     types::{
@@ -71,7 +73,7 @@ pub(crate) struct ConnectionInner {
     /// event.
     span: OnceLock<Span>,
     /// Where the TLS secrets go, if anywhere.
-    key_log: Option<KeyLog>,
+    logs: Logs,
     /// Empty until a server's application accepts the connection. Written by: birth, `configure`.
     shared: OnceLock<ConnectionInnerShared>,
 }
@@ -79,7 +81,7 @@ pub(crate) struct ConnectionInner {
 impl ConnectionInner {
     /// A connection of which MsQuic has said nothing yet; `started` when it already works on it. A
     /// server's connection gets its `shared` part when it is accepted.
-    pub(super) fn new(started: bool, shared: Option<ConnectionInnerShared>, key_log: Option<KeyLog>) -> Self {
+    pub(super) fn new(started: bool, shared: Option<ConnectionInnerShared>, logs: Logs) -> Self {
         Self {
             exclusive: ForkLock::new(ConnectionInnerExclusive::new(started)),
             over: AtomicBool::new(false),
@@ -89,7 +91,7 @@ impl ConnectionInner {
             worker_tasks: WorkerTasks::default(),
             copies: Copies::default(),
             span: OnceLock::new(),
-            key_log,
+            logs,
             shared: shared.map_or_else(OnceLock::new, OnceLock::from),
         }
     }
@@ -353,9 +355,13 @@ impl ConnectionInner {
         if self.shared().scheduling != StreamScheduling::Fifo {
             owner.set_scheduling(self.shared().scheduling);
         }
-        if let (Some(key_log), Some(secrets)) = (&self.key_log, owner.secrets()) {
+        if let (Some(key_log), Some(secrets)) = (&self.logs.keys, owner.secrets()) {
             // SAFETY: this is a callback on the worker, so MsQuic writes nothing meanwhile.
             key_log.append(unsafe { secrets.get() });
+        }
+        #[cfg(feature = "qlog")]
+        if let Some(log) = owner.log() {
+            log.state(State::Connected);
         }
         if let Some(local) = local {
             self.span().record("local", field::display(local));
@@ -401,6 +407,10 @@ impl ConnectionInner {
     /// QUIC_CONNECTION_EVENT_SHUTDOWN_COMPLETE: MsQuic is done with the connection and all of its
     /// streams.
     fn handle_event_shutdown_complete(&self, owner: &ConnectionInstance) {
+        #[cfg(feature = "qlog")]
+        if let Some(log) = owner.log() {
+            log.state(State::Closed);
+        }
         owner.finish_ending(ConnectionInnerExclusive::on_shutdown_complete);
         tracing::debug!(parent: self.span(), "over");
     }
@@ -572,7 +582,7 @@ mod tests {
 
     #[test]
     fn the_round_trip_time_is_what_events_brought_last() {
-        let inner = ConnectionInner::new(true, None, None);
+        let inner = ConnectionInner::new(true, None, Logs::default());
         assert_eq!(inner.noted_rtt(), Duration::from_millis(333), "the initial one");
         inner.note_rtt(1500);
         assert_eq!(inner.noted_rtt(), Duration::from_micros(1500));

@@ -14,6 +14,8 @@ use std::{
 use sendstream_core::foreign::contain;
 use sendstream_sys as sys;
 
+#[cfg(feature = "qlog")]
+use crate::native::qlog::ConnectionLog;
 use crate::{
     driver::{
         callback::{self, Next, Receiver},
@@ -31,8 +33,8 @@ use crate::{
         api::call,
         background,
         handle::Handle,
-        key_log::KeyLog,
         live::{Closable, LiveGuard},
+        logs::Logs,
         parameter::{self, Parameter},
         secrets::TlsSecrets,
         status::INTERNAL_ERROR,
@@ -71,6 +73,9 @@ struct OpenHandle {
     live: LiveGuard,
     /// Where MsQuic writes the TLS secrets, until the handle is closed.
     secrets: Option<TlsSecrets>,
+    /// What MsQuic writes its log to, until the handle is closed.
+    #[cfg(feature = "qlog")]
+    log: Option<Box<ConnectionLog>>,
 }
 
 impl OpenHandle {
@@ -98,7 +103,7 @@ impl ConnectionInstance {
     pub(crate) fn open(
         registration: sys::HQUIC,
         shared: ConnectionInnerShared,
-        key_log: Option<KeyLog>,
+        logs: Logs,
         live: LiveGuard,
     ) -> Result<Arc<Self>, NativeError> {
         keep_batches();
@@ -108,7 +113,7 @@ impl ConnectionInstance {
         let status =
             unsafe { call!(ConnectionOpen(registration, Some(connection_callback), ptr::null_mut(), &mut handle)) };
         NativeError::check(status)?;
-        let instance = Self::new(handle, false, Some(shared), key_log, live);
+        let instance = Self::new(handle, false, Some(shared), logs, live);
         // SAFETY: the handle was opened above. Events begin with the start, before which MsQuic is
         // lent a reference; but for one inside of `show_ticket`, whose caller has one.
         unsafe { call!(SetContext(handle, Arc::as_ptr(&instance).cast_mut().cast())) };
@@ -121,8 +126,8 @@ impl ConnectionInstance {
     ///
     /// `handle` is the connection of a NEW_CONNECTION event, during that event, which must then
     /// report success.
-    pub(crate) unsafe fn take_over(handle: sys::HQUIC, key_log: Option<KeyLog>, live: LiveGuard) -> Arc<Self> {
-        let instance = Self::new(handle, true, None, key_log, live);
+    pub(crate) unsafe fn take_over(handle: sys::HQUIC, logs: Logs, live: LiveGuard) -> Arc<Self> {
+        let instance = Self::new(handle, true, None, logs, live);
         callback::lend_reference(&instance);
         // SAFETY: the handle is valid during the event. The reference lent is MsQuic's until
         // SHUTDOWN_COMPLETE.
@@ -137,6 +142,10 @@ impl ConnectionInstance {
         if let Err(error) = instance.lend_secrets() {
             tracing::warn!(%error, "a connection's keys will not be logged");
         }
+        #[cfg(feature = "qlog")]
+        if let Err(error) = instance.lend_log() {
+            tracing::warn!(%error, "a connection will not be in the qlog");
+        }
         instance
     }
 
@@ -144,18 +153,26 @@ impl ConnectionInstance {
         handle: sys::HQUIC,
         is_server: bool,
         shared: Option<ConnectionInnerShared>,
-        key_log: Option<KeyLog>,
+        logs: Logs,
         live: LiveGuard,
     ) -> Arc<Self> {
-        let secrets = key_log.is_some().then(TlsSecrets::new);
+        let secrets = logs.keys.is_some().then(TlsSecrets::new);
+        #[cfg(feature = "qlog")]
+        let log = logs.packets.clone().map(ConnectionLog::new);
         Arc::new_cyclic(|instance: &Weak<Self>| Self {
             // MsQuic works on a server's connection before it shows it, on a client's from the
             // start.
-            inner: ConnectionInner::new(is_server, shared, key_log),
+            inner: ConnectionInner::new(is_server, shared, logs),
             users: AtomicUsize::new(0),
             acceptors: AtomicUsize::new(0),
             is_server,
-            handle: Some(OpenHandle { handle: Handle::new(handle), live: live.of(instance.clone()), secrets }),
+            handle: Some(OpenHandle {
+                handle: Handle::new(handle),
+                live: live.of(instance.clone()),
+                secrets,
+                #[cfg(feature = "qlog")]
+                log,
+            }),
         })
     }
 
@@ -210,6 +227,12 @@ impl ConnectionInstance {
         // SAFETY: the handle is open, because `self` is alive; on the worker the call runs in
         // place.
         unsafe { address_parameter(self.handle().raw(), parameter) }
+    }
+
+    /// What MsQuic writes its log to, if it is to.
+    #[cfg(feature = "qlog")]
+    pub(super) fn log(&self) -> Option<&ConnectionLog> {
+        self.handle.as_ref()?.log.as_deref()
     }
 
     /// Where MsQuic writes the TLS secrets, if it is to.

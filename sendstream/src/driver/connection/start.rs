@@ -69,6 +69,8 @@ impl ConnectionInstance {
     ) -> Result<(), NativeError> {
         let handle = self.handle().raw();
         self.lend_secrets()?;
+        #[cfg(feature = "qlog")]
+        self.lend_log()?;
         if matches!(self.inner().shared().resuming, Resuming::No) && api::abilities().gives_up_tls {
             // SAFETY: the parameter is one byte, which the call copies.
             unsafe { self.set_parameter(sys::QUIC_PARAM_CONN_TLS_ENDS_WITH_HANDSHAKE, &1_u8)? };
@@ -104,6 +106,19 @@ impl ConnectionInstance {
             ))
         };
         NativeError::check(status)
+    }
+
+    /// Gives MsQuic what it writes its log to, if there is to be one. It blocks, and must come before
+    /// the start.
+    #[cfg(feature = "qlog")]
+    pub(super) fn lend_log(&self) -> Result<(), NativeError> {
+        use crate::native::qlog::State;
+
+        let Some(log) = self.log() else { return Ok(()) };
+        log.state(State::Attempted { is_server: self.is_server() });
+        // SAFETY: the parameter is this structure, which the call copies. What it names stays until
+        // the handle is closed.
+        unsafe { self.set_parameter(sys::QUIC_PARAM_CONN_LOG, &log.native()) }
     }
 
     /// Accepts a server's connection, once: `ConnectionSetConfiguration`, which only queues. The

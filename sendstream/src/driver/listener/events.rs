@@ -113,8 +113,7 @@ impl ListenerInner {
         let server_name = String::from_utf8_lossy(server_name).into_owned();
         // SAFETY: the connection is the event's, and success is what this function returns from
         // here on.
-        let instance =
-            unsafe { ConnectionInstance::take_over(connection, self.queue.key_log.clone(), self.live.enter()) };
+        let instance = unsafe { ConnectionInstance::take_over(connection, self.queue.logs.clone(), self.live.enter()) };
         instance.inner().name_server(remote_addr, Some(local_addr), &server_name);
         // On the worker, so it runs in place.
         let address_validated = instance.is_address_validated();

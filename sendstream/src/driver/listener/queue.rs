@@ -18,7 +18,7 @@ use crate::{
         connection::{deadline::Deadline, hold::User},
         wakes::Wake as _,
     },
-    native::{fork::ForkLock, key_log::KeyLog},
+    native::{fork::ForkLock, logs::Logs},
 };
 
 /// Connections that wait to be accepted, from all listeners of a server.
@@ -27,8 +27,8 @@ pub(crate) struct IncomingQueue {
     backlog: ForkLock<Backlog<NewConnection>>,
     /// How long each may wait.
     pub(crate) timeout: Duration,
-    /// Where the TLS secrets of its connections go, if anywhere.
-    pub(crate) key_log: Option<KeyLog>,
+    /// Where its connections write what they do, beside `tracing`.
+    pub(crate) logs: Logs,
 }
 
 /// A connection that a client wants, of which nothing but its first packets is known.
@@ -68,8 +68,8 @@ fn network(address: SocketAddr) -> IpAddr {
 
 // A connection that goes is dropped outside of the lock: that shuts it down.
 impl IncomingQueue {
-    pub(crate) fn new(limit: usize, timeout: Duration, key_log: Option<KeyLog>) -> Arc<Self> {
-        Arc::new(Self { backlog: ForkLock::new(Backlog::new(limit)), timeout, key_log })
+    pub(crate) fn new(limit: usize, timeout: Duration, logs: Logs) -> Arc<Self> {
+        Arc::new(Self { backlog: ForkLock::new(Backlog::new(limit)), timeout, logs })
     }
 
     /// Keeps a place for a connection from `address`, which [`push`](Self::push) fills. If there is

@@ -1,0 +1,78 @@
+//! [`ConnectionLog`]: what MsQuic calls for each packet of a connection.
+
+use std::{ffi::c_void, slice};
+
+use sendstream_sys as sys;
+
+use super::{
+    QlogStream,
+    record::{Acknowledged, Event, Metrics, PacketType, State},
+};
+
+/// What a connection writes to. MsQuic has its address until the connection's handle is closed.
+#[derive(Debug)]
+pub(crate) struct ConnectionLog {
+    stream: QlogStream,
+    connection: u64,
+}
+
+impl ConnectionLog {
+    pub(crate) fn new(stream: QlogStream) -> Box<Self> {
+        let connection = stream.next_connection();
+        Box::new(Self { stream, connection })
+    }
+
+    /// The connection is in another state.
+    pub(crate) fn state(&self, state: State) {
+        self.stream.push(self.connection, Event::State(state));
+    }
+
+    /// What MsQuic takes to write here, for as long as `self` is where it is.
+    pub(crate) fn native(&self) -> sys::QUIC_CONNECTION_LOG {
+        sys::QUIC_CONNECTION_LOG { Write: Some(write), Context: std::ptr::from_ref(self).cast_mut().cast() }
+    }
+
+    fn take(&self, entry: &sys::QUIC_LOG_ENTRY, frames: &[u8]) {
+        let metrics = Metrics {
+            smoothed_rtt: entry.SmoothedRtt,
+            latest_rtt: entry.LatestRtt,
+            min_rtt: entry.MinRtt,
+            rtt_variance: entry.RttVariance,
+            congestion_window: entry.CongestionWindow,
+            bytes_in_flight: entry.BytesInFlight,
+        };
+        let (number, length) = (entry.PacketNumber, entry.PacketLength);
+        let kind = PacketType::from_native(entry.PacketType);
+        let event = match entry.Kind {
+            sys::QUIC_LOG_PACKET_SENT => Event::Sent { kind, number, length, metrics },
+            sys::QUIC_LOG_PACKET_RECEIVED => {
+                Event::Received { kind, number, length, acknowledged: Acknowledged::first_in(frames) }
+            }
+            sys::QUIC_LOG_PACKET_LOST => {
+                Event::Lost { kind, number, by_time: entry.Reason == sys::QUIC_LOG_LOST_BY_TIME }
+            }
+            sys::QUIC_LOG_METRICS => Event::Metrics(metrics),
+            _ => return,
+        };
+        self.stream.push(self.connection, event);
+    }
+}
+
+/// The function that MsQuic calls.
+///
+/// # Safety
+///
+/// For MsQuic to call: `context` is a `ConnectionLog` that lives, and `entry` is valid for the call,
+/// with the frames that it names.
+unsafe extern "C" fn write(context: *mut c_void, entry: *const sys::QUIC_LOG_ENTRY) {
+    // SAFETY: `native` gave the address, and the log lives until the handle is closed.
+    let log = unsafe { &*context.cast::<ConnectionLog>() };
+    // SAFETY: valid for the call, as the caller promises.
+    let entry = unsafe { &*entry };
+    let frames = match entry.Frames.is_null() {
+        true => &[],
+        // SAFETY: MsQuic says that this many bytes are there, for the call.
+        false => unsafe { slice::from_raw_parts(entry.Frames, entry.FramesLength as usize) },
+    };
+    log.take(entry, frames);
+}

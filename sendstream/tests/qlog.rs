@@ -1,0 +1,279 @@
+//! What connections do on the wire, as qlog.
+
+mod support;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{self, Write},
+    sync::{Arc, Mutex, mpsc},
+    time::Duration,
+};
+
+use sendstream::{Client, Connection, ConnectionStats, QlogStream, Server};
+use serde_json::Value;
+use support::{
+    any_port, connect, exchange, identity,
+    relay::{Faults, Relay},
+    run, tell, try_connect,
+};
+
+/// A file in memory.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Log {
+    /// The header and the events, of which each must be one JSON text behind a record separator.
+    fn records(&self) -> (Value, Vec<Value>) {
+        let text = String::from_utf8(self.0.lock().unwrap().clone()).unwrap();
+        let mut records = text.split('\u{1e}');
+        assert_eq!(records.next(), Some(""));
+        let mut records = records.map(|record| {
+            assert!(record.ends_with('\n'), "{record:?}");
+            serde_json::from_str::<Value>(record).unwrap()
+        });
+        (records.next().expect("there is a header"), records.collect())
+    }
+}
+
+fn named<'a>(events: &'a [Value], name: &str) -> Vec<&'a Value> {
+    events.iter().filter(|event| event["name"] == name).collect()
+}
+
+/// A server and a client, each with a log.
+struct Logged {
+    server: Server,
+    client: Client,
+    streams: [QlogStream; 2],
+    logs: [Log; 2],
+}
+
+impl Logged {
+    fn new() -> Self {
+        let identity = identity();
+        let logs = [Log::default(), Log::default()];
+        let [ours, theirs] = logs.each_ref().map(|log| QlogStream::new("a test", log.clone()));
+        let server = support::server(&identity).qlog(&theirs).bind(any_port()).unwrap();
+        let client = support::client(&identity).qlog(&ours).build().unwrap();
+        Self { server, client, streams: [ours, theirs], logs }
+    }
+
+    async fn end(self) {
+        self.server.shutdown().await;
+        self.client.wait_idle().await;
+    }
+}
+
+/// What the log and the statistics count alike: packets sent, received and lost.
+fn counts_of(events: &[Value]) -> [u64; 3] {
+    ["transport:packet_sent", "transport:packet_received", "recovery:packet_lost"]
+        .map(|name| named(events, name).len() as u64)
+}
+
+fn counts(stats: &ConnectionStats) -> [u64; 3] {
+    let received = stats.received.packets - stats.received.dropped_packets;
+    [stats.sent.packets, received, stats.sent.suspected_lost_packets]
+}
+
+/// The events of a side whose only connection this is, with its statistics at the same moment.
+async fn at_once(connection: &Connection, stream: &QlogStream, log: &Log) -> (Vec<Value>, ConnectionStats) {
+    loop {
+        let before = connection.stats().await.unwrap();
+        stream.flush().await.unwrap();
+        let events = log.records().1;
+        let after = connection.stats().await.unwrap();
+        // Nothing happened in between.
+        if counts(&before) == counts(&after) {
+            return (events, after);
+        }
+    }
+}
+
+#[test]
+fn a_log_of_a_lossy_transfer_agrees_with_the_statistics() {
+    run(async {
+        let logged = Logged::new();
+        let faults = Faults::none().lose(0.03).delay(Duration::from_millis(2)).reorder(0.02, Duration::from_millis(5));
+        let relay = Relay::start(logged.server.local_addr().unwrap(), faults);
+        let (ours, theirs) = try_connect(&logged.client, &logged.server, relay.address()).await.unwrap();
+        exchange(&ours, &theirs, 2_000_000).await;
+
+        let mut received = Vec::new();
+        let mut sent = Vec::new();
+        for (at, (connection, side)) in [(&ours, "client"), (&theirs, "server")].into_iter().enumerate() {
+            let (events, stats) = at_once(connection, &logged.streams[at], &logged.logs[at]).await;
+            assert_eq!(counts_of(&events), counts(&stats), "{side}: {stats:?}");
+            assert!(counts(&stats).iter().all(|count| *count > 0), "{side}: {stats:?}");
+            assert_eq!(logged.streams[at].lost(), 0);
+
+            let header = logged.logs[at].records().0;
+            assert_eq!((&header["qlog_version"], &header["qlog_format"]), (&"0.3".into(), &"JSON-SEQ".into()));
+            assert_eq!(header["trace"]["vantage_point"]["type"], side);
+            assert_eq!(header["trace"]["common_fields"]["time_format"], "relative");
+            assert!(header["trace"]["common_fields"]["reference_time"].as_f64().unwrap() > 1e12);
+
+            // In order, and with what a viewer needs.
+            let times: Vec<_> = events.iter().map(|event| event["time"].as_f64().unwrap()).collect();
+            assert!(times.is_sorted());
+            assert!(events.iter().all(|event| event["group_id"] == "1" && event["data"].is_object()));
+            let packets = |name| -> BTreeMap<(String, u64), u64> {
+                let packet = |event: &&Value| {
+                    let header = &event["data"]["header"];
+                    let kind = header["packet_type"].as_str().unwrap().to_owned();
+                    let length = event["data"]["raw"]["length"].as_u64().unwrap_or_default();
+                    ((kind, header["packet_number"].as_u64().unwrap()), length)
+                };
+                named(&events, name).iter().map(packet).collect()
+            };
+            let (out, lost) = (packets("transport:packet_sent"), packets("recovery:packet_lost"));
+            let bytes: u64 = out.values().sum();
+            assert!(bytes > 2_000_000 && bytes <= stats.sent.bytes, "{bytes} of {}", stats.sent.bytes);
+            assert!(lost.keys().all(|packet| out.contains_key(packet)));
+            let kinds: BTreeSet<_> = out.keys().map(|(kind, _)| kind.as_str()).collect();
+            assert_eq!(kinds, BTreeSet::from(["1RTT", "handshake", "initial"]));
+            sent.push(out);
+            received.push(packets("transport:packet_received"));
+
+            // What was acknowledged is what was sent.
+            let largest = |event: &&Value| event["data"]["frames"][0]["acked_ranges"][0][1].as_u64();
+            let acknowledged = named(&events, "transport:packet_received").iter().filter_map(largest).max().unwrap();
+            assert!(sent[at].contains_key(&("1RTT".to_owned(), acknowledged)), "{acknowledged}");
+            let metrics = named(&events, "recovery:metrics_updated");
+            for name in ["congestion_window", "bytes_in_flight", "smoothed_rtt", "min_rtt", "latest_rtt"] {
+                assert!(metrics.iter().any(|event| event["data"][name].as_f64().unwrap_or_default() > 0.0), "{name}");
+            }
+            let states: Vec<_> = named(&events, "connectivity:connection_state_updated")
+                .iter()
+                .map(|event| event["data"]["new"].as_str().unwrap().to_owned())
+                .collect();
+            assert_eq!(states, ["attempted", "handshake_complete"]);
+        }
+        // What arrived was sent, with that length.
+        for (received, sent) in received.iter().zip(sent.iter().rev()) {
+            for (packet, length) in received {
+                assert!(*length == 0 || sent[packet] == *length, "{packet:?}");
+            }
+        }
+        drop((ours, theirs));
+        let (streams, logs) = (logged.streams.clone(), logged.logs.clone());
+        logged.end().await;
+        for (stream, log) in streams.iter().zip(&logs) {
+            stream.flush().await.unwrap();
+            let events = log.records().1;
+            assert_eq!(
+                named(&events, "connectivity:connection_state_updated").last().unwrap()["data"]["new"],
+                "closed"
+            );
+        }
+    });
+}
+
+#[test]
+fn connections_of_a_stream_are_told_apart() {
+    run(async {
+        let logged = Logged::new();
+        let (first, its_peer) = connect(&logged.client, &logged.server).await;
+        let (second, other_peer) = connect(&logged.client, &logged.server).await;
+        tell(&first, &its_peer, "first").await;
+        tell(&second, &other_peer, "second").await;
+        for (stream, log) in logged.streams.iter().zip(&logged.logs) {
+            stream.flush().await.unwrap();
+            let events = log.records().1;
+            let groups: BTreeSet<_> = events.iter().map(|event| event["group_id"].as_str().unwrap()).collect();
+            assert_eq!(groups, BTreeSet::from(["1", "2"]));
+        }
+        drop((first, its_peer, second, other_peer));
+        logged.end().await;
+    });
+}
+
+/// A writer that goes on when it is told to.
+struct Slow {
+    go_on: mpsc::Receiver<()>,
+    log: Log,
+}
+
+impl Write for Slow {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        // Once the sender is gone nothing holds it up.
+        let _ = self.go_on.recv();
+        self.log.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_slow_writer_holds_up_nobody_and_the_log_says_what_is_missing() {
+    run(async {
+        let identity = identity();
+        let (release, go_on) = mpsc::channel();
+        let log = Log::default();
+        let stream = QlogStream::new("slow", Slow { go_on, log: log.clone() });
+        let server = support::server(&identity).bind(any_port()).unwrap();
+        let client = support::client(&identity).qlog(&stream).build().unwrap();
+        let (ours, theirs) = connect(&client, &server).await;
+        while stream.lost() == 0 {
+            exchange(&ours, &theirs, 10_000_000).await;
+        }
+        drop(release);
+        stream.flush().await.unwrap();
+        let (ours_lost, events) = (stream.lost(), log.records().1);
+        let told: u64 = named(&events, "loglevel:warning")
+            .iter()
+            .map(|event| event["data"]["message"].as_str().unwrap().split(' ').next().unwrap().parse::<u64>().unwrap())
+            .sum();
+        assert!(told > 0 && told <= ours_lost, "{told} of {ours_lost}");
+        assert!(events.len() > 32_000, "{}", events.len());
+        drop((ours, theirs));
+        server.shutdown().await;
+        client.wait_idle().await;
+    });
+}
+
+/// A writer that has no room, or worse.
+struct Failing {
+    panics: bool,
+}
+
+impl Write for Failing {
+    fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+        assert!(!self.panics, "this writer panics, as the test wants");
+        Err(io::ErrorKind::StorageFull.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_writer_that_fails_harms_no_connection() {
+    run(async {
+        let identity = identity();
+        for (panics, kind) in [(false, io::ErrorKind::StorageFull), (true, io::ErrorKind::Other)] {
+            let stream = QlogStream::new("failing", Failing { panics });
+            let server = support::server(&identity).qlog(&stream).bind(any_port()).unwrap();
+            let client = support::client(&identity).qlog(&stream).build().unwrap();
+            let (ours, theirs) = connect(&client, &server).await;
+            assert_eq!(stream.flush().await.unwrap_err().kind(), kind);
+            exchange(&ours, &theirs, 1_000_000).await;
+            assert!(stream.lost() > 0);
+            drop((ours, theirs));
+            server.shutdown().await;
+            client.wait_idle().await;
+        }
+    });
+}
