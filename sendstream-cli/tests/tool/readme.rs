@@ -49,7 +49,9 @@ impl Machines {
         {
             write(&here.path().join(name), &noise(1, len));
         }
-        write(&there.path().join("public/a.iso"), &noise(2, 3_000_000));
+        for (name, len) in [("public/a.iso", 3_000_000), ("movie.mkv", 2_000_000), ("photos/a.jpg", 200_000)] {
+            write(&there.path().join(name), &noise(2, len));
+        }
         Some(Self { cable, here, there })
     }
 
@@ -104,7 +106,7 @@ fn well(name: &str, command: Command) -> Output {
 fn every_command_of_the_readmes_does_what_it_says_on_two_machines_without_a_way_out() {
     let Some(machines) = Machines::new() else { return };
     assert!(TOOLS.contains(TO_A_PIPE));
-    let mut waits = None;
+    let (mut waits, mut ticket) = (None, String::new());
     for command in commands(WHOLE).chain(commands(TOOLS)) {
         let line = || waits.as_ref().map(Process::line).unwrap();
         match command {
@@ -115,6 +117,15 @@ fn every_command_of_the_readmes_does_what_it_says_on_two_machines_without_a_way_
             "sendstream send movie.mkv TICKET" => {
                 machines.run(&command.replace("TICKET", &line()));
                 machines.assert_same("movie.mkv", "inbox/movie.mkv");
+            }
+            "sendstream share movie.mkv" | "sendstream share photos/" => waits = Some(machines.start(command)),
+            "sendstream get TICKET here" => {
+                machines.run(&command.replace("TICKET", &line()));
+                machines.assert_same("here/movie.mkv", "movie.mkv");
+            }
+            "sendstream get TICKET inbox" => {
+                machines.run(&command.replace("TICKET", &line()));
+                machines.assert_same("inbox/photos/a.jpg", "photos/a.jpg");
             }
             "sendstream send photos/ TICKET TICKET" => {
                 // Two that wait in one place would both want the same names.
@@ -189,12 +200,15 @@ fn every_command_of_the_readmes_does_what_it_says_on_two_machines_without_a_way_
                 machines.assert_same("a.iso", "public/a.iso");
                 fs::remove_file(machines.here.path().join("a.iso")).unwrap();
             }
-            "sendstream perf serve" => waits = Some(machines.start(command)),
+            "sendstream perf serve" => {
+                let server = machines.start(command);
+                ticket = server.line();
+                waits = Some(server);
+            }
             _ if command.starts_with("sendstream perf run ") => {
-                let server = machines.start("sendstream perf serve");
                 // Two seconds show that it runs, as ten do.
                 let length = if command.contains("-O 2") { "run -t 3" } else { "run -t 2" };
-                machines.run(&command.replace("run", length).replace("TICKET", &server.line()));
+                machines.run(&command.replace("run", length).replace("TICKET", &ticket));
                 if command.contains("--report") {
                     assert!(fs::read_to_string(machines.here.path().join("path.html")).unwrap().contains("<svg"));
                 }
