@@ -1,13 +1,16 @@
 //! Receivers made by hand, with the library alone, at which `send` finds less than it expects.
 
-use std::{net::SocketAddr, thread};
+use std::{net::SocketAddr, sync::mpsc, thread};
 
 use futures::executor::block_on;
 use sendstream::{Connection, Identity, RecvStream, SendStream, Server};
 
 use crate::{
+    resume::Link,
     sharer::{kept, say, want, welcome},
-    support::{Files, Process, Receiver, TicketParts, digest, noise, send, sendstream, stderr, stdout_object},
+    support::{
+        Files, HANG, Process, Receiver, TicketParts, digest, noise, readdress, send, sendstream, stderr, stdout_object,
+    },
 };
 
 /// A receiver that has welcomed its sender, and does `what` then. It listens no more afterwards. Returns its
@@ -65,22 +68,35 @@ fn a_receiver_that_is_gone_without_a_farewell_when_it_has_all_is_no_failure() {
     }
 }
 
-/// Starts a `send` of a file to both.
-fn send_to_both(files: &Files, content: &[u8], one: &str, other: &str) -> Process {
+/// Starts a `send` of a file to a receiver by hand, which does `what` once it was told of the file, and to
+/// another one, which is met only then.
+fn send_to_both(
+    content: &[u8],
+    receiver: &Receiver,
+    what: impl FnOnce(&mut SendStream) + Send + 'static,
+) -> (Process, Files, Link) {
+    let (tell, told) = mpsc::channel();
+    let first = receive(move |control, answer, _| {
+        assert_eq!(hear(control), OFFER);
+        what(answer);
+        tell.send(()).unwrap();
+    });
+    let (files, link) = (Files::new(), Link::new(receiver.address()));
+    link.set_up(false);
     let mut command = sendstream();
-    command.args(["send", "--json", "--timeout", "2s"]).arg(files.file("file", content)).args([one, other]);
-    Process::start(command)
+    command.args(["send", "--json", "--quiet", "--timeout", "2s"]).arg(files.file("file", content));
+    command.args([&first, &readdress(&receiver.ticket, link.address)]);
+    let sender = Process::start(command);
+    told.recv_timeout(HANG).expect("the first receiver was told of the file");
+    link.set_up(true);
+    (sender, files, link)
 }
 
 #[test]
 fn a_receiver_that_takes_no_more_is_let_go_so_that_the_others_finish() {
-    let (files, content) = (Files::new(), noise(1, 64 << 20));
-    let stuck = receive(|control, answer, _| {
-        assert_eq!(hear(control), OFFER);
-        say(answer, &want(0));
-    });
+    let content = noise(1, 64 << 20);
     let receiver = Receiver::start(&["--once"]);
-    let mut sender = send_to_both(&files, &content, &stuck, &receiver.ticket);
+    let (mut sender, _files, _link) = send_to_both(&content, &receiver, |answer| say(answer, &want(0)));
     let (let_go, done) = (sender.object(), sender.object());
     assert_eq!((&let_go["ok"], &let_go["kind"]), (&false.into(), &"timeout".into()), "{let_go}");
     assert!(let_go["error"].as_str().unwrap().contains("held up the others"), "{let_go}");
@@ -91,10 +107,9 @@ fn a_receiver_that_takes_no_more_is_let_go_so_that_the_others_finish() {
 
 #[test]
 fn a_receiver_that_does_not_say_what_it_wants_holds_the_others_up_for_a_while_only() {
-    let (files, content) = (Files::new(), noise(1, 3_000_000));
-    let silent = receive(|control, _, _| assert_eq!(hear(control), OFFER));
+    let content = noise(1, 3_000_000);
     let receiver = Receiver::start(&["--once"]);
-    let mut sender = send_to_both(&files, &content, &silent, &receiver.ticket);
+    let (mut sender, _files, _link) = send_to_both(&content, &receiver, |_| ());
     assert_eq!(receiver.session()["digest"], digest(&content));
     sender.signal("INT");
     let (interrupted, done) = (sender.object(), sender.object());
