@@ -81,6 +81,9 @@ impl Client {
     /// out in lower case, in A-labels (`bücher.example` as `xn--bcher-kva.example`, by UTS #46) and
     /// without a dot at its end. It may have underscores. An address does not go out.
     ///
+    /// A connection whose handshake was done is returned also if it has ended since: what the
+    /// server sent before can be read.
+    ///
     /// # Errors
     ///
     /// [`ConnectError`]: the name cannot be used, or what ended the handshake. The attempt times

@@ -87,7 +87,7 @@ impl Incoming {
     }
 
     /// Completes the handshake with the server's own configuration (`ConnectionSetConfiguration`),
-    /// and returns the connection.
+    /// and returns the connection, also if it has ended since the handshake was done.
     ///
     /// # Errors
     ///
