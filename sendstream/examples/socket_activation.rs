@@ -30,9 +30,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         }
     }
     drop(connections);
-    // What comes from here on waits in systemd's socket for the next start.
     server.close_all(0, "restarting")?;
     server.shutdown().await;
+    // What comes from here on waits in systemd's socket for the next start. Until now new clients were
+    // not answered, and send their packets again.
     Ok(())
 }
 

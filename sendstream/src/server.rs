@@ -511,7 +511,9 @@ impl ServerBuilder {
     /// - Packets that wait in the socket already are served.
     /// - The options that QUIC needs are set: packets are not fragmented (`IP_MTU_DISCOVER`,
     ///   `IPV6_DONTFRAG`), and arrive with address, TTL and type of service, several at a time
-    ///   (`UDP_GRO`). `IP_RECVERR` is off. They stay when the server is gone.
+    ///   (`UDP_GRO`). `IP_RECVERR`, `UDP_SEGMENT`, `UDP_CORK` and the times of sends (the `TX` flags of
+    ///   `SO_TIMESTAMPING`) are off. They stay when the server is gone. Leave them alone until then: a
+    ///   packet that arrives without its address, TTL or type of service is dropped.
     /// - All others stay as they are: `O_NONBLOCK`; `SO_RCVBUF`, which MsQuic sets as high as the
     ///   system lets it on sockets of its own; `IPV6_V6ONLY`, so a socket at `[::]` is for both
     ///   families only without it; `SO_REUSEPORT`, with the system's choice among the sockets of an
@@ -520,7 +522,8 @@ impl ServerBuilder {
     ///   [`Connection::set_dscp`](crate::Connection::set_dscp) sets another than 0.
     ///
     /// The application must not read from a clone of the socket while the server listens: it would take
-    /// packets away. A server that binds its own sockets has one for each worker. Here one worker
+    /// packets away. It has the address for itself in this process: [`bind`](Self::bind) fails there
+    /// with [`BindError::AddressInUse`], whatever the protocols. A server that binds its own sockets has one for each worker. Here one worker
     /// receives for all, which a busy server of many processors feels.
     ///
     /// # Errors

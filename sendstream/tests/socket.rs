@@ -292,3 +292,34 @@ fn the_connections_of_one_socket_are_on_all_workers() {
         end(server, client).await;
     });
 }
+
+/// That server would hear one interface or one family, and not what its address says.
+#[test]
+fn a_server_that_binds_an_address_gets_no_socket_of_the_applications() {
+    run(async {
+        let identity = identity();
+        let of_one_interface = UdpSocket::bind("0.0.0.0:0").unwrap();
+        let of_one_family = of_ipv6_alone();
+        if let Err(error) = SockRef::from(&of_one_interface).bind_device(Some(b"lo")) {
+            skip(&format!("no socket can be bound to an interface: {error}"));
+        }
+        if of_one_family.is_none() {
+            skip("this machine has no IPv6");
+        }
+        for given in [Some(of_one_interface), of_one_family].into_iter().flatten() {
+            let address = given.local_addr().unwrap();
+            let server = server_on(&identity, given).unwrap();
+            let other = Server::builder().identity(identity.clone()).alpn(["other"]).bind(address);
+            assert!(matches!(other, Err(BindError::AddressInUse(at)) if at == address), "{other:?}");
+            server.shutdown().await;
+        }
+    });
+}
+
+/// A socket for IPv6 alone, if this machine has that.
+fn of_ipv6_alone() -> Option<UdpSocket> {
+    let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP)).ok()?;
+    socket.set_only_v6(true).ok()?;
+    socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into()).ok()?;
+    Some(socket.into())
+}

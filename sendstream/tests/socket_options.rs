@@ -7,7 +7,7 @@ use std::{net::UdpSocket, os::fd::AsRawFd as _};
 
 use sendstream::{Client, Identity, Server};
 use socket2::SockRef;
-use support::{any_port, connect, exchange, identity, run, tap::Tap, try_connect};
+use support::{any_port, connect, exchange, identity, run, skip, tap::Tap, try_connect, wait_until};
 
 /// The code point for telephony, and for what may wait.
 const EXPEDITED: u32 = 46;
@@ -139,4 +139,97 @@ fn a_socket_that_blocks_holds_up_no_worker() {
         drop((ours, theirs));
         end(server, client).await;
     });
+}
+
+/// With it goes what QUIC needs of each packet, and no room was short: it is as if it was never asked.
+#[test]
+fn a_packet_without_what_quic_asked_of_it_is_dropped() {
+    run(async {
+        let identity = identity();
+        let given = UdpSocket::bind("[::1]:0").ok();
+        if given.is_none() {
+            skip("this machine has no IPv6: IPv4 alone");
+        }
+        let ipv4 = [libc::IP_RECVTOS, libc::IP_RECVTTL, libc::IP_PKTINFO].map(|name| (libc::IPPROTO_IP, name));
+        let ipv6 = [libc::IPV6_RECVTCLASS, libc::IPV6_RECVHOPLIMIT, libc::IPV6_RECVPKTINFO]
+            .map(|name| (libc::IPPROTO_IPV6, name));
+        for (given, options) in [Some((socket(), ipv4)), given.map(|given| (given, ipv6))].into_iter().flatten() {
+            let address = given.local_addr().unwrap();
+            let kept = given.try_clone().unwrap();
+            kept.set_nonblocking(true).unwrap();
+            let stranger = UdpSocket::bind((address.ip(), 0)).unwrap();
+            let server = server_on(&identity, given);
+            let client = support::client(&identity).build().unwrap();
+            let (ours, theirs) = connect(&client, &server).await;
+            for (level, name) in options {
+                set(&kept, level, name, 0);
+                stranger.send_to(&[0xc0; 1200], address).unwrap();
+                wait_until(|| kept.peek_from(&mut [0; 1]).is_err());
+                set(&kept, level, name, 1);
+                exchange(&ours, &theirs, 100_000).await;
+            }
+            drop((ours, theirs));
+            end(server, client).await;
+        }
+    });
+}
+
+/// Each has the system keep or cut what is sent.
+#[test]
+fn what_the_application_asks_of_each_send_does_no_harm() {
+    run(async {
+        let identity = identity();
+        for (name, value) in [(libc::UDP_SEGMENT, 500), (libc::UDP_CORK, 1)] {
+            let (servers, clients) = (socket(), socket());
+            set(&servers, libc::SOL_UDP, name, value);
+            set(&clients, libc::SOL_UDP, name, value);
+            let (server, client) = (server_on(&identity, servers), client_on(&identity, clients));
+            let (ours, theirs) = connect(&client, &server).await;
+            exchange(&ours, &theirs, 1_000_000).await;
+            drop((ours, theirs));
+            end(server, client).await;
+        }
+    });
+}
+
+/// The system puts the time of each send into the queue for errors. A queue that nobody empties wakes
+/// the worker for ever.
+#[test]
+fn times_of_sends_wake_nobody_for_ever() {
+    const TIMES: i32 = (libc::SOF_TIMESTAMPING_TX_SOFTWARE
+        | libc::SOF_TIMESTAMPING_TX_SCHED
+        | libc::SOF_TIMESTAMPING_RX_SOFTWARE
+        | libc::SOF_TIMESTAMPING_SOFTWARE) as i32;
+    run(async {
+        let identity = identity();
+        let (servers, clients) = (socket(), socket());
+        let kept = [servers.try_clone().unwrap(), clients.try_clone().unwrap()];
+        for socket in &kept {
+            set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, TIMES);
+        }
+        let (server, client) = (server_on(&identity, servers), client_on(&identity, clients));
+        let (ours, theirs) = connect(&client, &server).await;
+        exchange(&ours, &theirs, 100_000).await;
+        for socket in &kept {
+            assert!(!has_errors(socket), "the time of a send is in the queue");
+        }
+        // One that is asked for later is read and forgotten.
+        for socket in &kept {
+            set(socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPING, TIMES);
+        }
+        exchange(&ours, &theirs, 100_000).await;
+        for socket in &kept {
+            wait_until(|| !has_errors(socket));
+        }
+        drop((ours, theirs));
+        end(server, client).await;
+    });
+}
+
+/// Whether something is in the socket's queue for errors.
+fn has_errors(socket: &UdpSocket) -> bool {
+    let mut asked = libc::pollfd { fd: socket.as_raw_fd(), events: 0, revents: 0 };
+    // SAFETY: `asked` is one entry, which lives for the call.
+    assert!(unsafe { libc::poll(&mut asked, 1, 0) } >= 0, "{}", std::io::Error::last_os_error());
+    asked.revents & libc::POLLERR != 0
 }
