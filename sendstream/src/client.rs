@@ -232,7 +232,8 @@ impl ClientBuilder {
     /// [`build`](Self::build) takes it into use, once:
     /// [`ServerBuilder::listen_on`](crate::ServerBuilder::listen_on) says what happens to it. MsQuic
     /// keeps its duplicate as long as the client and its connections live. One worker receives for all
-    /// connections. Of this, [`bind`](Self::bind) and
+    /// connections. Which ways the socket has, only the socket knows: that none leads to a server shows
+    /// as the handshake's timeout. Of this, [`bind`](Self::bind) and
     /// [`socket_per_connection`](Self::socket_per_connection) the last counts.
     pub fn socket(mut self, socket: UdpSocket) -> Self {
         self.socket = Socket::Given(Arc::new(socket));
@@ -341,8 +342,8 @@ pub enum ConnectError {
     /// [`Client::connect_any`] was given no address.
     #[error("no address to connect to: give one at least")]
     NoAddress,
-    /// The address to [bind](ClientBuilder::bind) is not of the family that the server's address
-    /// has, nor `::`.
+    /// The address to [bind](ClientBuilder::bind), or that of the [socket](ClientBuilder::socket), is
+    /// not of the family that the server's address has, nor `::` without `IPV6_V6ONLY`.
     #[error("{local} is of another family than the server's {remote}: bind to one of the same")]
     FamilyMismatch {
         /// The address that the client binds.

@@ -216,7 +216,8 @@ impl Server {
     /// ```
     ///
     /// What differs from a client's own socket: that nobody listens at a peer's port shows only as
-    /// the handshake's timeout. A load balancer that
+    /// the handshake's timeout, and so does that no way leads to the peer, if the socket was
+    /// [handed in](ServerBuilder::listen_on). A load balancer that
     /// [routes by connection id](crate::process::set_load_balancing) does not know the ids of
     /// clients. And an MsQuic without Sendstream's edits cannot do this
     /// ([`ConfigError::CannotShareServersSocket`]).
@@ -224,13 +225,13 @@ impl Server {
     /// Building the client fails with [`ConfigError::NotListening`] once the server has
     /// [stopped listening](Self::stop_listening).
     pub fn client(&self) -> ClientBuilder {
-        let addresses = match self.0.queue.is_closed() {
+        let places = match self.0.queue.is_closed() {
             true => Vec::new(),
-            false => self.0.listeners().iter().filter_map(|listener| listener.local_addr().ok()).collect(),
+            false => self.0.listeners().iter().filter_map(|listener| listener.place().ok()).collect(),
         };
         let endpoint =
             EndpointSettings { registration: Some(self.0.live.registration().clone()), ..Default::default() };
-        ClientBuilder::new(Socket::Bound(addresses), endpoint)
+        ClientBuilder::new(Socket::Bound(places), endpoint)
     }
 
     /// Shows `identity`, such as a renewed certificate, to every connection that

@@ -7,6 +7,7 @@ use std::{
     collections::HashSet,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket},
     os::{fd::OwnedFd, unix::net::UnixDatagram},
+    process::Command,
     thread,
     time::Duration,
 };
@@ -316,10 +317,76 @@ fn a_server_that_binds_an_address_gets_no_socket_of_the_applications() {
     });
 }
 
+#[test]
+fn a_socket_of_ipv6_alone_is_not_for_ipv4() {
+    run(async {
+        let (Some(given), Some(servers)) = (of_ipv6_alone(), of_ipv6_alone()) else {
+            return skip("this machine has no IPv6");
+        };
+        let identity = identity();
+        let server = server_on(&identity, servers).unwrap();
+        let dialling = server.client().alpn(["test"]).trust(support::pinned(&identity)).build().unwrap();
+        for client in [client_on(&identity, given).unwrap(), dialling] {
+            let error = client.connect("127.0.0.1:9".parse().unwrap(), "localhost").await.unwrap_err();
+            assert!(matches!(error, ConnectError::FamilyMismatch { .. }), "{error}");
+        }
+        server.shutdown().await;
+    });
+}
+
+/// It may be bound to an interface, have a mark, or be of another network namespace, as here.
+#[test]
+fn the_way_to_a_server_is_that_of_the_socket() {
+    run(async {
+        let identity = identity();
+        let there = in_a_namespace(|| {
+            let up = Command::new("ip").args(["link", "set", "lo", "up"]).status().is_ok_and(|status| status.success());
+            up.then(|| [(); 3].map(|()| UdpSocket::bind("0.0.0.0:0").unwrap()))
+                .ok_or("`ip` brings no interface up".to_owned())
+        });
+        let [servers, clients, diallers] = match there.and_then(|there| there) {
+            Ok(sockets) => sockets,
+            Err(error) => return skip(&error),
+        };
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, servers.local_addr().unwrap().port()));
+        let server = server_on(&identity, servers).unwrap();
+        let client = client_on(&identity, clients).unwrap();
+        let other = server_on(&identity, diallers).unwrap();
+        let dialling = other.client().alpn(["test"]).trust(support::pinned(&identity)).build().unwrap();
+        for client in [client, dialling] {
+            let server = server.clone();
+            // Nothing can be reached from this namespace itself.
+            let connected = in_a_namespace(move || {
+                futures::executor::block_on(async {
+                    try_connect(&client, &server, address).await.map(|pair| (pair, client))
+                })
+            });
+            let ((ours, theirs), client) = connected.unwrap().unwrap();
+            exchange(&ours, &theirs, 100_000).await;
+            drop((ours, theirs));
+            client.wait_idle().await;
+        }
+        server.shutdown().await;
+        other.shutdown().await;
+    });
+}
+
 /// A socket for IPv6 alone, if this machine has that.
 fn of_ipv6_alone() -> Option<UdpSocket> {
     let socket = Socket::new(Domain::IPV6, Type::DGRAM, Some(Protocol::UDP)).ok()?;
     socket.set_only_v6(true).ok()?;
     socket.bind(&SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0)).into()).ok()?;
     Some(socket.into())
+}
+
+/// Runs it on a thread in a network namespace of its own, whose only interface is down.
+fn in_a_namespace<T: Send>(run: impl FnOnce() -> T + Send) -> Result<T, String> {
+    let there = || {
+        // SAFETY: the thread has just begun and ends here, so nobody else notices.
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+            return Err(format!("no network namespace can be made: {}", std::io::Error::last_os_error()));
+        }
+        Ok(run())
+    };
+    thread::scope(|scope| scope.spawn(there).join().unwrap())
 }

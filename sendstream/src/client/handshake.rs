@@ -18,7 +18,7 @@ use std::{
 };
 
 use crate::{
-    client::{Client, ConnectError},
+    client::{Client, ConnectError, socket::Origin},
     driver::connection::{
         deadline::Deadline,
         hold::User,
@@ -52,9 +52,9 @@ impl Client {
         fork::check()?;
         let name = ServerName::parse(server_name).map_err(|_| ConnectError::InvalidServerName)?;
         let address = plain(address);
-        let local = self.socket.towards(address)?;
+        let from = self.socket.towards(address)?;
         if self.configuration.shares_socket() {
-            ask_for_way(local, address)?;
+            ask_for_way(&from, address)?;
         }
         let deadline = Instant::now() + self.transport.handshake_timeout;
         let mut begun = self.open(address, name.as_str(), deadline)?;
@@ -76,7 +76,7 @@ impl Client {
                 }
             }
         }
-        self.start(&begun, self.socket.to_bind(local), address, name.indication(), in_place).await?;
+        self.start(&begun, self.socket.to_bind(from.local), address, name.indication(), in_place).await?;
         Ok(begun)
     }
 
@@ -132,14 +132,18 @@ impl Client {
     }
 }
 
-/// Fails if the system knows that nothing can be sent to `address` from `local`. A connection's own
-/// socket is connected, and tells; the shared one is not.
-fn ask_for_way(local: Option<SocketAddr>, address: SocketAddr) -> Result<(), ConnectionError> {
+/// Fails if the system knows that nothing can be sent to `address` from there. A connection's own
+/// socket is connected, and tells; the shared one is not. Of one that has ways of its own, no other
+/// can tell.
+fn ask_for_way(from: &Origin, address: SocketAddr) -> Result<(), ConnectionError> {
     if address.port() == 0 {
         return Err(SystemError::InvalidAddress.into());
     }
+    if !from.is_as_others {
+        return Ok(());
+    }
     let any = if address.is_ipv4() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
-    let mut local = local.unwrap_or(SocketAddr::new(any, 0));
+    let mut local = from.local.unwrap_or(SocketAddr::new(any, 0));
     local.set_port(0);
     // What is wrong with the local address, or with this process, the shared socket tells.
     let Ok(socket) = UdpSocket::bind(local) else { return Ok(()) };

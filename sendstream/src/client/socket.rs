@@ -10,7 +10,7 @@ use crate::{
     native::{
         address::{is_of_many, towards},
         configuration::Configuration,
-        given::GivenSocket,
+        given::{GivenSocket, Place, Reach},
     },
     types::config::ConfigError,
 };
@@ -26,8 +26,17 @@ pub(crate) enum Socket {
     },
     /// One of the application's, which is not in use yet.
     Given(Arc<UdpSocket>),
-    /// Those that are bound at these addresses: a server's, or the application's.
-    Bound(Vec<SocketAddr>),
+    /// Those that are bound there: a server's, or the application's.
+    Bound(Vec<Place>),
+}
+
+/// Where a connection sends from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Origin {
+    /// The address, if one is said.
+    pub(super) local: Option<SocketAddr>,
+    /// Whether another socket of this process reaches the same peers from there.
+    pub(super) is_as_others: bool,
 }
 
 impl Default for Socket {
@@ -56,35 +65,42 @@ impl Socket {
         match self {
             Self::Own { per_connection: true, .. } => Ok(()),
             Self::Own { per_connection: false, .. } => Ok(configuration.share_socket()?),
-            Self::Bound(addresses) if addresses.is_empty() => Err(ConfigError::NotListening),
-            Self::Bound(addresses) => {
-                addresses.iter().try_for_each(|address| configuration.use_listeners_socket(*address))
+            Self::Bound(places) if places.is_empty() => Err(ConfigError::NotListening),
+            Self::Bound(places) => {
+                places.iter().try_for_each(|place| configuration.use_listeners_socket(place.address))
             }
             Self::Given(socket) => {
                 let given = GivenSocket::check(socket)?;
                 configuration.use_socket(&given)?;
-                let address = given.address();
-                *self = Self::Bound(vec![address]);
+                let place = given.place();
+                *self = Self::Bound(vec![place]);
                 Ok(())
             }
         }
     }
 
-    /// Where a connection to `remote` is, if that is said.
-    pub(super) fn towards(&self, remote: SocketAddr) -> Result<Option<SocketAddr>, ConnectError> {
+    /// Where a connection to `remote` is.
+    pub(super) fn towards(&self, remote: SocketAddr) -> Result<Origin, ConnectError> {
+        let own;
         let all = match self {
-            Self::Own { local: None, .. } | Self::Given(_) => return Ok(None),
-            Self::Own { local: Some(local), .. } => std::slice::from_ref(local),
-            Self::Bound(addresses) => addresses,
+            Self::Own { local: None, .. } | Self::Given(_) => return Ok(Origin { local: None, is_as_others: true }),
+            Self::Own { local: Some(local), .. } => {
+                own = Place::of_process(*local);
+                std::slice::from_ref(&own)
+            }
+            Self::Bound(places) => places,
         };
-        let fitting = all.iter().find_map(|asked| Some((*asked, towards(*asked, remote)?)));
-        let Some((asked, local)) = fitting else {
-            return Err(ConnectError::FamilyMismatch { local: all[0], remote });
+        let reaches = |place: &Place| match place.reach {
+            Reach::Given { is_ipv6_alone: true } if remote.is_ipv4() => None,
+            Reach::Given { .. } | Reach::Process => Some((*place, towards(place.address, remote)?)),
+        };
+        let Some((place, local)) = all.iter().find_map(reaches) else {
+            return Err(ConnectError::FamilyMismatch { local: all[0].address, remote });
         };
         if is_of_many(local.ip()) {
-            return Err(ConnectError::AddressNotAvailable(asked));
+            return Err(ConnectError::AddressNotAvailable(place.address));
         }
-        Ok(Some(local))
+        Ok(Origin { local: Some(local), is_as_others: place.reach == Reach::Process })
     }
 
     /// What a connection asks for that is to be at `local`. A bound socket is there already.
@@ -100,7 +116,7 @@ impl Socket {
         match self {
             Self::Own { local, .. } => *local,
             Self::Given(_) => None,
-            Self::Bound(addresses) => addresses.first().copied(),
+            Self::Bound(places) => places.first().map(|place| place.address),
         }
     }
 

@@ -1,4 +1,5 @@
-//! [`GivenSocket`]: a socket of the application's that MsQuic can use.
+//! [`GivenSocket`]: a socket of the application's that MsQuic can use. [`Place`]: where a socket is
+//! that a client did not bind.
 
 use std::net::{SocketAddr, UdpSocket};
 
@@ -10,6 +11,31 @@ pub(crate) struct GivenSocket<'a> {
     #[cfg_attr(not(target_os = "linux"), expect(dead_code, reason = "there is none there"))]
     socket: &'a UdpSocket,
     address: SocketAddr,
+    is_ipv6_alone: bool,
+}
+
+/// Where a socket is bound that a client did not bind: a server's, or the application's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) address: SocketAddr,
+    pub(crate) reach: Reach,
+}
+
+/// Whom a bound socket reaches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    /// Whom other sockets of this process reach from there.
+    Process,
+    /// The application's: it may be bound to an interface, have a mark, or be of another namespace.
+    /// At the unspecified address of IPv6 it may still be for that family alone.
+    Given { is_ipv6_alone: bool },
+}
+
+impl Place {
+    /// Where a socket is that MsQuic bound.
+    pub(crate) fn of_process(address: SocketAddr) -> Self {
+        Self { address, reach: Reach::Process }
+    }
 }
 
 impl<'a> GivenSocket<'a> {
@@ -40,7 +66,8 @@ impl<'a> GivenSocket<'a> {
         if is_of_many(address.ip()) {
             return Err(SocketRefusal::OfMany(address));
         }
-        Ok(Self { socket, address })
+        let is_ipv6_alone = address.is_ipv6() && known.only_v6().unwrap_or_default();
+        Ok(Self { socket, address, is_ipv6_alone })
     }
 
     /// No other system's MsQuic takes any.
@@ -52,6 +79,11 @@ impl<'a> GivenSocket<'a> {
     /// Where it is bound.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it is bound, and whom it reaches.
+    pub(crate) fn place(&self) -> Place {
+        Place { address: self.address, reach: Reach::Given { is_ipv6_alone: self.is_ipv6_alone } }
     }
 
     /// Its descriptor, open for as long as the socket is borrowed.

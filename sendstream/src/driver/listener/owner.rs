@@ -25,7 +25,7 @@ use crate::{
         api::call,
         background,
         configuration::Alpn,
-        given::GivenSocket,
+        given::{GivenSocket, Place, Reach},
         handle::Handle,
         live::{LiveGuard, LiveHandles},
         parameter,
@@ -40,6 +40,8 @@ pub(crate) struct ListenerInstance {
     inner: ListenerInner,
     handle: Handle,
     stopped: AtomicBool,
+    /// Whom its socket reaches.
+    reach: Reach,
     /// Counts the listener's own handle until it is closed.
     guard: Mutex<Option<LiveGuard>>,
 }
@@ -65,6 +67,7 @@ impl ListenerInstance {
             inner: ListenerInner::new(queue, live.clone()),
             handle: Handle::new(handle),
             stopped: AtomicBool::new(false),
+            reach: socket.map_or(Reach::Process, |socket| socket.place().reach),
             guard: Mutex::new(Some(live.enter())),
         });
         callback::lend_reference(&listener);
@@ -106,6 +109,11 @@ impl ListenerInstance {
     /// The address that it was bound to.
     pub(crate) fn local_addr(&self) -> Result<SocketAddr, NativeError> {
         self.inner.local_addr().ok_or(NativeError::INVALID_ADDRESS)
+    }
+
+    /// Where it was bound, and whom its socket reaches.
+    pub(crate) fn place(&self) -> Result<Place, NativeError> {
+        Ok(Place { address: self.local_addr()?, reach: self.reach })
     }
 
     /// Has MsQuic stop listening, once.
