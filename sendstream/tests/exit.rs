@@ -22,6 +22,8 @@ use std::{
 
 use futures::FutureExt as _;
 use libtest_mimic::{Arguments, Failed, Trial};
+#[cfg(feature = "qlog")]
+use sendstream::QlogStream;
 use sendstream::{
     BindError, ConfigError, ConnectError, Connection, ConnectionError, RecvChunk, RecvStream, Registration, SendStream,
     TransportConfig, Trust, WorkerTask, WorkerTaskError,
@@ -260,6 +262,8 @@ fn forks_in_the_middle() -> ExitCode {
     run(async {
         let datagrams = TransportConfig::default().datagram_receive_buffer(1 << 16);
         let Pair { client, server, endpoints } = Pair::with(datagrams.clone(), datagrams).await;
+        #[cfg(feature = "qlog")]
+        let qlog = Qlog::begin(&endpoints).await;
         let mut send = client.open_uni().unwrap();
         send.send("x").await.unwrap();
         let mut recv = server.accept_uni().await.unwrap();
@@ -278,7 +282,18 @@ fn forks_in_the_middle() -> ExitCode {
                 }
             });
         });
-        let inherited = Inherited { client, server, endpoints, send, recv, chunk, unstarted, task };
+        let inherited = Inherited {
+            client,
+            server,
+            endpoints,
+            send,
+            recv,
+            chunk,
+            unstarted,
+            task,
+            #[cfg(feature = "qlog")]
+            qlog,
+        };
         // SAFETY: the child calls what a child of a process with threads may call, and the library
         // under test.
         let child = unsafe { libc::fork() };
@@ -291,7 +306,7 @@ fn forks_in_the_middle() -> ExitCode {
             unsafe { libc::_exit(if checked.is_ok() { STATUS.into() } else { 1 }) };
         }
         let status = ended(child);
-        let Inherited { client, server, endpoints, mut send, mut recv, chunk, unstarted, task } = inherited;
+        let Inherited { client, server, endpoints, mut send, mut recv, chunk, unstarted, task, .. } = inherited;
         assert_eq!(&*chunk, b"x");
         drop((chunk, unstarted, task));
         let (sent, received) = futures::join!(send.finish_with("y"), recv.read_to_end(16));
@@ -316,6 +331,42 @@ struct Inherited {
     chunk: RecvChunk,
     unstarted: (SendStream, RecvStream),
     task: WorkerTask<()>,
+    #[cfg(feature = "qlog")]
+    qlog: Qlog,
+}
+
+/// A log, with a connection that is in it.
+#[cfg(feature = "qlog")]
+struct Qlog {
+    stream: QlogStream,
+    _connection: Connection,
+}
+
+#[cfg(feature = "qlog")]
+impl Qlog {
+    /// The lock of its queue is taken more often than not: a thread looks at it all the time.
+    async fn begin(endpoints: &Endpoints) -> Self {
+        let stream = QlogStream::new("inherited", std::io::sink());
+        let client = support::client_with(Trust::dangerous_accept_any_certificate()).qlog(&stream).build().unwrap();
+        let connecting = client.connect(endpoints.address, "localhost");
+        let accepting = async { endpoints.server.accept().await.unwrap().accept().await };
+        let (connection, accepted) = futures::join!(connecting, accepting);
+        drop(accepted);
+        let shown = stream.clone();
+        thread::spawn(move || {
+            loop {
+                let _ = format!("{shown:?}");
+            }
+        });
+        Self { stream, _connection: connection.unwrap() }
+    }
+
+    async fn fails_at_once(self) {
+        assert_eq!(self.stream.lost(), 0);
+        assert_eq!(self.stream.flush().await.unwrap_err().kind(), std::io::ErrorKind::Unsupported);
+        assert!(!format!("{:?}", self.stream).is_empty());
+        drop(QlogStream::new("of the child", std::io::sink()));
+    }
 }
 
 impl Inherited {
@@ -326,8 +377,11 @@ impl Inherited {
         fn forked<T>(result: Result<T, impl ToString>) -> bool {
             result.map(drop).unwrap_err().to_string().ends_with(WHY)
         }
-        let Self { client, server, endpoints, mut send, mut recv, chunk, unstarted: (mut unstarted, _recv), task } =
-            self;
+        #[cfg(feature = "qlog")]
+        self.qlog.fails_at_once().await;
+        let Self {
+            client, server, endpoints, mut send, mut recv, chunk, unstarted: (mut unstarted, _recv), task, ..
+        } = self;
 
         // What is new.
         let identity = support::identity();

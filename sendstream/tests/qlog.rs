@@ -4,15 +4,22 @@ mod support;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    future::{Future as _, poll_fn},
     io::{self, Write},
-    sync::{Arc, Mutex, mpsc},
+    pin::pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU32, Ordering},
+        mpsc,
+    },
+    task::{Wake, Waker},
     time::Duration,
 };
 
 use sendstream::{Client, Connection, ConnectionStats, QlogStream, Server};
 use serde_json::Value;
 use support::{
-    any_port, connect, exchange, identity,
+    any_port, connect, exchange, identity, poll_with,
     relay::{Faults, Relay},
     run, tell, try_connect,
 };
@@ -243,13 +250,15 @@ fn a_slow_writer_holds_up_nobody_and_the_log_says_what_is_missing() {
     });
 }
 
-/// A writer that has no room, or worse.
+/// A writer that has no room, or worse. It counts how often it is asked.
 struct Failing {
     panics: bool,
+    asked: Arc<AtomicU32>,
 }
 
 impl Write for Failing {
     fn write(&mut self, _bytes: &[u8]) -> io::Result<usize> {
+        self.asked.fetch_add(1, Ordering::SeqCst);
         assert!(!self.panics, "this writer panics, as the test wants");
         Err(io::ErrorKind::StorageFull.into())
     }
@@ -264,16 +273,54 @@ fn a_writer_that_fails_harms_no_connection() {
     run(async {
         let identity = identity();
         for (panics, kind) in [(false, io::ErrorKind::StorageFull), (true, io::ErrorKind::Other)] {
-            let stream = QlogStream::new("failing", Failing { panics });
+            let asked = Arc::new(AtomicU32::new(0));
+            let stream = QlogStream::new("failing", Failing { panics, asked: asked.clone() });
             let server = support::server(&identity).qlog(&stream).bind(any_port()).unwrap();
             let client = support::client(&identity).qlog(&stream).build().unwrap();
             let (ours, theirs) = connect(&client, &server).await;
             assert_eq!(stream.flush().await.unwrap_err().kind(), kind);
             exchange(&ours, &theirs, 1_000_000).await;
             assert!(stream.lost() > 0);
+            assert_eq!(asked.load(Ordering::SeqCst), 1, "it gets nothing more");
             drop((ours, theirs));
             server.shutdown().await;
             client.wait_idle().await;
         }
+    });
+}
+
+#[test]
+fn a_waker_that_panics_keeps_nobody_from_the_end_of_a_flush() {
+    struct Panicking;
+    impl Wake for Panicking {
+        fn wake(self: Arc<Self>) {
+            panic!("this waker panics, as the test wants");
+        }
+    }
+    run(async {
+        let identity = identity();
+        let (release, go_on) = mpsc::channel();
+        let log = Log::default();
+        let stream = QlogStream::new("a waker that panics", Slow { go_on, log: log.clone() });
+        let server = support::server(&identity).bind(any_port()).unwrap();
+        let client = support::client(&identity).qlog(&stream).build().unwrap();
+        let (ours, theirs) = connect(&client, &server).await;
+        let (mut first, mut second) = (pin!(stream.flush()), pin!(stream.flush()));
+        assert!(poll_with(&Waker::from(Arc::new(Panicking)), first.as_mut()).is_pending());
+        // It waits for the same, behind the other.
+        let mut release = Some(release);
+        poll_fn(|cx| {
+            let polled = second.as_mut().poll(cx);
+            drop(release.take());
+            polled
+        })
+        .await
+        .unwrap();
+        tell(&ours, &theirs, "it goes on").await;
+        stream.flush().await.unwrap();
+        first.await.unwrap();
+        drop((ours, theirs));
+        server.shutdown().await;
+        client.wait_idle().await;
     });
 }

@@ -4,6 +4,8 @@
 //! that another thread may have been changing. Everything that the child inherited is over there,
 //! because of [`NativeError::FORKED`].
 
+#[cfg(unix)]
+use std::sync::Once;
 use std::sync::{
     OnceLock,
     atomic::{AtomicBool, Ordering},
@@ -37,11 +39,14 @@ pub(super) fn watch() {
         extern "C" fn note() {
             FORKED.store(true, Ordering::Relaxed);
         }
-        // SAFETY: `note` does nothing but store to an atomic, which a child of any fork may.
-        let error = unsafe { libc::pthread_atfork(None, None, Some(note)) };
-        if error != 0 {
-            tracing::warn!(error, "a forked process will not know that it may not use this library");
-        }
+        static WATCHED: Once = Once::new();
+        WATCHED.call_once(|| {
+            // SAFETY: `note` does nothing but store to an atomic, which a child of any fork may.
+            let error = unsafe { libc::pthread_atfork(None, None, Some(note)) };
+            if error != 0 {
+                tracing::warn!(error, "a forked process will not know that it may not use this library");
+            }
+        });
     }
 }
 

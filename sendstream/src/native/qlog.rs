@@ -10,16 +10,21 @@ use std::{
     future::poll_fn,
     io::{self, BufWriter, Write},
     mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     task::{Poll, Waker},
     thread,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
+use sendstream_core::foreign::contain;
+
 pub(crate) use self::callback::ConnectionLog;
 use self::record::{Event, Text};
 pub(crate) use self::record::{Record, State};
+use crate::{
+    native::fork::{is_forked, watch},
+    types::error::NativeError,
+};
 
 /// A qlog of connections, in JSON text sequences (draft-ietf-quic-qlog-main-schema, version 0.3; RFC
 /// 7464), which qvis opens: a file of that kind is named `.sqlog`. Give it to
@@ -40,21 +45,22 @@ pub(crate) use self::record::{Record, State};
 /// ```
 ///
 /// It has the packets that were sent, received and taken for lost, with their types, numbers and
-/// lengths; of a received packet also what it acknowledges; the round-trip times, the congestion window
-/// and the bytes in flight, whenever one of them has changed; and the beginning and end of each
-/// connection. It has no contents. Each record has the number of its connection as `group_id`, counted
+/// lengths; of a received packet also the first eight ranges that its first ACK frame acknowledges; the
+/// round-trip times, the congestion window and the bytes in flight, whenever one of them has changed;
+/// and the beginning and end of each connection. It has no contents. Each record has the number of its connection as `group_id`, counted
 /// from 1, by which qvis tells connections apart.
 ///
 /// # A writer that is slow, or fails
 ///
 /// Nobody waits for the writer: it has a thread of its own, `sendstream-qlog`, and 32,768 records wait
-/// for it at most, some 6 MB. Further ones are [lost](Self::lost), and a record of the kind
+/// for it at most, while as many are being written: some 12 MB in all. Further ones are [lost](Self::lost), and a record of the kind
 /// `loglevel:warning` says how many were lost there. A writer that fails gets nothing more: the error is
 /// logged, and [`flush`](Self::flush) returns it.
 ///
 /// Clones are handles of the same stream. The thread writes what waits and ends once the handles and
 /// the connections are gone. A process that ends before that loses the rest, so
-/// [`flush`](Self::flush) first.
+/// [`flush`](Self::flush) first. A process that was forked from one that uses the stream has no such
+/// thread, and gets an error there ([Forks](crate#forks)).
 #[derive(Clone)]
 pub struct QlogStream(Arc<Handle>);
 
@@ -92,11 +98,18 @@ impl QlogStream {
         let shared = Arc::new(Shared { queue: Mutex::default(), work: Condvar::new(), begin: Instant::now() });
         let begun = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let text = Text::new(title.into(), begun);
+        watch();
+        if is_forked() {
+            return Self(Arc::new(Handle(shared)));
+        }
         let (thread, mut writer) = (shared.clone(), BufWriter::new(writer));
         let started = thread::Builder::new().name("sendstream-qlog".to_owned()).spawn(move || {
-            // The writer is the application's, and may panic.
-            if catch_unwind(AssertUnwindSafe(|| thread.write(text, &mut writer))).is_err() {
-                thread.fail(io::Error::other("the writer panicked"));
+            let written = contain("the writer of a qlog", || thread.write(text, &mut writer))
+                .unwrap_or_else(|| Err(io::Error::other("the writer panicked")));
+            if let Err(error) = written {
+                // What is in its buffer would be written when that is dropped.
+                let (_writer, _buffer) = writer.into_parts();
+                thread.fail(error);
             }
         });
         if let Err(error) = started {
@@ -105,25 +118,28 @@ impl QlogStream {
         Self(Arc::new(Handle(shared)))
     }
 
-    /// How many records found no room, because the writer is slow or has failed.
+    /// How many records found no room, because the writer is slow or has failed. A forked process has
+    /// lost none.
     pub fn lost(&self) -> u64 {
-        self.0.0.lock().lost
+        self.0.0.lock_unless_forked().map_or(0, |queue| queue.lost)
     }
 
     /// Resolves when all that has happened until now is written and flushed, or lost.
     ///
     /// # Errors
     ///
-    /// What the writer failed with. It gets nothing more.
+    /// What the writer failed with. It gets nothing more. [`io::ErrorKind::Unsupported`] in a process
+    /// that was forked.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future only ends the wait.
     pub async fn flush(&self) -> Result<(), Arc<io::Error>> {
         let shared = &self.0.0;
-        let until = shared.lock().taken;
+        let forked = || Arc::new(io::Error::from(NativeError::FORKED));
+        let until = shared.lock_unless_forked().ok_or_else(forked)?.taken;
         poll_fn(|cx| {
-            let mut queue = shared.lock();
+            let Some(mut queue) = shared.lock_unless_forked() else { return Poll::Ready(Err(forked())) };
             if let Some(error) = &queue.error {
                 return Poll::Ready(Err(error.clone()));
             }
@@ -140,7 +156,7 @@ impl QlogStream {
 
     /// A number for a connection.
     fn next_connection(&self) -> u64 {
-        let mut queue = self.0.0.lock();
+        let Some(mut queue) = self.0.0.lock_unless_forked() else { return 0 };
         queue.connections += 1;
         queue.connections
     }
@@ -148,7 +164,7 @@ impl QlogStream {
     /// Takes a record if there is room. It waits for nobody who writes.
     fn push(&self, connection: u64, event: Event) {
         let shared = &self.0.0;
-        let mut queue = shared.lock();
+        let Some(mut queue) = shared.lock_unless_forked() else { return };
         if queue.waiting.len() >= MAX_WAITING || queue.error.is_some() {
             queue.lost += 1;
             queue.to_mention += 1;
@@ -165,20 +181,25 @@ impl QlogStream {
 }
 
 impl Shared {
+    /// `None` in a forked process: who had locked it there is gone, and so is the thread.
+    fn lock_unless_forked(&self) -> Option<MutexGuard<'_, Queue>> {
+        (!is_forked()).then(|| self.lock())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The thread: takes all that waits, writes it without the lock, and flushes when nothing more
     /// waits.
-    fn write(&self, mut text: Text, writer: &mut impl Write) {
+    fn write(&self, mut text: Text, writer: &mut impl Write) -> io::Result<()> {
         let mut batch = VecDeque::new();
         loop {
             let (to_mention, taken) = {
                 let mut queue = self.lock();
                 while queue.waiting.is_empty() && queue.to_mention == 0 {
                     if queue.ended {
-                        return;
+                        return Ok(());
                     }
                     queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 }
@@ -186,21 +207,16 @@ impl Shared {
                 (mem::take(&mut queue.to_mention), queue.taken)
             };
             let now = self.begin.elapsed();
-            let written = batch
-                .drain(..)
-                .try_for_each(|record| text.write(&record, writer))
-                .and_then(|()| if to_mention > 0 { text.write_lost(to_mention, now, writer) } else { Ok(()) })
-                .and_then(|()| writer.flush());
-            match written {
-                Ok(()) => {
-                    let mut queue = self.lock();
-                    queue.written = taken;
-                    let flushing = mem::take(&mut queue.flushing);
-                    drop(queue);
-                    flushing.into_iter().for_each(Waker::wake);
-                }
-                Err(error) => return self.fail(error),
+            batch.drain(..).try_for_each(|record| text.write(&record, writer))?;
+            if to_mention > 0 {
+                text.write_lost(to_mention, now, writer)?;
             }
+            writer.flush()?;
+            let mut queue = self.lock();
+            queue.written = taken;
+            let flushing = mem::take(&mut queue.flushing);
+            drop(queue);
+            wake(flushing);
         }
     }
 
@@ -213,21 +229,30 @@ impl Shared {
         queue.error = Some(Arc::new(error));
         let flushing = mem::take(&mut queue.flushing);
         drop(queue);
-        flushing.into_iter().for_each(Waker::wake);
+        wake(flushing);
+    }
+}
+
+/// A waker that panics takes nobody's turn.
+fn wake(wakers: Vec<Waker>) {
+    for waker in wakers {
+        contain("the waker of a qlog's flush", || waker.wake());
     }
 }
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.0.lock().ended = true;
-        self.0.work.notify_one();
+        if let Some(mut queue) = self.0.lock_unless_forked() {
+            queue.ended = true;
+            self.0.work.notify_one();
+        }
     }
 }
 
 /// How many wait, and how many were lost.
 impl fmt::Debug for QlogStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let queue = self.0.0.lock();
+        let Some(queue) = self.0.0.lock_unless_forked() else { return f.write_str("QlogStream (forked)") };
         f.debug_struct("QlogStream").field("waiting", &queue.waiting.len()).field("lost", &queue.lost).finish()
     }
 }

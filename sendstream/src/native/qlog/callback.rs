@@ -1,6 +1,10 @@
 //! [`ConnectionLog`]: what MsQuic calls for each packet of a connection.
 
-use std::{ffi::c_void, slice};
+use std::{
+    ffi::c_void,
+    slice,
+    sync::atomic::{AtomicU64, Ordering},
+};
 
 use sendstream_sys as sys;
 
@@ -14,12 +18,15 @@ use super::{
 pub(crate) struct ConnectionLog {
     stream: QlogStream,
     connection: u64,
+    /// For each space of packet numbers, the number behind the highest that was sent. MsQuic alone
+    /// writes it, one call at a time.
+    ends: [AtomicU64; 3],
 }
 
 impl ConnectionLog {
     pub(crate) fn new(stream: QlogStream) -> Box<Self> {
         let connection = stream.next_connection();
-        Box::new(Self { stream, connection })
+        Box::new(Self { stream, connection, ends: Default::default() })
     }
 
     /// The connection is in another state.
@@ -43,10 +50,16 @@ impl ConnectionLog {
         };
         let (number, length) = (entry.PacketNumber, entry.PacketLength);
         let kind = PacketType::from_native(entry.PacketType);
+        let end = &self.ends[kind.space()];
         let event = match entry.Kind {
-            sys::QUIC_LOG_PACKET_SENT => Event::Sent { kind, number, length, metrics },
+            sys::QUIC_LOG_PACKET_SENT => {
+                end.fetch_max(number + 1, Ordering::Relaxed);
+                Event::Sent { kind, number, length, metrics }
+            }
             sys::QUIC_LOG_PACKET_RECEIVED => {
-                Event::Received { kind, number, length, acknowledged: Acknowledged::first_in(frames) }
+                // MsQuic has not looked at the frames yet, and ends the connection if they say more.
+                let acknowledged = Acknowledged::first_in(frames).below(end.load(Ordering::Relaxed));
+                Event::Received { kind, number, length, acknowledged }
             }
             sys::QUIC_LOG_PACKET_LOST => {
                 Event::Lost { kind, number, by_time: entry.Reason == sys::QUIC_LOG_LOST_BY_TIME }

@@ -57,6 +57,15 @@ impl PacketType {
         }
     }
 
+    /// Which of the three spaces its numbers are of (RFC 9000 §12.3).
+    pub(crate) fn space(self) -> usize {
+        match self {
+            Self::Initial => 0,
+            Self::Handshake => 1,
+            Self::ZeroRtt | Self::OneRtt => 2,
+        }
+    }
+
     fn name(self) -> &'static str {
         match self {
             Self::Initial => "initial",
@@ -79,8 +88,11 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    /// Those that are not as they were `before`, as qlog has them.
-    fn changed(&self, before: &Self) -> Option<Value> {
+    /// Those that are not as they were `before`, if that is known, as qlog has them. Times that are 0
+    /// are not known yet.
+    fn changed(&self, before: Option<Self>) -> Option<Value> {
+        let is_first = before.is_none();
+        let before = before.unwrap_or_default();
         let milliseconds = |microseconds: u64| microseconds as f64 / 1000.0;
         let mut data = serde_json::Map::new();
         for (name, now, then) in [
@@ -97,7 +109,7 @@ impl Metrics {
             ("congestion_window", self.congestion_window, before.congestion_window),
             ("bytes_in_flight", self.bytes_in_flight, before.bytes_in_flight),
         ] {
-            if now != then {
+            if is_first || now != then {
                 data.insert(name.to_owned(), now.into());
             }
         }
@@ -152,6 +164,15 @@ impl Acknowledged {
         }
     }
 
+    /// Without the ranges that are not all below `end`: those acknowledge what was never sent.
+    pub(crate) fn below(mut self, end: u64) -> Self {
+        // The highest are the first.
+        let above = self.ranges().iter().take_while(|(_, high)| *high >= end).count();
+        self.ranges.rotate_left(above);
+        self.count -= above;
+        self
+    }
+
     fn ranges(&self) -> &[(u64, u64)] {
         &self.ranges[..self.count]
     }
@@ -172,7 +193,7 @@ pub(super) struct Text {
     /// When the stream began, since the beginning of 1970.
     begun: Duration,
     has_header: bool,
-    /// The last numbers of each connection that lives.
+    /// The last numbers of each connection that lives, for some [`MAX_CONNECTIONS`] at most.
     metrics: HashMap<u64, Metrics>,
 }
 
@@ -221,11 +242,13 @@ impl Text {
         }
     }
 
-    /// A record that says how many others are not there.
+    /// A record that says how many others are not there. The numbers may have changed meanwhile, and
+    /// connections may have closed.
     pub(super) fn write_lost(&mut self, lost: u64, time: Duration, writer: &mut impl Write) -> io::Result<()> {
         if !self.has_header {
             self.write_header("unknown", writer)?;
         }
+        self.metrics = HashMap::new();
         let message = format!("{lost} records were lost before this one, because the writer is slow");
         write_event(time, None, "loglevel:warning", json!({ "message": message }), writer)
     }
@@ -247,8 +270,10 @@ impl Text {
     }
 
     fn write_metrics(&mut self, record: &Record, metrics: &Metrics, writer: &mut impl Write) -> io::Result<()> {
-        let before = self.metrics.insert(record.connection, *metrics).unwrap_or_default();
-        match metrics.changed(&before) {
+        if self.metrics.len() >= MAX_CONNECTIONS {
+            self.metrics.clear();
+        }
+        match metrics.changed(self.metrics.insert(record.connection, *metrics)) {
             Some(data) => write_event(record.time, Some(record.connection), "recovery:metrics_updated", data, writer),
             None => Ok(()),
         }
@@ -281,6 +306,9 @@ fn write_event(
     )
 }
 
+/// Of how many connections the last numbers are kept, some 5 MB. Beyond that they are told once more.
+const MAX_CONNECTIONS: usize = 1 << 16;
+
 /// What begins each text of a sequence (RFC 7464 §2.2).
 const RECORD_SEPARATOR: char = '\u{1e}';
 
@@ -307,6 +335,45 @@ mod tests {
     }
 
     #[test]
+    fn ranges_of_packets_that_were_never_sent_are_left_out() {
+        let ranges = |frames: &[u8], end| Acknowledged::first_in(frames).below(end).ranges().to_vec();
+        // Of packet 10 and 9, then of 6 to 4.
+        let two = [0x02, 10, 0, 1, 1, 1, 2];
+        assert_eq!(ranges(&two, 11), [(9, 10), (4, 6)]);
+        assert_eq!(ranges(&two, 10), [(4, 6)]);
+        assert_eq!(ranges(&two, 6), []);
+        assert_eq!(ranges(&two, 0), []);
+        // Of all packets that there can be.
+        let all = [&[0x02][..], &[0xff; 8], &[0, 0], &[0xff; 8]].concat();
+        assert_eq!(ranges(&all, u64::MAX), [(0, (1 << 62) - 1)]);
+        assert_eq!(ranges(&all, 1000), []);
+    }
+
+    /// The record of their end may be among the lost.
+    #[test]
+    fn numbers_of_connections_are_forgotten_with_lost_records_and_told_again() {
+        let mut text = Text::new(String::new(), Duration::ZERO);
+        let metrics = Metrics { congestion_window: 12_000, ..Default::default() };
+        let write = |text: &mut Text, connection| {
+            let mut written = Vec::new();
+            let record = Record { time: Duration::ZERO, connection, event: Event::Metrics(metrics) };
+            text.write(&record, &mut written).unwrap();
+            !written.is_empty()
+        };
+        for connection in 0..1000 {
+            assert!(write(&mut text, connection));
+            assert!(!write(&mut text, connection));
+        }
+        text.write_lost(1, Duration::ZERO, &mut Vec::new()).unwrap();
+        assert_eq!(text.metrics.len(), 0);
+        assert!(write(&mut text, 1));
+        for connection in 0..3 * MAX_CONNECTIONS as u64 {
+            write(&mut text, connection);
+            assert!(text.metrics.len() <= MAX_CONNECTIONS);
+        }
+    }
+
+    #[test]
     fn numbers_are_told_when_they_have_changed() {
         let mut text = Text::new("a \"title\"".to_owned(), Duration::from_secs(1));
         let mut written = Vec::new();
@@ -320,7 +387,10 @@ mod tests {
             text.split(RECORD_SEPARATOR).skip(1).map(|record| serde_json::from_str(record).unwrap()).collect();
         assert_eq!(records[0]["title"], "a \"title\"");
         assert_eq!(records.len(), 3);
-        assert_eq!(records[1]["data"], json!({ "congestion_window": 12_000, "smoothed_rtt": 1.5 }));
+        assert_eq!(
+            records[1]["data"],
+            json!({ "bytes_in_flight": 0, "congestion_window": 12_000, "smoothed_rtt": 1.5 })
+        );
         assert_eq!((&records[1]["time"], &records[2]["group_id"]), (&json!(0.001), &json!("2")));
     }
 }
