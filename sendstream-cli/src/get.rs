@@ -122,9 +122,15 @@ async fn receive<'a>(
         intake.break_off();
         hello.announced.entries = intake.known().into();
         let has_all = intake.has_all();
-        met = match caller.meet_again(hello, connection.remote_addr(), why, has_all, shared.interrupt.wait()).await {
+        let is_over = intake.is_over();
+        met = match caller.meet_again(hello, connection.remote_addr(), why, is_over, shared.interrupt.wait()).await {
             Err(failure) if has_all && failure.is_of_the_network() => return Ok(()),
             met => met?,
         };
+        if has_all && met.welcome.known == 0 {
+            // It has ended the session, or forgotten it. Nothing is missing here.
+            transport::close(&met.connection, Code::Done);
+            return Ok(());
+        }
     }
 }

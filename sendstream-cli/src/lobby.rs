@@ -33,7 +33,16 @@ use crate::{
 /// What becomes of the clients that are let in.
 pub(crate) trait Host: Send + Sync + 'static {
     /// Serves one client to its end. Its other connections come by `moves`. Blocks, and has a thread.
-    fn serve(&self, peer: SocketAddr, first: Trusted, moves: Moved) -> Ended;
+    /// Returns nothing if the client wanted nothing.
+    fn serve(&self, peer: SocketAddr, first: Trusted, moves: Moved) -> Option<Ended>;
+}
+
+/// How the connections of a session ended.
+pub(crate) enum Course {
+    /// All was said.
+    Over,
+    /// The client left before anything was said, since nothing was missing from an earlier session.
+    Nothing,
 }
 
 /// How a session ended: so far did it come.
@@ -110,6 +119,10 @@ impl Lobby<'_> {
                 (id, session) = ended.select_next_some() => {
                     sessions.remove(&id);
                     tidying.begin();
+                    let Some(session) = session else {
+                        taken = false;
+                        continue;
+                    };
                     let result = self.report(session);
                     failed += u64::from(result.is_err());
                     cut |= result.as_ref().is_err_and(Failure::is_interruption);
@@ -194,7 +207,7 @@ impl Lobby<'_> {
             && let Some((id, session)) = ended.next().await
         {
             sessions.remove(&id);
-            broken_off |= self.report(session).is_err();
+            broken_off |= session.is_some_and(|session| self.report(session).is_err());
         }
         let enough = self.until == Until::OneWentWell && result.is_ok();
         if broken_off && !enough { Err(Failure::interrupted()) } else { result }
@@ -301,7 +314,7 @@ fn serve_on_thread(
     peer: SocketAddr,
     trusted: Trusted,
     host: &Arc<impl Host>,
-    ended: mpsc::UnboundedSender<(SessionId, Ended)>,
+    ended: mpsc::UnboundedSender<(SessionId, Option<Ended>)>,
 ) -> Option<Moves> {
     let host = Arc::clone(host);
     let (connection, id) = (trusted.connection.clone(), trusted.hello.session);

@@ -39,8 +39,11 @@
 //!
 //! DONE follows when every entry is dealt with, and BYE answers it; both end their direction of
 //! the stream. A connection that is closed before that broke off. An end that knows of every entry what
-//! became of it, and whose peer is gone before DONE or BYE, waits for it for some seconds, and then counts
-//! what it knows.
+//! became of it, and whose peer is gone before DONE or BYE, waits for it, and then counts what it knows: the
+//! sender waits some seconds, since the receiver knows the same, and so does the receiver once it has heard
+//! DONE; before, it waits as long as the user wants. A client that meets its server again in that state, and
+//! finds the session forgotten (`known` is 0), closes the connection with [`Code::Done`] and says nothing: the
+//! server counts no session.
 //!
 //! # When the connection is lost
 //!

@@ -22,7 +22,7 @@ use sendstream::{Connection, RecvStream, SendStream};
 use crate::{
     error::{Failure, OtherEnd, chain},
     inbox::Inbox,
-    lobby::{Ended, Host, Moved},
+    lobby::{Course, Ended, Host, Moved},
     progress::Progress,
     protocol::{Announced, Code, Role, Welcome},
     signal::Interrupt,
@@ -71,15 +71,22 @@ impl Shared {
 }
 
 impl Host for Shared {
-    fn serve(&self, peer: SocketAddr, first: Trusted, moves: Moved) -> Ended {
+    fn serve(&self, peer: SocketAddr, first: Trusted, moves: Moved) -> Option<Ended> {
         let announced = first.hello.announced;
         let files = count_files(announced.entries);
         let who = first.guest.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
         self.progress.note(format_args!("{peer}{who}: announces {files}, {} bytes", announced.bytes));
         let intake = self.intake(peer.to_string(), announced);
         let mut session = Session { shared: self, peer, moves, intake };
-        let result = block_on(session.run(first));
-        self.end(session.intake, result)
+        let result = match block_on(session.run(first)) {
+            Ok(Course::Nothing) => {
+                self.progress.note(format_args!("{peer}: it had sent all of it before, and came for the farewell"));
+                return None;
+            }
+            Ok(Course::Over) => Ok(()),
+            Err(failure) => Err(failure),
+        };
+        Some(self.end(session.intake, result))
     }
 }
 
@@ -91,7 +98,7 @@ struct Session<'a> {
 }
 
 impl Session<'_> {
-    async fn run(&mut self, first: Trusted) -> Result<(), Failure> {
+    async fn run(&mut self, first: Trusted) -> Result<Course, Failure> {
         let mut trusted = first;
         loop {
             let Trusted { connection, mut control, mut answer, .. } = trusted;
@@ -99,15 +106,19 @@ impl Session<'_> {
             // sender is to be told nothing but why.
             let over = self.attend(&connection, &mut control, &mut answer).await;
             if let Over::Done = over {
-                return Ok(());
+                return Ok(Course::Over);
             }
             self.intake.break_off();
             trusted = match over {
-                Over::Done => return Ok(()),
+                Over::Done => return Ok(Course::Over),
+                // It lost the farewell of an earlier session, and has come for nothing else.
+                Over::Final(..) if self.intake.known() == 0 && transport::is_closed_as_done(&connection) => {
+                    return Ok(Course::Nothing);
+                }
                 Over::Final(code, failure) => {
                     transport::close(&connection, code);
                     if self.intake.has_all() && failure.is_of_the_network() {
-                        return Ok(());
+                        return Ok(Course::Over);
                     }
                     return Err(failure);
                 }
@@ -120,7 +131,7 @@ impl Session<'_> {
                     // If it is there after all, it comes again.
                     transport::close(&connection, Code::Moved);
                     match self.wait_for_sender(failure).await {
-                        Err(_) if self.intake.has_all() => return Ok(()),
+                        Err(_) if self.intake.has_all() => return Ok(Course::Over),
                         trusted => trusted?,
                     }
                 }
@@ -131,7 +142,8 @@ impl Session<'_> {
 
     async fn wait_for_sender(&mut self, why: Failure) -> Result<Trusted, Failure> {
         let patience = self.shared.patience;
-        let patience = if self.intake.has_all() { patience.min(transport::FAREWELL) } else { patience };
+        // A sender that has not said that it is over does not know that all is here, and comes again.
+        let patience = if self.intake.is_over() { patience.min(transport::FAREWELL) } else { patience };
         self.shared.progress.note(format_args!(
             "{}: {why}; waiting for it for {}",
             self.peer,

@@ -25,7 +25,7 @@ use crate::{
     caller::Trouble,
     cli::ShareArgs,
     error::{Failure, OtherEnd, chain},
-    lobby::{Ended, Host, Lobby, Moved, Until},
+    lobby::{Course, Ended, Host, Lobby, Moved, Until},
     peers::Guests,
     progress::Progress,
     protocol::{ALPN, Code, Hello, ProtocolError, Role, Welcome},
@@ -122,7 +122,7 @@ struct Shared {
 }
 
 impl Host for Shared {
-    fn serve(&self, peer: SocketAddr, first: Trusted, moves: Moved) -> Ended {
+    fn serve(&self, peer: SocketAddr, first: Trusted, moves: Moved) -> Option<Ended> {
         let announced = self.listing.announced();
         self.progress.note(format_args!("{peer}: gets {}, {} bytes", count_files(announced.entries), announced.bytes));
         let mut summary = Summary::new(Direction::Sent, peer.to_string(), announced.entries);
@@ -135,7 +135,7 @@ impl Host for Shared {
             Ok(pieces) => pieces,
             Err(error) => {
                 transport::close(&first.connection, Code::Full);
-                return Ended { summary, result: Err(Failure::new(format!("cannot start: {error}"))) };
+                return Some(Ended { summary, result: Err(Failure::new(format!("cannot start: {error}"))) });
             }
         };
         let progress = self.progress.clone();
@@ -150,13 +150,17 @@ impl Host for Shared {
             });
             match select(pin!(session.run(first)), distributing).await {
                 Either::Left((result, _)) => result,
-                Either::Right(_) => Ok(()),
+                Either::Right(_) => Ok(Course::Over),
             }
         });
         bar.clear();
+        if let Ok(Course::Nothing) = result {
+            self.progress.note(format_args!("{peer}: it had all of it before, and came for the farewell"));
+            return None;
+        }
         hub.borrow_mut().conclude(0, &mut summary);
-        let result = result.and_then(|()| summary.verdict());
-        Ended { summary, result }
+        let result = result.and_then(|_| summary.verdict());
+        Some(Ended { summary, result })
     }
 }
 
@@ -179,7 +183,7 @@ enum Over {
 }
 
 impl Session<'_> {
-    async fn run(&mut self, first: Trusted) -> Result<(), Failure> {
+    async fn run(&mut self, first: Trusted) -> Result<Course, Failure> {
         let mut trusted = first;
         loop {
             let Trusted { connection, hello, control, answer, .. } = trusted;
@@ -190,18 +194,25 @@ impl Session<'_> {
             let over = self.attend(&connection, &hello, known, control, answer).await;
             self.hook.hub.borrow_mut().leave(self.hook.peer);
             // What the receiver has acknowledged it has, though it could not say farewell.
+            let was_heard = self.hook.hub.borrow().was_heard(self.hook.peer);
             let is_done = self.hook.hub.borrow().is_done(self.hook.peer);
             trusted = match over {
-                Over::Done => return Ok(()),
+                Over::Done => return Ok(Course::Over),
                 Over::Cut => return Err(Failure::interrupted()),
                 Over::Moved(peer, trusted) => {
                     self.peer = peer;
                     trusted
                 }
-                Over::Trouble(Trouble::Final(failure)) if is_done && failure.is_of_the_network() => return Ok(()),
+                // It lost the farewell of an earlier session, and has come for nothing else.
+                Over::Trouble(Trouble::Final(_)) if !was_heard && transport::is_closed_as_done(&connection) => {
+                    return Ok(Course::Nothing);
+                }
+                Over::Trouble(Trouble::Final(failure)) if is_done && failure.is_of_the_network() => {
+                    return Ok(Course::Over);
+                }
                 Over::Trouble(Trouble::Final(failure)) => return Err(failure),
                 Over::Trouble(Trouble::Lost(why)) => match self.wait_for_receiver(why, is_done).await {
-                    Err(_) if is_done => return Ok(()),
+                    Err(_) if is_done => return Ok(Course::Over),
                     trusted => trusted?,
                 },
             };

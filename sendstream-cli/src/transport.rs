@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sendstream::{Connection, TransportConfig};
+use sendstream::{Connection, ConnectionError, TransportConfig};
 
 use crate::{protocol::Code, timer};
 
@@ -33,6 +33,12 @@ pub(crate) fn for_strangers(patience: Duration) -> TransportConfig {
 /// Ends a connection, if it has not ended yet.
 pub(crate) fn close(connection: &Connection, code: Code) {
     connection.close(code.wire(), "").expect("every code is small");
+}
+
+/// Whether the other end has closed a connection because all is done.
+pub(crate) fn is_closed_as_done(connection: &Connection) -> bool {
+    let done = Code::Done.wire();
+    matches!(connection.close_reason(), Some(ConnectionError::ApplicationClosed { code, .. }) if code == done)
 }
 
 /// Resolves when nothing has come by a connection for [`SILENCE`].
@@ -88,7 +94,7 @@ impl Activity {
 /// How long a peer may be silent before it is met anew. Both ends send something every two seconds.
 pub(crate) const SILENCE: Duration = Duration::from_secs(8);
 
-/// How long an end waits for one that is gone, where all is there and only the farewell is missing.
+/// How long an end waits for one that is gone, where both know that all is there and only the farewell is missing.
 pub(crate) const FAREWELL: Duration = Duration::from_secs(16);
 
 /// How long this end waits for a handshake, and for a stranger in all.

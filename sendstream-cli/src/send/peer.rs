@@ -60,6 +60,11 @@ impl Peer<'_> {
                 Err(failure) if is_done && failure.is_of_the_network() => return Ok(()),
                 met => met?,
             };
+            if is_done && server.welcome.known == 0 {
+                // It has ended the session, and so it has heard that it is over. Its files may be elsewhere by now.
+                transport::close(&server.connection, Code::Done);
+                return Ok(());
+            }
         }
     }
 }

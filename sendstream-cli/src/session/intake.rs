@@ -57,6 +57,8 @@ pub(crate) struct Intake<'a> {
     carried: u64,
     /// Standard output, while no file goes there and none has.
     output: Option<Output>,
+    /// The sender has said that it knows what became of everything.
+    is_over: bool,
 }
 
 /// What became of an entry.
@@ -140,6 +142,7 @@ impl<'a> Intake<'a> {
             said: Cell::new(0),
             carried: 0,
             output: shared.inbox.is_none().then(Output::default),
+            is_over: false,
         }
     }
 
@@ -234,6 +237,7 @@ impl<'a> Intake<'a> {
                     return Err(ProtocolError::TooLittle.into());
                 }
                 self.finish_directories();
+                self.is_over = true;
                 ToSender::Bye.encode(out);
                 return Ok(true);
             }
@@ -313,6 +317,11 @@ impl<'a> Intake<'a> {
         self.slots.len() as u64 == self.announced.entries && self.slots.iter().all(|slot| slot.outcome.is_some())
     }
 
+    /// Whether the sender has heard all of that, so that nobody waits for anything but a farewell.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// The connection is lost: what has come so far stays for another one, or for another session.
     pub(crate) fn break_off(&mut self) {
         if self.current.is_none() && self.open.is_empty() {
@@ -335,6 +344,7 @@ impl<'a> Intake<'a> {
     /// there is found again. What it cost so far counts on, so nobody costs more by forgetting.
     pub(crate) fn begin_again(&mut self, announced: Announced) {
         self.break_off();
+        self.is_over = false;
         self.announced = announced;
         self.summary.announce_again(announced.entries);
         self.slots.clear();

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::mpsc, thread};
 
 use futures::executor::block_on;
-use sendstream::{Connection, Identity, RecvStream, SendStream, Server};
+use sendstream::{Connection, ConnectionError, Identity, RecvStream, SendStream, Server};
 
 use crate::{
     resume::Link,
@@ -16,6 +16,17 @@ use crate::{
 /// A receiver that has welcomed its sender, and does `what` then. It listens no more afterwards. Returns its
 /// ticket.
 fn receive(what: impl FnOnce(&mut RecvStream, &mut SendStream, &Connection) + Send + 'static) -> String {
+    let mut what = Some(what);
+    receive_times(1, move |_, control, answer, connection| {
+        what.take().unwrap()(control, answer, connection);
+    })
+}
+
+/// The same, of one that its sender meets so many times. It knows of nothing each time.
+fn receive_times(
+    times: usize,
+    mut what: impl FnMut(usize, &mut RecvStream, &mut SendStream, &Connection) + Send + 'static,
+) -> String {
     let identity = Identity::self_signed(["sendstream"]).unwrap();
     let mut certificate = [0; 32];
     certificate.copy_from_slice(identity.certificate_sha256().as_ref());
@@ -23,12 +34,14 @@ fn receive(what: impl FnOnce(&mut RecvStream, &mut SendStream, &Connection) + Se
     let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let SocketAddr::V4(address) = server.local_addr().unwrap() else { panic!("it is none of IPv4") };
     thread::spawn(move || {
-        let connection = block_on(async { server.accept().await.unwrap().accept().await.unwrap() });
-        let (mut answer, mut control) = block_on(connection.accept_bi()).unwrap();
-        block_on(control.read_exact(&mut [0; 60])).unwrap();
-        say(&mut answer, &welcome(0, 0));
-        what(&mut control, &mut answer, &connection);
-        block_on(connection.closed());
+        for time in 0..times {
+            let connection = block_on(async { server.accept().await.unwrap().accept().await.unwrap() });
+            let (mut answer, mut control) = block_on(connection.accept_bi()).unwrap();
+            block_on(control.read_exact(&mut [0; 60])).unwrap();
+            say(&mut answer, &welcome(0, 0));
+            what(time, &mut control, &mut answer, &connection);
+            block_on(connection.closed());
+        }
         block_on(server.shutdown());
     });
     TicketParts { certificate, token: [7; 16], address }.to_string()
@@ -66,6 +79,33 @@ fn a_receiver_that_is_gone_without_a_farewell_when_it_has_all_is_no_failure() {
         let summary = stdout_object(&output);
         assert_eq!((&summary["ok"], &summary["files_ok"]), (&true.into(), &1.into()), "{summary}");
     }
+}
+
+#[test]
+fn a_receiver_that_has_all_and_forgot_it_is_told_of_nothing_again() {
+    let (tell, closed) = mpsc::channel();
+    let ticket = receive_times(2, move |time, control, answer, connection| {
+        if time == 1 {
+            // It is an offer, if anything comes.
+            let _ = block_on(control.read_exact(&mut [0]));
+            let _ = connection.close(3, "");
+            return tell.send(block_on(connection.closed())).unwrap();
+        }
+        loop {
+            match hear(control) {
+                OFFER => say(answer, &want(0)),
+                END => say(answer, &kept(0)),
+                // Its last word is lost with the connection.
+                DONE => break connection.close(6, "").unwrap(),
+                _ => {}
+            }
+        }
+    });
+    let files = Files::new();
+    let output = send(&["--json"], &[&files.file("x", b"content")], &ticket);
+    assert_eq!((output.status.code(), &stdout_object(&output)["ok"]), (Some(0), &true.into()), "{}", stderr(&output));
+    let closed = closed.recv_timeout(HANG).unwrap();
+    assert!(matches!(closed, ConnectionError::ApplicationClosed { code: 0, .. }), "{closed}");
 }
 
 /// Starts a `send` of a file to a receiver by hand, which does `what` once it was told of the file, and to

@@ -50,11 +50,11 @@ impl Sharer {
         self.process.says(text);
     }
 
-    fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         self.process.signal(signal);
     }
 
-    fn wait(&mut self) -> ExitStatus {
+    pub(crate) fn wait(&mut self) -> ExitStatus {
         self.process.wait()
     }
 }

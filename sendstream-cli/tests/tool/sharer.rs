@@ -1,7 +1,7 @@
 //! Sharers and getters made by hand, with the library alone, that do not keep to the protocol. What they
 //! write is spelled out as in `stranger`.
 
-use std::thread;
+use std::{cell::Cell, sync::mpsc, thread};
 
 use futures::executor::block_on;
 use sendstream::{Client, Connection, ConnectionError, Identity, RecvStream, SendStream, Server, Trust};
@@ -9,18 +9,18 @@ use sendstream::{Client, Connection, ConnectionError, Identity, RecvStream, Send
 use crate::{
     share::{Getter, Sharer},
     stranger::{begin, data, end, message, offer},
-    support::{Files, TicketParts, digest, noise, stderr, stdout_object},
+    support::{Files, HANG, TicketParts, digest, noise, sendstream, stderr, stdout_object},
 };
 
 /// A sharer that has announced so many entries, and does `what` then, with each getter that comes. Returns
 /// its ticket.
 fn share(entries: u64, what: impl Fn(&mut SendStream, &mut RecvStream, &Connection) + Send + 'static) -> String {
-    share_as(0, entries, what)
+    share_as(|_| 0, entries, what)
 }
 
-/// The same, of one that says to have told of so many before.
+/// The same, of one that says to have told of so many before, as its getter comes time after time.
 fn share_as(
-    known: u32,
+    known: impl Fn(usize) -> u32 + Send + 'static,
     entries: u64,
     what: impl Fn(&mut SendStream, &mut RecvStream, &Connection) + Send + 'static,
 ) -> String {
@@ -32,13 +32,14 @@ fn share_as(
     let std::net::SocketAddr::V4(address) = server.local_addr().unwrap() else { panic!("it is none of IPv4") };
     let ticket = TicketParts { certificate, token: [7; 16], address }.to_string();
     thread::spawn(move || {
-        while let Some(incoming) = block_on(server.accept()) {
+        for time in 0.. {
+            let Some(incoming) = block_on(server.accept()) else { break };
             let Ok(connection) = block_on(incoming.accept()) else { continue };
             let Ok((mut answer, mut control)) = block_on(connection.accept_bi()) else { continue };
             let mut hello = [0; 60];
             block_on(control.read_exact(&mut hello)).unwrap();
             assert_eq!((&hello[..12], &hello[12..28]), (b"sendstream\x02\x01".as_slice(), &[7; 16][..]));
-            say(&mut answer, &welcome(known, entries));
+            say(&mut answer, &welcome(known(time), entries));
             what(&mut answer, &mut control, &connection);
             block_on(connection.closed());
         }
@@ -104,7 +105,7 @@ fn a_sharer_that_does_not_keep_to_the_protocol_is_left() {
 
 #[test]
 fn a_sharer_that_knows_of_entries_that_it_never_told_is_left() {
-    let ticket = share_as(7, 1, |_, _, _| ());
+    let ticket = share_as(|_| 7, 1, |_, _, _| ());
     let output = Getter::new().get(&[], &ticket);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("it told of entry 7, which is not its turn"), "{}", stderr(&output));
@@ -140,7 +141,7 @@ fn hear(control: &mut RecvStream) -> u8 {
 #[test]
 fn what_a_sharer_tells_anew_because_it_forgot_it_is_found_again() {
     let content = b"content";
-    let ticket = share(1, |answer, control, connection| {
+    let ticket = share(2, |answer, control, connection| {
         say(answer, &offer(0, 0, b"x", 7, b""));
         if hear(control) == 17 {
             say(answer, &[begin(0), data(content), end(7, blake3::hash(content))].concat());
@@ -150,7 +151,10 @@ fn what_a_sharer_tells_anew_because_it_forgot_it_is_found_again() {
         // It has it by now, and asks for its digest.
         say(answer, &message(2, &[&[0; 4], &[1], blake3::hash(content).as_bytes()]));
         assert_eq!(hear(control), 19);
-        say(answer, &DONE);
+        say(answer, &offer(1, 0, b"y", 7, b""));
+        assert_eq!(hear(control), 17);
+        say(answer, &[begin(1), data(content), end(7, blake3::hash(content)), DONE.to_vec()].concat());
+        assert_eq!(hear(control), 19);
         answer.finish().unwrap();
         assert_eq!(hear(control), 21);
         connection.close(0, "").unwrap();
@@ -159,8 +163,73 @@ fn what_a_sharer_tells_anew_because_it_forgot_it_is_found_again() {
     let output = getter.get(&[], &ticket);
     assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
     let summary = stdout_object(&output);
-    assert_eq!((&summary["announced"], &summary["files_there"]), (&1.into(), &1.into()), "{summary}");
-    assert_eq!(getter.everything(), ["inbox/x"]);
+    assert_eq!((&summary["announced"], &summary["files_there"]), (&2.into(), &1.into()), "{summary}");
+    assert_eq!(getter.everything(), ["inbox/x", "inbox/y"]);
+}
+
+/// Sends a file to a getter that wants it, and waits until it has it.
+fn give(answer: &mut SendStream, control: &mut RecvStream) {
+    say(answer, &offer(0, 0, b"x", 7, b""));
+    assert_eq!(hear(control), 17);
+    say(answer, &[begin(0), data(b"content"), end(7, blake3::hash(b"content"))].concat());
+    assert_eq!(hear(control), 19);
+}
+
+#[test]
+fn a_getter_that_has_all_wants_nothing_of_a_sharer_that_forgot_it() {
+    for to_pipe in [false, true] {
+        let (time, (tell, closed)) = (Cell::new(0), mpsc::channel());
+        let ticket = share(1, move |answer, control, connection| {
+            if time.replace(time.get() + 1) == 0 {
+                give(answer, control);
+                return connection.close(6, "").unwrap();
+            }
+            // It would say something soon, if it wanted anything.
+            say(answer, &offer(0, 0, b"x", 7, b""));
+            let _ = block_on(control.read_exact(&mut [0]));
+            let _ = connection.close(3, "");
+            let _ = tell.send(block_on(connection.closed()));
+        });
+        let getter = Getter::new();
+        let output = if to_pipe {
+            sendstream().args(["get", "--stdout", &ticket]).output().unwrap()
+        } else {
+            getter.get(&[], &ticket)
+        };
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        let closed = closed.recv_timeout(HANG).unwrap();
+        assert!(matches!(closed, ConnectionError::ApplicationClosed { code: 0, .. }), "{closed}");
+        if to_pipe {
+            assert_eq!(output.stdout, b"content");
+        } else {
+            assert_eq!(stdout_object(&output)["files_ok"], 1);
+        }
+    }
+}
+
+#[test]
+fn a_getter_that_has_all_comes_again_until_its_sharer_knows() {
+    let ticket = share_as(
+        |time| u32::from(time > 0),
+        1,
+        |answer, control, connection| {
+            say(answer, &offer(0, 0, b"x", 7, b""));
+            if hear(control) == 17 {
+                say(answer, &[begin(0), data(b"content"), end(7, blake3::hash(b"content"))].concat());
+                assert_eq!(hear(control), 19);
+                return connection.close(6, "").unwrap();
+            }
+            say(answer, &DONE);
+            answer.finish().unwrap();
+            assert_eq!(hear(control), 21);
+            connection.close(0, "").unwrap();
+        },
+    );
+    let getter = Getter::new();
+    let mut process = getter.start(&["--timeout", "10m"], &ticket);
+    process.says("trying again for 10m");
+    assert_eq!(process.object()["ok"], true);
+    assert_eq!(process.wait().code(), Some(0));
 }
 
 #[test]
@@ -247,6 +316,20 @@ fn who_says_to_know_a_session_that_nobody_remembers_is_told_all_of_it() {
     for known in [1, u64::MAX] {
         assert_eq!(ByHand::connect(&sharer, known).welcomed()[..5], [2, 0, 0, 0, 0]);
     }
+}
+
+#[test]
+fn a_getter_that_only_comes_for_a_farewell_is_no_failure() {
+    let files = Files::new();
+    let mut sharer = Sharer::start(&[], &[&files.file("file", b"content")]);
+    let mut getter = ByHand::connect(&sharer, 1);
+    getter.welcomed();
+    getter.connection.close(0, "").unwrap();
+    sharer.says("it had all of it before");
+    Getter::new().get(&[], &sharer.ticket);
+    assert_eq!(sharer.session()["ok"], true);
+    sharer.signal("INT");
+    assert_eq!(sharer.wait().code(), Some(0));
 }
 
 #[test]

@@ -96,6 +96,14 @@ impl Session {
         (kind, text)
     }
 
+    /// Says farewell in good order.
+    fn part(mut self, stranger: &Stranger) {
+        self.say(&message(9, &[]));
+        self.control.finish().unwrap();
+        assert_eq!(self.hear(), (BYE, vec![]));
+        stranger.connection.close(0, "").unwrap();
+    }
+
     /// Sends a file in good order, and returns the kind of the last answer and its text.
     fn file(&mut self, name: &[u8], content: &[u8]) -> (u8, String) {
         self.file_but(name, content, end(content.len() as u64, blake3::hash(content)))
@@ -346,6 +354,38 @@ fn a_sender_that_is_gone_without_a_farewell_when_all_is_there_is_no_failure() {
     stranger.connection.close(6, "").unwrap();
     let summary = receiver.session();
     assert_eq!((&summary["ok"], &summary["files_ok"]), (&true.into(), &1.into()), "{summary}");
+    assert_eq!(receiver.wait().code(), Some(0));
+}
+
+#[test]
+fn a_sender_that_does_not_know_that_all_is_there_is_waited_for_as_long_as_the_user_wants() {
+    let mut receiver = Receiver::start(&["--once", "--timeout", "10m"]);
+    let stranger = Stranger::connect(&receiver);
+    let mut session = stranger.begin();
+    assert_eq!(session.file(b"x", b"content").0, KEPT);
+    stranger.connection.close(6, "").unwrap();
+    receiver.says("waiting for it for 10m");
+    let mut again = Stranger::connect(&receiver);
+    again.number = stranger.number;
+    let session = again.begin();
+    assert_eq!(session.known, 1);
+    session.part(&again);
+    assert_eq!((&receiver.session()["ok"], receiver.wait().code()), (&true.into(), Some(0)));
+}
+
+#[test]
+fn a_sender_that_only_comes_for_a_farewell_is_no_failure() {
+    let mut receiver = Receiver::start(&[]);
+    let stranger = Stranger::connect(&receiver);
+    let _session = stranger.begin();
+    stranger.connection.close(0, "").unwrap();
+    receiver.says("it had sent all of it before");
+    let next = Stranger::connect(&receiver);
+    let mut session = next.begin();
+    assert_eq!(session.file(b"x", b"content").0, KEPT);
+    session.part(&next);
+    assert_eq!(receiver.session()["ok"], true);
+    receiver.signal("INT");
     assert_eq!(receiver.wait().code(), Some(0));
 }
 
