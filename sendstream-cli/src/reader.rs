@@ -110,6 +110,10 @@ impl Wanted {
         let by = &self.0[target.peer];
         by.turn.load(Ordering::Relaxed) == target.turn && !by.refused().contains(&entry)
     }
+
+    fn wants_any(&self, targets: &[(Target, u64)], entry: Entry) -> bool {
+        targets.iter().any(|(target, _)| self.wants(*target, entry))
+    }
 }
 
 /// Starts the thread. It ends when there are no more jobs to come, or nobody takes the pieces.
@@ -238,7 +242,7 @@ impl Reader {
         let Some((_, first)) = targets.first() else { return Ok(()) };
         let mut position = *first;
         let mut content = self.open(entry).map_err(Stop::Lost)?;
-        let mut hasher = self.begin_at(entry, position, &mut content)?;
+        let Some(mut hasher) = self.begin_at(entry, &targets, &mut content)? else { return Ok(()) };
         self.out.entry = entry;
         self.prefixes.retain(|(other, _), _| *other != entry);
 
@@ -252,7 +256,7 @@ impl Reader {
                 begun += joining;
                 now = if begun == joining { new } else { targets[..begun].iter().map(|(target, _)| *target).collect() };
             }
-            if !targets.iter().any(|(target, _)| self.wanted.wants(*target, entry)) {
+            if !self.wanted.wants_any(&targets, entry) {
                 let why = Lost::new(Reason::BrokenOff, "the receiver does not want it");
                 self.out.message(&now, &ToReceiver::Failed { entry, why })?;
                 return Ok(());
@@ -276,8 +280,7 @@ impl Reader {
                 Step::Hole(len) => {
                     self.out.buffer.truncate(place - DATA_FRONT_LEN);
                     self.out.message(&now, &ToReceiver::Hole(len))?;
-                    let wanted = || targets.iter().any(|(target, _)| self.wanted.wants(*target, entry));
-                    if hash_zeros(&mut hasher, len, wanted) {
+                    if hash_zeros(&mut hasher, len, || self.wanted.wants_any(&targets, entry)) {
                         position += len;
                         self.out.content += len;
                     }
@@ -305,20 +308,30 @@ impl Reader {
         Ok(())
     }
 
-    /// Moves to a place in a file, and returns the state of hashing what is before it.
-    fn begin_at(&mut self, entry: Entry, position: u64, content: &mut Content) -> Result<blake3::Hasher, Stop> {
+    /// Moves to the first place in a file that a target wants, and returns the state of hashing what is before
+    /// it; nothing if no target wants the file any more.
+    fn begin_at(
+        &mut self,
+        entry: Entry,
+        targets: &[(Target, u64)],
+        content: &mut Content,
+    ) -> Result<Option<blake3::Hasher>, Stop> {
+        let position = targets[0].1;
         if position == 0 {
-            return Ok(blake3::Hasher::new());
+            return Ok(Some(blake3::Hasher::new()));
         }
         if let Some((stamp, hasher)) = self.prefixes.remove(&(entry, position))
             && stamp == content.stamp()
         {
             content.skip_to(position).map_err(|error| Stop::Lost(unreadable(error)))?;
-            return Ok(hasher);
+            return Ok(Some(hasher));
         }
         let mut hasher = blake3::Hasher::new();
-        match content.hash(position, &mut hasher, || true) {
-            Ok(true) => Ok(hasher),
+        // What nobody waits for must not keep this thread, and the disk, busy.
+        let wanted = || self.wanted.wants_any(targets, entry);
+        match content.hash(position, &mut hasher, wanted) {
+            Ok(true) => Ok(Some(hasher)),
+            Ok(false) if !wanted() => Ok(None),
             Ok(false) => Err(Stop::Lost(Lost::new(Reason::Changed, "it changed while it was being sent"))),
             Err(error) => Err(Stop::Lost(unreadable(error))),
         }

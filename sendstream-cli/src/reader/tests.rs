@@ -47,6 +47,25 @@ fn noise(len: usize) -> Vec<u8> {
 }
 
 #[test]
+fn what_nobody_wants_any_more_is_not_hashed_to_where_it_was_wanted_from() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("x");
+    // It takes hours to hash.
+    fs::File::create(&path).unwrap().set_len(8 << 40).unwrap();
+    let listing = Arc::new(Listing::new(&[path], &Choice::default()).unwrap());
+    let wanted = Arc::new(Wanted::new(1));
+    let (jobs, todo) = std_mpsc::channel();
+    let target = Target { peer: 0, turn: 0 };
+    jobs.send(Job::Send { entry: 0, targets: vec![(target, 4 << 40)] }).unwrap();
+    let pieces = spawn(listing, todo, Arc::clone(&wanted), None).unwrap();
+    drop(jobs);
+    let (tell, ended) = std_mpsc::channel();
+    thread::spawn(move || tell.send(block_on(pieces.collect::<Vec<_>>()).len()));
+    wanted.set_turn(0, u32::MAX);
+    assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(0), "the reader ends");
+}
+
+#[test]
 fn the_pieces_of_a_file_are_its_content_and_its_digest() {
     let dir = tempfile::tempdir().unwrap();
     for len in [0, 1, CHUNK_LEN - 100, CHUNK_LEN - 12, CHUNK_LEN, CHUNK_LEN + 1, 3 * CHUNK_LEN + 17] {

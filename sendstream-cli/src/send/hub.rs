@@ -61,8 +61,8 @@ struct Peer {
     states: Vec<State>,
     /// From where on it wants the files that are not being sent to it yet, and since when.
     wants: HashMap<Entry, (u64, Instant)>,
-    /// How many digests it asked for, of the files that it may ask for still.
-    asked: HashMap<Entry, usize>,
+    /// Of how much it asked for the digest, of the files that it may ask for still.
+    asked: HashMap<Entry, Vec<u64>>,
     /// What it was told of files that changed, and were read again for others.
     digests: HashMap<Entry, (blake3::Hash, u64)>,
     /// Why entries did not arrive.
@@ -237,6 +237,10 @@ impl Hub {
         let is_file = self.listing.items[entry as usize].kind == Kind::File;
         match message {
             ToSender::Want { from, .. } if state == State::Offered && is_file => {
+                // It has compared what it has.
+                if from > 0 && !it.asked.get(&entry).is_some_and(|asked| asked.contains(&from)) {
+                    return Err(ProtocolError::Entry(entry));
+                }
                 it.states[entry as usize] = State::Wanted;
                 it.wants.insert(entry, (from, Instant::now()));
                 it.bar.advance(from);
@@ -244,8 +248,8 @@ impl Hub {
             }
             ToSender::Ask { len, .. } if state == State::Offered && is_file => {
                 let asked = it.asked.entry(entry).or_default();
-                *asked += 1;
-                if *asked > MAX_ASKED {
+                asked.push(len);
+                if asked.len() > MAX_ASKED {
                     return Err(ProtocolError::Entry(entry));
                 }
                 let target = Target { peer, turn: it.turn };

@@ -278,7 +278,11 @@ impl ByHand {
 }
 
 pub(crate) fn want(entry: u32) -> Vec<u8> {
-    [&[17, 0, 0, 0, 12], entry.to_be_bytes().as_slice(), &0u64.to_be_bytes()].concat()
+    want_from(entry, 0)
+}
+
+fn want_from(entry: u32, from: u64) -> Vec<u8> {
+    [&[17, 0, 0, 0, 12], entry.to_be_bytes().as_slice(), &from.to_be_bytes()].concat()
 }
 
 pub(crate) fn kept(entry: u32) -> Vec<u8> {
@@ -293,6 +297,7 @@ fn a_getter_that_does_not_keep_to_the_protocol_is_sent_away_and_the_others_are_s
         ("it has what was not sent", kept(0)),
         ("it has what is not there", kept(7)),
         ("it wants what is not there", want(7)),
+        ("it wants a part of what it has not compared", want_from(0, u64::MAX)),
         ("it wants a file twice", [want(0), want(0)].concat()),
         ("it parts too early", vec![21, 0, 0, 0, 0]),
         ("an unknown kind", vec![99, 0, 0, 0, 0]),

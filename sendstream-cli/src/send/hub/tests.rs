@@ -34,6 +34,22 @@ fn a_receiver_asks_for_two_digests_of_a_file_at_the_most() {
 }
 
 #[test]
+fn a_receiver_has_a_part_of_a_file_only_if_it_asked_for_its_digest() {
+    let (mut hub, _todo) = hub(1);
+    let want = |from| ToSender::Want { entry: 0, from };
+    for asked in [None, Some(2), Some(1)] {
+        let _inflow = hub.enter(0, 0);
+        hub.offers(0, &mut Vec::new());
+        if let Some(len) = asked {
+            hub.hear(0, ToSender::Ask { entry: 0, len }).unwrap();
+        }
+        let expected = if asked == Some(1) { Ok(()) } else { Err(ProtocolError::Entry(0)) };
+        assert_eq!(hub.hear(0, want(1)), expected, "{asked:?}");
+        hub.leave(0);
+    }
+}
+
+#[test]
 fn what_a_receiver_does_not_know_is_told_again() {
     let (mut hub, _todo) = hub(1);
     let _inflow = hub.enter(0, 0);
