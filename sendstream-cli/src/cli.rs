@@ -211,7 +211,7 @@ Example, in two shells:
 pub(crate) const EXIT_STATUS: &str = "\
 Exit status: 0 all went well, 1 something did not (standard error says what), 2 wrong usage (also a ticket that is
 none), 130 interrupted in the middle of a transfer. A `recv` or `share` that is interrupted while it waits ends with 0 if
-every transfer before went well, and with 1 if one did not.";
+every transfer before went well, with 1 if one did not, and with 130 if `--once` would have ended it.";
 
 #[cfg(test)]
 mod tests {

@@ -49,7 +49,7 @@ pub(crate) fn run(args: GetArgs) -> Result<(), Failure> {
         patience: args.patience.timeout,
         stall: args.patience.stall_timeout,
     };
-    let Ended { summary, result } = block_on(async {
+    let Ended { summary, result, .. } = block_on(async {
         let ended = get(&client, &ticket, &shared).await;
         // The process must not end before the sender is told.
         client.wait_idle().await;
@@ -63,8 +63,7 @@ pub(crate) fn run(args: GetArgs) -> Result<(), Failure> {
 async fn get(client: &Client, ticket: &Ticket, shared: &Shared) -> Ended {
     let Shared { progress, interrupt, patience, .. } = shared;
     let caller = Caller::new(client, ticket, Role::Receive, progress, *patience);
-    let unmet =
-        |failure| Ended { summary: Summary::new(Direction::Received, ticket.authority(), 0), result: Err(failure) };
+    let unmet = |failure| Ended::new(Summary::new(Direction::Received, ticket.authority(), 0), Err(failure));
     let session = match SessionId::random() {
         Ok(session) => session,
         Err(error) => return unmet(Failure::new(format!("cannot draw a number: {error}"))),

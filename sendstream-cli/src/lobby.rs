@@ -49,6 +49,17 @@ pub(crate) enum Course {
 pub(crate) struct Ended {
     pub(crate) summary: Summary,
     pub(crate) result: Result<(), Failure>,
+    /// Whether it came to its end, and another could not do better.
+    pub(crate) is_enough: bool,
+}
+
+impl Ended {
+    /// A session that talked to its end, or failed before.
+    pub(crate) fn new(summary: Summary, talked: Result<(), Failure>) -> Self {
+        let is_enough = talked.is_ok() && summary.has_all_there_is();
+        let result = talked.and_then(|()| summary.verdict());
+        Self { summary, result, is_enough }
+    }
 }
 
 /// The other connections of a session's client.
@@ -80,24 +91,24 @@ pub(crate) enum Until {
     TheUserEndsIt,
     /// When the first session has ended. There is no second.
     OneEnded,
-    /// When a session went well.
-    OneWentWell,
+    /// When a session went well, as far as this end's files let it: what cannot be read goes to nobody.
+    OneHasAll,
 }
 
 impl Lobby<'_> {
     /// Lets clients in, and reports how their sessions ended.
     pub(crate) async fn run(&self, server: &Server, host: Arc<impl Host>) -> Result<(), Failure> {
-        let (ended_sender, mut ended) = mpsc::unbounded();
+        let (ended_sender, mut ended) = mpsc::unbounded::<(SessionId, Option<Ended>)>();
         let mut strangers = Strangers::new(self.guests, self.role);
         let mut silent: u64 = 0;
         let (mut sessions, mut taken, mut failed) = (HashMap::<SessionId, Moves>::new(), false, 0u64);
         let (mut tidying, mut turned_away) = (Tidying::default(), TurnedAwayLately::default());
-        let (mut is_ending, mut cut) = (false, false);
+        let (mut is_ending, mut cut, mut enough) = (false, false, false);
         let mut interrupted = self.interrupt.wait();
         let mut accept = pin!(server.accept().fuse());
         let result = loop {
             if is_ending && sessions.is_empty() {
-                break if cut { Err(Failure::interrupted()) } else { some_failed(failed) };
+                break if cut { Err(Failure::interrupted()) } else { self.stopped(failed) };
             }
             // The interrupt first: a session that ends because of it must not be taken for one that
             // ended before. New strangers last, however many come: those that are there are looked at.
@@ -105,7 +116,7 @@ impl Lobby<'_> {
                 _ = interrupted => {
                     if !self.drains {
                         exit_soon();
-                        break some_failed(failed);
+                        break self.stopped(failed);
                     }
                     is_ending = true;
                     match sessions.len() {
@@ -123,10 +134,12 @@ impl Lobby<'_> {
                         taken = false;
                         continue;
                     };
-                    let result = self.report(session);
+                    enough = self.until == Until::OneHasAll && session.is_enough;
+                    let is_last = enough || self.until == Until::OneEnded;
+                    let result = self.report(session, is_last);
                     failed += u64::from(result.is_err());
                     cut |= result.as_ref().is_err_and(Failure::is_interruption);
-                    if self.until == Until::OneEnded || (self.until == Until::OneWentWell && result.is_ok()) {
+                    if is_last {
                         break result;
                     }
                 }
@@ -207,9 +220,8 @@ impl Lobby<'_> {
             && let Some((id, session)) = ended.next().await
         {
             sessions.remove(&id);
-            broken_off |= session.is_some_and(|session| self.report(session).is_err());
+            broken_off |= session.is_some_and(|session| self.report(session, self.until == Until::OneEnded).is_err());
         }
-        let enough = self.until == Until::OneWentWell && result.is_ok();
         if broken_off && !enough { Err(Failure::interrupted()) } else { result }
     }
 
@@ -218,24 +230,32 @@ impl Lobby<'_> {
         self.progress.warn(format_args!("{peer}: turned away: {why}"));
     }
 
-    /// Prints how a session ended, and returns its result.
-    fn report(&self, Ended { summary, result }: Ended) -> Result<(), Failure> {
+    /// The end of a server that was idle when the user ended it: so it has not done what it was started for, if it
+    /// was to end by itself.
+    fn stopped(&self, failed: u64) -> Result<(), Failure> {
+        match self.until {
+            Until::TheUserEndsIt => some_failed(failed),
+            Until::OneEnded | Until::OneHasAll => Err(Failure::interrupted()),
+        }
+    }
+
+    /// Prints how a session ended, and returns its result. Of the last one this is the last thing that the process
+    /// says anyway.
+    fn report(&self, Ended { summary, result, .. }: Ended, is_last: bool) -> Result<(), Failure> {
         let printed = self.progress.suspend(|| summary.print(self.json, result.as_ref().copied()));
         if let Err(failure) = printed {
             self.progress.warn(&failure);
         }
-        match &result {
-            // Of the only session this is the last thing that the process says anyway.
-            Err(failure) if self.until != Until::OneEnded => {
-                self.progress.warn(format_args!("{}: {failure}", summary.peer()));
-            }
-            _ => {}
+        if let Err(failure) = &result
+            && !is_last
+        {
+            self.progress.warn(format_args!("{}: {failure}", summary.peer()));
         }
         result
     }
 }
 
-/// The end of a server that was idle when the user ended it.
+/// Whether any session failed.
 fn some_failed(sessions: u64) -> Result<(), Failure> {
     match sessions {
         0 => Ok(()),

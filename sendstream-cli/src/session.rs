@@ -65,8 +65,7 @@ impl Shared {
             let peer = summary.peer();
             self.progress.note(format_args!("{peer}: {left} bytes stay, to go on from when the same is sent again"));
         }
-        let result = result.and_then(|()| summary.verdict());
-        Ended { summary, result }
+        Ended::new(summary, result)
     }
 }
 

@@ -42,7 +42,7 @@ use crate::{
     walk::{Listing, More},
 };
 
-/// Listens until the user ends it, or with `--once` until a receiver has it all.
+/// Listens until the user ends it, or with `--once` until a receiver has all that can be read.
 pub(crate) fn run(args: ShareArgs) -> Result<(), Failure> {
     let progress = Progress::of(args.output);
     let Some(listing) = send::list(&args.files, &args.content, args.output.json, &progress)? else { return Ok(()) };
@@ -61,7 +61,7 @@ pub(crate) fn run(args: ShareArgs) -> Result<(), Failure> {
         // It cannot be read twice.
         Until::OneEnded
     } else if args.once {
-        Until::OneWentWell
+        Until::OneHasAll
     } else {
         Until::TheUserEndsIt
     };
@@ -135,7 +135,7 @@ impl Host for Shared {
             Ok(pieces) => pieces,
             Err(error) => {
                 transport::close(&first.connection, Code::Full);
-                return Some(Ended { summary, result: Err(Failure::new(format!("cannot start: {error}"))) });
+                return Some(Ended::new(summary, Err(Failure::new(format!("cannot start: {error}")))));
             }
         };
         let progress = self.progress.clone();
@@ -159,8 +159,7 @@ impl Host for Shared {
             return None;
         }
         hub.borrow_mut().conclude(0, &mut summary);
-        let result = result.and_then(|_| summary.verdict());
-        Some(Ended { summary, result })
+        Some(Ended::new(summary, result.map(drop)))
     }
 }
 
@@ -262,7 +261,7 @@ impl Session<'_> {
                 Over::Moved(peer, trusted)
             }
             Either::Right(_) => {
-                let code = if shared.until == Until::OneWentWell { Code::Refused } else { Code::Interrupted };
+                let code = if shared.until == Until::OneHasAll { Code::Refused } else { Code::Interrupted };
                 transport::close(connection, code);
                 Over::Cut
             }

@@ -130,6 +130,11 @@ impl Summary {
         }
     }
 
+    /// Whether nothing is missing but what the sender cannot send: then another receiver gets no more.
+    pub(crate) fn has_all_there_is(&self) -> bool {
+        self.counts().failed == 0
+    }
+
     fn counts(&self) -> Counts {
         let mut counts = Counts::default();
         for result in &self.results {

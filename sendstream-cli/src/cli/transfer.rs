@@ -48,7 +48,7 @@ pub(crate) struct RecvArgs {
     pub(crate) overwrite: bool,
 
     /// Exit when the first sender that had the ticket is done, with status 0 if all its files
-    /// arrived.
+    /// arrived. Ctrl-C before that is an interruption (status 130).
     #[arg(long)]
     pub(crate) once: bool,
 
@@ -203,8 +203,11 @@ pub(crate) struct ShareArgs {
     #[command(flatten)]
     pub(crate) wait: WaitArgs,
 
-    /// Exit with status 0 when the first has got all of it. Whoever is in the middle then is sent away.
-    /// For standard input one is let in, and it ends with that one.
+    /// Exit when the first has got all of it, with status 0. Whoever is in the middle then is sent away.
+    ///
+    /// What cannot be read, or changes while it is sent, goes to nobody: the first that has got the rest ends it
+    /// as well, with status 1. For standard input one is let in, and it ends with that one. Ctrl-C before that is
+    /// an interruption (status 130).
     #[arg(long)]
     pub(crate) once: bool,
 

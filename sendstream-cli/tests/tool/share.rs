@@ -282,6 +282,32 @@ fn with_once_the_first_that_has_it_all_ends_it_and_one_that_is_killed_does_not()
 }
 
 #[test]
+fn with_once_the_first_that_has_all_that_can_be_read_ends_it() {
+    let (files, getter) = (Files::new(), Getter::new());
+    files.file("tree/good", b"content");
+    files.file("tree/gone", b"content");
+    std::os::unix::fs::symlink("nowhere", files.path("tree/dangling")).unwrap();
+    let mut sharer = Sharer::start(&["--once"], &[&files.path("tree")]);
+    fs::remove_file(files.path("tree/gone")).unwrap();
+    let output = getter.get(&[], &sharer.ticket);
+    assert_eq!((output.status.code(), sharer.wait().code()), (Some(1), Some(1)));
+    for summary in [stdout_object(&output), sharer.session()] {
+        let counts = ["announced", "files_ok", "files_skipped", "files_failed"].map(|name| summary[name].clone());
+        assert_eq!(counts, [4, 1, 2, 0].map(Value::from), "{summary}");
+    }
+}
+
+#[test]
+fn with_once_an_interrupt_before_anybody_came_is_no_success() {
+    let files = Files::new();
+    let mut sharer = Sharer::start(&["--once"], &[&files.file("file", b"content")]);
+    let mut receiver = Receiver::start(&["--once"]);
+    sharer.signal("INT");
+    receiver.signal("TERM");
+    assert_eq!((sharer.wait().code(), receiver.wait().code()), (Some(130), Some(130)));
+}
+
+#[test]
 fn with_once_one_that_is_in_the_middle_is_sent_away_with_a_reason() {
     let (files, first, second) = (Files::new(), Getter::new(), Getter::new());
     let content = noise(1, 16 << 20);
