@@ -96,7 +96,7 @@ pub(crate) enum Code {
     WrongToken = 2,
     /// The peer broke this protocol, or speaks another version of it.
     BadMessage = 3,
-    /// The peer did not send its hello, or did not end the session, in time.
+    /// The peer did not send its hello, or did not say farewell, in time. It may come again.
     TooSlow = 4,
     /// The server serves nobody else.
     Refused = 5,
@@ -106,6 +106,8 @@ pub(crate) enum Code {
     Full = 7,
     /// Both ends want to send, or both to receive.
     SameRole = 8,
+    /// The peer did nothing for too long, or held up others. It need not come again: this end has given it up.
+    Stalled = 9,
 }
 
 impl Code {
@@ -116,7 +118,7 @@ impl Code {
 
     /// The code that a peer gave, if it is one of these.
     pub(crate) fn from_wire(code: u64) -> Option<Self> {
-        const ALL: [Code; 9] = [
+        const ALL: [Code; 10] = [
             Code::Done,
             Code::Interrupted,
             Code::WrongToken,
@@ -126,6 +128,7 @@ impl Code {
             Code::Moved,
             Code::Full,
             Code::SameRole,
+            Code::Stalled,
         ];
         ALL.into_iter().find(|it| it.wire() == code)
     }
@@ -353,9 +356,9 @@ mod tests {
 
     #[test]
     fn codes_survive_the_round_trip() {
-        for code in 0..9 {
+        for code in 0..10 {
             assert_eq!(Code::from_wire(code).unwrap().wire(), code);
         }
-        assert_eq!(Code::from_wire(9), None);
+        assert_eq!(Code::from_wire(10), None);
     }
 }

@@ -61,6 +61,13 @@ impl OtherEnd {
             .todo("`--stall-timeout` waits longer")
     }
 
+    /// Why a session ends whose peer waits for this end no longer.
+    fn let_this_end_go(&self, at: &str) -> Failure {
+        Failure::new(format!("the {}{at} gave this end up, which did nothing for too long or held others up", self.noun()))
+            .kind(Kind::Timeout)
+            .todo("type the same again to go on; `--stall-timeout` there waits longer, and `--timeout` where there are others")
+    }
+
     /// Why a receiver is let go that is one of several.
     pub(crate) fn held_up_others(&self) -> Failure {
         let place = match self {
@@ -150,6 +157,7 @@ impl OtherEnd {
                 Some(Code::TooSlow) => {
                     Failure::new(format!("the {noun} at {place} gave up waiting for this end")).kind(Kind::Timeout)
                 }
+                Some(Code::Stalled) => self.let_this_end_go(&format!(" at {place}")),
                 Some(Code::BadMessage) => Failure::new(format!("the {noun} at {place} did not understand this end"))
                     .kind(Kind::Protocol)
                     .todo("check that both ends have the same release (`sendstream version`)"),
@@ -179,6 +187,7 @@ impl OtherEnd {
                 Some(Code::Interrupted) => (format!("the {noun} was stopped by its user"), Kind::Stopped),
                 Some(Code::BadMessage) => (format!("the {noun} did not understand this end"), Kind::Protocol),
                 Some(Code::TooSlow) => (format!("the {noun} gave up waiting for this end"), Kind::Timeout),
+                Some(Code::Stalled) => return self.let_this_end_go(""),
                 _ => (format!("the {noun} broke off (code {code})"), Kind::Failed),
             },
             // The session was interrupted, and not the command that serves others as well.

@@ -61,7 +61,7 @@ impl Talk<'_> {
         let code = match &talked {
             Ok(()) => Code::Done,
             Err(Trouble::Lost(_)) => Code::Moved,
-            Err(Trouble::Final(failure)) if failure.is_timeout() => Code::TooSlow,
+            Err(Trouble::Final(failure)) if failure.is_timeout() => Code::Stalled,
             Err(Trouble::Final(_)) => Code::BadMessage,
         };
         transport::close(self.connection, code);

@@ -187,7 +187,7 @@ impl Receiving<'_, '_> {
 async fn ended(connection: &Connection, other: &OtherEnd, activity: &Activity, stall: Duration) -> Over {
     match select(pin!(transport::silence(connection)), pin!(activity.stalls(stall))).await {
         Either::Left(_) => Over::Lost(other.went_silent()),
-        Either::Right(_) => Over::Final(Code::TooSlow, other.stalled(stall)),
+        Either::Right(_) => Over::Final(Code::Stalled, other.stalled(stall)),
     }
 }
 

@@ -158,6 +158,15 @@ fn a_receiver_that_does_not_say_what_it_wants_holds_the_others_up_for_a_while_on
 }
 
 #[test]
+fn a_sender_that_its_receiver_gave_up_does_not_come_again() {
+    let ticket = receive(|_, _, connection| connection.close(9, "").unwrap());
+    let files = Files::new();
+    let output = send(&["--json"], &[&files.file("x", b"content")], &ticket);
+    assert_eq!((output.status.code(), &stdout_object(&output)["kind"]), (Some(1), &"timeout".into()));
+    assert!(stderr(&output).contains("gave this end up"), "{}", stderr(&output));
+}
+
+#[test]
 fn a_receiver_that_does_nothing_but_keep_its_connection_is_left_after_a_while() {
     let ticket = receive(|_, _, _| ());
     let files = Files::new();

@@ -364,9 +364,17 @@ fn a_getter_that_does_nothing_but_keep_its_connection_is_sent_away_after_a_while
     let sharer = Sharer::start(&["--stall-timeout", "1s"], &[&files.file("file", b"content")]);
     let mut getter = ByHand::connect(&sharer, 0);
     getter.welcomed();
-    assert_eq!(getter.is_closed(), 4);
+    assert_eq!(getter.is_closed(), 9);
     let summary = sharer.session();
     assert_eq!((&summary["ok"], &summary["kind"]), (&false.into(), &"timeout".into()), "{summary}");
+}
+
+#[test]
+fn a_getter_that_its_sharer_gave_up_does_not_come_again() {
+    let ticket = share(1, |_, _, connection| connection.close(9, "").unwrap());
+    let output = Getter::new().get(&[], &ticket);
+    assert_eq!((output.status.code(), &stdout_object(&output)["kind"]), (Some(1), &"timeout".into()));
+    assert!(stderr(&output).contains("gave this end up"), "{}", stderr(&output));
 }
 
 #[test]

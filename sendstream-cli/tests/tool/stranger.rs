@@ -395,7 +395,7 @@ fn a_sender_that_does_nothing_but_keep_its_connection_is_sent_away_after_a_while
     let stranger = Stranger::connect(&receiver);
     let mut session = stranger.begin();
     assert_eq!(session.offer(0, b"x", 7, b"").0, WANT);
-    assert_eq!(stranger.is_closed(), 4);
+    assert_eq!(stranger.is_closed(), 9);
     let summary = receiver.session();
     assert_eq!((&summary["ok"], &summary["kind"]), (&false.into(), &"timeout".into()), "{summary}");
     assert!(summary["error"].as_str().unwrap().contains("did nothing for 1s"), "{summary}");
