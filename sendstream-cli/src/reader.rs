@@ -69,8 +69,19 @@ pub(crate) struct Piece {
 /// What turned out about a file.
 #[derive(Debug, Clone)]
 pub(crate) enum Note {
-    Digest { entry: Entry, size: u64, digest: blake3::Hash },
-    Failed { entry: Entry, why: Lost },
+    Digest {
+        entry: Entry,
+        size: u64,
+        digest: blake3::Hash,
+    },
+    Failed {
+        entry: Entry,
+        why: Lost,
+    },
+    /// A job of these is over, and all of it is on its way.
+    Over {
+        targets: Arc<[Target]>,
+    },
 }
 
 /// What the receivers no longer want, as the reader sees it.
@@ -176,14 +187,15 @@ impl Reader {
             }
         };
         match done {
-            Ok(()) => Ok(()),
-            Err(Stop::Over) => Err(Over),
+            Ok(()) => {}
+            Err(Stop::Over) => return Err(Over),
             Err(Stop::Lost(why)) => {
                 self.out.message(&targets, &ToReceiver::Failed { entry, why: why.clone() })?;
                 self.out.notes.push(Note::Failed { entry, why });
-                Ok(())
             }
         }
+        self.out.notes.push(Note::Over { targets });
+        Ok(())
     }
 
     fn open(&mut self, entry: Entry) -> Result<Content, Lost> {

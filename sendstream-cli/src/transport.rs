@@ -75,12 +75,16 @@ impl Activity {
         self.0.set(Instant::now());
     }
 
-    /// Resolves when it did not for so long.
-    pub(crate) async fn stalls(&self, limit: Duration) {
+    /// Resolves when it did not for so long, though it is its turn. While it is not, no time counts.
+    pub(crate) async fn stalls(&self, limit: Duration, is_its_turn: impl Fn() -> bool) {
         loop {
-            let left = limit.saturating_sub(self.0.get().elapsed());
+            let mut left = limit.saturating_sub(self.0.get().elapsed());
             if left.is_zero() {
-                return;
+                if is_its_turn() {
+                    return;
+                }
+                self.note();
+                left = limit;
             }
             match timer::sleep(left) {
                 Ok(sleep) => drop(sleep.await),
@@ -99,3 +103,18 @@ pub(crate) const FAREWELL: Duration = Duration::from_secs(16);
 
 /// How long this end waits for a handshake, and for a stranger in all.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+
+    #[test]
+    fn no_time_counts_while_it_is_not_the_other_ends_turn() {
+        let asked = Cell::new(0);
+        let is_its_turn = || asked.replace(asked.get() + 1) == 2;
+        block_on(Activity::new().stalls(Duration::from_millis(1), is_its_turn));
+        assert_eq!(asked.get(), 3);
+    }
+}

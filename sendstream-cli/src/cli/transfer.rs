@@ -275,7 +275,7 @@ pub(crate) struct PatienceArgs {
     pub(crate) timeout: Duration,
 
     /// How long the other end may say and take nothing while the connection is up, as while it hashes a large
-    /// file, or waits for a pipe.
+    /// file, or waits for a pipe. The time in which a sender itself hashes or reads does not count.
     #[arg(long, value_name = "DURATION", default_value = "12h", value_parser = parse_timeout)]
     pub(crate) stall_timeout: Duration,
 }

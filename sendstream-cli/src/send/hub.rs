@@ -63,6 +63,8 @@ struct Peer {
     wants: HashMap<Entry, (u64, Instant)>,
     /// Of how much it asked for the digest, of the files that it may ask for still.
     asked: HashMap<Entry, Vec<u64>>,
+    /// How many jobs of the reader's are for it, and not over.
+    under_way: usize,
     /// What it was told of files that changed, and were read again for others.
     digests: HashMap<Entry, (blake3::Hash, u64)>,
     /// Why entries did not arrive.
@@ -135,6 +137,7 @@ impl Hub {
             states: vec![State::New; count],
             wants: HashMap::new(),
             asked: HashMap::new(),
+            under_way: 0,
             digests: HashMap::new(),
             lost: HashMap::new(),
             texts: Texts::default(),
@@ -160,6 +163,7 @@ impl Hub {
         it.bell = bell;
         it.let_go = Some(let_go);
         it.asked.clear();
+        it.under_way = 0;
         for (entry, state) in it.states.iter_mut().enumerate() {
             // What it does not know was lost on the way; and one that has forgotten all finds again
             // what is there.
@@ -222,6 +226,12 @@ impl Hub {
         self.peers[peer].was_heard
     }
 
+    /// Whether this end is at work for a receiver, or has it wait for others, so that it owes this end nothing.
+    pub(crate) fn is_at_work_for(&self, peer: usize) -> bool {
+        let it = &self.peers[peer];
+        it.under_way > 0 || !it.wants.is_empty()
+    }
+
     /// Takes what a receiver says.
     pub(crate) fn hear(&mut self, peer: usize, message: ToSender) -> Result<(), ProtocolError> {
         let it = &mut self.peers[peer];
@@ -253,6 +263,7 @@ impl Hub {
                     return Err(ProtocolError::Entry(entry));
                 }
                 let target = Target { peer, turn: it.turn };
+                it.under_way += 1;
                 // The reader ends last.
                 let _ = self.jobs.send(Job::Prove { entry, len, target });
             }
@@ -296,6 +307,7 @@ impl Hub {
                 && let Some((from, _)) = it.wants.remove(&entry)
             {
                 it.states[entry as usize] = State::Sending;
+                it.under_way += 1;
                 targets.push((Target { peer, turn: it.turn }, from));
             }
         }
@@ -330,6 +342,18 @@ impl Hub {
                         self.lose(target.peer, entry, why.clone());
                     }
                 }
+            }
+            Note::Over { targets } => self.work_is_over(&targets),
+        }
+    }
+
+    /// Jobs are over.
+    fn work_is_over(&mut self, targets: &[Target]) {
+        for target in targets {
+            if let Some(it) = self.at(*target) {
+                it.under_way = it.under_way.saturating_sub(1);
+                // From now on it is the receiver's turn.
+                it.ring();
             }
         }
     }

@@ -1,8 +1,9 @@
 //! A sender's half of the protocol over one connection: it tells of the entries, sends what the receiver
 //! wants, and takes its answers.
 
-use std::{pin::pin, time::Duration};
+use std::{cell::Cell, pin::pin, time::Duration};
 
+use bytes::Bytes;
 use futures::{
     FutureExt as _, StreamExt as _,
     channel::mpsc,
@@ -42,10 +43,13 @@ impl Talk<'_> {
                 future::pending::<()>().await;
             }
         });
-        let activity = Activity::new();
-        let said = pin!(future::try_join(self.say(control, pieces, bell, &activity), self.listen(answer, &activity)));
+        let (activity, is_writing) = (Activity::new(), Cell::new(false));
+        let out = Out { control, other: self.other, activity: &activity, is_writing: &is_writing };
+        let said = pin!(future::try_join(self.say(out, pieces, bell), self.listen(answer, &activity)));
+        // It may have to take what is written, or to answer.
+        let is_its_turn = || is_writing.get() || !self.hook.hub.borrow().is_at_work_for(self.hook.peer);
         let ended = pin!(async {
-            let stalled = pin!(activity.stalls(self.stall));
+            let stalled = pin!(activity.stalls(self.stall, is_its_turn));
             let silent = pin!(transport::silence(self.connection));
             match future::select(silent, future::select(stalled, let_go)).await {
                 Either::Left(_) => Trouble::Lost(self.other.went_silent()),
@@ -71,17 +75,15 @@ impl Talk<'_> {
     /// Tells of the entries, and sends what the receiver wants.
     async fn say(
         &self,
-        mut control: SendStream,
+        mut out: Out<'_>,
         mut pieces: mpsc::Receiver<Piece>,
         mut bell: mpsc::Receiver<()>,
-        activity: &Activity,
     ) -> Result<(), Trouble> {
-        let trouble = |error| Trouble::of(&error, self.other);
         loop {
-            // What was written before was taken.
-            activity.note();
+            // This end has got on.
+            out.activity.note();
             if let Some(Some(piece)) = pieces.next().now_or_never() {
-                control.write_chunk(piece.bytes).await.map_err(trouble)?;
+                out.write(piece.bytes).await?;
                 continue;
             }
             let mut offers = Vec::new();
@@ -91,21 +93,19 @@ impl Talk<'_> {
                 hub.is_done(self.hook.peer)
             };
             if !offers.is_empty() {
-                control.write_chunk(offers.into()).await.map_err(trouble)?;
+                out.write(offers.into()).await?;
             } else if done {
                 let mut last = Vec::new();
                 ToReceiver::Done.encode(&mut last);
-                control.write_chunk(last.into()).await.map_err(trouble)?;
-                control.finish().map_err(trouble)?;
-                // To its end: dropping the stream would reset it.
-                return control.finished().await.map_err(trouble);
+                out.write(last.into()).await?;
+                return out.finish().await;
             } else {
                 let piece = match future::select(pieces.next(), bell.next()).await {
                     Either::Left((Some(piece), _)) => piece,
                     Either::Left((None, _)) => future::pending().await,
                     Either::Right(_) => continue,
                 };
-                control.write_chunk(piece.bytes).await.map_err(trouble)?;
+                out.write(piece.bytes).await?;
             }
         }
     }
@@ -129,5 +129,30 @@ impl Talk<'_> {
         }
         decoder.end().map_err(wrong)?;
         if bye { Ok(()) } else { Err(wrong(ProtocolError::TooLittle)) }
+    }
+}
+
+/// The way to the receiver.
+struct Out<'a> {
+    control: SendStream,
+    other: &'a OtherEnd,
+    activity: &'a Activity,
+    /// Whether the receiver has to take something.
+    is_writing: &'a Cell<bool>,
+}
+
+impl Out<'_> {
+    async fn write(&mut self, bytes: Bytes) -> Result<(), Trouble> {
+        self.activity.note();
+        self.is_writing.set(true);
+        let written = self.control.write_chunk(bytes).await;
+        self.is_writing.set(false);
+        written.map(drop).map_err(|error| Trouble::of(&error, self.other))
+    }
+
+    /// Ends the stream, and waits until the receiver has it all: dropping it would reset it.
+    async fn finish(mut self) -> Result<(), Trouble> {
+        self.control.finish().map_err(|error| Trouble::of(&error, self.other))?;
+        self.control.finished().await.map_err(|error| Trouble::of(&error, self.other))
     }
 }

@@ -135,6 +135,8 @@ impl Receiving<'_, '_> {
                 }
             }
             drop(chunk);
+            // What took long was this end's own.
+            activity.note();
             if out.len() >= ANSWERS_LEN || self.intake.is_asked() {
                 if let Err(over) = self.answer(answer, &mut out, &mut ended).await {
                     return over;
@@ -142,9 +144,8 @@ impl Receiving<'_, '_> {
                 if let Err(fatal) = self.intake.hash_meanwhile(&go_on, &mut out) {
                     return self.over(fatal);
                 }
+                activity.note();
             }
-            // What took long was this end's own.
-            activity.note();
         }
         if let Err(over) = self.answer(answer, &mut out, &mut ended).await {
             return over;
@@ -185,7 +186,7 @@ impl Receiving<'_, '_> {
 
 /// Resolves when the sender is gone, or does nothing.
 async fn ended(connection: &Connection, other: &OtherEnd, activity: &Activity, stall: Duration) -> Over {
-    match select(pin!(transport::silence(connection)), pin!(activity.stalls(stall))).await {
+    match select(pin!(transport::silence(connection)), pin!(activity.stalls(stall, || true))).await {
         Either::Left(_) => Over::Lost(other.went_silent()),
         Either::Right(_) => Over::Final(Code::Stalled, other.stalled(stall)),
     }

@@ -15,7 +15,7 @@ pub(crate) async fn distribute(hub: &RefCell<Hub>, mut pieces: mpsc::Receiver<Pi
         let notes = mem::take(&mut piece.notes);
         let targets = Arc::clone(&piece.targets);
         // A receiver may answer a file before this goes on, but not before the digest is on its way.
-        let (digests, failures): (Vec<_>, Vec<_>) = notes.into_iter().partition(|it| matches!(it, Note::Digest { .. }));
+        let (digests, others): (Vec<_>, Vec<_>) = notes.into_iter().partition(|it| matches!(it, Note::Digest { .. }));
         digests.into_iter().for_each(|note| hub.borrow_mut().note(&targets, note));
         for target in targets.iter() {
             let sink = hub.borrow_mut().at(*target).and_then(|it| it.pieces.clone());
@@ -29,7 +29,7 @@ pub(crate) async fn distribute(hub: &RefCell<Hub>, mut pieces: mpsc::Receiver<Pi
             }
         }
         let mut hub = hub.borrow_mut();
-        failures.into_iter().for_each(|note| hub.note(&targets, note));
+        others.into_iter().for_each(|note| hub.note(&targets, note));
         let listing = Arc::clone(&hub.listing);
         for target in targets.iter() {
             if let Some(it) = hub.at(*target) {

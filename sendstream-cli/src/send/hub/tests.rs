@@ -50,6 +50,33 @@ fn a_receiver_has_a_part_of_a_file_only_if_it_asked_for_its_digest() {
 }
 
 #[test]
+fn it_is_a_receivers_turn_when_no_work_for_it_is_under_way_and_it_waits_for_no_other() {
+    let (mut hub, _todo) = hub(2);
+    let _inflows = [hub.enter(0, 0), hub.enter(1, 0)];
+    let over = |peer| Note::Over { targets: Arc::from([Target { peer, turn: 1 }]) };
+    for peer in 0..2 {
+        hub.offers(peer, &mut Vec::new());
+        assert!(!hub.is_at_work_for(peer), "it has to say what it wants");
+    }
+    hub.hear(0, ToSender::Ask { entry: 0, len: 1 }).unwrap();
+    assert!(hub.is_at_work_for(0), "it is told the digest");
+    hub.note(&[], over(0));
+    assert!(!hub.is_at_work_for(0));
+    hub.hear(0, ToSender::Want { entry: 0, from: 0 }).unwrap();
+    assert!(hub.is_at_work_for(0), "it waits for the other");
+    hub.hear(1, ToSender::Want { entry: 0, from: 0 }).unwrap();
+    assert!(hub.is_at_work_for(0) && hub.is_at_work_for(1), "the file is read");
+    hub.note(&[], over(0));
+    assert!(!hub.is_at_work_for(0) && hub.is_at_work_for(1));
+    // Of an earlier connection.
+    hub.leave(1);
+    let _inflow = hub.enter(1, 0);
+    assert!(!hub.is_at_work_for(1));
+    hub.note(&[], over(1));
+    assert!(!hub.is_at_work_for(1));
+}
+
+#[test]
 fn what_a_receiver_does_not_know_is_told_again() {
     let (mut hub, _todo) = hub(1);
     let _inflow = hub.enter(0, 0);
