@@ -19,12 +19,14 @@ use futures::future::{self, Either};
 use sendstream::{Client, ConnectError, Connection, ConnectionError, OpenError, RecvStream, SendStream};
 
 use crate::{
+    cli::PatienceArgs,
     dial::dial,
     error::{Failure, OtherEnd, connection_error},
     progress::Progress,
     protocol::{Code, Hello, ProtocolError, Role, Welcome},
     ticket::Ticket,
-    timer, transport,
+    timer,
+    transport::{self, Activity},
 };
 
 /// A client of the server that a ticket leads to.
@@ -34,8 +36,8 @@ pub(crate) struct Caller<'a> {
     /// What this end means to do.
     role: Role,
     progress: &'a Progress,
-    /// For how long a server that is silent may come back.
-    patience: Duration,
+    /// For how long a server that is silent may come back, and how long one may do nothing.
+    patience: PatienceArgs,
     /// When it was met last.
     met: Cell<Option<Instant>>,
 }
@@ -93,7 +95,7 @@ impl<'a> Caller<'a> {
         ticket: &'a Ticket,
         role: Role,
         progress: &'a Progress,
-        patience: Duration,
+        patience: PatienceArgs,
     ) -> Self {
         Self { client, ticket, role, progress, patience, met: Cell::new(None) }
     }
@@ -117,7 +119,7 @@ impl<'a> Caller<'a> {
 
     async fn meet_first(&self, hello: &Hello) -> Result<Met, Trouble> {
         for (attempt, pause) in (0..).zip(PAUSES) {
-            match self.begin(hello).await {
+            match self.begin(hello, self.patience.stall_timeout).await {
                 Err(trouble) => match trouble {
                     Trouble::Lost(failure) | Trouble::Final(failure) if failure.is_passing() => {
                         if attempt == 0 {
@@ -130,7 +132,7 @@ impl<'a> Caller<'a> {
                 met => return met,
             }
         }
-        self.begin(hello).await
+        self.begin(hello, self.patience.stall_timeout).await
     }
 
     /// Comes again after the connection to `address` was lost. `interrupted` ends it. Where all is said but
@@ -143,9 +145,14 @@ impl<'a> Caller<'a> {
         is_done: bool,
         interrupted: impl Future + Unpin,
     ) -> Result<Met, Failure> {
-        let patience = if is_done { self.patience.min(transport::FAREWELL) } else { self.patience };
+        let PatienceArgs { timeout, stall_timeout } = self.patience;
+        // A server that hashes a large file welcomes nobody meanwhile.
+        let (patience, stall) = match timeout.min(transport::FAREWELL) {
+            farewell if is_done => (farewell, farewell),
+            _ => (timeout, stall_timeout),
+        };
         self.progress.note(format_args!("{why}\ntrying again for {}", humantime::format_duration(patience)));
-        let met = match future::select(pin!(self.try_again(hello, address, why, patience)), interrupted).await {
+        let met = match future::select(pin!(self.try_again(hello, address, why, patience, stall)), interrupted).await {
             Either::Left((met, _)) => met?,
             Either::Right(_) => return Err(Failure::interrupted()),
         };
@@ -159,6 +166,7 @@ impl<'a> Caller<'a> {
         address: Option<SocketAddr>,
         mut why: Failure,
         patience: Duration,
+        stall: Duration,
     ) -> Result<Met, Failure> {
         if self.met.get().is_some_and(|met| met.elapsed() < PAUSE) {
             // A server that breaks off at once, again and again, sets no pace.
@@ -167,7 +175,7 @@ impl<'a> Caller<'a> {
         let begin = Instant::now();
         let mut closed = 0;
         while begin.elapsed() < patience {
-            match self.begin(hello).await {
+            match self.begin(hello, stall).await {
                 Ok(met) => return Ok(met),
                 Err(Trouble::Final(failure)) if !failure.is_passing() => return Err(failure),
                 Err(trouble) => why = trouble.failure(),
@@ -183,8 +191,8 @@ impl<'a> Caller<'a> {
         Err(why)
     }
 
-    /// Connects, and says hello.
-    async fn begin(&self, hello: &Hello) -> Result<Met, Trouble> {
+    /// Connects, says hello, and is welcomed within `stall`.
+    async fn begin(&self, hello: &Hello, stall: Duration) -> Result<Met, Trouble> {
         let other = self.other();
         let connection = self.connect().await?;
         if connection.session_resumed() {
@@ -202,18 +210,23 @@ impl<'a> Caller<'a> {
             control.write_all(&hello.encode()).await.map_err(|error| Trouble::of(&error, &other))?;
             answer.read_exact(&mut welcome).await.map_err(|error| Trouble::of(&error, &other))
         };
-        let greeted = match future::select(pin!(greeting), pin!(transport::silence(&connection))).await {
-            Either::Left((greeted, _)) => Some(greeted),
-            Either::Right(_) => None,
+        let ended = async {
+            let activity = Activity::new();
+            let stalled = pin!(activity.stalls(stall, || true));
+            match future::select(pin!(transport::silence(&connection)), stalled).await {
+                Either::Left(_) => (Code::Moved, Trouble::Lost(other.went_silent())),
+                Either::Right(_) => (Code::Stalled, Trouble::Final(other.stalled(stall))),
+            }
+        };
+        let greeted = match future::select(pin!(greeting), pin!(ended)).await {
+            Either::Left((greeted, _)) => greeted,
+            Either::Right(((code, trouble), _)) => {
+                transport::close(&connection, code);
+                Err(trouble)
+            }
         };
         waiting.end();
-        match greeted {
-            Some(greeted) => greeted?,
-            None => {
-                transport::close(&connection, Code::Moved);
-                return Err(Trouble::Lost(other.went_silent()));
-            }
-        }
+        greeted?;
         let welcome = Welcome::decode(welcome).map_err(|error| Trouble::protocol(error, &other))?;
         self.met.set(Some(Instant::now()));
         Ok(Met { connection, control, answer, welcome })

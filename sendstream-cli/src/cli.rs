@@ -12,7 +12,7 @@ mod transfer;
 mod values;
 
 pub(crate) use http::{HttpArgs, HttpCommand, HttpGetArgs, HttpServeArgs};
-pub(crate) use transfer::{ContentArgs, GetArgs, RecvArgs, SendArgs, ShareArgs, WaitArgs};
+pub(crate) use transfer::{ContentArgs, GetArgs, PatienceArgs, RecvArgs, SendArgs, ShareArgs, WaitArgs};
 pub(crate) use values::{Advertised, parse_inbox, parse_size};
 
 /// Send files over QUIC, fast and encrypted.

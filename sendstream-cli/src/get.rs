@@ -7,7 +7,7 @@ use sendstream::{Client, Trust};
 
 use crate::{
     caller::{Caller, Met},
-    cli::{GetArgs, parse_inbox},
+    cli::{GetArgs, PatienceArgs, parse_inbox},
     destination,
     error::Failure,
     inbox::{Inbox, Rules},
@@ -50,7 +50,7 @@ pub(crate) fn run(args: GetArgs) -> Result<(), Failure> {
         stall: args.patience.stall_timeout,
     };
     let Ended { summary, result, .. } = block_on(async {
-        let ended = get(&client, &ticket, &shared).await;
+        let ended = get(&client, &ticket, &shared, args.patience).await;
         // The process must not end before the sender is told.
         client.wait_idle().await;
         ended
@@ -60,9 +60,9 @@ pub(crate) fn run(args: GetArgs) -> Result<(), Failure> {
 }
 
 /// Comes to the sender, and receives what it has.
-async fn get(client: &Client, ticket: &Ticket, shared: &Shared) -> Ended {
-    let Shared { progress, interrupt, patience, .. } = shared;
-    let caller = Caller::new(client, ticket, Role::Receive, progress, *patience);
+async fn get(client: &Client, ticket: &Ticket, shared: &Shared, patience: PatienceArgs) -> Ended {
+    let Shared { progress, interrupt, .. } = shared;
+    let caller = Caller::new(client, ticket, Role::Receive, progress, patience);
     let unmet = |failure| Ended::new(Summary::new(Direction::Received, ticket.authority(), 0), Err(failure));
     let session = match SessionId::random() {
         Ok(session) => session,

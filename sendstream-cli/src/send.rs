@@ -193,7 +193,7 @@ fn send(
             .enumerate()
             .map(|(number, ((ticket, client), summary))| {
                 let hook = Hook { hub: Rc::clone(&hub), peer: number };
-                let caller = Caller::new(client, ticket, Role::Send, progress, args.patience.timeout);
+                let caller = Caller::new(client, ticket, Role::Send, progress, args.patience);
                 let peer = Peer { caller, announced, hook, stall: args.patience.stall_timeout };
                 let (interrupted, bar, hub) = (interrupt.wait(), bars[number].clone(), Rc::clone(&hub));
                 async move {

@@ -9,7 +9,7 @@ use sendstream::{Client, Connection, ConnectionError, Identity, RecvStream, Send
 use crate::{
     share::{Getter, Sharer},
     stranger::{begin, data, end, message, offer},
-    support::{Files, HANG, TicketParts, digest, noise, sendstream, stderr, stdout_object},
+    support::{Files, HANG, TicketParts, digest, noise, send, sendstream, stderr, stdout_object},
 };
 
 /// A sharer that has announced so many entries, and does `what` then, with each getter that comes. Returns
@@ -375,6 +375,33 @@ fn a_getter_that_its_sharer_gave_up_does_not_come_again() {
     let output = Getter::new().get(&[], &ticket);
     assert_eq!((output.status.code(), &stdout_object(&output)["kind"]), (Some(1), &"timeout".into()));
     assert!(stderr(&output).contains("gave this end up"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_server_that_welcomes_nobody_is_left_after_a_while() {
+    let identity = Identity::self_signed(["sendstream"]).unwrap();
+    let mut certificate = [0; 32];
+    certificate.copy_from_slice(identity.certificate_sha256().as_ref());
+    let server = Server::builder().identity(identity).alpn(["sendstream-file/2"]);
+    let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let std::net::SocketAddr::V4(address) = server.local_addr().unwrap() else { panic!("it is none of IPv4") };
+    let ticket = TicketParts { certificate, token: [7; 16], address }.to_string();
+    let (tell, closed) = mpsc::channel();
+    thread::spawn(move || {
+        for _ in 0..2 {
+            let connection = block_on(async { server.accept().await.unwrap().accept().await.unwrap() });
+            tell.send(block_on(connection.closed())).unwrap();
+        }
+    });
+    let files = Files::new();
+    let got = Getter::new().get(&["--stall-timeout", "1s"], &ticket);
+    let sent = send(&["--json", "--stall-timeout", "1s"], &[&files.file("x", b"content")], &ticket);
+    for output in [got, sent] {
+        assert_eq!((output.status.code(), &stdout_object(&output)["kind"]), (Some(1), &"timeout".into()));
+        assert!(stderr(&output).contains("did nothing for 1s"), "{}", stderr(&output));
+        let closed = closed.recv_timeout(HANG).unwrap();
+        assert!(matches!(closed, ConnectionError::ApplicationClosed { code: 9, .. }), "{closed}");
+    }
 }
 
 #[test]
