@@ -270,7 +270,7 @@ pub(crate) struct PatienceArgs {
     /// How long the other end may take to come back when the connection is lost, as after a sleep or an
     /// outage.
     ///
-    /// Of several receivers, one that holds the others up for so long is let go.
+    /// Of several receivers, one that holds the others up for so long is let go, unless it hashes what it has.
     #[arg(long, value_name = "DURATION", default_value = "3m", value_parser = parse_timeout)]
     pub(crate) timeout: Duration,
 

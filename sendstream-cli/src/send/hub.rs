@@ -4,7 +4,8 @@
 //! reading serves all. Each is told of entries in the same order, and of the first that is open at any
 //! rate. Nobody waits for another for longer than the user's patience (`--timeout`): a file is read once
 //! more for a receiver that did not say in time whether it wants it, and one that takes no more of what is
-//! read is let go.
+//! read is let go, once it has had the time to hash what it asked digests of and something is to be read for
+//! another.
 
 use std::{
     cell::RefCell,

@@ -3,9 +3,14 @@ use crate::walk::Choice;
 
 /// A hub of some receivers, for two files of one byte, and its way to the reader.
 fn hub(peers: usize) -> (Hub, std_mpsc::Receiver<Job>) {
+    hub_of(peers, 1)
+}
+
+/// The same, for files of so many bytes.
+fn hub_of(peers: usize, len: u64) -> (Hub, std_mpsc::Receiver<Job>) {
     let dir = tempfile::tempdir().unwrap();
     let paths = ["x", "y"].map(|name| dir.path().join(name));
-    paths.iter().for_each(|path| std::fs::write(path, b"x").unwrap());
+    paths.iter().for_each(|path| std::fs::File::create(path).unwrap().set_len(len).unwrap());
     let listing = Arc::new(Listing::new(&paths, &Choice::default()).unwrap());
     let (jobs, todo) = std_mpsc::channel();
     let progress = Progress::new(true);
@@ -74,6 +79,28 @@ fn it_is_a_receivers_turn_when_no_work_for_it_is_under_way_and_it_waits_for_no_o
     assert!(!hub.is_at_work_for(1));
     hub.note(&[], over(1));
     assert!(!hub.is_at_work_for(1));
+}
+
+#[test]
+fn a_receiver_is_let_go_if_another_waits_and_it_has_had_time_to_hash() {
+    let patience = std::time::Duration::ZERO;
+    let (mut hub, _todo) = hub_of(2, 3 << 30);
+    let mut inflows = [hub.enter(0, 0), hub.enter(1, 0)];
+    let mut is_let_go = |hub: &mut Hub| {
+        hub.waiting_for = Some((Target { peer: 0, turn: 1 }, Instant::now()));
+        hub.wait_no_longer_than(patience);
+        inflows[0].let_go.try_recv() == Ok(Some(()))
+    };
+    (0..2).for_each(|peer| hub.offers(peer, &mut Vec::new()));
+    hub.hear(0, ToSender::Ask { entry: 0, len: u64::MAX }).unwrap();
+    hub.hear(1, ToSender::Ask { entry: 1, len: 1 }).unwrap();
+    assert!(!is_let_go(&mut hub), "it hashes, for an hour perhaps");
+    let why = Lost::new(Reason::Exists, "");
+    hub.hear(0, ToSender::Refused { entry: 0, why }).unwrap();
+    hub.note(&[], Note::Over { targets: Arc::from([Target { peer: 1, turn: 1 }]) });
+    assert!(!is_let_go(&mut hub), "nobody waits for it");
+    hub.hear(1, ToSender::Ask { entry: 0, len: 1 }).unwrap();
+    assert!(is_let_go(&mut hub));
 }
 
 #[test]
