@@ -84,7 +84,6 @@ pub(crate) fn run(args: ShareArgs) -> Result<(), Failure> {
         progress: progress.clone(),
         patience: args.patience.timeout,
         stall: args.patience.stall_timeout,
-        interrupt: interrupt.clone(),
         end: end.clone(),
         until,
     });
@@ -114,8 +113,6 @@ struct Shared {
     patience: Duration,
     /// How long one may say and take nothing while the connection is up.
     stall: Duration,
-    /// The user waits for nobody any more.
-    interrupt: Interrupt,
     /// The sessions end now.
     end: Interrupt,
     until: Until,
@@ -269,13 +266,13 @@ impl Session<'_> {
     }
 
     async fn wait_for_receiver(&mut self, why: Failure, is_done: bool) -> Result<Trusted, Failure> {
-        let Shared { progress, patience, interrupt, end, .. } = self.shared;
+        let Shared { progress, patience, end, .. } = self.shared;
         let patience = if is_done { transport::FAREWELL.min(*patience) } else { *patience };
         let time = humantime::format_duration(patience);
         progress.note(format_args!("{}: {why}; waiting for it for {time}", self.peer));
         let Ok(sleep) = timer::sleep(patience) else { return Err(why) };
-        let given_up = select(interrupt.wait(), end.wait());
-        match select(self.moves.next(), select(sleep, given_up)).await {
+        // A user who ends this waits for those that are in the middle, and may end it at once.
+        match select(self.moves.next(), select(sleep, end.wait())).await {
             Either::Left((Some((peer, trusted)), _)) => {
                 self.peer = peer;
                 Ok(trusted)

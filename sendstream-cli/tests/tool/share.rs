@@ -355,6 +355,23 @@ fn ctrl_c_lets_nobody_in_and_waits_for_those_that_are_there() {
 }
 
 #[test]
+fn after_ctrl_c_a_receiver_that_was_cut_off_may_still_come_again() {
+    let (files, getter) = (Files::new(), Getter::new());
+    let content = noise(1, 32 << 20);
+    let mut sharer = Sharer::start(&["--limit", "8M"], &[&files.file("file", &content)]);
+    let link = Link::new(sharer.address());
+    let mut process = getter.start(&[], &readdress(&sharer.ticket, link.address));
+    getter.wait_for(1 << 20);
+    sharer.signal("INT");
+    sharer.says("ending when the transfer is done");
+    link.set_up(false);
+    sharer.says("waiting for it");
+    link.set_up(true);
+    assert_eq!((&process.object()["ok"], &sharer.session()["ok"]), (&true.into(), &true.into()));
+    assert_eq!((process.wait().code(), sharer.wait().code()), (Some(0), Some(0)));
+}
+
+#[test]
 fn an_idle_sharer_that_is_ended_says_whether_all_went_well() {
     let (files, getter) = (Files::new(), Getter::new());
     let content = files.large();
