@@ -17,21 +17,20 @@ use std::{
 };
 
 use futures::channel::{mpsc, oneshot};
-use sendstream::Printable;
 
 use crate::{
     progress::{Bar, Progress},
     protocol::{
         MAX_OPEN, ProtocolError,
-        message::{Entry, Kind, Lost, Message as _, Reason, Texts, ToReceiver, ToSender},
+        message::{Entry, Kind, Lost, Message as _, Texts, ToReceiver, ToSender},
     },
-    reader::{Job, Note, Piece, Target, Wanted},
-    summary::{FileResult, Outcome, Summary},
+    reader::{Job, Piece, Target, Wanted},
     walk::{Listing, More},
 };
 
 mod distribute;
 mod late;
+mod outcomes;
 
 pub(crate) use distribute::distribute;
 
@@ -39,10 +38,12 @@ pub(crate) use distribute::distribute;
 pub(crate) struct Hub {
     listing: Arc<Listing>,
     /// The digest of each file that was read, and its size.
-    digests: Vec<Option<(blake3::Hash, u64)>>,
+    digests: HashMap<Entry, (blake3::Hash, u64)>,
     peers: Vec<Peer>,
     /// Which receiver is to take a piece, and since when.
     waiting_for: Option<(Target, Instant)>,
+    /// Of how many entries it was said why they did not arrive.
+    said: usize,
     jobs: std_mpsc::Sender<Job>,
     wanted: Arc<Wanted>,
     progress: Progress,
@@ -96,12 +97,20 @@ enum State {
     Sending,
     Kept,
     WasThere,
+    /// This end cannot send it, and has told so, or is about to.
     Lost,
+    /// It does not take it.
+    Refused,
 }
 
 impl State {
     fn is_final(self) -> bool {
-        matches!(self, Self::Kept | Self::WasThere | Self::Lost)
+        matches!(self, Self::Kept | Self::WasThere | Self::Lost | Self::Refused)
+    }
+
+    /// Whether the receiver is known to know that.
+    fn is_the_receivers(self) -> bool {
+        matches!(self, Self::Kept | Self::WasThere | Self::Refused)
     }
 }
 
@@ -149,7 +158,7 @@ impl Hub {
             bar,
         };
         let peers = bars.into_iter().map(peer).collect();
-        Self { digests: vec![None; count], listing, peers, waiting_for: None, jobs, wanted, progress }
+        Self { digests: HashMap::new(), listing, peers, waiting_for: None, said: 0, jobs, wanted, progress }
     }
 
     /// A receiver is connected, and knows so many entries already.
@@ -166,9 +175,9 @@ impl Hub {
         it.asked.clear();
         it.under_way = 0;
         for (entry, state) in it.states.iter_mut().enumerate() {
-            // What it does not know was lost on the way; and one that has forgotten all finds again
-            // what is there.
-            if entry >= known as usize || !state.is_final() {
+            // What it does not know was lost on the way, as may be the word that an entry does not come; and one
+            // that has forgotten all finds again what is there.
+            if entry >= known as usize || !state.is_the_receivers() {
                 *state = State::New;
             }
         }
@@ -270,7 +279,7 @@ impl Hub {
             }
             ToSender::Kept { was_there, .. } if matches!(state, State::Offered | State::Sending) => {
                 // It cannot have what was not read, nor all of it before it was told the digest.
-                if is_file && self.digests[entry as usize].is_none() {
+                if is_file && !self.digests.contains_key(&entry) {
                     return Err(ProtocolError::Entry(entry));
                 }
                 if was_there {
@@ -279,12 +288,13 @@ impl Hub {
                 it.end(entry, if was_there { State::WasThere } else { State::Kept });
             }
             ToSender::Refused { why, .. } if !state.is_final() && state != State::New => {
-                self.lose(peer, entry, why);
+                self.lose(peer, entry, State::Refused, why);
                 self.wanted.refuse(peer, entry);
                 self.send_if_all_know(entry);
             }
             // The sender gave it up meanwhile.
-            ToSender::Want { .. } | ToSender::Ask { .. } | ToSender::Refused { .. } if state == State::Lost => {}
+            ToSender::Want { .. } | ToSender::Ask { .. } | ToSender::Refused { .. }
+                if matches!(state, State::Lost | State::Refused) => {}
             _ => return Err(ProtocolError::Entry(entry)),
         }
         self.peers[peer].ring();
@@ -322,75 +332,6 @@ impl Hub {
         let it = &mut self.peers[target.peer];
         (it.turn == target.turn && it.pieces.is_some()).then_some(it)
     }
-
-    fn note(&mut self, targets: &[Target], note: Note) {
-        match note {
-            Note::Digest { entry, size, digest } => {
-                let new = (digest, size);
-                let old = self.digests[entry as usize].replace(new).filter(|old| *old != new);
-                for (peer, it) in self.peers.iter_mut().enumerate() {
-                    if targets.iter().any(|target| target.peer == peer) {
-                        it.digests.remove(&entry);
-                    } else if let Some(old) = old {
-                        // What others were told, if they were, is not true of this reading.
-                        it.digests.entry(entry).or_insert(old);
-                    }
-                }
-            }
-            Note::Failed { entry, why } => {
-                for target in targets {
-                    if self.at(*target).is_some_and(|it| !it.states[entry as usize].is_final()) {
-                        self.lose(target.peer, entry, why.clone());
-                    }
-                }
-            }
-            Note::Over { targets } => self.work_is_over(&targets),
-        }
-    }
-
-    /// Jobs are over.
-    fn work_is_over(&mut self, targets: &[Target]) {
-        for target in targets {
-            if let Some(it) = self.at(*target) {
-                it.under_way = it.under_way.saturating_sub(1);
-                // From now on it is the receiver's turn.
-                it.ring();
-            }
-        }
-    }
-
-    /// An entry does not arrive.
-    fn lose(&mut self, peer: usize, entry: Entry, mut why: Lost) {
-        let name = Printable::new(&self.listing.items[entry as usize].name);
-        self.progress.warn(format_args!("{name}: {}", Printable::new(&*why.text)));
-        let it = &mut self.peers[peer];
-        it.end(entry, State::Lost);
-        it.texts.count(&mut why);
-        it.lost.insert(entry, why);
-    }
-
-    /// Fills in what became of the entries.
-    pub(crate) fn conclude(&mut self, peer: usize, summary: &mut Summary) {
-        let it = &mut self.peers[peer];
-        summary.set_carried(it.carried);
-        for (entry, item) in self.listing.items.iter().enumerate() {
-            let digest = it.digests.get(&(entry as Entry)).copied().or(self.digests[entry]);
-            let (size, digest) = match digest {
-                Some((digest, size)) => (size, Some(digest)),
-                None => (item.size, None),
-            };
-            let outcome = match it.states[entry] {
-                State::Kept => Outcome::Arrived(digest),
-                State::WasThere => Outcome::WasThere(digest),
-                State::Lost => Outcome::Lost(Box::new(it.lost.remove(&(entry as Entry)).unwrap_or_else(broken_off))),
-                _ => match &item.more {
-                    More::LeftOut(why) => Outcome::Lost(why.clone()),
-                    _ => Outcome::Lost(Box::new(broken_off())),
-                },
-            };
-            summary.add(FileResult { name: item.name.clone(), kind: item.kind, bytes: size, outcome });
-        }
-    }
 }
 
 impl Peer {
@@ -407,10 +348,6 @@ impl Peer {
         // It rings already.
         let _ = self.bell.try_send(());
     }
-}
-
-fn broken_off() -> Lost {
-    Lost::new(Reason::BrokenOff, "the session ended before it arrived")
 }
 
 /// How many pieces wait for a connection.

@@ -1,5 +1,5 @@
-use super::*;
-use crate::walk::Choice;
+use super::{outcomes::broken_off, *};
+use crate::{protocol::message::Reason, reader::Note, summary::Summary, walk::Choice};
 
 /// A hub of some receivers, for two files of one byte, and its way to the reader.
 fn hub(peers: usize) -> (Hub, std_mpsc::Receiver<Job>) {
@@ -108,14 +108,42 @@ fn what_a_receiver_does_not_know_is_told_again() {
     let (mut hub, _todo) = hub(1);
     let _inflow = hub.enter(0, 0);
     hub.offers(0, &mut Vec::new());
-    hub.lose(0, 0, broken_off());
-    hub.lose(0, 1, broken_off());
+    for entry in 0..2 {
+        hub.hear(0, ToSender::Refused { entry, why: broken_off() }).unwrap();
+    }
     for (known, left) in [(2, 0), (1, 1), (0, 2)] {
         hub.leave(0);
         let _inflow = hub.enter(0, known);
         hub.offers(0, &mut Vec::new());
         assert_eq!((hub.peers[0].left, hub.peers[0].open), (left, left), "it knows of {known}");
     }
+}
+
+#[test]
+fn what_this_end_could_not_send_is_told_again_since_the_word_of_it_may_be_lost() {
+    let (mut hub, _todo) = hub(1);
+    let _inflow = hub.enter(0, 0);
+    hub.offers(0, &mut Vec::new());
+    let why = Lost::new(Reason::Unreadable, "cannot read it");
+    for entry in 0..2 {
+        hub.hear(0, ToSender::Want { entry, from: 0 }).unwrap();
+        hub.note(&[Target { peer: 0, turn: 1 }], Note::Failed { entry, why: why.clone() });
+    }
+    assert!(hub.is_done(0));
+    hub.leave(0);
+    let _inflow = hub.enter(0, 2);
+    hub.offers(0, &mut Vec::new());
+    assert!(!hub.is_done(0));
+    // One knew it, and one did not and gets it now.
+    hub.hear(0, ToSender::Refused { entry: 0, why }).unwrap();
+    hub.hear(0, ToSender::Want { entry: 1, from: 0 }).unwrap();
+    hub.note(&[], Note::Digest { entry: 1, size: 1, digest: blake3::hash(b"x") });
+    hub.hear(0, ToSender::Kept { entry: 1, was_there: false }).unwrap();
+    assert!(hub.is_done(0));
+    let mut summary = Summary::new(crate::summary::Direction::Sent, "192.0.2.7:4433", 2);
+    hub.conclude(0, &mut summary);
+    let counts = ["files_ok", "files_skipped"].map(|name| summary.to_value()[name].clone());
+    assert_eq!(counts, [1, 1].map(serde_json::Value::from));
 }
 
 #[test]
