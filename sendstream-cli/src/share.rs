@@ -194,6 +194,7 @@ impl Session<'_> {
             let is_done = self.hook.hub.borrow().is_done(self.hook.peer);
             trusted = match over {
                 Over::Done => return Ok(Course::Over),
+                Over::Cut if is_done => return Ok(Course::Over),
                 Over::Cut => return Err(Failure::interrupted()),
                 Over::Moved(peer, trusted) => {
                     self.peer = peer;
