@@ -49,6 +49,7 @@ pub(crate) fn run(args: GetArgs) -> Result<(), Failure> {
         patience: args.patience.timeout,
         stall: args.patience.stall_timeout,
     };
+    shared.interrupt.exits_soon();
     let Ended { summary, result, .. } = block_on(async {
         let ended = get(&client, &ticket, &shared, args.patience).await;
         // The process must not end before the sender is told.

@@ -9,7 +9,6 @@ use std::{
     fmt::Display,
     net::SocketAddr,
     pin::pin,
-    process,
     sync::Arc,
     thread,
     time::{Duration, Instant},
@@ -23,7 +22,7 @@ use crate::{
     peers::Guests,
     progress::Progress,
     protocol::{Code, Role, SessionId},
-    signal::Interrupt,
+    signal::{self, Interrupt},
     strangers::{Greeted, Strangers, Trusted, TurnedAway},
     summary::Summary,
     timer::{self, Sleep},
@@ -115,7 +114,7 @@ impl Lobby<'_> {
             futures::select_biased! {
                 _ = interrupted => {
                     if !self.drains {
-                        exit_soon();
+                        signal::exit_soon();
                         break self.stopped(failed);
                     }
                     is_ending = true;
@@ -150,7 +149,7 @@ impl Lobby<'_> {
                             Role::Send => "receive",
                             Role::Receive => "send",
                         };
-                        self.warn_of(peer, format_args!("it wants to {does} as well"));
+                        self.warn_of(&mut turned_away, peer, format_args!("it wants to {does} as well"));
                     }
                     Ok(trusted) if sessions.contains_key(&trusted.hello.session) => {
                         // The session ends if it is not there to take it, and so does the connection.
@@ -166,11 +165,11 @@ impl Lobby<'_> {
                     Ok(trusted) if self.until == Until::OneEnded && taken => {
                         transport::close(&trusted.connection, Code::Refused);
                         let noun = self.role.noun();
-                        self.warn_of(peer, format_args!("another {noun} came first, and only one is let in"));
+                        self.warn_of(&mut turned_away, peer, format_args!("another {noun} came first, and only one is let in"));
                     }
                     Ok(trusted) if sessions.len() >= MAX_SESSIONS => {
                         transport::close(&trusted.connection, Code::Full);
-                        self.warn_of(peer, "there are as many sessions as this end serves at a time");
+                        self.warn_of(&mut turned_away, peer, "there are as many sessions as this end serves at a time");
                     }
                     Ok(trusted) => {
                         let id = trusted.hello.session;
@@ -181,13 +180,7 @@ impl Lobby<'_> {
                     }
                     Err(TurnedAway::Failed(why)) => {
                         tidying.begin();
-                        match turned_away.count(Instant::now()) {
-                            Telling::This => self.warn_of(peer, why),
-                            Telling::Many(count) => {
-                                self.progress.warn(format_args!("{count} peers were turned away in a few seconds"));
-                            }
-                            Telling::Nothing => {}
-                        }
+                        self.warn_of(&mut turned_away, peer, why);
                     }
                     Err(TurnedAway::Silent) => {
                         tidying.begin();
@@ -215,19 +208,33 @@ impl Lobby<'_> {
         while !strangers.is_empty() {
             let _ = strangers.next().await;
         }
-        let mut broken_off = false;
+        let (mut went_well, mut broken_off) = (false, false);
         while !sessions.is_empty()
             && let Some((id, session)) = ended.next().await
         {
             sessions.remove(&id);
-            broken_off |= session.is_some_and(|session| self.report(session, self.until == Until::OneEnded).is_err());
+            let Some(session) = session else { continue };
+            match self.report(session, self.until == Until::OneEnded) {
+                Ok(()) => went_well = true,
+                Err(_) => broken_off = true,
+            }
+        }
+        // It was at its end when the user interrupted this.
+        if went_well && self.until != Until::TheUserEndsIt {
+            return Ok(());
         }
         if broken_off && !enough { Err(Failure::interrupted()) } else { result }
     }
 
-    /// Says why a peer got no session.
-    fn warn_of(&self, peer: SocketAddr, why: impl Display) {
-        self.progress.warn(format_args!("{peer}: turned away: {why}"));
+    /// Says why a peer got no session, or only counts it.
+    fn warn_of(&self, lately: &mut TurnedAwayLately, peer: SocketAddr, why: impl Display) {
+        match lately.count(Instant::now()) {
+            Telling::This => self.progress.warn(format_args!("{peer}: turned away: {why}")),
+            Telling::Many(count) => {
+                self.progress.warn(format_args!("{count} peers were turned away in a few seconds"));
+            }
+            Telling::Nothing => {}
+        }
     }
 
     /// The end of a server that was idle when the user ended it: so it has not done what it was started for, if it
@@ -349,16 +356,6 @@ fn serve_on_thread(
         transport::close(&connection, Code::Full);
     }
     started.then_some(moves)
-}
-
-/// Ends the process in a few seconds, should a stuck disk keep it from ending in good order.
-fn exit_soon() {
-    let work = || {
-        thread::sleep(Duration::from_secs(5));
-        process::exit(130);
-    };
-    // Without a thread, a second Ctrl-C does the same.
-    let _ = thread::Builder::new().name("exit".to_owned()).spawn(work);
 }
 
 /// How long a connection that has ended may take to be gone.

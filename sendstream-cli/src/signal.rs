@@ -4,9 +4,10 @@ use std::{
     process,
     sync::{Arc, Mutex, PoisonError},
     thread,
+    time::Duration,
 };
 
-use futures::{FutureExt as _, channel::oneshot, future::Shared};
+use futures::{FutureExt as _, channel::oneshot, executor::block_on, future::Shared};
 use signal_hook::{
     consts::{SIGHUP, SIGINT, SIGTERM},
     iterator::Signals,
@@ -56,10 +57,32 @@ impl Interrupt {
         fire.is_some_and(|fire| fire.send(()).is_ok())
     }
 
+    /// Does [`exit_soon`] when the first signal comes, for a command whose only thread may be stuck.
+    pub(crate) fn exits_soon(&self) {
+        let fired = self.wait();
+        let work = || {
+            if block_on(fired).is_ok() {
+                exit_soon();
+            }
+        };
+        // Without a thread, a second Ctrl-C does the same.
+        let _ = thread::Builder::new().name("interrupt".to_owned()).spawn(work);
+    }
+
     /// Resolves when the first signal comes.
     pub(crate) fn wait(&self) -> Interrupted {
         self.fired.clone()
     }
+}
+
+/// Ends the process in a few seconds, should a stuck disk keep it from ending in good order.
+pub(crate) fn exit_soon() {
+    let work = || {
+        thread::sleep(Duration::from_secs(5));
+        process::exit(130);
+    };
+    // Without a thread, a second Ctrl-C does the same.
+    let _ = thread::Builder::new().name("exit".to_owned()).spawn(work);
 }
 
 /// The future that [`Interrupt::wait`] returns.

@@ -2,10 +2,11 @@
 
 use std::{
     fs,
+    io::Read as _,
     net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
-    process::{Command, ExitStatus, Output},
+    process::{Command, ExitStatus, Output, Stdio},
 };
 
 use serde_json::Value;
@@ -453,6 +454,25 @@ fn a_pipe_can_be_shared_with_one_and_a_file_can_go_to_a_pipe() {
         stderr(&output)
     );
     assert_eq!((&sharer.object()["ok"], sharer.wait().code()), (&true.into(), Some(0)));
+}
+
+#[test]
+fn a_get_whose_pipe_nobody_reads_can_be_interrupted() {
+    let files = Files::new();
+    let sharer = Sharer::start(&[], &[&files.large()]);
+    let mut command = sendstream();
+    command.args(["get", "--stdout", "--quiet", "--stall-timeout", "1m", &sharer.ticket]);
+    command.stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut process = command.spawn().unwrap();
+    process.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
+    let interrupted = Command::new("kill").args(["-s", "INT", &process.id().to_string()]).status().unwrap();
+    assert!(interrupted.success());
+    let mut status = None;
+    until("it ends", || {
+        status = process.try_wait().unwrap();
+        status.is_some()
+    });
+    assert_eq!(status.unwrap().code(), Some(130));
 }
 
 #[test]

@@ -192,7 +192,8 @@ fn a_getter_that_has_all_wants_nothing_of_a_sharer_that_forgot_it() {
         });
         let getter = Getter::new();
         let output = if to_pipe {
-            sendstream().args(["get", "--stdout", &ticket]).output().unwrap()
+            let mut command = assert_cmd::Command::from_std(sendstream());
+            command.args(["get", "--stdout", &ticket]).timeout(HANG).output().unwrap()
         } else {
             getter.get(&[], &ticket)
         };
