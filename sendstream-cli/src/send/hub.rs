@@ -45,6 +45,8 @@ pub(crate) struct Hub {
     /// Of how many entries it was said why they did not arrive.
     said: usize,
     jobs: std_mpsc::Sender<Job>,
+    /// The reader has ended, and does no job any more.
+    has_no_reader: bool,
     wanted: Arc<Wanted>,
     progress: Progress,
 }
@@ -158,7 +160,17 @@ impl Hub {
             bar,
         };
         let peers = bars.into_iter().map(peer).collect();
-        Self { digests: HashMap::new(), listing, peers, waiting_for: None, said: 0, jobs, wanted, progress }
+        Self {
+            digests: HashMap::new(),
+            listing,
+            peers,
+            waiting_for: None,
+            said: 0,
+            jobs,
+            has_no_reader: false,
+            wanted,
+            progress,
+        }
     }
 
     /// A receiver is connected, and knows so many entries already.
@@ -239,7 +251,7 @@ impl Hub {
     /// Whether this end is at work for a receiver, or has it wait for others, so that it owes this end nothing.
     pub(crate) fn is_at_work_for(&self, peer: usize) -> bool {
         let it = &self.peers[peer];
-        it.under_way > 0 || !it.wants.is_empty()
+        !self.has_no_reader && (it.under_way > 0 || !it.wants.is_empty())
     }
 
     /// Takes what a receiver says.

@@ -42,4 +42,6 @@ pub(crate) async fn distribute(hub: &RefCell<Hub>, mut pieces: mpsc::Receiver<Pi
             }
         }
     }
+    // Nothing of this end's is waited for any more.
+    hub.borrow_mut().has_no_reader = true;
 }

@@ -82,6 +82,18 @@ fn it_is_a_receivers_turn_when_no_work_for_it_is_under_way_and_it_waits_for_no_o
 }
 
 #[test]
+fn a_reader_that_has_ended_is_at_work_for_nobody() {
+    let (mut hub, _todo) = hub(1);
+    let _inflow = hub.enter(0, 0);
+    hub.offers(0, &mut Vec::new());
+    hub.hear(0, ToSender::Ask { entry: 0, len: 1 }).unwrap();
+    let (hub, (reader, pieces)) = (RefCell::new(hub), mpsc::channel(1));
+    drop(reader);
+    futures::executor::block_on(distribute(&hub, pieces));
+    assert!(!hub.borrow().is_at_work_for(0));
+}
+
+#[test]
 fn a_receiver_is_let_go_if_another_waits_and_it_has_had_time_to_hash() {
     let patience = std::time::Duration::ZERO;
     let (mut hub, _todo) = hub_of(2, 3 << 30);
