@@ -161,8 +161,10 @@ impl RecvStream {
     ///
     /// # Errors
     ///
-    /// [`ReadToEndError::TooLong`] if the peer sends more than `limit`; the stream is then stopped
-    /// with the connection's `drop_error_code`. Otherwise what ended reading.
+    /// [`ReadToEndError::TooLong`] if the peer sends more than `limit`. What was read is lost then, so
+    /// [`stop`](Self::stop) the stream with a code that tells the peer, or drop it, which stops it
+    /// [as well](Self#dropping-it). Until then flow control holds the peer up. Nothing is told about a
+    /// stream whose end had arrived with what was read. Otherwise what ended reading.
     ///
     /// # Cancel safety
     ///
@@ -171,7 +173,6 @@ impl RecvStream {
         let mut all = Vec::new();
         while let Some(chunk) = self.read_chunk().await? {
             if chunk.len() > limit - all.len() {
-                self.instance.stop_dropped();
                 return Err(ReadToEndError::TooLong { limit });
             }
             all.extend_from_slice(&chunk);
@@ -321,7 +322,7 @@ impl From<ReadExactError> for io::Error {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReadToEndError {
-    /// The peer sent more than the limit.
+    /// The peer sent more than the limit. It is not asked to stop yet.
     #[error("the stream is longer than the {limit} bytes that were asked for")]
     TooLong {
         /// The limit.

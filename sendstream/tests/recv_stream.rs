@@ -86,15 +86,27 @@ fn read_fills_what_it_can_and_read_exact_fills_all() {
 }
 
 #[test]
-fn a_stream_over_the_limit_is_an_error_and_is_stopped() {
+fn a_stream_over_the_limit_is_stopped_with_the_code_of_who_read_it_or_of_the_drop() {
     run(async {
-        let pair = Pair::new().await;
-        let (mut send, mut recv) = sent(&pair, &pattern(1001), false).await;
-        assert_eq!(recv.read_to_end(1000).await, Err(ReadToEndError::TooLong { limit: 1000 }));
-        // Told before FIN is sent: a FIN that crosses the stop may be acknowledged.
-        assert_eq!(send.stopped().await, Ok(Some(0)));
-        assert_eq!(send.finished().await, Err(WriteError::Stopped(0)));
-        drop((send, recv));
+        let settings = TransportConfig::default().drop_error_code(77);
+        let pair = Pair::with(TransportConfig::default(), settings).await;
+        // One piece; and more than may wait unread.
+        for length in [1001, 4 << 20] {
+            for code in [Some(3), None] {
+                let (mut send, mut recv) = sent(&pair, &pattern(length), false).await;
+                assert_eq!(recv.read_to_end(1000).await, Err(ReadToEndError::TooLong { limit: 1000 }));
+                if let Some(code) = code {
+                    recv.stop(code).unwrap();
+                    recv.stop(4).unwrap();
+                    assert!(matches!(recv.read_chunk().await, Err(ReadError::Stopped(told)) if told == code));
+                }
+                drop(recv);
+                // Told before FIN is sent: a FIN that crosses the stop may be acknowledged.
+                let told = code.unwrap_or(77);
+                assert_eq!(send.stopped().await, Ok(Some(told)));
+                assert_eq!(send.finished().await, Err(WriteError::Stopped(told)));
+            }
+        }
         pair.end().await;
     });
 }

@@ -201,7 +201,7 @@ impl StreamInstance {
     /// Ends a stream of the peer's that nobody will accept.
     pub(crate) fn refuse(&self) {
         let _ = self.abort(self.drop_error_code());
-        self.stop_dropped();
+        self.stop(self.drop_error_code());
     }
 
     /// The stream is over, so it needs the connection no longer.

@@ -106,9 +106,4 @@ impl StreamInstance {
         let delivering = stopped.unwrap_or_else(|| self.inner.lock().is_delivering());
         self.after_half(last, delivering);
     }
-
-    /// [`Self::stop`] with the code for what is given up.
-    pub(crate) fn stop_dropped(&self) {
-        self.stop(self.drop_error_code());
-    }
 }
