@@ -104,11 +104,17 @@ async fn ask(address: &str, hash: &str, requests: &[&str]) -> Result {
     let client = Client::builder().alpn(["request-response"]).trust(trust).build()?;
     let connection = client.connect(address.parse()?, "localhost").await?;
     for request in requests {
-        let (mut send, mut recv) = connection.open_bi()?;
-        drop(send.finish_with(request.to_string())); // the answer tells that it arrived
-        println!("{}", String::from_utf8(recv.read_to_end(MAX_REQUEST).await?)?);
+        println!("{}", timeout(PATIENCE, ask_one(&connection, request)).await??);
     }
     connection.close(0, "")?;
     client.wait_idle().await; // the server is told before the process ends
     Ok(())
+}
+
+async fn ask_one(connection: &Connection, request: &str) -> Result<String> {
+    let (mut send, mut recv) = connection.open_bi()?;
+    // While the server lets no more streams start, a request that is given up here is never sent.
+    send.start().await?;
+    drop(send.finish_with(request.to_owned())); // the answer tells that it arrived
+    Ok(String::from_utf8(recv.read_to_end(MAX_REQUEST).await?)?)
 }

@@ -6,7 +6,7 @@ mod support;
 use std::{future::Future, pin::pin, task::Context, task::Waker};
 
 use bytes::Bytes;
-use sendstream::{Connection, RecvStream, SendStream, TransportConfig, WriteError};
+use sendstream::{Connection, ReadError, RecvStream, SendStream, TransportConfig, WriteError};
 use support::{Pair, pattern, run};
 
 const ROUNDS: usize = 21;
@@ -62,6 +62,42 @@ fn a_dropped_send_is_delivered_whole_and_in_order() {
         })
         .await;
         assert!(arrived == expected);
+        pair.end().await;
+    });
+}
+
+#[test]
+fn a_question_that_waits_for_the_stream_limit_goes_out_unless_its_asker_still_waited_for_the_start() {
+    run(async {
+        let one = TransportConfig::default().max_concurrent_bidi_streams(1);
+        let pair = Pair::with(TransportConfig::default(), one).await;
+        let ask = async |question: &'static str, starts_first: bool| {
+            let (mut send, mut recv) = pair.client.open_bi().unwrap();
+            if starts_first {
+                send.start().await.unwrap();
+            }
+            drop(send.finish_with(question));
+            recv.read_to_end(10).await.unwrap()
+        };
+        let answer = async || {
+            let (mut send, mut recv) = pair.server.accept_bi().await.unwrap();
+            let question = recv.read_to_end(10).await;
+            let _ = send.finish_with("").await;
+            question
+        };
+        let mut first = Box::pin(ask("first", false));
+        assert!(futures::poll!(first.as_mut()).is_pending());
+        let (mut reply, mut question) = pair.server.accept_bi().await.unwrap();
+        assert_eq!(question.read_to_end(10).await.unwrap(), b"first");
+        // The limit is used up, and both askers give up.
+        assert!(poll_and_drop(ROUNDS, ask("taken", false)).is_none());
+        assert!(poll_and_drop(ROUNDS, ask("starting", true)).is_none());
+        let ((), _) = futures::join!(async { reply.finish_with("").await.unwrap() }, first);
+        drop((reply, question));
+        assert_eq!(answer().await.unwrap(), b"taken");
+        assert_eq!(answer().await, Err(ReadError::Reset(0).into()), "a stream comes, and no question");
+        let (last, _) = futures::join!(answer(), ask("last", true));
+        assert_eq!(last.unwrap(), b"last");
         pair.end().await;
     });
 }
