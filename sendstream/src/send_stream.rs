@@ -356,7 +356,8 @@ impl SendStream {
     /// this side ends at once.
     ///
     /// Legal in every state that is not final, also before the start and after
-    /// [`finish`](Self::finish). A stream that never started leaves no trace on the wire. Aborting
+    /// [`finish`](Self::finish). A [`close`](Connection::close) that follows at once may keep the code
+    /// from the peer; [`poll_abort`](Self::poll_abort) tells when the peer has it. A stream that never started leaves no trace on the wire. Aborting
     /// again does nothing.
     ///
     /// # Errors
@@ -382,7 +383,9 @@ impl SendStream {
     }
 
     /// Resolves with the code of the peer's STOP_SENDING (RFC 9000 §19.5), or with `None` once the
-    /// stream ended on this side's terms: FIN acknowledged, or reset.
+    /// stream ended on this side's terms: FIN acknowledged, or reset. After [`abort`](Self::abort) it is
+    /// `None` at once, and does not mean that the peer has the reset: [`poll_abort`](Self::poll_abort)
+    /// tells that.
     ///
     /// It borrows nothing that sending needs, so you can wait for both at once. Any number of tasks
     /// may wait.
