@@ -236,7 +236,8 @@ impl Server {
 
     /// Shows `identity`, such as a renewed certificate, to every connection that
     /// [`accept`](Self::accept) returns from now on. Earlier connections keep their identity, and
-    /// go on (`ConfigurationOpen`, `ConfigurationLoadCredential`).
+    /// go on. Everything else stays as it was built: client authentication, protocols, transport,
+    /// resumption (`ConfigurationOpen`, `ConfigurationLoadCredential`).
     ///
     /// # Errors
     ///
@@ -295,9 +296,14 @@ impl Server {
         self.0.queue.counts().into()
     }
 
-    /// Stops listening on every address (`ListenerStop`), and does not wait. New clients are
-    /// refused or get no answer. [`accept`](Self::accept) still returns the connections that wait,
-    /// and then `None`. Accepted connections go on.
+    /// Stops listening on every address (`ListenerStop`), and does not wait. [`accept`](Self::accept)
+    /// still returns the connections that wait, and then `None`. Accepted connections go on, and keep
+    /// the port: [`shutdown`](Self::shutdown).
+    ///
+    /// As long as they keep it, a new client gets no answer, and waits for its handshake timeout. Once
+    /// the port is free, the system tells it that nobody is there. To tell it why, go on accepting while
+    /// what is under way ends, and [close](crate::Connection::close) each new connection with a code and
+    /// a reason: [`guide::shutdown`](crate::guide::shutdown#with-a-word-to-everybody).
     pub fn stop_listening(&self) {
         self.0.stop_listening();
     }
@@ -328,7 +334,8 @@ impl Server {
     /// Stops listening, refuses the connections that wait, and resolves when every listener has
     /// stopped and every connection that the server accepted is over: closed by either side, and
     /// all that MsQuic had to send about it sent. Who still holds a connection that is over, or a
-    /// stream of it, holds up nobody.
+    /// stream of it, does not hold this up. But the port stays taken until the last handle of its
+    /// connections and their streams is dropped.
     ///
     /// It closes no accepted connection: [close](Self::close_all) or drop them, or wait for their
     /// peers.
@@ -504,9 +511,11 @@ impl ServerBuilder {
     /// # What happens to the socket
     ///
     /// - MsQuic duplicates the descriptor (`F_DUPFD_CLOEXEC`), and closes the duplicate once the server
-    ///   listens no more and its connections are over. A clone of the application's
+    ///   listens no more, its connections are over, and the last handle of them and of their streams is
+    ///   dropped. A clone of the application's
     ///   ([`UdpSocket::try_clone`]) stays open, and so does the port. What arrives after that waits in
-    ///   the socket, for another server that is given it, also in another process.
+    ///   the socket, for another server that is given it, also in another process. Two processes that
+    ///   serve from it at once take each other's packets away.
     /// - Another server of this process can be given it as well, once this one listens no more, or
     ///   for other [protocols](Self::alpn).
     /// - Packets that wait in the socket already are served.
