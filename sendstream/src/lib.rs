@@ -151,6 +151,7 @@ pub use native::{
     registration::{ExecutionProfile, Registration},
 };
 pub use recv_stream::{ReadError, ReadExactError, ReadToEndError, RecvChunk, RecvStream};
+pub use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 pub use send_stream::{SendData, SendStream, StartError, WriteError};
 pub use sendstream_core::datagrams::DatagramFate;
 pub use server::{

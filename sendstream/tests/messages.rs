@@ -48,6 +48,13 @@ async fn refusal(pem: &str, authority: &str) -> String {
     connected.unwrap_err().to_string()
 }
 
+/// A CA with a new key, under the name that each of them has.
+fn authority() -> rcgen::CertifiedIssuer<'static, rcgen::KeyPair> {
+    let mut parameters = rcgen::CertificateParams::default();
+    parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    rcgen::CertifiedIssuer::self_signed(parameters, rcgen::KeyPair::generate().unwrap()).unwrap()
+}
+
 #[test]
 fn a_client_whose_protocols_the_server_lacks_is_told_its_own() {
     run(async {
@@ -184,11 +191,7 @@ fn a_certificate_for_another_purpose_says_which_it_lacks() {
         let mut parameters = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
         parameters.extended_key_usages =
             vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth, rcgen::ExtendedKeyUsagePurpose::CodeSigning];
-        let issuer = {
-            let mut parameters = rcgen::CertificateParams::default();
-            parameters.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-            rcgen::CertifiedIssuer::self_signed(parameters, rcgen::KeyPair::generate().unwrap()).unwrap()
-        };
+        let issuer = authority();
         let pair = rcgen::KeyPair::generate().unwrap();
         let certificate = parameters.signed_by(&pair, &issuer).unwrap();
         let for_clients = Identity::from_pem(certificate.pem(), pair.serialize_pem()).unwrap();
@@ -241,6 +244,28 @@ fn a_certificate_of_version_1_says_how_to_issue_another() {
         let identity = both(data!("version_1"));
         let pin = Trust::pinned([identity.certificate_sha256()]);
         let (connected, accepted) = meet(identity, pin).await;
+        drop((connected.unwrap(), accepted.unwrap()));
+    });
+}
+
+#[test]
+fn an_authority_that_was_made_anew_under_its_name_is_guessed() {
+    run(async {
+        let (before, anew) = (authority(), authority());
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate =
+            rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap().signed_by(&key, &anew).unwrap();
+        let identity = Identity::from_pem(certificate.pem(), key.serialize_pem()).unwrap();
+        let (connected, _) = meet(identity.clone(), Trust::ca_der([before.der().clone()]).unwrap()).await;
+        assert_eq!(
+            connected.unwrap_err().to_string(),
+            "the peer is not believed: the peer's certificate, or an issuer's, is signed by another key than that of \
+             the CA of the same name in the trust; was the CA made anew? Then give `Trust::ca_pem` its present \
+             certificate"
+        );
+        // Both are believed while the machines change over.
+        let both = Trust::ca_der([before.der().clone(), anew.der().clone()]).unwrap();
+        let (connected, accepted) = meet(identity, both).await;
         drop((connected.unwrap(), accepted.unwrap()));
     });
 }

@@ -88,6 +88,13 @@ pub enum CertificateRefusal {
          the peer's hash"
     )]
     UnsupportedSignature,
+    /// The peer's certificate, or an issuer's, names an authority that is believed, and was signed by
+    /// another key than that authority's.
+    #[error(
+        "the peer's certificate, or an issuer's, is signed by another key than that of the CA of the same name in the \
+         trust; was the CA made anew? Then give `Trust::ca_pem` its present certificate"
+    )]
+    ForeignSignature,
     /// No authority that is believed issued the peer's certificate, or the peer left out an issuer
     /// in between.
     #[error("no trusted authority issued the peer's certificate; name its CA with `Trust::ca_pem`, or pin it")]
@@ -144,6 +151,7 @@ impl CertificateRefusal {
             | Self::OldVersion
             | Self::AuthorityAsPeer
             | Self::WeakKey { .. }
+            | Self::ForeignSignature
             | Self::Unacceptable { .. } => alert::BAD_CERTIFICATE,
             Self::UnsupportedSignature => alert::UNSUPPORTED_CERTIFICATE,
             Self::ByVerifier { alert, .. } => *alert,
@@ -168,6 +176,7 @@ impl CertificateRefusal {
             webpki::Error::RequiredEkuNotFoundContext(context) => {
                 Self::WrongUsage { usage, purposes: context.present.iter().map(|oid| purpose(oid)).collect() }
             }
+            webpki::Error::InvalidSignatureForPublicKey => Self::ForeignSignature,
             webpki::Error::UnsupportedCertVersion => Self::OldVersion,
             webpki::Error::UnsupportedSignatureAlgorithmContext(_)
             | webpki::Error::UnsupportedSignatureAlgorithmForPublicKeyContext(_) => Self::UnsupportedSignature,

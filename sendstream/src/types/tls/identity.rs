@@ -74,7 +74,8 @@ impl Identity {
     }
 
     /// Takes a certificate chain and its private key in DER, in the order and the forms of
-    /// [`Identity::from_pem`].
+    /// [`Identity::from_pem`]. [`CertificateDer`] and [`PrivateKeyDer`] are the types of the crate
+    /// `rustls-pki-types`, which this crate re-exports.
     ///
     /// Whether an RSA, P-256, P-384 or Ed25519 key belongs to the chain's first certificate is
     /// checked here; for other kinds of key it shows when the client or server is built

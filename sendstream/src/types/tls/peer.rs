@@ -13,6 +13,9 @@ use super::{
 /// The certificates that a peer showed in the handshake, and whose key it proved to hold (RFC 8446
 /// §4.4.3).
 ///
+/// It has no names: they are in the certificate's DER, which a crate such as `x509-parser` reads
+/// (`x509_parser::parse_x509_certificate(identity.certificate())`).
+///
 /// Clones share what they hold; `Debug` prints the hash of the peer's own certificate.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PeerIdentity(Arc<Vec<CertificateDer<'static>>>);
