@@ -365,8 +365,10 @@ impl TransportConfig {
         self
     }
 
-    /// The code of the RESET_STREAM that a [`SendStream`](crate::SendStream) sends when it is
-    /// dropped unfinished. 0 to 2^62 - 1; 0.
+    /// The code for what is dropped half-way: of the RESET_STREAM of a
+    /// [`SendStream`](crate::SendStream) that is dropped unfinished, and of the STOP_SENDING of a
+    /// [`RecvStream`](crate::RecvStream) that is dropped before its end. Choose one that says "cancelled"
+    /// in your protocol for clients, and "internal error" for servers. 0 to 2^62 - 1; 0.
     pub fn drop_error_code(mut self, code: u64) -> Self {
         self.drop_error_code = code;
         self
