@@ -67,6 +67,12 @@ impl Machines {
         shell
     }
 
+    /// Starts what waits there, once what waited before is gone, with its port.
+    fn start_next(&self, waits: &mut Option<Process>, command: &str) {
+        drop(waits.take());
+        *waits = Some(self.start(command));
+    }
+
     /// Starts what waits there.
     fn start(&self, command: &str) -> Process {
         Process::start(self.shell("receiver", self.there.path(), &format!("exec {command}")))
@@ -112,13 +118,13 @@ fn every_command_of_the_readmes_does_what_it_says_on_two_machines_without_a_way_
         match command {
             "sendstream recv inbox" => {
                 fs::remove_dir_all(machines.there.path().join("inbox")).ok();
-                waits = Some(machines.start(command));
+                machines.start_next(&mut waits, command);
             }
             "sendstream send movie.mkv TICKET" => {
                 machines.run(&command.replace("TICKET", &line()));
                 machines.assert_same("movie.mkv", "inbox/movie.mkv");
             }
-            "sendstream share movie.mkv" | "sendstream share photos/" => waits = Some(machines.start(command)),
+            "sendstream share movie.mkv" | "sendstream share photos/" => machines.start_next(&mut waits, command),
             "sendstream get TICKET here" => {
                 machines.run(&command.replace("TICKET", &line()));
                 machines.assert_same("here/movie.mkv", "movie.mkv");
@@ -153,7 +159,7 @@ fn every_command_of_the_readmes_does_what_it_says_on_two_machines_without_a_way_
             }
             "sendstream recv --code inbox" => {
                 fs::remove_dir_all(machines.there.path().join("inbox")).unwrap();
-                waits = Some(machines.start(command));
+                machines.start_next(&mut waits, command);
             }
             "sendstream send movie.mkv 7-copper-lantern" => {
                 let said = waits.as_ref().unwrap().note_with("or, on the same network, ");
@@ -172,11 +178,11 @@ fn every_command_of_the_readmes_does_what_it_says_on_two_machines_without_a_way_
                 assert!(matches!(output.status.code(), Some(0 | 1)), "{}", stderr(&output));
             }
             "sendstream version" => drop(machines.run(command)),
-            "sendstream peers invite laptop" => waits = Some(machines.start(command)),
+            "sendstream peers invite laptop" => machines.start_next(&mut waits, command),
             "sendstream peers add server TICKET" => {
                 machines.run(&command.replace("TICKET", &line()));
                 fs::remove_dir_all(machines.there.path().join("inbox")).unwrap();
-                waits = Some(machines.start("sendstream recv --peers --listen :4433 inbox"));
+                machines.start_next(&mut waits, "sendstream recv --peers --listen :4433 inbox");
                 waits.as_ref().unwrap().says("1 are invited");
             }
             // It is started once the other machine knows the ticket, as the port must be free till then.
@@ -185,7 +191,7 @@ fn every_command_of_the_readmes_does_what_it_says_on_two_machines_without_a_way_
                 machines.run(command);
                 machines.assert_same("movie.mkv", "inbox/movie.mkv");
             }
-            "sendstream http serve public --with-tcp" => waits = Some(machines.start(command)),
+            "sendstream http serve public --with-tcp" => machines.start_next(&mut waits, command),
             "sendstream http get -o a.iso https://example.org/a.iso" => {
                 // Its reader knows the name of a server that somebody vouches for.
                 let typed = waits.as_ref().unwrap().note_with("sendstream http get --pin ");
@@ -201,9 +207,8 @@ fn every_command_of_the_readmes_does_what_it_says_on_two_machines_without_a_way_
                 fs::remove_file(machines.here.path().join("a.iso")).unwrap();
             }
             "sendstream perf serve" => {
-                let server = machines.start(command);
-                ticket = server.line();
-                waits = Some(server);
+                machines.start_next(&mut waits, command);
+                ticket = waits.as_ref().unwrap().line();
             }
             _ if command.starts_with("sendstream perf run ") => {
                 // Two seconds show that it runs, as ten do.
