@@ -68,7 +68,8 @@ fn receive(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<(usize, SocketAd
     message.msg_iov = &raw mut iov;
     message.msg_iovlen = 1;
     message.msg_control = space.as_mut_ptr().cast();
-    message.msg_controllen = size_of_val(&space);
+    // Its type differs between C libraries.
+    message.msg_controllen = size_of_val(&space) as _;
     // SAFETY: what the message names outlives the call.
     let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
     let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
