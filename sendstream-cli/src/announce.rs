@@ -49,10 +49,7 @@ impl Announcer<'_> {
         token: &Token,
         locals: &[SocketAddr],
     ) -> Result<Option<Offer>, Failure> {
-        let mut certificate = [0; 32];
-        certificate.copy_from_slice(identity.certificate_sha256().as_ref());
-        let places = places(&self.wait.advertise, locals, self.progress);
-        let ticket = Ticket { places, certificate, token: token.clone() };
+        let ticket = Ticket::new(identity, token, places(&self.wait.advertise, locals, self.progress));
         let offer = if self.wait.code { Some(self.offer_code(&ticket, locals)?) } else { None };
         self.print(&ticket, offer.as_ref().and_then(Offer::code), locals)?;
         Ok(offer)

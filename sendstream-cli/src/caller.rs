@@ -16,18 +16,26 @@ use std::{
 };
 
 use futures::future::{self, Either};
-use sendstream::{Client, ConnectError, Connection, ConnectionError, OpenError, RecvStream, SendStream};
+use sendstream::{
+    Client, ClientBuilder, ConnectError, Connection, ConnectionError, OpenError, RecvStream, SendStream, Trust,
+};
 
 use crate::{
     cli::PatienceArgs,
     dial::dial,
     error::{Failure, OtherEnd, connection_error},
     progress::Progress,
-    protocol::{Code, Hello, ProtocolError, Role, Welcome},
+    protocol::{ALPN, Code, Hello, ProtocolError, Role, Welcome},
     ticket::Ticket,
     timer,
     transport::{self, Activity},
 };
+
+/// Describes a client that believes the server of that ticket alone.
+pub(crate) fn client_of(ticket: &Ticket, patience: PatienceArgs) -> ClientBuilder {
+    let trust = Trust::pinned([ticket.certificate_hash()]);
+    Client::builder().alpn([ALPN]).trust(trust).transport(transport::settings(patience.timeout))
+}
 
 /// A client of the server that a ticket leads to.
 pub(crate) struct Caller<'a> {

@@ -3,17 +3,17 @@
 use std::{future, pin::pin};
 
 use futures::executor::block_on;
-use sendstream::{Client, Trust};
+use sendstream::Client;
 
 use crate::{
-    caller::{Caller, Met},
+    caller::{Caller, Met, client_of},
     cli::{GetArgs, PatienceArgs, parse_inbox},
     destination,
     error::Failure,
     inbox::{Inbox, Rules},
     lobby::Ended,
     progress::Progress,
-    protocol::{ALPN, Announced, Code, Hello, ProtocolError, Role, SessionId},
+    protocol::{Announced, Code, Hello, ProtocolError, Role, SessionId},
     session::{
         Shared,
         intake::Intake,
@@ -39,9 +39,7 @@ pub(crate) fn run(args: GetArgs) -> Result<(), Failure> {
     let progress = Progress::of(args.output);
     let rules = Rules { overwrite: args.overwrite, fsync: args.fsync };
     let inbox = if args.stdout { None } else { Some(Inbox::open(&dir, rules, &progress)?) };
-    let trust = Trust::pinned([ticket.certificate_hash()]);
-    let client = Client::builder().alpn([ALPN]).trust(trust).transport(transport::settings(args.patience.timeout));
-    let client = client.build().map_err(|error| Failure::setting_up(&error))?;
+    let client = client_of(&ticket, args.patience).build().map_err(|error| Failure::setting_up(&error))?;
     let shared = Shared {
         inbox,
         progress,

@@ -14,7 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures::{FutureExt as _, StreamExt as _, channel::mpsc, future};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    channel::mpsc,
+    future::{self, Either},
+};
 use sendstream::{Server, process::release_memory};
 
 use crate::{
@@ -356,6 +360,27 @@ fn serve_on_thread(
         transport::close(&connection, Code::Full);
     }
     started.then_some(moves)
+}
+
+/// Waits for a session's client to come again after its connection was lost, because of `why`. `end` ends it.
+pub(crate) async fn wait_for_client(
+    moves: &mut Moved,
+    peer: &mut SocketAddr,
+    why: Failure,
+    patience: Duration,
+    progress: &Progress,
+    end: &Interrupt,
+) -> Result<Trusted, Failure> {
+    progress.note(format_args!("{peer}: {why}; waiting for it for {}", humantime::format_duration(patience)));
+    let Ok(sleep) = timer::sleep(patience) else { return Err(why) };
+    match future::select(moves.next(), future::select(sleep, end.wait())).await {
+        Either::Left((Some((another, trusted)), _)) => {
+            *peer = another;
+            Ok(trusted)
+        }
+        Either::Left((None, _)) | Either::Right((Either::Left(_), _)) => Err(why),
+        Either::Right((Either::Right(_), _)) => Err(Failure::interrupted()),
+    }
 }
 
 /// How long a connection that has ended may take to be gone.

@@ -57,8 +57,7 @@ fn print(json: bool, text: &str, object: &impl Serialize) -> Result<(), Failure>
 
 /// Makes a ticket that stays good: of this end's identity, with a token of its own.
 fn invite(peers: &Peers, advertise: Vec<Advertised>, port: u16) -> Result<(Token, Ticket), Failure> {
-    let mut certificate = [0; 32];
-    certificate.copy_from_slice(peers.0.identity()?.certificate_sha256().as_ref());
+    let identity = peers.0.identity()?;
     let token = Token::random().map_err(|error| Failure::new(format!("cannot draw a token: {error}")))?;
     let own = || interfaces::reachable(([0u16; 8], 0).into()).into_iter().map(|ip| Place::new(Host::Ip(ip), port));
     let mut places: Vec<_> = advertise.into_iter().map(|it| Place::new(it.host, it.port.unwrap_or(port))).collect();
@@ -66,7 +65,8 @@ fn invite(peers: &Peers, advertise: Vec<Advertised>, port: u16) -> Result<(Token
         places.extend(own());
     }
     places.truncate(MAX_PLACES);
-    Ok((token.clone(), Ticket { places, certificate, token }))
+    let ticket = Ticket::new(&identity, &token, places);
+    Ok((token, ticket))
 }
 
 fn list(peers: &Peers, json: bool) -> Result<(), Failure> {

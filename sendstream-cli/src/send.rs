@@ -23,22 +23,22 @@ use futures::{
     future::{self, Either},
     stream::{FuturesUnordered, StreamExt as _},
 };
-use sendstream::{Client, Printable, Trust};
+use sendstream::{Client, Printable};
 use serde::Serialize;
 
 use crate::{
-    caller::Caller,
+    caller::{Caller, client_of},
     cli::{ContentArgs, SendArgs},
     destination,
     error::Failure,
     progress::Progress,
-    protocol::{ALPN, Role, message::Kind},
+    protocol::{Role, message::Kind},
     reader::{self, Wanted},
     sessions::Sessions,
     signal::Interrupt,
     summary::{self, Direction, Summary, count_entries},
     ticket::Ticket,
-    timer, transport,
+    timer,
     walk::{Choice, Listing, More},
 };
 
@@ -236,8 +236,7 @@ async fn look_for_the_late(hub: &RefCell<Hub>, patience: Duration) {
 }
 
 fn client(args: &SendArgs, ticket: &Ticket) -> Result<Client, Failure> {
-    let trust = Trust::pinned([ticket.certificate_hash()]);
-    let mut client = Client::builder().alpn([ALPN]).trust(trust).transport(transport::settings(args.patience.timeout));
+    let mut client = client_of(ticket, args.patience);
     if let Some(dir) = &args.sessions {
         client = client.session_cache(Arc::new(Sessions::open(dir, ticket.certificate_hash())?));
     }

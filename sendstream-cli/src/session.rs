@@ -12,23 +12,19 @@
 
 use std::{future, net::SocketAddr, pin::pin, time::Duration};
 
-use futures::{
-    StreamExt as _,
-    executor::block_on,
-    future::{Either, select},
-};
+use futures::{StreamExt as _, executor::block_on};
 use sendstream::{Connection, RecvStream, SendStream};
 
 use crate::{
     error::{Failure, OtherEnd, chain},
     inbox::Inbox,
-    lobby::{Course, Ended, Host, Moved},
+    lobby::{Course, Ended, Host, Moved, wait_for_client},
     progress::Progress,
     protocol::{Announced, Code, Role, Welcome},
     signal::Interrupt,
     strangers::Trusted,
     summary::count_files,
-    timer, transport,
+    transport,
 };
 
 pub(crate) mod intake;
@@ -104,10 +100,9 @@ impl Session<'_> {
             // The streams must be there until the connection is closed: dropping them resets them, and the
             // sender is to be told nothing but why.
             let over = self.attend(&connection, &mut control, &mut answer).await;
-            if let Over::Done = over {
-                return Ok(Course::Over);
+            if !matches!(over, Over::Done) {
+                self.intake.break_off();
             }
-            self.intake.break_off();
             trusted = match over {
                 Over::Done => return Ok(Course::Over),
                 // It lost the farewell of an earlier session, and has come for nothing else.
@@ -140,24 +135,10 @@ impl Session<'_> {
     }
 
     async fn wait_for_sender(&mut self, why: Failure) -> Result<Trusted, Failure> {
-        let patience = self.shared.patience;
+        let Shared { patience, progress, interrupt, .. } = self.shared;
         // A sender that has not said that it is over does not know that all is here, and comes again.
-        let patience = if self.intake.is_over() { patience.min(transport::FAREWELL) } else { patience };
-        self.shared.progress.note(format_args!(
-            "{}: {why}; waiting for it for {}",
-            self.peer,
-            humantime::format_duration(patience)
-        ));
-        let Ok(sleep) = timer::sleep(patience) else { return Err(why) };
-        let given_up = select(sleep, self.shared.interrupt.wait());
-        match select(self.moves.next(), given_up).await {
-            Either::Left((Some((peer, trusted)), _)) => {
-                self.peer = peer;
-                Ok(trusted)
-            }
-            Either::Left((None, _)) | Either::Right((Either::Left(_), _)) => Err(why),
-            Either::Right((Either::Right(_), _)) => Err(Failure::interrupted()),
-        }
+        let patience = if self.intake.is_over() { transport::FAREWELL.min(*patience) } else { *patience };
+        wait_for_client(&mut self.moves, &mut self.peer, why, patience, progress, interrupt).await
     }
 
     /// One connection, to its end.

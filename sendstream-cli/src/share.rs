@@ -25,7 +25,7 @@ use crate::{
     caller::Trouble,
     cli::ShareArgs,
     error::{Failure, OtherEnd, chain},
-    lobby::{Course, Ended, Host, Lobby, Moved, Until},
+    lobby::{Course, Ended, Host, Lobby, Moved, Until, wait_for_client},
     peers::Guests,
     progress::Progress,
     protocol::{ALPN, Code, Hello, ProtocolError, Role, Welcome},
@@ -38,7 +38,7 @@ use crate::{
     signal::Interrupt,
     strangers::Trusted,
     summary::{Direction, Summary, count_entries, count_files},
-    timer, transport,
+    transport,
     walk::{Listing, More},
 };
 
@@ -269,18 +269,8 @@ impl Session<'_> {
     async fn wait_for_receiver(&mut self, why: Failure, is_done: bool) -> Result<Trusted, Failure> {
         let Shared { progress, patience, end, .. } = self.shared;
         let patience = if is_done { transport::FAREWELL.min(*patience) } else { *patience };
-        let time = humantime::format_duration(patience);
-        progress.note(format_args!("{}: {why}; waiting for it for {time}", self.peer));
-        let Ok(sleep) = timer::sleep(patience) else { return Err(why) };
         // A user who ends this waits for those that are in the middle, and may end it at once.
-        match select(self.moves.next(), select(sleep, end.wait())).await {
-            Either::Left((Some((peer, trusted)), _)) => {
-                self.peer = peer;
-                Ok(trusted)
-            }
-            Either::Left((None, _)) | Either::Right((Either::Left(_), _)) => Err(why),
-            Either::Right((Either::Right(_), _)) => Err(Failure::interrupted()),
-        }
+        wait_for_client(&mut self.moves, &mut self.peer, why, patience, progress, end).await
     }
 }
 

@@ -27,7 +27,7 @@ use std::{
 };
 
 use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD as BASE64URL};
-use sendstream::CertificateHash;
+use sendstream::{CertificateHash, Identity};
 
 /// All that a client must know of its server.
 #[derive(Clone, PartialEq, Eq)]
@@ -39,6 +39,13 @@ pub(crate) struct Ticket {
 }
 
 impl Ticket {
+    /// Of a server with that identity.
+    pub(crate) fn new(identity: &Identity, token: &Token, places: Vec<Place>) -> Self {
+        let mut certificate = [0; 32];
+        certificate.copy_from_slice(identity.certificate_sha256().as_ref());
+        Self { places, certificate, token: token.clone() }
+    }
+
     /// The SHA-256 hash that the server's certificate must have.
     pub(crate) fn certificate_hash(&self) -> CertificateHash {
         CertificateHash::from(self.certificate)

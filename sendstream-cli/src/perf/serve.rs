@@ -206,9 +206,7 @@ fn announce(
         (format!("{host}{port}"), None)
     } else {
         let token = Token::random().map_err(|error| Failure::new(format!("cannot draw a token: {error}")))?;
-        let mut certificate = [0; 32];
-        certificate.copy_from_slice(identity.certificate_sha256().as_ref());
-        (Ticket { places, certificate, token: token.clone() }.to_string(), Some(token))
+        (Ticket::new(identity, &token, places).to_string(), Some(token))
     };
     if args.open {
         progress.note(format_args!("  sendstream perf run {shown}"));
