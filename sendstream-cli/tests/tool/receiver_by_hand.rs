@@ -1,16 +1,14 @@
 //! Receivers made by hand, with the library alone, at which `send` finds less than it expects.
 
-use std::{net::SocketAddr, sync::mpsc, thread};
+use std::{sync::mpsc, thread};
 
 use futures::executor::block_on;
-use sendstream::{Connection, ConnectionError, Identity, RecvStream, SendStream, Server};
+use sendstream::{Connection, ConnectionError, RecvStream, SendStream};
 
 use crate::{
     resume::Link,
-    sharer::{kept, say, want, welcome},
-    support::{
-        Files, HANG, Process, Receiver, TicketParts, digest, noise, readdress, send, sendstream, stderr, stdout_object,
-    },
+    sharer::{hear, kept, listen, say, want, welcome},
+    support::{Files, HANG, Process, Receiver, digest, noise, readdress, send, sendstream, stderr, stdout_object},
 };
 
 /// A receiver that has welcomed its sender, and does `what` then. It listens no more afterwards. Returns its
@@ -27,12 +25,7 @@ fn receive_times(
     times: usize,
     mut what: impl FnMut(usize, &mut RecvStream, &mut SendStream, &Connection) + Send + 'static,
 ) -> String {
-    let identity = Identity::self_signed(["sendstream"]).unwrap();
-    let mut certificate = [0; 32];
-    certificate.copy_from_slice(identity.certificate_sha256().as_ref());
-    let server = Server::builder().identity(identity).alpn(["sendstream-file/2"]);
-    let server = server.bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let SocketAddr::V4(address) = server.local_addr().unwrap() else { panic!("it is none of IPv4") };
+    let (server, ticket) = listen();
     thread::spawn(move || {
         for time in 0..times {
             let connection = block_on(async { server.accept().await.unwrap().accept().await.unwrap() });
@@ -44,16 +37,7 @@ fn receive_times(
         }
         block_on(server.shutdown());
     });
-    TicketParts { certificate, token: [7; 16], address }.to_string()
-}
-
-/// The kind of the sender's next message, whose body passes by.
-fn hear(control: &mut RecvStream) -> u8 {
-    let mut front = [0; 5];
-    block_on(control.read_exact(&mut front)).unwrap();
-    let mut body = vec![0; u32::from_be_bytes(front[1..].try_into().unwrap()) as usize];
-    block_on(control.read_exact(&mut body)).unwrap();
-    front[0]
+    ticket
 }
 
 const OFFER: u8 = 1;

@@ -24,13 +24,7 @@ fn share_as(
     entries: u64,
     what: impl Fn(&mut SendStream, &mut RecvStream, &Connection) + Send + 'static,
 ) -> String {
-    let identity = Identity::self_signed(["sendstream"]).unwrap();
-    let mut certificate = [0; 32];
-    certificate.copy_from_slice(identity.certificate_sha256().as_ref());
-    let server =
-        Server::builder().identity(identity).alpn(["sendstream-file/2"]).bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let std::net::SocketAddr::V4(address) = server.local_addr().unwrap() else { panic!("it is none of IPv4") };
-    let ticket = TicketParts { certificate, token: [7; 16], address }.to_string();
+    let (server, ticket) = listen();
     thread::spawn(move || {
         for time in 0.. {
             let Some(incoming) = block_on(server.accept()) else { break };
@@ -45,6 +39,17 @@ fn share_as(
         }
     });
     ticket
+}
+
+/// A server, and its ticket.
+pub(crate) fn listen() -> (Server, String) {
+    let identity = Identity::self_signed(["sendstream"]).unwrap();
+    let mut certificate = [0; 32];
+    certificate.copy_from_slice(identity.certificate_sha256().as_ref());
+    let server =
+        Server::builder().identity(identity).alpn(["sendstream-file/2"]).bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let std::net::SocketAddr::V4(address) = server.local_addr().unwrap() else { panic!("it is none of IPv4") };
+    (server, TicketParts { certificate, token: [7; 16], address }.to_string())
 }
 
 pub(crate) fn welcome(known: u32, entries: u64) -> Vec<u8> {
@@ -129,8 +134,8 @@ fn a_sharer_that_forgets_all_again_and_again_is_met_at_the_getters_pace() {
     assert!(getter.everything().is_empty());
 }
 
-/// The kind of the getter's next message, whose body passes by.
-fn hear(control: &mut RecvStream) -> u8 {
+/// The kind of the other end's next message, whose body passes by.
+pub(crate) fn hear(control: &mut RecvStream) -> u8 {
     let mut front = [0; 5];
     block_on(control.read_exact(&mut front)).unwrap();
     let mut body = vec![0; u32::from_be_bytes(front[1..].try_into().unwrap()) as usize];
