@@ -253,7 +253,7 @@ fn the_shared_header_and_the_rust_side_agree() {
         fields.lines().map(str::trim).filter(|line| line.ends_with(';')).collect::<Vec<_>>()
     };
     type Lending = sys::QUIC_WORKER_LENDING;
-    let mut ours = [
+    let ours = [
         (offset_of!(Lending, WorkerPool), "struct CXPLAT_WORKER_POOL* WorkerPool;"),
         (offset_of!(Lending, Count), "uint32_t Count;"),
         (offset_of!(Lending, Groups), "uint32_t Groups;"),
@@ -274,18 +274,16 @@ fn the_shared_header_and_the_rust_side_agree() {
             "uint32_t (*TakeTurn)(struct CXPLAT_WORKER_POOL* WorkerPool, uint32_t Index, BOOLEAN HasEvents);",
         ),
     ];
-    ours.sort_unstable();
-    assert_eq!(fields("QUIC_WORKER_LENDING"), ours.map(|(_, field)| field));
+    assert_eq!(fields("QUIC_WORKER_LENDING"), in_order(ours));
     type Received = sys::QUIC_RECEIVED_MEMORY;
-    let mut ours = [
+    let ours = [
         (offset_of!(Received, Find), "void* (QUIC_API * Find)(struct QUIC_HANDLE* Stream, const uint8_t* Piece);"),
         (offset_of!(Received, Keep), "void (QUIC_API * Keep)(void* Memory);"),
         (offset_of!(Received, Release), "void (QUIC_API * Release)(void* Memory);"),
     ];
-    ours.sort_unstable();
-    assert_eq!(fields("QUIC_RECEIVED_MEMORY"), ours.map(|(_, field)| field));
+    assert_eq!(fields("QUIC_RECEIVED_MEMORY"), in_order(ours));
     type Entry = sys::QUIC_LOG_ENTRY;
-    let mut ours = [
+    let ours = [
         (offset_of!(Entry, SmoothedRtt), "uint64_t SmoothedRtt;"),
         (offset_of!(Entry, LatestRtt), "uint64_t LatestRtt;"),
         (offset_of!(Entry, MinRtt), "uint64_t MinRtt;"),
@@ -300,14 +298,18 @@ fn the_shared_header_and_the_rust_side_agree() {
         (offset_of!(Entry, Kind), "uint8_t Kind;"),
         (offset_of!(Entry, Reason), "uint8_t Reason;"),
     ];
-    ours.sort_unstable();
-    assert_eq!(fields("QUIC_LOG_ENTRY"), ours.map(|(_, field)| field));
+    assert_eq!(fields("QUIC_LOG_ENTRY"), in_order(ours));
     type Log = sys::QUIC_CONNECTION_LOG;
-    let mut ours = [
+    let ours = [
         (offset_of!(Log, Write), "void (*Write)(void* Context, const QUIC_LOG_ENTRY* Entry);"),
         (offset_of!(Log, Context), "void* Context;"),
     ];
-    ours.sort_unstable();
-    assert_eq!(fields("QUIC_CONNECTION_LOG"), ours.map(|(_, field)| field));
+    assert_eq!(fields("QUIC_CONNECTION_LOG"), in_order(ours));
     assert!(header.contains("typedef BOOLEAN (*QUIC_WORKER_WAKE)(uint32_t Index);"));
+}
+
+/// The fields of a structure by where they are in it.
+fn in_order<const N: usize>(mut fields: [(usize, &str); N]) -> [&str; N] {
+    fields.sort_unstable();
+    fields.map(|(_, field)| field)
 }
