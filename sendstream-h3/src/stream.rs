@@ -125,8 +125,8 @@ impl quic::RecvStream for BidiStream {
 /// What h3 sends is submitted at once, and its payload is not copied unless it is short. `poll_ready`
 /// waits for room in the stream's [in-flight window](sendstream::SendStream::poll_writable), which
 /// is h3's backpressure. A peer that wants no more fails what is sent after that, and neither what was
-/// taken nor the end: an early answer must not be lost. `poll_finish` is ready once FIN is queued, and does not wait for the
-/// acknowledgement; [`stopped`](Self::stopped) tells of it.
+/// taken nor the end: an early answer must not be lost. `poll_finish` is ready once FIN is queued, and
+/// does not wait for the acknowledgement; [`stopped`](Self::stopped) tells of it.
 ///
 /// Dropping it before it is finished resets the stream with H3_REQUEST_CANCELLED (RFC 9114 §4.1.1),
 /// so that a message which was cut off never looks complete.

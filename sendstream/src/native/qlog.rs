@@ -47,14 +47,14 @@ use crate::{
 /// It has the packets that were sent, received and taken for lost, with their types, numbers and
 /// lengths; of a received packet also the first eight ranges that its first ACK frame acknowledges; the
 /// round-trip times, the congestion window and the bytes in flight, whenever one of them has changed;
-/// and the beginning and end of each connection. It has no contents. Each record has the number of its connection as `group_id`, counted
-/// from 1, by which qvis tells connections apart.
+/// and the beginning and end of each connection. It has no contents. Each record has the number of its
+/// connection as `group_id`, counted from 1, by which qvis tells connections apart.
 ///
 /// # A writer that is slow, or fails
 ///
 /// Nobody waits for the writer: it has a thread of its own, `sendstream-qlog`, and 32,768 records wait
-/// for it at most, while as many are being written: some 12 MB in all. Further ones are [lost](Self::lost), and a record of the kind
-/// `loglevel:warning` says how many were lost there. A writer that fails gets nothing more: the error is
+/// for it at most, while as many are being written: some 12 MB in all. Further ones are
+/// [lost](Self::lost), and a record of the kind `loglevel:warning` says how many were lost there. A writer that fails gets nothing more: the error is
 /// logged, and [`flush`](Self::flush) returns it.
 ///
 /// Clones are handles of the same stream. The thread writes what waits and ends once the handles and
