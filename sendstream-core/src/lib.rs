@@ -9,6 +9,7 @@
 #![forbid(unsafe_code)]
 
 pub mod accept;
+pub mod budget;
 pub mod connection;
 pub mod datagrams;
 pub mod dir;

@@ -54,7 +54,10 @@
 //! the library that it sees first, and says nothing: one of the two crates then runs on sources that it
 //! does not know. Keep the two in programs of their own.
 
-use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
+use std::{
+    ffi::{CStr, c_char, c_int, c_uint, c_void},
+    sync::atomic::AtomicI64,
+};
 
 #[expect(
     missing_docs,
@@ -231,6 +234,12 @@ pub const QUIC_PARAM_TLS_EXPORTER_SECRET: u32 = shared::QUIC_PARAM_TLS_EXPORTER_
 /// No hash of TLS has more bytes.
 pub const QUIC_MAX_EXPORTER_SECRET: u32 = shared::QUIC_MAX_EXPORTER_SECRET;
 
+/// Asks for what the connections of the process may hold together: a pointer to the
+/// [`QUIC_MEMORY_BUDGET`], for `GetParam` without a handle.
+///
+/// The edit `connections-share-a-budget` knows it; a library without refuses it.
+pub const QUIC_PARAM_GLOBAL_MEMORY_BUDGET: u32 = shared::QUIC_PARAM_GLOBAL_MEMORY_BUDGET;
+
 /// Asks for what it takes to keep the memory of received data: a [`QUIC_RECEIVED_MEMORY`], for
 /// `GetParam` without a handle.
 ///
@@ -296,6 +305,20 @@ pub struct QUIC_CONNECTION_LOG {
     pub Write: Option<unsafe extern "C" fn(context: *mut c_void, entry: *const QUIC_LOG_ENTRY)>,
     /// For the function.
     pub Context: *mut c_void,
+}
+
+/// What [`QUIC_PARAM_GLOBAL_MEMORY_BUDGET`] points to: there is one, which lives until the process
+/// ends. MsQuic and the application read and change it by atomic operations.
+#[repr(C)]
+#[derive(Debug)]
+#[allow(non_camel_case_types, non_snake_case)]
+pub struct QUIC_MEMORY_BUDGET {
+    /// How many bytes may be held before the windows of streams shrink.
+    pub Limit: AtomicI64,
+    /// How many are held: what was received and not given back, and what the application adds.
+    pub Used: AtomicI64,
+    /// Not 0 once a peer got less credit for that reason.
+    pub Shrunk: AtomicI64,
 }
 
 /// What [`QUIC_PARAM_GLOBAL_RECEIVED_MEMORY`] is filled with.

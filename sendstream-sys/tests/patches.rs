@@ -240,6 +240,7 @@ fn the_shared_header_and_the_rust_side_agree() {
         ("QUIC_PARAM_GLOBAL_RECEIVE_BRACKET", sys::QUIC_PARAM_GLOBAL_RECEIVE_BRACKET),
         ("QUIC_PARAM_GLOBAL_WORKER_LENDING", sys::QUIC_PARAM_GLOBAL_WORKER_LENDING),
         ("QUIC_PARAM_GLOBAL_RECEIVED_MEMORY", sys::QUIC_PARAM_GLOBAL_RECEIVED_MEMORY),
+        ("QUIC_PARAM_GLOBAL_MEMORY_BUDGET", sys::QUIC_PARAM_GLOBAL_MEMORY_BUDGET),
         ("QUIC_SESSION_EARLY_DATA_ACCEPTED", sys::QUIC_SESSION_EARLY_DATA_ACCEPTED.into()),
         ("QUIC_SESSION_RESUMED", sys::QUIC_SESSION_RESUMED.into()),
     ];
@@ -282,6 +283,13 @@ fn the_shared_header_and_the_rust_side_agree() {
         (offset_of!(Received, Release), "void (QUIC_API * Release)(void* Memory);"),
     ];
     assert_eq!(fields("QUIC_RECEIVED_MEMORY"), in_order(ours));
+    type Budget = sys::QUIC_MEMORY_BUDGET;
+    let ours = [
+        (offset_of!(Budget, Limit), "int64_t Limit;"),
+        (offset_of!(Budget, Used), "int64_t Used;"),
+        (offset_of!(Budget, Shrunk), "int64_t Shrunk;"),
+    ];
+    assert_eq!(fields("QUIC_MEMORY_BUDGET"), in_order(ours));
     type Entry = sys::QUIC_LOG_ENTRY;
     let ours = [
         (offset_of!(Entry, SmoothedRtt), "uint64_t SmoothedRtt;"),

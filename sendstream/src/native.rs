@@ -6,6 +6,7 @@
 pub(crate) mod address;
 pub(crate) mod api;
 pub(crate) mod background;
+pub(crate) mod budget;
 pub(crate) mod configuration;
 pub(crate) mod deadline;
 pub(crate) mod fork;

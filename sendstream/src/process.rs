@@ -9,21 +9,26 @@
 //! | [`set_retry_policy`] | when servers send Retry | at any time |
 //! | [`set_load_balancing`] | what connection ids tell a load balancer | before the first server and connection |
 //! | [`set_polling_idle_timeout`] | how long workers look for work before they sleep | at any time |
+//! | [`set_memory_budget`] | how much all connections may hold before their windows shrink | at any time |
 //! | [`release_memory`] | memory that nothing uses goes back to the system | after a flood |
-//! | [`counters`] | what it has counted | at any time |
+//! | [`counters`], [`memory_budget`] | what it has counted | at any time |
 
 use std::time::Duration;
 
 pub use crate::{
     native::stats::counters,
-    types::{config::LoadBalancing, stats::Counters},
+    types::{
+        config::LoadBalancing,
+        stats::{Counters, MemoryBudget},
+    },
 };
 use crate::{
     native::{
         api::{self, Api},
+        budget::budget,
         library, retry,
     },
-    types::config::ConfigError,
+    types::{config::ConfigError, error::NativeError},
 };
 
 /// Whether a client must prove its address before this process's servers work for it (RFC 9000
@@ -163,6 +168,58 @@ pub fn set_polling_idle_timeout(timeout: Duration) -> Result<(), ConfigError> {
         return Err(ConfigError::CannotPoll);
     }
     Ok(library::set_polling_idle_timeout(timeout)?)
+}
+
+/// Says how many bytes all connections of this process may hold together: what was received and is
+/// not given back, and what was sent and is not acknowledged. At first it is a quarter of what the
+/// process may use: of the machine's memory, of its control group's (Linux), or of its address space
+/// (`RLIMIT_AS`), whichever is least.
+///
+/// A few connections never notice. As many become busy, the windows of their streams shrink: a stream
+/// gets no more than what is left of the budget, but it may always have 16 KiB. So many transfers go
+/// on with less memory each, one that comes late gets its part, and windows grow again as memory
+/// comes free. It holds for windows of [`send_window`] and [`stream_receive_window`] as well.
+///
+/// It limits windows, not memory itself:
+///
+/// - A peer keeps the credit that it has. Each new stream begins with [`stream_receive_window`] of it.
+/// - A send of one large buffer is taken whole, and the window's worth of it counts.
+/// - A buffer that is sent to many counts for each.
+/// - With [`send_buffering`], what MsQuic has copied does not count.
+/// - What a reader keeps of what it has read is its own, and does not count from the moment on that
+///   the peer has its credit back.
+///
+/// A linked MsQuic without the edit `connections-share-a-budget` counts nothing that is received.
+/// There the budget is for what is sent, and begins without a limit.
+///
+/// ```standalone_crate
+/// sendstream::process::set_memory_budget(256 << 20)?;
+/// # Ok::<(), sendstream::NativeError>(())
+/// ```
+///
+/// # Errors
+///
+/// MsQuic's status, should the library not start.
+///
+/// [`send_window`]: crate::TransportConfig::send_window
+/// [`send_buffering`]: crate::TransportConfig::send_buffering
+/// [`stream_receive_window`]: crate::TransportConfig::stream_receive_window
+pub fn set_memory_budget(bytes: u64) -> Result<(), NativeError> {
+    Api::get()?;
+    budget().set_limit(bytes);
+    Ok(())
+}
+
+/// How much all connections of this process hold, and how much they may, see
+/// [`set_memory_budget`]. It waits for nobody.
+///
+/// # Errors
+///
+/// MsQuic's status, should the library not start.
+pub fn memory_budget() -> Result<MemoryBudget, NativeError> {
+    Api::get()?;
+    let budget = budget();
+    Ok(MemoryBudget { limit: budget.limit(), used: budget.used() })
 }
 
 /// Gives memory that nothing uses back to the system: what MsQuic keeps for later connections,

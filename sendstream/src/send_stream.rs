@@ -451,13 +451,15 @@ impl SendStream {
 
     /// Fixes the in-flight window of this stream at `bytes`, at least 1, in place of MsQuic's
     /// advice. A window of less than some packets (4 KiB) makes writes wait for acknowledgements
-    /// that the peer keeps back.
+    /// that the peer keeps back. The process's [memory budget](crate::process::set_memory_budget) may
+    /// allow less of it.
     pub fn set_send_window(&mut self, bytes: u64) {
         self.instance.set_window(bytes.max(1));
     }
 
-    /// The in-flight window in bytes: writes wait while as much or more is
-    /// [in flight](Self::in_flight).
+    /// The in-flight window in bytes, as far as the process's
+    /// [memory budget](crate::process::set_memory_budget) allows it now: writes wait while as much or
+    /// more is [in flight](Self::in_flight).
     pub fn send_window(&self) -> u64 {
         self.instance.window().0
     }

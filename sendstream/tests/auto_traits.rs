@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, fs, net::SocketAddr, path::Path};
 
 use sendstream::{
-    process::{Counters, LoadBalancing, RetryPolicy},
+    process::{Counters, LoadBalancing, MemoryBudget, RetryPolicy},
     *,
 };
 
@@ -48,6 +48,7 @@ send_and_sync! {
     IdentityError,
     Incoming,
     LoadBalancing,
+    MemoryBudget,
     MemorySessionCache,
     NativeError,
     NativeInfo,

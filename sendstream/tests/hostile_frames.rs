@@ -19,7 +19,10 @@ use std::{
 
 use fastrand::Rng;
 use futures::future::{join_all, poll_immediate};
-use sendstream::{Connection, ConnectionError, MemorySessionCache, RecvChunk, RecvStream, Server, TransportConfig};
+use sendstream::{
+    Connection, ConnectionError, MemorySessionCache, RecvChunk, RecvStream, Server, TransportConfig,
+    process::set_memory_budget,
+};
 use support::{
     HANG, accept,
     aioquic::{Certified, Peer},
@@ -260,11 +263,13 @@ fn bytes_far_ahead_of_a_reader_that_keeps_its_chunks_hold_no_block_for_each() {
         const SHARE: u64 = SMALL_WINDOW as u64 / 4;
         // More than that, and much less than a block of the window of this stream.
         const EACH: usize = 24_000;
+        // The peer is told of credit once that is a quarter of a window.
+        const TOLD: u64 = STREAM_WINDOW as u64 / 4 * 3;
         let rounds = (0..ROUNDS).map(|round| {
             let begin = (round * EACH) as u64;
             // The reader has given back all but the last `SHARE` bytes at least.
             let back = begin.saturating_sub(SHARE);
-            let ahead = stream(2, back + u64::from(STREAM_WINDOW) - 1, b"x", false);
+            let ahead = stream(2, back + TOLD - 1, b"x", false);
             let piece = [b'x'; 1000];
             // The first bytes come last, so that all come in one piece, which the reader keeps whole.
             let next = (0..EACH / piece.len()).rev().map(|n| begin + (n * piece.len()) as u64);
@@ -333,6 +338,32 @@ fn a_reset_gives_credit_once_for_what_a_reader_still_keeps() {
         assert_ends(&connection, FLOW_CONTROL_ERROR).await;
         assert_eq!(peer.says("closed"), "transport 3");
         drop((peer, streams, connection));
+        target.end().await;
+    });
+}
+
+#[test]
+fn a_peer_that_sends_beyond_what_the_budget_left_of_its_credit_ends_its_connection() {
+    let test = "a_peer_that_sends_beyond_what_the_budget_left_of_its_credit_ends_its_connection";
+    if support::alone::parent(test, |_| ()).is_some() {
+        return;
+    }
+    with_client(|mut peer, target| async move {
+        set_memory_budget(0).unwrap();
+        let window = u64::from(STREAM_WINDOW);
+        let fill = (0..window).step_by(1024).map(|offset| stream(2, offset, &[b'x'; 1024], false));
+        // The least that is left of a window is 16 KiB, of which a quarter need not be told.
+        let within = stream(2, window + (12 << 10) - 1, b"x", false);
+        let beyond = stream(2, window + (16 << 10), b"x", false);
+        peer.tell(&order([packets(fill), packets([within]), packets([beyond])]));
+        let connection = accept(&target.server).await.unwrap();
+        assert_eq!(ask(&connection, "go").await.unwrap(), b"acknowledged");
+        let mut recv = connection.accept_uni().await.unwrap();
+        drop(read_chunks(&mut recv, window as usize).await);
+        assert_eq!(ask(&connection, "go").await.unwrap(), b"acknowledged");
+        assert_ends(&connection, FLOW_CONTROL_ERROR).await;
+        assert_eq!(peer.says("closed"), "transport 3");
+        drop((peer, recv, connection));
         target.end().await;
     });
 }

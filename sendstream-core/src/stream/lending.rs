@@ -14,6 +14,10 @@
 //! untold, and at most a quarter is kept without credit. At least half of the window is then open to
 //! the peer, or holds what the reader has not taken.
 //!
+//! A window may have shrunk to the least that a [`Budget`] leaves when the peer got its last credit,
+//! and MsQuic looks at that again only when it gets something back. So from the first time that any
+//! window of the process shrank, a stream keeps no more without credit than a quarter of the least.
+//!
 //! A piece counts when it is handed out. So one that is larger than a quarter of the connection's
 //! window has its credit at once, even if the reader is about to drop it. To wait for the reader's
 //! next question would be a promise that the reader need not keep: of many streams that each have one
@@ -21,23 +25,33 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::budget::Budget;
+
 /// How much the streams of a connection keep without credit, and how much they may.
 #[derive(Debug)]
 pub struct Lending {
     kept: AtomicU64,
     stream: u64,
     connection: u64,
+    budget: Option<&'static Budget>,
 }
 
 impl Lending {
     /// For a connection of these windows: its smallest for a stream, and its own. Both in bytes.
     pub fn new(stream_window: u64, connection_window: u64) -> Self {
-        Self { kept: AtomicU64::new(0), stream: stream_window / 4, connection: connection_window / 4 }
+        Self { kept: AtomicU64::new(0), stream: stream_window / 4, connection: connection_window / 4, budget: None }
+    }
+
+    /// The windows of its streams shrink when much of `budget` is used.
+    #[must_use]
+    pub fn within(self, budget: &'static Budget) -> Self {
+        Self { budget: Some(budget), ..self }
     }
 
     /// Whether a stream that keeps `bytes` keeps too much.
     pub(super) fn is_much_for_a_stream(&self, bytes: u64) -> bool {
-        bytes > self.stream
+        let shrunk = || self.budget.is_some_and(Budget::has_shrunk_credit);
+        bytes > self.stream || (bytes > Budget::LEAST_WINDOW / 4 && shrunk())
     }
 
     /// Counts `bytes` that were handed out. Returns whether all streams together keep too much now.
@@ -55,5 +69,20 @@ impl Lending {
     #[cfg(test)]
     pub(super) fn kept(&self) -> u64 {
         self.kept.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_keeps_a_quarter_of_the_least_window_once_one_has_shrunk() {
+        let budget: &'static Budget = Box::leak(Box::new(Budget::new(1 << 30)));
+        let [usual, small] = [1 << 20, 4 << 10].map(|window| Lending::new(window, 16 << 20).within(budget));
+        let much = |bytes| [&usual, &small].map(|lending| lending.is_much_for_a_stream(bytes));
+        assert_eq!((much(5000), much(1000)), ([false, true], [false, false]));
+        budget.shrink_credit();
+        assert_eq!((much(5000), much(1000)), ([true, true], [false, false]));
     }
 }

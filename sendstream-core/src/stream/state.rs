@@ -11,6 +11,7 @@ use std::{
 };
 
 use crate::{
+    budget::{Budget, Share},
     dir::Dir,
     stream::{
         Fin,
@@ -63,6 +64,8 @@ pub struct StreamInnerExclusive<C, P: Piece> {
     send_state: StreamSendState<C>,
     /// Bytes that MsQuic holds: submitted and not completed. Written by: user, `send_complete`.
     in_flight: u64,
+    /// What of it the process's budget counts. Written with `in_flight`.
+    share: Share,
     /// Submissions may be accepted while `in_flight` is below this. Written by:
     /// `ideal_send_buffer_size`, user.
     window: u64,
@@ -213,6 +216,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
             send_shutdown_complete: matches!(send_state, StreamSendState::Absent),
             send_state,
             in_flight: 0,
+            share: Share::default(),
             window: fixed_window.unwrap_or(DEFAULT_WINDOW),
             window_is_fixed: fixed_window.is_some(),
             buffered: false,
@@ -233,6 +237,11 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     /// Says whether MsQuic copies what is sent, before anything is.
     pub fn set_buffered(&mut self, buffered: bool) {
         self.buffered = buffered;
+    }
+
+    /// Has the window shrink when much of `budget` is used. Set before the first operation.
+    pub fn set_budget(&mut self, budget: &'static Budget) {
+        self.share = Share::of(budget);
     }
 
     /// The receive half.
@@ -276,9 +285,9 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         self.in_flight
     }
 
-    /// The in-flight window in bytes.
+    /// The in-flight window in bytes, as far as the budget allows it now.
     pub fn window(&self) -> u64 {
-        self.window
+        self.share.window(self.window)
     }
 
     /// How many operations have been submitted; `poll_acked` of this waits for all of them.
@@ -315,16 +324,16 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         }
         // A bare FIN has no buffer, hence no SEND_COMPLETE that could count it: its acknowledgement
         // is `graceful`.
-        let submission = Submission { seq_no: self.next_seq_no, slices: Slices::new(bytes, self.window), starts };
+        let submission = Submission { seq_no: self.next_seq_no, slices: Slices::new(bytes, self.window()), starts };
         self.next_seq_no = submission.end();
-        self.in_flight += bytes;
+        self.set_in_flight(self.in_flight + bytes);
         Ok(submission)
     }
 
     /// MsQuic refused, on the spot, the last `bytes` of what [`Self::begin_send`] had admitted; no
     /// event comes for them.
     pub fn on_send_refused(&mut self, bytes: u64, submission: Submission, refused: Refused) -> (Refusal, Wakeups) {
-        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.set_in_flight(self.in_flight.saturating_sub(bytes));
         if submission.starts {
             self.state = StreamState::Refused;
         }
@@ -423,7 +432,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     /// Ready once there is room in the window, or never will be.
     pub fn poll_window(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendClosed<C>>> {
         match self.check_sending() {
-            Ok(()) if self.in_flight < self.window => return Poll::Ready(Ok(())),
+            Ok(()) if self.in_flight < self.window() => return Poll::Ready(Ok(())),
             Ok(()) | Err(Denied::CauseToCome) => {}
             Err(Denied::Because(closed)) => return Poll::Ready(Err(closed)),
         }
@@ -525,7 +534,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     /// SEND_COMPLETE of an operation of `bytes`. Not `canceled` means acknowledged; where MsQuic
     /// buffers it means copied, which makes room and says nothing of the peer.
     pub fn on_send_complete(&mut self, bytes: u64, canceled: bool) -> Wakeups {
-        self.in_flight = self.in_flight.saturating_sub(bytes);
+        self.set_in_flight(self.in_flight.saturating_sub(bytes));
         if canceled {
             // The cause is known already (reset here, stopped by the peer) or comes with
             // SHUTDOWN_COMPLETE.
@@ -547,7 +556,8 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         }
         // A writer that had to wait gets room for a while, lest every acknowledgement wakes it for
         // one chunk.
-        if self.window.saturating_sub(self.in_flight) >= (self.window / WINDOW_PARTS).max(1) {
+        let window = self.window();
+        if window.saturating_sub(self.in_flight) >= (window / WINDOW_PARTS).max(1) {
             self.window_waiter.take_into(&mut wakeups);
         }
         wakeups
@@ -665,6 +675,12 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         Denied::Because(SendClosed::Ended(end))
     }
 
+    /// Counts at most a window: the rest of a large send was its owner's memory before.
+    fn set_in_flight(&mut self, bytes: u64) {
+        self.in_flight = bytes;
+        self.share.hold(bytes.min(self.window));
+    }
+
     /// Whether the send half has ended, and not with a finish.
     fn send_has_ended(&self) -> bool {
         self.send_end().is_some()
@@ -692,7 +708,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
 
     fn wake_window_waiter(&mut self) -> Wakeups {
         let mut wakeups = Wakeups::none();
-        if self.in_flight < self.window {
+        if self.in_flight < self.window() {
             self.window_waiter.take_into(&mut wakeups);
         }
         wakeups

@@ -166,6 +166,8 @@ pub(crate) struct Abilities {
     pub(crate) counts_handshakes: bool,
     /// Its [pools can be emptied](sys::QUIC_PARAM_GLOBAL_EMPTY_POOLS).
     pub(crate) empties_pools: bool,
+    /// Its receive buffers count against a [budget](sys::QUIC_PARAM_GLOBAL_MEMORY_BUDGET).
+    pub(crate) budgets_memory: bool,
     /// The memory of received data can be [kept](sys::QUIC_PARAM_GLOBAL_RECEIVED_MEMORY).
     pub(crate) keeps_received: bool,
     /// Every thread can read a connection's [round-trip time](sys::QUIC_PARAM_CONN_SMOOTHED_RTT).
@@ -191,6 +193,7 @@ pub(crate) fn abilities() -> &'static Abilities {
             logs_packets: has("packets-are-logged"),
             counts_handshakes: has("retry-counts-handshakes"),
             empties_pools: has("pools-can-be-emptied"),
+            budgets_memory: has("connections-share-a-budget"),
             keeps_received: has("received-memory-kept"),
             publishes_rtt: has("smoothed-rtt-in-place"),
             #[cfg(all(feature = "tokio", unix))]

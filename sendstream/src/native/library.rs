@@ -16,8 +16,8 @@ use crate::{
 pub(crate) fn get<T: Copy, const N: usize>(parameter: u32, place: &mut [T; N]) -> Result<usize, NativeError> {
     let mut length = size_of_val(place) as u32;
     // SAFETY: no handle is needed for a global parameter, and `place` has `length` bytes; the
-    // callers pass plain integers, of which every bit pattern is valid, or the struct that the
-    // parameter is.
+    // callers pass plain integers and pointers, of which every bit pattern is valid, or the struct
+    // that the parameter is.
     let status = unsafe { call!(GetParam(std::ptr::null_mut(), parameter, &mut length, place.as_mut_ptr().cast())) };
     NativeError::check(status)?;
     Ok(length as usize)

@@ -44,6 +44,9 @@ use crate::types::{
 /// has read, at most its window, until this side has ended it as well; the peer has credit for it
 /// again. Chunks that the application has read and keeps are its own affair: see [`RecvChunk`](crate::RecvChunk).
 ///
+/// All connections of the process share a budget. As it is used up, the windows of their streams
+/// shrink: see [`set_memory_budget`](crate::process::set_memory_budget).
+///
 /// # In files
 ///
 /// With the feature `serde` it is read from, and written to, configuration files: a map with the

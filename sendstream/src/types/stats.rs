@@ -201,6 +201,17 @@ impl fmt::Display for TlsVersion {
     }
 }
 
+/// What all connections of the process hold, from [`memory_budget`](crate::process::memory_budget).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct MemoryBudget {
+    /// How many bytes they may hold before the windows of their streams shrink.
+    pub limit: u64,
+    /// How many bytes they hold: received and not given back, or sent and not acknowledged. Each is
+    /// counted in steps of 16 KiB for each stream.
+    pub used: u64,
+}
+
 /// What MsQuic counts over the whole process, from [`counters`](crate::process::counters)
 /// (`QUIC_PARAM_GLOBAL_PERF_COUNTERS`). Numbers named `active`, `connected` or `queued` go up and
 /// down. The others only grow.

@@ -72,6 +72,23 @@ impl Drop for MemoryGroup {
     }
 }
 
+/// Whether the group of this process itself has a limit of memory.
+pub(crate) fn limits_memory() -> bool {
+    let own =
+        |kind, option, path, file| mounted(kind, option, path).and_then(|(_, group)| read(&group.join(file)).ok());
+    let groups = read(Path::new("/proc/self/cgroup")).unwrap_or_default();
+    groups.lines().any(|line| {
+        let path = line.splitn(3, ':').last().unwrap_or_default();
+        [("cgroup", "memory", "memory.limit_in_bytes"), ("cgroup2", "", "memory.max")].into_iter().any(
+            |(kind, option, file)| {
+                // Without a limit version 1 has a number that is more than any memory, and version 2 a word.
+                let limit = own(kind, option, path, file).and_then(|limit| limit.trim().parse::<u64>().ok());
+                limit.is_some_and(|limit| limit < 1 << 60)
+            },
+        )
+    })
+}
+
 /// A group in which this process may make groups that limit memory.
 fn parent() -> Result<(PathBuf, Version), String> {
     let groups = read(Path::new("/proc/self/cgroup"))?;

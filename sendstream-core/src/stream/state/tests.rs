@@ -488,6 +488,32 @@ fn room_in_the_window_comes_back_with_acknowledgements() {
 }
 
 #[test]
+fn a_window_shrinks_as_the_budget_is_used_up_and_a_writer_waits_for_the_smaller_one() {
+    let budget: &'static Budget = Box::leak(Box::new(Budget::new(300_000)));
+    let task = Task::new();
+    let [mut stream, mut other] = [(); 2].map(|()| {
+        let mut stream = StreamInnerExclusive::local(Dir::Uni, Some(1_000_000));
+        stream.set_budget(budget);
+        stream
+    });
+    assert_eq!(stream.window(), 300_000);
+    send(&mut stream, 100_000, Fin::No);
+    assert_eq!((stream.window(), other.window()), (200_000, 200_000));
+    send(&mut other, 2_000_000, Fin::No);
+    assert_eq!(budget.used(), 1_100_000, "no more than a window of a larger send counts");
+    assert_eq!(stream.window(), Budget::LEAST_WINDOW);
+    assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
+    stream.on_send_complete(85_000, false).wake_now();
+    assert_eq!(task.wakes(), 0, "too little is free of the smaller window");
+    stream.on_send_complete(5_000, false).wake_now();
+    assert_eq!(task.wakes(), 1);
+    drop(other);
+    assert!(stream.window() > 250_000);
+    drop(stream);
+    assert_eq!(budget.used(), 0);
+}
+
+#[test]
 fn advice_is_followed_until_the_window_is_fixed() {
     let task = Task::new();
     let mut stream = fresh();

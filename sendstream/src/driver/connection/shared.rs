@@ -14,6 +14,7 @@ use sendstream_core::stream::lending::Lending;
 
 use crate::{
     native::{
+        budget::budget,
         configuration::{Alpn, Configuration},
         received,
     },
@@ -126,6 +127,7 @@ pub(super) static UNCONFIGURED: ConnectionInnerShared = ConnectionInnerShared {
 
 fn lending(transport: &TransportConfig) -> Lending {
     Lending::new(transport.smallest_stream_window().into(), transport.connection_flow_control_window.into())
+        .within(budget())
 }
 
 /// What the peer's certificate is checked against.

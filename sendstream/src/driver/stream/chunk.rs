@@ -25,6 +25,8 @@ use crate::{
 /// and the connection's ([`connection_flow_control_window`]) for those of all streams together. Beyond
 /// that, and at the end of a stream, the peer gets credit for what is still kept, nothing is copied,
 /// and MsQuic goes on with a new block of memory. The old one is freed with the last chunk in it.
+/// Once the process's [memory budget](crate::process::set_memory_budget) has had windows shrink, that
+/// is so from 4 KiB on.
 ///
 /// For a chunk larger than a quarter of the connection's window the peer gets credit as soon as you
 /// have it.

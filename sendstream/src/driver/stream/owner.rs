@@ -38,6 +38,7 @@ use crate::{
     native::{
         api::call,
         background,
+        budget::budget,
         parameter::{self, StreamId},
         received::Block,
         status,
@@ -107,6 +108,7 @@ impl StreamInstance {
         NativeError::check(status)?;
         let mut state = StreamInnerExclusive::local(dir, shared.fixed_send_window());
         state.set_buffered(shared.send_buffering);
+        state.set_budget(budget());
         if let Some(lending) = &shared.lending {
             state.recv().set_lending(lending.clone());
         }
@@ -148,6 +150,7 @@ impl StreamInstance {
         let shared = connection.inner().shared();
         let mut state = StreamInnerExclusive::remote(dir, shared.fixed_send_window());
         state.set_buffered(shared.send_buffering);
+        state.set_budget(budget());
         if let Some(lending) = &shared.lending {
             state.recv().set_lending(lending.clone());
         }
