@@ -6,7 +6,7 @@ use std::{sync::mpsc, time::Duration};
 
 use sendstream::{CipherSuite, Connection, TlsVersion, TransportConfig, native_info, process::counters};
 use support::{
-    Endpoints, Pair, pattern,
+    Endpoints, Pair, alone, pattern,
     peer::{Peer, Role},
     relay::{Faults, Relay},
     run,
@@ -229,6 +229,28 @@ fn the_process_counts_its_connections() {
         assert!(after.udp_sent_bytes > before.udp_sent_bytes, "{before:?} {after:?}");
         assert!(after.udp_received > before.udp_received, "{before:?} {after:?}");
         assert!(after.connections_connected >= 2, "{after:?}");
+        pair.end().await;
+    });
+}
+
+#[test]
+fn the_process_counts_each_datagram_once() {
+    // What others send counts as well.
+    if alone::parent("the_process_counts_each_datagram_once", |_| ()).is_some() {
+        return;
+    }
+    run(async {
+        let pair = Pair::new().await;
+        let data = pattern(8 << 20);
+        let reading = async { pair.server.accept_uni().await.unwrap().read_to_end(data.len()).await.unwrap() };
+        let sending = async { pair.client.open_uni().unwrap().finish_with(data.clone()).await.unwrap() };
+        let ((), read) = futures::join!(sending, reading);
+        assert!(read == data);
+        // Some may have been lost, so the counts themselves may differ.
+        let counters = counters().unwrap();
+        let sent = counters.udp_sent_bytes as f64 / counters.udp_sent as f64;
+        let received = counters.udp_received_bytes as f64 / counters.udp_received as f64;
+        assert!((0.8..1.25).contains(&(sent / received)), "{counters:?}");
         pair.end().await;
     });
 }
