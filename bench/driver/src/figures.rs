@@ -58,6 +58,12 @@ impl Figures {
         self.failures.get(&(case.to_owned(), stack)).map_or(0, Vec::len)
     }
 
+    /// Whether a stack only ever failed in a case, and more than once. Another round would take as
+    /// long as it may, and tell nothing.
+    pub(crate) fn is_given_up(&self, case: &str, stack: &'static str) -> bool {
+        self.failed(case, stack) > 1 && !self.reports.contains_key(&(case.to_owned(), stack))
+    }
+
     /// Which part of a stack's runs of a case came to its end; `None` where there were none.
     pub(crate) fn completed(&self, case: &str, stack: &'static str) -> Option<f64> {
         let completed = self.reports.get(&(case.to_owned(), stack)).map_or(0, Vec::len);

@@ -82,7 +82,8 @@ fn main() -> ExitCode {
         let rounds = options.rounds.unwrap_or(case.rounds);
         for round in 1..=rounds {
             for stack in stacks.iter().filter(|stack| case.is_for(stack.name)) {
-                if figures.ruled_out(&case.name(), stack.name).is_some() {
+                let name = case.name();
+                if figures.ruled_out(&name, stack.name).is_some() || figures.is_given_up(&name, stack.name) {
                     continue;
                 }
                 eprintln!("{} {round}/{rounds}: {}", case.name(), stack.name);
