@@ -173,7 +173,8 @@ fn count_connections() {
             came += 1;
             // The first packet of a connection that is none goes nowhere.
             let Ok(connection) = incoming.accept().await else { continue };
-            connection.open_uni().unwrap().finish_with(vec![came]).await.unwrap();
+            // A client that has read it may be gone before it has acknowledged it.
+            let _ = connection.open_uni().unwrap().finish_with(vec![came]).await;
             kept.push(connection);
         }
     });
