@@ -259,7 +259,7 @@ soak: export SENDSTREAM_SOAK_SECONDS ?= 1800
 soak: tools
 	mkdir -p $(target)
 	{ $(cargo) test -p sendstream --all-features --no-fail-fast $(addprefix --test ,$(bad_days)) -- --nocapture --test-threads 1 && \
-	    $(cargo) test -p sendstream-cli --release --test tool resume:: -- --nocapture --test-threads 1; \
+	    $(cargo) test -p sendstream-cli --release --test tool -- resume:: memory:: --nocapture --test-threads 1; \
 	    echo $$? >$(target)/soak.status; } 2>&1 | tee $(target)/soak.log
 	@grep -oE "(FIGURE|SKIPPED|SENDSTREAM_SEED=|test result:) ?.*" $(target)/soak.log
 	@exit $$(cat $(target)/soak.status)
