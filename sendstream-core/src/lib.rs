@@ -13,6 +13,7 @@ pub mod budget;
 pub mod connection;
 pub mod datagrams;
 pub mod dir;
+pub mod flight;
 pub mod foreign;
 pub mod path;
 pub mod stream;

@@ -6,6 +6,7 @@
 //! dropped the lock. No field is assigned outside this file.
 
 use std::{
+    num::NonZeroU64,
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -13,6 +14,7 @@ use std::{
 use crate::{
     budget::{Budget, Share},
     dir::Dir,
+    flight::Flight,
     stream::{
         Fin,
         cause::{Refused, SendClosed, SendEnd, SendFailure, StartFailed},
@@ -37,12 +39,11 @@ pub(super) const WINDOW_PARTS: u64 = 8;
 /// It is what 10 Gbit/s, more than one connection moves, put on the path, and 1 MiB for writers
 /// that are late.
 #[inline]
-pub fn useful_window(ideal: u64, min_rtt: Option<Duration>) -> u64 {
+pub fn useful_bytes(min_rtt: Duration) -> NonZeroU64 {
     const BYTES_PER_MICROSECOND: u64 = 1250;
-    const SLACK: u64 = 1024 * 1024;
-    let Some(min_rtt) = min_rtt else { return ideal };
+    const SLACK: NonZeroU64 = NonZeroU64::new(1024 * 1024).unwrap();
     let microseconds = u64::try_from(min_rtt.as_micros()).unwrap_or(u64::MAX);
-    ideal.min(microseconds.saturating_mul(BYTES_PER_MICROSECOND).saturating_add(SLACK))
+    SLACK.saturating_add(microseconds.saturating_mul(BYTES_PER_MICROSECOND))
 }
 
 /// Everything about a stream that changes, behind `StreamInner`'s lock.
@@ -64,7 +65,7 @@ pub struct StreamInnerExclusive<C, P: Piece> {
     send_state: StreamSendState<C>,
     /// Bytes that MsQuic holds: submitted and not completed. Written by: user, `send_complete`.
     in_flight: u64,
-    /// What of it the process's budget counts. Written with `in_flight`.
+    /// What of it counts for the whole process. Written with `in_flight`.
     share: Share,
     /// Submissions may be accepted while `in_flight` is below this. Written by:
     /// `ideal_send_buffer_size`, user.
@@ -239,9 +240,10 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         self.buffered = buffered;
     }
 
-    /// Has the window shrink when much of `budget` is used. Set before the first operation.
-    pub fn set_budget(&mut self, budget: &'static Budget) {
-        self.share = Share::of(budget);
+    /// Has the window shrink when much of `budget`, or of `flight`, is used. Set before the first
+    /// operation.
+    pub fn share(&mut self, budget: &'static Budget, flight: &'static Flight) {
+        self.share = Share::of(budget, flight);
     }
 
     /// The receive half.
@@ -285,7 +287,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         self.in_flight
     }
 
-    /// The in-flight window in bytes, as far as the budget allows it now.
+    /// The in-flight window in bytes, as far as the process's other streams leave it now.
     pub fn window(&self) -> u64 {
         self.share.window(self.window)
     }
@@ -399,6 +401,7 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
     pub fn set_window(&mut self, bytes: u64) -> Wakeups {
         self.window = bytes;
         self.window_is_fixed = true;
+        self.share.set_useful(None);
         self.wake_window_waiter()
     }
 
@@ -628,12 +631,15 @@ impl<C: Clone, P: Piece> StreamInnerExclusive<C, P> {
         }
     }
 
-    /// IDEAL_SEND_BUFFER_SIZE: how much in flight keeps the path busy, see [`useful_window`].
-    pub fn on_ideal_send_buffer_size(&mut self, bytes: u64) -> Wakeups {
+    /// IDEAL_SEND_BUFFER_SIZE: how much in flight keeps the path busy, of which no more than
+    /// [`useful_bytes`] are followed where its smallest round-trip time is known.
+    pub fn on_ideal_send_buffer_size(&mut self, bytes: u64, min_rtt: Option<Duration>) -> Wakeups {
         if self.window_is_fixed {
             return Wakeups::none();
         }
-        self.window = bytes.max(1);
+        let useful = min_rtt.map(useful_bytes);
+        self.window = bytes.min(useful.map_or(u64::MAX, NonZeroU64::get)).max(1);
+        self.share.set_useful(useful);
         self.wake_window_waiter()
     }
 

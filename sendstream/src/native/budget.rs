@@ -1,9 +1,9 @@
-//! The [`Budget`] that all connections of the process share: MsQuic counts its receive buffers
-//! there, and streams what they send.
+//! What all connections of the process share: a [`Budget`], where MsQuic counts its receive buffers and
+//! streams what they send, and a [`Flight`].
 
-use std::{mem::offset_of, sync::LazyLock};
+use std::{mem::offset_of, num::NonZeroUsize, sync::LazyLock, thread::available_parallelism};
 
-use sendstream_core::budget::Budget;
+use sendstream_core::{budget::Budget, flight::Flight};
 use sendstream_sys as sys;
 
 use super::{api::abilities, library};
@@ -17,6 +17,13 @@ pub(crate) fn budget() -> &'static Budget {
         }
         budget
     });
+    &SHARED
+}
+
+/// What the process's streams have in flight together.
+pub(crate) fn flight() -> &'static Flight {
+    static SHARED: LazyLock<Flight> =
+        LazyLock::new(|| Flight::new(available_parallelism().unwrap_or(NonZeroUsize::MIN)));
     &SHARED
 }
 

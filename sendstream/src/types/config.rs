@@ -217,8 +217,10 @@ impl TransportConfig {
 
     /// The bytes of one stream that may be accepted and not yet acknowledged before writes wait.
     /// `None` follows MsQuic's advice for the path (`QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE`):
-    /// 128 KiB at first, and at most 10 Gbit/s times the path's smallest round trip, plus 1 MiB. 1
-    /// to `u32::MAX`; `None`.
+    /// 128 KiB at first, and at most 10 Gbit/s times the path's smallest round trip, plus 1 MiB.
+    /// What is beyond the first 128 KiB is shared by all streams of the process, on all of its
+    /// connections: together they have as much of it as keeps all processors, and at least two, busy
+    /// at that pace. 1 to `u32::MAX`; `None`.
     ///
     /// Chunks may be of any size beside it, see
     /// [`write_chunk`](crate::SendStream::write_chunk). But a window of less than some packets

@@ -2,7 +2,7 @@
 
 mod interleavings;
 
-use std::task::Waker;
+use std::{num::NonZeroUsize, task::Waker};
 
 use bytes::Bytes;
 
@@ -490,10 +490,11 @@ fn room_in_the_window_comes_back_with_acknowledgements() {
 #[test]
 fn a_window_shrinks_as_the_budget_is_used_up_and_a_writer_waits_for_the_smaller_one() {
     let budget: &'static Budget = Box::leak(Box::new(Budget::new(300_000)));
+    let flight: &'static Flight = Box::leak(Box::new(Flight::new(NonZeroUsize::MIN)));
     let task = Task::new();
     let [mut stream, mut other] = [(); 2].map(|()| {
         let mut stream = StreamInnerExclusive::local(Dir::Uni, Some(1_000_000));
-        stream.set_budget(budget);
+        stream.share(budget, flight);
         stream
     });
     assert_eq!(stream.window(), 300_000);
@@ -519,20 +520,20 @@ fn advice_is_followed_until_the_window_is_fixed() {
     let mut stream = fresh();
     send(&mut stream, DEFAULT_WINDOW, Fin::No);
     assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
-    stream.on_ideal_send_buffer_size(DEFAULT_WINDOW - 1).wake_now();
+    stream.on_ideal_send_buffer_size(DEFAULT_WINDOW - 1, None).wake_now();
     assert_eq!(task.wakes(), 0);
-    stream.on_ideal_send_buffer_size(DEFAULT_WINDOW + 1).wake_now();
+    stream.on_ideal_send_buffer_size(DEFAULT_WINDOW + 1, None).wake_now();
     assert_eq!((task.wakes(), stream.window()), (1, DEFAULT_WINDOW + 1));
-    stream.on_ideal_send_buffer_size(0).wake_now();
+    stream.on_ideal_send_buffer_size(0, None).wake_now();
     assert_eq!(stream.window(), 1, "a window of nothing would wait for ever");
 
     assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
     stream.set_window(DEFAULT_WINDOW * 2).wake_now();
     assert_eq!(task.wakes(), 2);
-    stream.on_ideal_send_buffer_size(5).wake_now();
+    stream.on_ideal_send_buffer_size(5, None).wake_now();
     assert_eq!(stream.window(), DEFAULT_WINDOW * 2);
     let mut fixed = StreamInnerExclusive::local(Dir::Uni, Some(3));
-    fixed.on_ideal_send_buffer_size(5).wake_now();
+    fixed.on_ideal_send_buffer_size(5, None).wake_now();
     assert_eq!(fixed.window(), 3);
 }
 
@@ -557,11 +558,49 @@ fn a_writer_that_waits_is_woken_for_more_than_one_chunk() {
 fn advice_beyond_what_the_path_can_hold_is_cut() {
     const MIB: u64 = 1024 * 1024;
     let near = Some(Duration::from_micros(100));
-    assert_eq!(useful_window(16 * MIB, near), MIB + 125_000);
-    assert_eq!(useful_window(MIB / 2, near), MIB / 2);
-    assert_eq!(useful_window(16 * MIB, Some(Duration::from_millis(100))), 16 * MIB);
-    assert_eq!(useful_window(16 * MIB, None), 16 * MIB);
-    assert_eq!(useful_window(u64::MAX, Some(Duration::MAX)), u64::MAX);
+    let far = Some(Duration::from_millis(100));
+    let mut stream = fresh();
+    for (ideal, min_rtt, window) in [
+        (16 * MIB, near, MIB + 125_000),
+        (MIB / 2, near, MIB / 2),
+        (16 * MIB, far, 16 * MIB),
+        (16 * MIB, None, 16 * MIB),
+        (u64::MAX, Some(Duration::MAX), u64::MAX),
+    ] {
+        stream.on_ideal_send_buffer_size(ideal, min_rtt).wake_now();
+        assert_eq!(stream.window(), window);
+    }
+}
+
+#[test]
+fn a_writer_waits_for_less_while_other_streams_keep_the_processors_busy() {
+    const MIB: u64 = 1024 * 1024;
+    let budget: &'static Budget = Box::leak(Box::new(Budget::new(1 << 40)));
+    let flight: &'static Flight = Box::leak(Box::new(Flight::new(NonZeroUsize::MIN)));
+    let near = Some(Duration::ZERO);
+    let task = Task::new();
+    let [mut stream, mut first, mut second] = [(); 3].map(|()| {
+        let mut stream = StreamInnerExclusive::local(Dir::Uni, None);
+        stream.share(budget, flight);
+        stream.on_ideal_send_buffer_size(16 * MIB, near).wake_now();
+        stream
+    });
+    assert_eq!(stream.window(), MIB);
+    send(&mut first, MIB, Fin::No);
+    assert_eq!(stream.window(), MIB, "the other processor is free");
+    send(&mut second, MIB / 2, Fin::No);
+    assert!((MIB / 2..MIB).contains(&stream.window()));
+    send(&mut second, 16 * MIB, Fin::No);
+    let least = stream.window();
+    assert!((DEFAULT_WINDOW + 1..DEFAULT_WINDOW * 2).contains(&least));
+    send(&mut stream, MIB / 2, Fin::No);
+    assert!(task.run(|cx| stream.poll_window(cx)).is_pending());
+    drop((first, second));
+    assert!(task.run(|cx| stream.poll_window(cx)).is_ready());
+    assert!(flight.taken() > 0);
+    stream.set_window(4 * MIB).wake_now();
+    assert_eq!(stream.window(), 4 * MIB, "a fixed window is the user's");
+    assert_eq!((budget.used(), flight.taken()), (MIB / 2, 0));
 }
 
 // ---- Ending -------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ use sendstream_core::{
     stream::{
         Fin,
         copies::CopyPlace,
-        state::{self, StreamState, useful_window},
+        state::{self, StreamState},
     },
     wait::{LockGuard, Wakeups},
 };
@@ -213,7 +213,7 @@ impl StreamInner {
             sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE => {
                 // SAFETY: the type says that this member of the union is set.
                 let ideal = unsafe { data.IDEAL_SEND_BUFFER_SIZE.ByteCount };
-                self.handle_event_ideal_send_buffer_size(useful_window(ideal, connection.min_rtt()))
+                self.handle_event_ideal_send_buffer_size(ideal, connection.min_rtt())
             }
             sys::QUIC_STREAM_EVENT_TYPE_QUIC_STREAM_EVENT_PEER_ACCEPTED => self.handle_event_peer_accepted(),
             // CANCEL_ON_LOSS, which only a send flag that is never used asks for, and whatever a
@@ -337,8 +337,8 @@ impl StreamInner {
     }
 
     /// QUIC_STREAM_EVENT_IDEAL_SEND_BUFFER_SIZE: how many bytes in flight keep the path busy.
-    pub(crate) fn handle_event_ideal_send_buffer_size(&self, bytes: u64) -> Next {
-        self.apply(|state| state.on_ideal_send_buffer_size(bytes));
+    pub(crate) fn handle_event_ideal_send_buffer_size(&self, bytes: u64, min_rtt: Option<Duration>) -> Next {
+        self.apply(|state| state.on_ideal_send_buffer_size(bytes, min_rtt));
         tracing::trace!(parent: self.span(), bytes, "ideal send buffer");
         SUCCESS
     }

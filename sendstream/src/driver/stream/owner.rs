@@ -38,7 +38,7 @@ use crate::{
     native::{
         api::call,
         background,
-        budget::budget,
+        budget::{budget, flight},
         parameter::{self, StreamId},
         received::Block,
         status,
@@ -108,7 +108,7 @@ impl StreamInstance {
         NativeError::check(status)?;
         let mut state = StreamInnerExclusive::local(dir, shared.fixed_send_window());
         state.set_buffered(shared.send_buffering);
-        state.set_budget(budget());
+        state.share(budget(), flight());
         if let Some(lending) = &shared.lending {
             state.recv().set_lending(lending.clone());
         }
@@ -150,7 +150,7 @@ impl StreamInstance {
         let shared = connection.inner().shared();
         let mut state = StreamInnerExclusive::remote(dir, shared.fixed_send_window());
         state.set_buffered(shared.send_buffering);
-        state.set_budget(budget());
+        state.share(budget(), flight());
         if let Some(lending) = &shared.lending {
             state.recv().set_lending(lending.clone());
         }

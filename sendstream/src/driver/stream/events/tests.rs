@@ -317,9 +317,9 @@ fn advice_on_the_window_makes_room() {
     let window = inner.lock().window();
     let context = send(&inner, window as usize, &drops);
     assert!(task.run(|cx| inner.lock().poll_window(cx)).is_pending());
-    assert_eq!(inner.handle_event_ideal_send_buffer_size(window), SUCCESS);
+    assert_eq!(inner.handle_event_ideal_send_buffer_size(window, None), SUCCESS);
     assert_eq!(task.wakes(), 0);
-    assert_eq!(inner.handle_event_ideal_send_buffer_size(window + 1), SUCCESS);
+    assert_eq!(inner.handle_event_ideal_send_buffer_size(window + 1, None), SUCCESS);
     assert_eq!(task.wakes(), 1);
     assert_eq!(now(|cx| inner.lock().poll_window(cx)), Poll::Ready(Ok(())));
     complete(&inner, context, false);
@@ -665,10 +665,10 @@ fn a_waker_may_use_the_stream_from_inside_the_wake() {
         (
             "ideal send buffer size",
             |stream, cx| {
-                stream.on_ideal_send_buffer_size(1).wake();
+                stream.on_ideal_send_buffer_size(1, None).wake();
                 assert!(stream.poll_window(cx).is_pending());
             },
-            |inner| assert_eq!(inner.handle_event_ideal_send_buffer_size(1000), SUCCESS),
+            |inner| assert_eq!(inner.handle_event_ideal_send_buffer_size(1000, None), SUCCESS),
         ),
         (
             "receive",

@@ -368,7 +368,7 @@ impl World {
     fn new() -> Self {
         let state = StreamInnerExclusive::local(Dir::Uni, None);
         let inner = StreamInner::new(state, None, tracing::Span::none());
-        inner.apply(|state| state.on_ideal_send_buffer_size(FIRST_WINDOW));
+        inner.apply(|state| state.on_ideal_send_buffer_size(FIRST_WINDOW, None));
         Self {
             inner,
             model: Model::new(),
@@ -511,7 +511,7 @@ impl World {
             }
             Step::IdealSendBufferSize => {
                 let bytes = random as u64 % MOST;
-                assert_eq!(self.inner.handle_event_ideal_send_buffer_size(bytes), SUCCESS);
+                assert_eq!(self.inner.handle_event_ideal_send_buffer_size(bytes, None), SUCCESS);
                 if !self.model.window_is_fixed {
                     self.model.window = bytes.max(1);
                 }
