@@ -11,7 +11,9 @@ use std::{
     time::Duration,
 };
 
-use sendstream::{ConfigError, CongestionControl, ConnectionStats, StreamScheduling, TransportConfig, Trust};
+use sendstream::{
+    ConfigError, CongestionControl, ConnectionStats, StreamScheduling, TransportConfig, Trust, native_info,
+};
 use support::{Pair, pattern, run};
 
 fn defaults() -> TransportConfig {
@@ -109,6 +111,92 @@ fn the_initial_window_is_what_is_asked_for() {
             let pair = Pair::with(defaults().initial_window_packets(packets), defaults()).await;
             let stats = pair.client.stats().await.unwrap();
             assert!(range.contains(&stats.congestion_window), "{stats:?}");
+            pair.end().await;
+        }
+    });
+}
+
+/// Has the client ask and the server answer, on a stream of their own.
+async fn ask(pair: &Pair) {
+    let (mut send, mut recv) = pair.client.open_bi().unwrap();
+    drop(send.finish_with("request"));
+    let answer = async {
+        let (mut send, mut recv) = pair.server.accept_bi().await.unwrap();
+        assert_eq!(recv.read_to_end(7).await.unwrap(), b"request");
+        drop(send.finish_with("answer"));
+    };
+    let (answered, ()) = futures::join!(recv.read_to_end(6), answer);
+    assert_eq!(answered.unwrap(), b"answer");
+}
+
+fn places_go_with_answers() -> bool {
+    native_info().unwrap().edits.iter().any(|edit| edit.name == "places-go-with-answers")
+}
+
+#[test]
+fn places_for_streams_go_with_answers() {
+    if !places_go_with_answers() {
+        return support::skip("this MsQuic has no edit places-go-with-answers");
+    }
+    run(async {
+        // Nothing is acknowledged in a packet of its own.
+        let slow = defaults().max_ack_delay(support::LONG_DELAY);
+        let pair = Pair::with(slow.clone(), slow.max_concurrent_bidi_streams(64)).await;
+        ask(&pair).await;
+        let before = pair.server.stats().await.unwrap().sent.ack_eliciting_packets;
+        for _ in 0..256 {
+            ask(&pair).await;
+        }
+        // Some look for the size of packets.
+        let beside_answers = pair.server.stats().await.unwrap().sent.ack_eliciting_packets - before - 256;
+        assert!(beside_answers < 64, "{beside_answers}");
+        pair.end().await;
+    });
+}
+
+#[test]
+fn places_for_streams_go_alone_where_nothing_else_is_to_be_sent() {
+    run(async {
+        let one_size = defaults().min_mtu(1300).max_mtu(1300);
+        let pair = Pair::with(one_size.clone(), one_size.max_concurrent_bidi_streams(64)).await;
+        let before = pair.server.stats().await.unwrap().sent.ack_eliciting_packets;
+        ask(&pair).await;
+        // The answer, and then the place, when the client has acknowledged that.
+        while pair.server.stats().await.unwrap().sent.ack_eliciting_packets < before + 2 {}
+        pair.end().await;
+    });
+}
+
+#[test]
+fn every_place_that_is_free_reaches_the_peer() {
+    run(async {
+        for limit in [1, 2, 8, 30] {
+            let pair = Pair::with(defaults(), defaults().max_concurrent_bidi_streams(limit)).await;
+            // All but one are taken, and that one is used over and over.
+            let mut taken = Vec::new();
+            for _ in 1..limit {
+                let mut ours = pair.client.open_bi().unwrap();
+                ours.0.start().await.unwrap();
+                drop(ours.0.send("here"));
+                taken.push((ours, pair.server.accept_bi().await.unwrap()));
+            }
+            for _ in 0..2 * limit {
+                ask(&pair).await;
+            }
+            // Half of them end, and then all places are taken at once.
+            for ((mut send, mut recv), (mut answer, mut asked)) in taken.drain(usize::from(limit) / 2..) {
+                send.finish().unwrap();
+                assert_eq!(asked.read_to_end(4).await.unwrap(), b"here");
+                drop(answer.finish_with("too"));
+                assert_eq!(recv.read_to_end(3).await.unwrap(), b"too");
+            }
+            let mut more = Vec::new();
+            for _ in taken.len()..usize::from(limit) {
+                let mut ours = pair.client.open_bi().unwrap();
+                ours.0.start().await.unwrap();
+                more.push(ours);
+            }
+            drop((taken, more));
             pair.end().await;
         }
     });
