@@ -6,6 +6,7 @@
 mod body;
 mod connection;
 mod date;
+mod inline;
 mod request;
 
 use std::{fmt, future::pending, pin::Pin, sync::Arc, time::Duration};

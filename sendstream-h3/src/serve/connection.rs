@@ -15,13 +15,13 @@ use h3::{
     stream::BufRecvStream,
 };
 use tokio::{
-    sync::{Semaphore, watch},
+    sync::{Semaphore, oneshot, watch},
     time::{sleep, timeout},
 };
 
 use crate::{
     connection::{Connection, Link},
-    serve::{Shared, request},
+    serve::{Shared, inline, request},
     stream::BidiStream,
 };
 
@@ -102,14 +102,24 @@ impl Requests {
             let Some(mut stream) = stream? else { return Ok(()) };
             self.accepted_any = true;
             stream.hold();
+            // The slot is given back once the response is acknowledged: until then a connection that is to
+            // end in good order must not end. The request's task does not wait for that. The packet that
+            // acknowledges one response has the next request, and would wake two tasks.
+            let (ended, end) = oneshot::channel();
+            let tally = self.tally.clone();
+            inline::run(request::end(stream.send().stopped(), end), move |end| {
+                if let Some(end) = end {
+                    tally.count(end);
+                }
+                drop(slot);
+            });
             let stopped = stream.send().stopped();
             let early = self.client.early && stream.recv().is_early();
             let client = request::Client { early, ..self.client };
             let resolver = self.h3.create_resolver(FrameStream::new(BufRecvStream::new(stream)));
             // h3 sends it on one stream.
             self.h3.inner.send_grease_frame = false;
-            let (shared, tally) = (self.shared.clone(), self.tally.clone());
-            tokio::spawn(request::serve(resolver, stopped, client, shared, slot, tally));
+            tokio::spawn(request::serve(resolver, stopped, client, self.shared.clone(), ended));
         }
     }
 

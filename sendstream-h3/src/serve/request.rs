@@ -31,7 +31,7 @@ use http::{
 use http_body::Body as _;
 use sendstream::ConnectionError;
 use tokio::{
-    sync::{OwnedSemaphorePermit, oneshot},
+    sync::oneshot::{self, error::TryRecvError},
     time::timeout,
 };
 use tower_service::Service as _;
@@ -54,22 +54,22 @@ pub(super) struct Client {
     pub(super) early: bool,
 }
 
-/// Serves one request. `stopped` is of its response's stream, and `slot` is given back when the
-/// client has all of the response.
+/// Serves one request. `stopped` is of its response's stream, and `ended` is told how the request
+/// did.
 pub(super) fn serve(
     resolver: RequestResolver<Connection, Bytes>,
     stopped: impl Future<Output = Result<Option<u64>, ConnectionError>> + Send,
     client: Client,
     shared: Arc<Shared>,
-    slot: OwnedSemaphorePermit,
-    tally: Arc<Tally>,
+    ended: oneshot::Sender<End>,
 ) -> impl Future<Output = ()> + Send {
     let unresolved = Unresolved(Some(resolver));
     async move {
         let mut stopped = pin!(stopped);
         // What was given up before it is looked at is no work for the application.
         if poll_fn(|cx| Poll::Ready(stopped.as_mut().poll(cx).is_ready())).await {
-            return tally.count(End::GivenUp);
+            let _ = ended.send(End::GivenUp);
+            return;
         }
         let (task, mut unread) = oneshot::channel();
         // What answers is much larger than this task. It is made when it is its turn, and most are gone
@@ -82,17 +82,38 @@ pub(super) fn serve(
             _ = &mut stopped => None,
         };
         drop(answering);
-        let Some(end) = answered else { return tally.count(End::GivenUp) };
-        // Until then a connection that is to end in good order must not end.
-        match stopped.await {
-            Ok(None) => tally.count(end),
-            Ok(Some(_)) => tally.count(End::GivenUp),
-            Err(_) => {}
+        let _ = ended.send(answered.unwrap_or(End::GivenUp));
+        if answered.is_none() {
+            return;
         }
-        drop(slot);
-        if let Ok(unread) = unread.try_recv() {
+        // Most requests were read to their end. Then nothing is left to do.
+        let mut left = unread.try_recv();
+        if matches!(left, Err(TryRecvError::Closed)) {
+            return;
+        }
+        let _ = stopped.await;
+        if left.is_err() {
+            left = unread.try_recv();
+        }
+        if let Ok(unread) = left {
             Box::pin(body::leave(unread)).await;
         }
+    }
+}
+
+/// How a request ended, once its task is over and its response acknowledged, or wanted no more. `None`
+/// where the connection was lost.
+pub(super) async fn end(
+    stopped: impl Future<Output = Result<Option<u64>, ConnectionError>> + Send,
+    ended: oneshot::Receiver<End>,
+) -> Option<End> {
+    let stopped = stopped.await;
+    // Nothing is sent where the application's future is dropped, or panics.
+    let end = ended.await.unwrap_or(End::Failed);
+    match stopped {
+        Ok(None) => Some(end),
+        Ok(Some(_)) => Some(End::GivenUp),
+        Err(_) => None,
     }
 }
 
@@ -150,7 +171,7 @@ async fn respond(
 
 /// How a request ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+pub(super) enum End {
     /// With a whole response.
     Answered,
     /// Without one, because of the client: it went away, or its request was none.
@@ -173,7 +194,7 @@ impl Tally {
     }
 
     /// Closes the connection where it was one too many.
-    fn count(&self, end: End) {
+    pub(super) fn count(&self, end: End) {
         if is_one_too_many(&self.given_up, end) {
             // The code is of the wire, so it fits.
             let _ = self.link.close(Code::H3_EXCESSIVE_LOAD.value(), "too many requests that were given up");

@@ -378,6 +378,41 @@ fn requests_beyond_the_limit_wait_for_their_turn() {
 }
 
 #[test]
+fn a_request_that_is_given_up_keeps_its_place_while_its_handler_runs() {
+    run(async {
+        let (entered, mut entries) = tokio::sync::mpsc::unbounded_channel();
+        let (leave, gate) = std::sync::mpsc::channel();
+        let gate = Arc::new(Mutex::new(gate));
+        let blocking = move || {
+            entered.send(()).unwrap();
+            gate.lock().unwrap().recv().unwrap();
+            async { "well" }
+        };
+        let app = Router::new().route("/", get(blocking)).route("/quick", get(|| async { "quick" }));
+        let site = Site::with(app, |serve| serve.max_concurrent_requests(1));
+        let (client, another) = (site.client(), site.client());
+        let (asking, other) = (Asking::new(&client, site.address).await, Asking::new(&another, site.address).await);
+        let get = Request::get(site::uri("/")).body(()).unwrap();
+        let mut given_up = asking.requests.clone().send_request(get).await.unwrap();
+        given_up.finish().await.unwrap();
+        entries.recv().await.unwrap();
+        given_up.stop_sending(Code::H3_REQUEST_CANCELLED);
+        let mut next = std::pin::pin!(asking.get("/"));
+        assert!(futures::poll!(&mut next).is_pending());
+        for _ in 0..10 {
+            assert_eq!(other.get("/quick").await.body(), "quick");
+            assert!(futures::poll!(&mut next).is_pending());
+        }
+        assert!(entries.try_recv().is_err(), "there is one place");
+        leave.send(()).unwrap();
+        entries.recv().await.unwrap();
+        leave.send(()).unwrap();
+        assert_eq!(next.await.body(), "well");
+        site.end().await;
+    });
+}
+
+#[test]
 fn connections_beyond_the_limit_wait_for_their_turn() {
     run(async {
         let site = Site::with(Router::new().route("/", get(|| async { "well" })), |serve| serve.max_connections(1));
