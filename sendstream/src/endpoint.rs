@@ -150,8 +150,9 @@ macro_rules! endpoint_setters {
 
         /// Writes to `stream` what its connections do on the wire, from their first packet on
         /// (`QUIC_PARAM_CONN_LOG`): see [`QlogStream`](crate::QlogStream). Clients and servers may
-        /// share a stream, but viewers want one for each side. The default is none. Of a server only
-        /// one that listens logs: this has no effect on `ServerBuilder::build`.
+        /// share a stream, but viewers show all of it as the side that came first. The default is
+        /// none. Of a server only one that listens logs: this has no effect on
+        /// `ServerBuilder::build`.
         ///
         /// quinn's counterpart is `TransportConfig::qlog_stream`. Needs the feature `qlog`.
         #[cfg(feature = "qlog")]

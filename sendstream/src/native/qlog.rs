@@ -50,6 +50,9 @@ use crate::{
 /// and the beginning and end of each connection. It has no contents. Each record has the number of its
 /// connection as `group_id`, counted from 1, by which qvis tells connections apart.
 ///
+/// qvis draws the sequence of packets, congestion and statistics of it. Frames of streams are not
+/// logged, so its view of multiplexing stays empty, and that of packets shows none of their frames.
+///
 /// # A writer that is slow, or fails
 ///
 /// Nobody waits for the writer: it has a thread of its own, `sendstream-qlog`, and 32,768 records wait
