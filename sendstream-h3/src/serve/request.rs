@@ -87,15 +87,12 @@ pub(super) fn serve(
             return;
         }
         // Most requests were read to their end. Then nothing is left to do.
-        let mut left = unread.try_recv();
+        let left = unread.try_recv();
         if matches!(left, Err(TryRecvError::Closed)) {
             return;
         }
         let _ = stopped.await;
-        if left.is_err() {
-            left = unread.try_recv();
-        }
-        if let Ok(unread) = left {
+        if let Ok(unread) = left.or_else(|_| unread.try_recv()) {
             Box::pin(body::leave(unread)).await;
         }
     }
