@@ -11,9 +11,7 @@ use std::{
     time::Duration,
 };
 
-use sendstream::{
-    ConfigError, CongestionControl, ConnectionStats, StreamScheduling, TransportConfig, Trust, native_info,
-};
+use sendstream::{ConfigError, CongestionControl, ConnectionStats, StreamScheduling, TransportConfig, Trust};
 use support::{Pair, pattern, run};
 
 fn defaults() -> TransportConfig {
@@ -129,13 +127,9 @@ async fn ask(pair: &Pair) {
     assert_eq!(answered.unwrap(), b"answer");
 }
 
-fn places_go_with_answers() -> bool {
-    native_info().unwrap().edits.iter().any(|edit| edit.name == "places-go-with-answers")
-}
-
 #[test]
 fn places_for_streams_go_with_answers() {
-    if !places_go_with_answers() {
+    if !support::has_edit("places-go-with-answers") {
         return support::skip("this MsQuic has no edit places-go-with-answers");
     }
     run(async {

@@ -54,7 +54,7 @@ async fn read_whole(pair: &Pair, data: &[u8], keep: impl Fn(usize) -> bool) -> V
 
 /// Whether MsQuic's own memory is lent. An installed library lends none.
 fn lends() -> bool {
-    sendstream::native_info().unwrap().edits.iter().any(|edit| edit.name == "received-memory-kept")
+    support::has_edit("received-memory-kept")
 }
 
 fn is_copy(chunk: &RecvChunk) -> bool {

@@ -24,7 +24,7 @@ const LEAST: usize = 16 * KIB;
 
 /// Whether what was received is counted. An installed library does not count it.
 fn counts_received() -> bool {
-    sendstream::native_info().unwrap().edits.iter().any(|edit| edit.name == "connections-share-a-budget")
+    support::has_edit("connections-share-a-budget")
 }
 
 async fn send_whole(mut send: SendStream, bytes: usize) {

@@ -32,7 +32,7 @@ fn threads(count: usize) -> Runtime {
 
 /// Whether the linked MsQuic can be served by runtimes.
 fn can_be_served() -> bool {
-    let can = sendstream::native_info().unwrap().edits.iter().any(|edit| edit.name == "worker-groups");
+    let can = support::has_edit("worker-groups");
     if !can {
         skip("the linked MsQuic lacks the edit worker-groups");
     }

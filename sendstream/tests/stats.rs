@@ -4,7 +4,7 @@ mod support;
 
 use std::{sync::mpsc, time::Duration};
 
-use sendstream::{CipherSuite, Connection, TlsVersion, TransportConfig, native_info, process::counters};
+use sendstream::{CipherSuite, Connection, TlsVersion, TransportConfig, process::counters};
 use support::{
     Endpoints, Pair, alone, pattern,
     peer::{Peer, Role},
@@ -123,7 +123,7 @@ fn whoever_asks_for_the_round_trip_time_waits_for_no_worker() {
 }
 
 fn publishes_rtt() -> bool {
-    native_info().unwrap().edits.iter().any(|edit| edit.name == "smoothed-rtt-in-place")
+    support::has_edit("smoothed-rtt-in-place")
 }
 
 /// What the peer's process runs.

@@ -6,7 +6,7 @@ mod support;
 
 use std::{collections::BTreeSet, fs, thread};
 
-use sendstream::{ExecutionProfile, Registration, native_info};
+use sendstream::{ExecutionProfile, Registration};
 use support::{any_port, connect, run, skip};
 
 /// What the test's own threads are called, and what MsQuic's would be called without names of their
@@ -21,7 +21,7 @@ fn every_thread_says_whose_it_is() {
     let before = names().len();
     // Here, because what starts MsQuic names its threads where they have no names of their own.
     let body = move || {
-        if !native_info().unwrap().edits.iter().any(|edit| edit.name == "threads-have-names") {
+        if !support::has_edit("threads-have-names") {
             return skip("this MsQuic has no edit threads-have-names");
         }
         run(has_named_threads(before));

@@ -97,6 +97,11 @@ fn watch<T: Send + 'static>(bound: Duration, body: impl FnOnce() -> T + Send + '
     }
 }
 
+/// Whether the linked MsQuic has this edit. An installed library has none.
+pub(crate) fn has_edit(name: &str) -> bool {
+    sendstream::native_info().unwrap().edits.iter().any(|edit| edit.name == name)
+}
+
 /// Says why a test that needs something foreign does nothing, also where the output of tests that
 /// pass is not shown.
 pub(crate) fn skip(reason: &str) {
