@@ -212,6 +212,8 @@ pub const QUIC_LOG_PACKET_RECEIVED: u8 = byte(shared::QUIC_LOG_PACKET_RECEIVED);
 pub const QUIC_LOG_PACKET_LOST: u8 = byte(shared::QUIC_LOG_PACKET_LOST);
 /// [`QUIC_LOG_ENTRY::Kind`]: the numbers may have changed.
 pub const QUIC_LOG_METRICS: u8 = byte(shared::QUIC_LOG_METRICS);
+/// [`QUIC_LOG_ENTRY::Kind`]: a packet with these frames will be sent, unless its encryption fails.
+pub const QUIC_LOG_FRAMES_SENT: u8 = byte(shared::QUIC_LOG_FRAMES_SENT);
 /// [`QUIC_LOG_ENTRY::PacketType`]: an Initial packet.
 pub const QUIC_LOG_INITIAL: u8 = byte(shared::QUIC_LOG_INITIAL);
 /// [`QUIC_LOG_ENTRY::PacketType`]: a 0-RTT packet.
@@ -281,7 +283,8 @@ pub struct QUIC_LOG_ENTRY {
     pub BytesInFlight: u64,
     /// The packet's number.
     pub PacketNumber: u64,
-    /// What a packet that was received had in it, unchecked, for the call alone; null otherwise.
+    /// The frames of a packet that was received, unchecked, or of one that will be sent
+    /// ([`QUIC_LOG_FRAMES_SENT`]), for the call alone; null otherwise.
     pub Frames: *const u8,
     /// In bytes.
     pub FramesLength: u32,

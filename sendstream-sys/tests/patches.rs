@@ -231,6 +231,7 @@ fn the_shared_header_and_the_rust_side_agree() {
         ("QUIC_LOG_PACKET_RECEIVED", sys::QUIC_LOG_PACKET_RECEIVED.into()),
         ("QUIC_LOG_PACKET_LOST", sys::QUIC_LOG_PACKET_LOST.into()),
         ("QUIC_LOG_METRICS", sys::QUIC_LOG_METRICS.into()),
+        ("QUIC_LOG_FRAMES_SENT", sys::QUIC_LOG_FRAMES_SENT.into()),
         ("QUIC_LOG_INITIAL", sys::QUIC_LOG_INITIAL.into()),
         ("QUIC_LOG_ZERO_RTT", sys::QUIC_LOG_ZERO_RTT.into()),
         ("QUIC_LOG_HANDSHAKE", sys::QUIC_LOG_HANDSHAKE.into()),

@@ -19,7 +19,7 @@ use std::{
 use sendstream::{Client, Connection, ConnectionStats, QlogStream, Server};
 use serde_json::Value;
 use support::{
-    any_port, connect, exchange, identity, poll_with,
+    any_port, connect, exchange, identity, pattern, poll_with,
     relay::{Faults, Relay},
     run, tell, try_connect,
 };
@@ -182,6 +182,93 @@ fn a_log_of_a_lossy_transfer_agrees_with_the_statistics() {
                 "closed"
             );
         }
+    });
+}
+
+/// The frames of packets of that kind of event, by the types and numbers of the packets.
+fn frames_by_packet(events: &[Value], name: &str) -> BTreeMap<(String, u64), Vec<Value>> {
+    let packet = |event: &&Value| {
+        let header = &event["data"]["header"];
+        let kind = header["packet_type"].as_str().unwrap().to_owned();
+        let frames = event["data"]["frames"].as_array().cloned().unwrap_or_default();
+        ((kind, header["packet_number"].as_u64().unwrap()), frames)
+    };
+    named(events, name).iter().map(packet).collect()
+}
+
+/// Checks that the STREAM frames of stream `id` are exactly its `length` bytes and its end. Some may be
+/// there more than once.
+#[track_caller]
+fn assert_covered<'a>(frames: impl Iterator<Item = &'a Value>, id: u64, length: u64) {
+    let number = |frame: &Value, name| frame[name].as_u64().unwrap();
+    let mut parts: Vec<_> = frames
+        .filter(|frame| frame["frame_type"] == "stream" && frame["stream_id"] == id)
+        .map(|frame| {
+            let offset = number(frame, "offset");
+            (offset, offset + number(frame, "length"), frame["fin"].as_bool().unwrap())
+        })
+        .collect();
+    parts.sort_unstable();
+    let mut covered = 0;
+    for (begin, end, is_last) in &parts {
+        assert!(*begin <= covered, "stream {id}: nothing from {covered} to {begin}");
+        assert!(!is_last || *end == length, "stream {id}: the end is at {end}");
+        covered = covered.max(*end);
+    }
+    assert_eq!(covered, length, "stream {id}");
+    assert!(parts.iter().any(|(_, _, is_last)| *is_last), "stream {id} has no end");
+}
+
+#[test]
+fn the_logs_of_both_ends_have_the_frames_of_every_packet() {
+    run(async {
+        let logged = Logged::new();
+        let faults = Faults::none().lose(0.03).delay(Duration::from_millis(2)).reorder(0.02, Duration::from_millis(5));
+        let relay = Relay::start(logged.server.local_addr().unwrap(), faults);
+        let (ours, theirs) = try_connect(&logged.client, &logged.server, relay.address()).await.unwrap();
+
+        // On streams side by side, of which each has another length.
+        let lengths = [0, 1, 70_001, 300_000];
+        let mut streams = [Vec::new(), Vec::new()];
+        for ((side, from), to) in [(0, &ours), (1, &theirs)].into_iter().zip([&theirs, &ours]) {
+            let mut sending: Vec<_> = lengths.iter().map(|length| (from.open_uni().unwrap(), *length)).collect();
+            let sent = sending.iter_mut().map(async |(send, length)| {
+                drop(send.finish_with(pattern(*length)));
+                send.finished().await.unwrap();
+                (send.id().unwrap(), *length as u64)
+            });
+            let received =
+                lengths.map(async |_| to.accept_uni().await.unwrap().read_to_end(300_000).await.unwrap().len());
+            let (sent, received) = futures::join!(futures::future::join_all(sent), futures::future::join_all(received));
+            assert_eq!(received.iter().sum::<usize>(), lengths.iter().sum::<usize>());
+            streams[side] = sent;
+        }
+
+        let mut types = BTreeSet::new();
+        for (from, to) in [(0, 1), (1, 0)] {
+            // What has arrived by now was sent before that.
+            logged.streams[to].flush().await.unwrap();
+            let received = frames_by_packet(&logged.logs[to].records().1, "transport:packet_received");
+            logged.streams[from].flush().await.unwrap();
+            let sent = frames_by_packet(&logged.logs[from].records().1, "transport:packet_sent");
+            for (id, length) in &streams[from] {
+                assert_covered(sent.values().flatten(), *id, *length);
+                assert_covered(received.values().flatten(), *id, *length);
+            }
+            assert!(sent.values().all(|frames| !frames.is_empty()));
+            for (packet, frames) in &received {
+                // A server's log begins behind the client's first packets.
+                let is_before_log = frames.is_empty() && packet.0 == "initial";
+                assert!(is_before_log || *frames == sent[packet], "{packet:?}: {frames:?}, not {:?}", sent[packet]);
+            }
+            types.extend(sent.values().flatten().map(|frame| frame["frame_type"].as_str().unwrap().to_owned()));
+        }
+        for name in ["ack", "crypto", "handshake_done", "new_connection_id", "padding", "ping", "stream"] {
+            assert!(types.contains(name), "{name} is not in {types:?}");
+        }
+        assert!(!types.contains("unknown"), "MsQuic sends a frame that the log cannot read: {types:?}");
+        drop((ours, theirs));
+        logged.end().await;
     });
 }
 

@@ -2,6 +2,7 @@
 //! bounded queue and goes on. A thread of the stream's own makes text of it, and writes that.
 
 mod callback;
+mod frames;
 mod record;
 
 use std::{
@@ -45,18 +46,29 @@ use crate::{
 /// ```
 ///
 /// It has the packets that were sent, received and taken for lost, with their types, numbers and
-/// lengths; of a received packet also the first eight ranges that its first ACK frame acknowledges; the
-/// round-trip times, the congestion window and the bytes in flight, whenever one of them has changed;
-/// and the beginning and end of each connection. It has no contents. Each record has the number of its
-/// connection as `group_id`, counted from 1, by which qvis tells connections apart.
+/// lengths; the frames of those that were sent and received; the round-trip times, the congestion
+/// window and the bytes in flight, whenever one of them has changed; and the beginning and end of each
+/// connection. Each record has the number of its connection as `group_id`, counted from 1, by which
+/// qvis tells connections apart. qvis draws the sequence of packets of it, congestion, statistics, how
+/// streams share the connection, and what is in packets. Of streams it draws the bidirectional ones
+/// that a client opened.
 ///
-/// qvis draws the sequence of packets, congestion and statistics of it. Frames of streams are not
-/// logged, so its view of multiplexing stays empty, and that of packets shows none of their frames.
+/// # Frames
+///
+/// Every frame of RFC 9000 and DATAGRAM frames are there by their names, with the numbers that say what
+/// they do: which bytes of which stream, which limit, which error. So a log shows which streams a packet
+/// served, and what was sent again. It has no contents: no data, no reasons, no tokens, no connection
+/// IDs.
+///
+/// A packet shows its first 64 frames. Of its first ACK frame it shows the first eight ranges, and
+/// none of packets that this side never sent; further ACK frames are left out. What a peer wrote is
+/// logged before MsQuic checks it. A frame that is not whole ends the list. So does one of a type that
+/// the log cannot read: it is `unknown`, with its type.
 ///
 /// # A writer that is slow, or fails
 ///
-/// Nobody waits for the writer: it has a thread of its own, `sendstream-qlog`, and 32,768 records wait
-/// for it at most, while as many are being written: some 12 MB in all. Further ones are
+/// Nobody waits for the writer: it has a thread of its own, `sendstream-qlog`, and 32,768 records with
+/// 131,072 frames wait for it at most, while as many are being written: some 30 MB in all. Further ones are
 /// [lost](Self::lost), and a record of the kind `loglevel:warning` says how many were lost there. A writer that fails gets nothing more: the error is
 /// logged, and [`flush`](Self::flush) returns it.
 ///
@@ -81,6 +93,8 @@ struct Shared {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Record>,
+    /// How many frames are in those.
+    frames: usize,
     /// How many were taken into the queue, and how many of them have been written and flushed.
     taken: u64,
     written: u64,
@@ -168,7 +182,8 @@ impl QlogStream {
     fn push(&self, connection: u64, event: Event) {
         let shared = &self.0.0;
         let Some(mut queue) = shared.lock_unless_forked() else { return };
-        if queue.waiting.len() >= MAX_WAITING || queue.error.is_some() {
+        let frames = queue.frames + event.frames().len();
+        if queue.waiting.len() >= MAX_WAITING || frames > MAX_FRAMES || queue.error.is_some() {
             queue.lost += 1;
             queue.to_mention += 1;
             return;
@@ -176,6 +191,7 @@ impl QlogStream {
         // Under the lock, so that the times are in order.
         let time = shared.begin.elapsed();
         queue.waiting.push_back(Record { time, connection, event });
+        queue.frames = frames;
         queue.taken += 1;
         if queue.waiting.len() == 1 {
             shared.work.notify_one();
@@ -207,6 +223,7 @@ impl Shared {
                     queue = self.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 }
                 mem::swap(&mut batch, &mut queue.waiting);
+                queue.frames = 0;
                 (mem::take(&mut queue.to_mention), queue.taken)
             };
             let now = self.begin.elapsed();
@@ -262,3 +279,6 @@ impl fmt::Debug for QlogStream {
 
 /// What a connection of 10 Gbit/s does in some 20 ms.
 const MAX_WAITING: usize = 1 << 15;
+
+/// A packet has one or two. A peer that sends many small ones takes no more memory than that.
+const MAX_FRAMES: usize = 4 * MAX_WAITING;

@@ -2,15 +2,19 @@
 
 use std::{
     ffi::c_void,
-    slice,
-    sync::atomic::{AtomicU64, Ordering},
+    mem, slice,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use sendstream_sys as sys;
 
 use super::{
     QlogStream,
-    record::{Acknowledged, Event, Metrics, PacketType, State},
+    frames::{self, Frame},
+    record::{Event, Metrics, PacketType, State},
 };
 
 /// What a connection writes to. MsQuic has its address until the connection's handle is closed.
@@ -21,12 +25,15 @@ pub(crate) struct ConnectionLog {
     /// For each space of packet numbers, the number behind the highest that was sent. MsQuic alone
     /// writes it, one call at a time.
     ends: [AtomicU64; 3],
+    /// The frames of the packet that is about to be sent. Nobody waits for the lock: MsQuic alone takes
+    /// it, one call at a time.
+    to_send: Mutex<Box<[Frame]>>,
 }
 
 impl ConnectionLog {
     pub(crate) fn new(stream: QlogStream) -> Box<Self> {
         let connection = stream.next_connection();
-        Box::new(Self { stream, connection, ends: Default::default() })
+        Box::new(Self { stream, connection, ends: Default::default(), to_send: Mutex::default() })
     }
 
     /// The connection is in another state.
@@ -37,6 +44,10 @@ impl ConnectionLog {
     /// What MsQuic takes to write here, for as long as `self` is where it is.
     pub(crate) fn native(&self) -> sys::QUIC_CONNECTION_LOG {
         sys::QUIC_CONNECTION_LOG { Write: Some(write), Context: std::ptr::from_ref(self).cast_mut().cast() }
+    }
+
+    fn to_send(&self) -> MutexGuard<'_, Box<[Frame]>> {
+        self.to_send.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, entry: &sys::QUIC_LOG_ENTRY, frames: &[u8]) {
@@ -52,14 +63,19 @@ impl ConnectionLog {
         let kind = PacketType::from_native(entry.PacketType);
         let end = &self.ends[kind.space()];
         let event = match entry.Kind {
+            sys::QUIC_LOG_FRAMES_SENT => {
+                // Its PACKET_SENT comes next, unless MsQuic fails to encrypt it.
+                *self.to_send() = frames::read(frames, u64::MAX);
+                return;
+            }
             sys::QUIC_LOG_PACKET_SENT => {
                 end.fetch_max(number + 1, Ordering::Relaxed);
-                Event::Sent { kind, number, length, metrics }
+                Event::Sent { kind, number, length, frames: mem::take(&mut *self.to_send()), metrics }
             }
             sys::QUIC_LOG_PACKET_RECEIVED => {
-                // MsQuic has not looked at the frames yet, and ends the connection if they say more.
-                let acknowledged = Acknowledged::first_in(frames).below(end.load(Ordering::Relaxed));
-                Event::Received { kind, number, length, acknowledged }
+                // MsQuic has not looked at the frames yet, and ends the connection if they acknowledge more.
+                let frames = frames::read(frames, end.load(Ordering::Relaxed));
+                Event::Received { kind, number, length, frames }
             }
             sys::QUIC_LOG_PACKET_LOST => {
                 Event::Lost { kind, number, by_time: entry.Reason == sys::QUIC_LOG_LOST_BY_TIME }

@@ -8,8 +8,10 @@ use std::{
 
 use serde_json::{Value, json};
 
+use super::frames::Frame;
+
 /// What happened, and when.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct Record {
     /// Since the stream began.
     pub(crate) time: Duration,
@@ -18,13 +20,22 @@ pub(crate) struct Record {
     pub(crate) event: Event,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) enum Event {
-    Sent { kind: PacketType, number: u64, length: u16, metrics: Metrics },
-    Received { kind: PacketType, number: u64, length: u16, acknowledged: Acknowledged },
+    Sent { kind: PacketType, number: u64, length: u16, frames: Box<[Frame]>, metrics: Metrics },
+    Received { kind: PacketType, number: u64, length: u16, frames: Box<[Frame]> },
     Lost { kind: PacketType, number: u64, by_time: bool },
     Metrics(Metrics),
     State(State),
+}
+
+impl Event {
+    pub(crate) fn frames(&self) -> &[Frame] {
+        match self {
+            Self::Sent { frames, .. } | Self::Received { frames, .. } => frames,
+            Self::Lost { .. } | Self::Metrics(_) | Self::State(_) => &[],
+        }
+    }
 }
 
 /// The states of a connection that a log knows.
@@ -117,75 +128,6 @@ impl Metrics {
     }
 }
 
-/// The first ranges of packet numbers that an ACK frame acknowledges, the highest first.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Acknowledged {
-    ranges: [(u64, u64); Self::MOST],
-    count: usize,
-}
-
-impl Acknowledged {
-    /// A frame that acknowledges more is about packets that earlier ones were about as well.
-    const MOST: usize = 8;
-
-    /// What the first ACK frame says, of a packet that has one at its beginning, as MsQuic's and
-    /// others' do. The peer wrote the frames, and nobody has checked them.
-    pub(crate) fn first_in(mut frames: &[u8]) -> Self {
-        const PADDING: u64 = 0x00;
-        const PING: u64 = 0x01;
-        const ACK: u64 = 0x02;
-        const ACK_ECN: u64 = 0x03;
-        const HANDSHAKE_DONE: u64 = 0x1e;
-        while let Some(frame) = number(&mut frames) {
-            match frame {
-                PADDING | PING | HANDSHAKE_DONE => {}
-                ACK | ACK_ECN => return Self::read(&mut frames).unwrap_or_default(),
-                _ => break,
-            }
-        }
-        Self::default()
-    }
-
-    /// The fields of RFC 9000 §19.3.
-    fn read(frames: &mut &[u8]) -> Option<Self> {
-        let mut acknowledged = Self::default();
-        let mut high = number(frames)?;
-        let _delay = number(frames)?;
-        let mut further = number(frames)?;
-        loop {
-            let low = high.checked_sub(number(frames)?)?;
-            acknowledged.ranges[acknowledged.count] = (low, high);
-            acknowledged.count += 1;
-            if further == 0 || acknowledged.count == Self::MOST {
-                return Some(acknowledged);
-            }
-            further -= 1;
-            high = low.checked_sub(number(frames)?)?.checked_sub(2)?;
-        }
-    }
-
-    /// Without the ranges that are not all below `end`: those acknowledge what was never sent.
-    pub(crate) fn below(mut self, end: u64) -> Self {
-        // The highest are the first.
-        let above = self.ranges().iter().take_while(|(_, high)| *high >= end).count();
-        self.ranges.rotate_left(above);
-        self.count -= above;
-        self
-    }
-
-    fn ranges(&self) -> &[(u64, u64)] {
-        &self.ranges[..self.count]
-    }
-}
-
-/// Takes an integer of variable length (RFC 9000 §16).
-fn number(bytes: &mut &[u8]) -> Option<u64> {
-    let first = *bytes.first()?;
-    let (number, rest) = bytes.split_at_checked(1 << (first >> 6))?;
-    *bytes = rest;
-    Some(number[1..].iter().fold(u64::from(first & 0x3f), |value, byte| value << 8 | u64::from(*byte)))
-}
-
 /// Makes text of records.
 #[derive(Debug)]
 pub(super) struct Text {
@@ -204,7 +146,7 @@ impl Text {
 
     /// The text of one record, behind the header if it is the first.
     pub(super) fn write(&mut self, record: &Record, writer: &mut impl Write) -> io::Result<()> {
-        let Record { time, connection, event } = *record;
+        let Record { time, connection, ref event } = *record;
         if !self.has_header {
             let side = match event {
                 Event::State(State::Attempted { is_server: true }) => "server",
@@ -214,20 +156,20 @@ impl Text {
             self.write_header(side, writer)?;
         }
         let mut line = |name: &str, data: Value| write_event(time, Some(connection), name, data, writer);
-        match event {
-            Event::Sent { kind, number, length, metrics } => {
-                line("transport:packet_sent", packet(kind, number, length, &[]))?;
-                self.write_metrics(record, &metrics, writer)
+        match *event {
+            Event::Sent { kind, number, length, ref frames, ref metrics } => {
+                line("transport:packet_sent", packet(kind, number, length, frames))?;
+                self.write_metrics(record, metrics, writer)
             }
-            Event::Received { kind, number, length, acknowledged } => {
-                line("transport:packet_received", packet(kind, number, length, acknowledged.ranges()))
+            Event::Received { kind, number, length, ref frames } => {
+                line("transport:packet_received", packet(kind, number, length, frames))
             }
             Event::Lost { kind, number, by_time } => {
                 let trigger = if by_time { "time_threshold" } else { "reordering_threshold" };
                 let header = json!({ "packet_type": kind.name(), "packet_number": number });
                 line("recovery:packet_lost", json!({ "header": header, "trigger": trigger }))
             }
-            Event::Metrics(metrics) => self.write_metrics(record, &metrics, writer),
+            Event::Metrics(ref metrics) => self.write_metrics(record, metrics, writer),
             Event::State(state) => {
                 let new = match state {
                     State::Attempted { .. } => "attempted",
@@ -280,13 +222,13 @@ impl Text {
     }
 }
 
-fn packet(kind: PacketType, number: u64, length: u16, acknowledged: &[(u64, u64)]) -> Value {
+fn packet(kind: PacketType, number: u64, length: u16, frames: &[Frame]) -> Value {
     let mut data = json!({ "header": { "packet_type": kind.name(), "packet_number": number } });
     if length != 0 {
         data["raw"] = json!({ "length": length });
     }
-    if !acknowledged.is_empty() {
-        data["frames"] = json!([{ "frame_type": "ack", "acked_ranges": acknowledged }]);
+    if !frames.is_empty() {
+        data["frames"] = frames.iter().map(Frame::json).collect();
     }
     data
 }
@@ -315,39 +257,6 @@ const RECORD_SEPARATOR: char = '\u{1e}';
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ranges_are_read_as_the_rfc_says() {
-        let ranges = |frames: &[u8]| Acknowledged::first_in(frames).ranges().to_vec();
-        // Of packet 10 and 9, then of 6 to 4.
-        assert_eq!(ranges(&[0, 1, 0x02, 10, 0, 1, 1, 1, 2]), [(9, 10), (4, 6)]);
-        assert_eq!(ranges(&[0x03, 0x41, 0x00, 0x40, 0x25, 0, 0]), [(256, 256)]);
-        // No acknowledgement at the beginning.
-        assert_eq!(ranges(&[0x06, 0, 0, 0x02, 1, 0, 0, 0]), []);
-        // A peer may write what it likes.
-        for wrong in
-            [&[][..], &[0x02], &[0x02, 5, 0, 0, 6], &[0x02, 5, 0, 1, 1, 9, 1], &[0x02, 0xff, 1], &[0x02, 9, 0, 0]]
-        {
-            assert_eq!(ranges(wrong), [], "{wrong:?}");
-        }
-        let many: Vec<u8> = [0x02, 0x41, 0x00, 0, 63].into_iter().chain([0; 200]).collect();
-        assert_eq!(ranges(&many).len(), Acknowledged::MOST);
-    }
-
-    #[test]
-    fn ranges_of_packets_that_were_never_sent_are_left_out() {
-        let ranges = |frames: &[u8], end| Acknowledged::first_in(frames).below(end).ranges().to_vec();
-        // Of packet 10 and 9, then of 6 to 4.
-        let two = [0x02, 10, 0, 1, 1, 1, 2];
-        assert_eq!(ranges(&two, 11), [(9, 10), (4, 6)]);
-        assert_eq!(ranges(&two, 10), [(4, 6)]);
-        assert_eq!(ranges(&two, 6), []);
-        assert_eq!(ranges(&two, 0), []);
-        // Of all packets that there can be.
-        let all = [&[0x02][..], &[0xff; 8], &[0, 0], &[0xff; 8]].concat();
-        assert_eq!(ranges(&all, u64::MAX), [(0, (1 << 62) - 1)]);
-        assert_eq!(ranges(&all, 1000), []);
-    }
 
     /// The record of their end may be among the lost.
     #[test]
