@@ -75,6 +75,14 @@ impl Logged {
         Self { server, client, streams: [ours, theirs], logs }
     }
 
+    /// Over a path that loses packets and changes their order, for as long as the relay lives.
+    async fn connect_over_a_bad_path(&self) -> (Relay, Connection, Connection) {
+        let faults = Faults::none().lose(0.03).delay(Duration::from_millis(2)).reorder(0.02, Duration::from_millis(5));
+        let relay = Relay::start(self.server.local_addr().unwrap(), faults);
+        let (ours, theirs) = try_connect(&self.client, &self.server, relay.address()).await.unwrap();
+        (relay, ours, theirs)
+    }
+
     async fn end(self) {
         self.server.shutdown().await;
         self.client.wait_idle().await;
@@ -110,9 +118,7 @@ async fn at_once(connection: &Connection, stream: &QlogStream, log: &Log) -> (Ve
 fn a_log_of_a_lossy_transfer_agrees_with_the_statistics() {
     run(async {
         let logged = Logged::new();
-        let faults = Faults::none().lose(0.03).delay(Duration::from_millis(2)).reorder(0.02, Duration::from_millis(5));
-        let relay = Relay::start(logged.server.local_addr().unwrap(), faults);
-        let (ours, theirs) = try_connect(&logged.client, &logged.server, relay.address()).await.unwrap();
+        let (_relay, ours, theirs) = logged.connect_over_a_bad_path().await;
         exchange(&ours, &theirs, 2_000_000).await;
 
         let mut received = Vec::new();
@@ -223,9 +229,7 @@ fn assert_covered<'a>(frames: impl Iterator<Item = &'a Value>, id: u64, length: 
 fn the_logs_of_both_ends_have_the_frames_of_every_packet() {
     run(async {
         let logged = Logged::new();
-        let faults = Faults::none().lose(0.03).delay(Duration::from_millis(2)).reorder(0.02, Duration::from_millis(5));
-        let relay = Relay::start(logged.server.local_addr().unwrap(), faults);
-        let (ours, theirs) = try_connect(&logged.client, &logged.server, relay.address()).await.unwrap();
+        let (_relay, ours, theirs) = logged.connect_over_a_bad_path().await;
 
         // On streams side by side, of which each has another length.
         let lengths = [0, 1, 70_001, 300_000];
