@@ -31,7 +31,7 @@
 #
 # Each of them first installs what the native build lacks, or says in one line what to install: see .ci/tools.
 
-# Cargo gets nothing of make's own: its settings are not meant for the makefiles of OpenSSL and MsQuic. Where .ci/tools
+# Cargo gets nothing of make's own: its settings are not meant for the makefiles of AWS-LC and MsQuic. Where .ci/tools
 # had to fetch a CMake, that is the one to use.
 cmake = $(CURDIR)/.venv-cmake/bin/cmake
 cargo = env -u MAKEFLAGS -u MAKELEVEL $(shell test -n "$$CMAKE" || test ! -x $(cmake) || echo CMAKE=$(cmake)) cargo
@@ -100,7 +100,7 @@ release-round:
 release-round-on-tokio:
 	$(on_tokio) $(release) $(tests)
 
-# In a folder of its own, so that neither half of `make test` undoes what the other has built. OpenSSL is shared. Without the
+# In a folder of its own, so that neither half of `make test` undoes what the other has built. AWS-LC is shared. Without the
 # transfers of 100 MiB and of more than 4 GiB, over bad networks, and for ever: with MsQuic's assertions on they take minutes.
 debug = SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstream-sys -p sendstream-cli --all-features \
     --target-dir $(target)/debug-core
@@ -248,7 +248,7 @@ deny:
 	@sh .ci/tools deny
 	$(cargo) deny check bans licenses sources
 	@if $(cargo) deny fetch db; then \
-	    $(cargo) deny check advisories; \
+	    $(cargo) deny check --config .ci/advisories.toml advisories; \
 	else \
 	    echo "SKIPPED: known advisories of the dependencies are not checked, as their database could not be fetched" >&2; \
 	fi

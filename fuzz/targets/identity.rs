@@ -1,5 +1,5 @@
 //! Certificates and keys as a user hands them in: PEM, DER, hashes. What is taken goes on to
-//! OpenSSL as PKCS#12.
+//! AWS-LC as PKCS#12.
 //!
 //! The first byte says what the rest is; where it is two things, the next two bytes say where the
 //! second begins.
@@ -48,7 +48,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// What is taken as an identity is one for OpenSSL as well, or refused with the error that says so.
+/// What is taken as an identity is one for AWS-LC as well, or refused with the error that says so.
 fn load(identity: Result<Identity, IdentityError>) {
     let Ok(identity) = identity else { return };
     let client = Client::builder().alpn(["fuzz"]).trust(Trust::dangerous_accept_any_certificate()).identity(identity);

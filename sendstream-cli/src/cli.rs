@@ -79,7 +79,7 @@ pub(crate) struct DemoArgs {
     pub(crate) output: OutputArgs,
 }
 
-/// Print the versions of the tool, of MsQuic and of OpenSSL.
+/// Print the versions of the tool, of MsQuic and of its TLS library.
 #[derive(Debug, Args)]
 pub(crate) struct VersionArgs {
     /// List the patches that MsQuic was built with.

@@ -18,14 +18,14 @@ pub(crate) fn run(args: VersionArgs) -> Result<(), Failure> {
 
 fn text(native: &NativeInfo, verbose: bool) -> String {
     let mut text = format!(
-        "sendstream {}\nMsQuic     {} ({}, {} build, from {}, {} patches)\nOpenSSL    {}",
+        "sendstream {}\nMsQuic     {} ({}, {} build, from {}, {} patches)\nTLS        {}",
         env!("CARGO_PKG_VERSION"),
         native.msquic_version,
         native.msquic_git_hash,
         native.profile,
         native.source,
         native.edits.len(),
-        native.openssl_version,
+        native.tls_library,
     );
     if !verbose {
         return text;
@@ -56,7 +56,7 @@ struct Versions<'a> {
     msquic_git_hash: &'a str,
     msquic_profile: &'a str,
     msquic_source: &'a str,
-    openssl: &'a str,
+    tls: &'a str,
     /// How many edits MsQuic has.
     patches: usize,
     /// Which ones, if that is asked for.
@@ -79,7 +79,7 @@ impl<'a> Versions<'a> {
             msquic_git_hash: &native.msquic_git_hash,
             msquic_profile: &native.profile,
             msquic_source: &native.source,
-            openssl: &native.openssl_version,
+            tls: &native.tls_library,
             patches: native.edits.len(),
             edits: verbose.then(|| edits.collect()),
         }

@@ -1,4 +1,4 @@
-//! Where Cargo unpacked the crate that brings MsQuic's C sources, and what of it is built.
+//! Where Cargo unpacked the crates that bring the C sources of MsQuic and AWS-LC.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -6,12 +6,19 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// The crate whose C sources are built, as named in `Cargo.toml`.
-pub(crate) const CRATE: &str = "seera-msquic";
-/// The version of it, as named in `Cargo.toml`.
-pub(crate) const CRATE_VERSION: &str = "2.6.0-beta3";
+/// A crate whose C sources are built, as named in `Cargo.toml`.
+pub(crate) struct Crate {
+    /// Its name in the registry.
+    pub(crate) name: &'static str,
+    /// The version that is taken where there is a choice.
+    pub(crate) version: &'static str,
+    /// What every version begins with that may be taken.
+    pub(crate) series: &'static str,
+}
 
-/// What the build needs of the sources: a file, or a folder with all that is in it.
+pub(crate) const MSQUIC: Crate = Crate { name: "seera-msquic", version: "2.6.0-beta3", series: "2.6.0-beta3" };
+
+/// What the build needs of MsQuic's sources: a file, or a folder with all that is in it.
 pub(crate) const PARTS: [&str; 9] = [
     "CMakeLists.txt",
     "cmake",
@@ -24,7 +31,15 @@ pub(crate) const PARTS: [&str; 9] = [
     "src/platform",
 ];
 
-/// The root of the crate's sources, as seen from this crate, whose root is `manifest_dir`.
+/// A crate as it was found.
+pub(crate) struct Unpacked {
+    /// Its root folder.
+    pub(crate) root: PathBuf,
+    /// Its whole version.
+    pub(crate) version: String,
+}
+
+/// Finds the sources of `wanted`, as seen from this crate, whose root is `manifest_dir`.
 ///
 /// When this crate came from a registry or a vendor folder, the other one lies next to it. In a
 /// workspace of its own Cargo knows, and the strictest question does: all that the outer Cargo
@@ -32,23 +47,27 @@ pub(crate) const PARTS: [&str; 9] = [
 /// is not the one being built, and of which nothing need be downloaded: then it is found in Cargo's
 /// home.
 ///
-/// On systems where the crate's Rust code does not compile, it is no dependency of what is built
-/// (`Cargo.toml`), so nobody may have downloaded it. The last question has Cargo do that. It comes
-/// with what other systems need.
-pub(crate) fn find(manifest_dir: &Path) -> Result<PathBuf, String> {
-    let versioned = format!("{CRATE}-{CRATE_VERSION}");
-    [manifest_dir.with_file_name(&versioned), manifest_dir.with_file_name(CRATE)]
-        .into_iter()
-        .find(|folder| is_the_crate(folder))
-        .or_else(|| ask_cargo(manifest_dir, &["--offline", "--locked"], env::var("TARGET").ok()))
-        .or_else(|| look_in_cargo_home(&versioned))
-        .or_else(|| ask_cargo(manifest_dir, &[], None))
-        .ok_or_else(|| {
-            format!(
-                "Cargo does not say where the sources of {CRATE} {CRATE_VERSION} are; \
-                 run cargo fetch, or set SENDSTREAM_MSQUIC_SOURCE to a checkout of MsQuic"
-            )
-        })
+/// A crate whose Rust code is not compiled is no dependency of what is built (`Cargo.toml`), so nobody
+/// may have downloaded it. In the end Cargo is asked to do that.
+pub(crate) fn find(wanted: &Crate, manifest_dir: &Path) -> Result<Unpacked, String> {
+    let Crate { name, version, .. } = wanted;
+    let beside = manifest_dir.parent();
+    beside
+        .and_then(|parent| wanted.look_in(parent))
+        .or_else(|| wanted.ask_cargo(manifest_dir, &as_resolved()))
+        .or_else(|| wanted.look_in_cargo_home())
+        .or_else(|| wanted.download())
+        .or_else(|| wanted.another_version_in(beside?))
+        .ok_or_else(|| format!("Cargo has no sources of {name} {version} and cannot download them; run cargo fetch"))
+}
+
+/// Has Cargo answer from what the outer one has resolved and downloaded: not what other systems need.
+fn as_resolved() -> Vec<String> {
+    let mut options = vec!["--offline".into(), "--locked".into()];
+    if let Ok(target) = env::var("TARGET") {
+        options.extend(["--filter-platform".into(), target]);
+    }
+    options
 }
 
 /// Every file of the [`PARTS`] below `root`, relative to it.
@@ -58,34 +77,6 @@ pub(crate) fn files(root: &Path) -> Result<BTreeSet<PathBuf>, String> {
         list_files(root, Path::new(part), &mut files)?;
     }
     Ok(files)
-}
-
-fn is_the_crate(folder: &Path) -> bool {
-    let version = format!("version = \"{CRATE_VERSION}\"");
-    fs::read_to_string(folder.join("Cargo.toml")).is_ok_and(|manifest| manifest.lines().any(|line| line == version))
-}
-
-fn look_in_cargo_home(versioned: &str) -> Option<PathBuf> {
-    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")))?;
-    let registries = fs::read_dir(home.join("registry").join("src")).ok()?;
-    registries.flatten().map(|registry| registry.path().join(versioned)).find(|folder| is_the_crate(folder))
-}
-
-/// What systems other than `platform` need is not downloaded, if there is one.
-fn ask_cargo(manifest_dir: &Path, strictness: &[&str], platform: Option<String>) -> Option<PathBuf> {
-    let mut command = Command::new(env::var_os("CARGO")?);
-    command.args(["metadata", "--format-version", "1"]).args(strictness);
-    if let Some(platform) = platform {
-        command.arg("--filter-platform").arg(platform);
-    }
-    let output =
-        command.arg("--manifest-path").arg(manifest_dir.join("Cargo.toml")).stderr(Stdio::null()).output().ok()?;
-    let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).ok()?;
-    let package = metadata["packages"]
-        .as_array()?
-        .iter()
-        .find(|package| package["name"] == CRATE && package["version"] == CRATE_VERSION)?;
-    Path::new(package["manifest_path"].as_str()?).parent().map(Path::to_path_buf)
 }
 
 /// Adds every file at or below `root`/`part` to `files`, relative to `root`.
@@ -100,4 +91,65 @@ fn list_files(root: &Path, part: &Path, files: &mut BTreeSet<PathBuf>) -> Result
         list_files(root, &part.join(entry.map_err(at)?.file_name()), files)?;
     }
     Ok(())
+}
+
+impl Crate {
+    /// What is in `folder`, if it is this crate.
+    fn read(&self, folder: &Path) -> Option<Unpacked> {
+        let manifest = fs::read_to_string(folder.join("Cargo.toml")).ok()?;
+        let value = |key: &str| {
+            let mut lines = manifest.lines();
+            lines.find_map(|line| line.strip_prefix(key)?.strip_prefix(" = \"")?.strip_suffix('"'))
+        };
+        let version = value("version")?;
+        (value("name")? == self.name && version.starts_with(self.series))
+            .then(|| Unpacked { root: folder.to_path_buf(), version: version.to_owned() })
+    }
+
+    /// The folder of this crate in `parent`: a registry's has the version in its name, that of a vendor
+    /// folder has none, as it is the only one.
+    fn look_in(&self, parent: &Path) -> Option<Unpacked> {
+        let names = [format!("{}-{}", self.name, self.version), self.name.to_owned()];
+        names.iter().find_map(|name| self.read(&parent.join(name)))
+    }
+
+    fn another_version_in(&self, parent: &Path) -> Option<Unpacked> {
+        let folders = fs::read_dir(parent).ok()?.flatten().map(|entry| entry.path());
+        let named =
+            |folder: &PathBuf| folder.file_name()?.to_str()?.strip_prefix(self.name)?.strip_prefix('-').map(drop);
+        folders.filter(|folder| named(folder).is_some()).find_map(|folder| self.read(&folder))
+    }
+
+    fn look_in_cargo_home(&self) -> Option<Unpacked> {
+        let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")))?;
+        let registries = fs::read_dir(home.join("registry").join("src")).ok()?;
+        registries.flatten().find_map(|registry| self.look_in(&registry.path()))
+    }
+
+    /// Has Cargo download it, as the one dependency of a package that nobody builds. That lies where the
+    /// outer Cargo builds, so that it is told of the same registries.
+    fn download(&self) -> Option<Unpacked> {
+        let folder = env::var_os("OUT_DIR").map_or_else(env::temp_dir, PathBuf::from).join("download");
+        let manifest = format!(
+            "[package]\nname = \"download\"\nedition = \"2024\"\n[lib]\npath = \"lib.rs\"\n[workspace]\n\
+             [dependencies]\n{} = {{ version = \"={}\", default-features = false }}\n",
+            self.name, self.version
+        );
+        fs::create_dir_all(&folder).ok()?;
+        fs::write(folder.join("lib.rs"), "").ok()?;
+        fs::write(folder.join("Cargo.toml"), manifest).ok()?;
+        let found = self.ask_cargo(&folder, &[]);
+        let _ = fs::remove_dir_all(&folder);
+        found
+    }
+
+    /// Where Cargo has it, if it is in what the package in `folder` needs.
+    fn ask_cargo(&self, folder: &Path, options: &[String]) -> Option<Unpacked> {
+        let mut command = Command::new(env::var_os("CARGO")?);
+        command.args(["metadata", "--format-version", "1"]).args(options);
+        command.arg("--manifest-path").arg(folder.join("Cargo.toml")).current_dir(folder).stderr(Stdio::null());
+        let metadata: serde_json::Value = serde_json::from_slice(&command.output().ok()?.stdout).ok()?;
+        let mut packages = metadata["packages"].as_array()?.iter().filter(|package| package["name"] == self.name);
+        packages.find_map(|package| self.read(Path::new(package["manifest_path"].as_str()?).parent()?))
+    }
 }

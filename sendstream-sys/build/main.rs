@@ -1,4 +1,4 @@
-//! Builds the native core: MsQuic's C sources with our edits, statically, over OpenSSL 3.5 LTS.
+//! Builds the native core: MsQuic's C sources with our edits, statically, over AWS-LC.
 //!
 //! In order, one module each:
 //!
@@ -13,11 +13,13 @@
 //! | `place`          | where is C compiled, and where is what came of it kept?          |
 //! | `kernel_headers` | where are Linux's headers, if the compiler does not know?        |
 //! | `source`         | where are MsQuic's sources, and is our edited copy up to date?   |
+//! | `cpp`            | which compiler is there for C++, and with which headers?         |
 //! | `crate_sources`  | where did Cargo put those that come in a crate?                  |
 //! | `layout`         | do the bindings fit the headers?                                 |
-//! | `openssl`        | is OpenSSL built already?                                        |
+//! | `aws_lc`         | is AWS-LC built already?                                         |
 //! | `key`            | is what was built still what is wanted?                          |
 //! | `msquic`         | the CMake build                                                  |
+//! | `rename`         | what is AWS-LC's, under names that no other library has          |
 //! | `system`         | or is an installed library to be linked, and which?              |
 //! | `report`         | what Cargo and the library are told                              |
 //!
@@ -25,14 +27,16 @@
 //! Cargo is printed, so that a failure shows one line and nothing else.
 
 mod apply;
+mod aws_lc;
+mod cpp;
 mod crate_sources;
 mod kernel_headers;
 mod key;
 mod layout;
 mod msquic;
-mod openssl;
 mod patch;
 mod place;
+mod rename;
 mod report;
 mod series;
 mod settings;
@@ -66,12 +70,14 @@ fn run() -> Result<(), Problem> {
     }
     let place = place::Place::find(&settings)?;
     let tools = tools::find()?;
+    let cpp = cpp::find(&settings, &place)?;
     let kernel_headers = kernel_headers::find(&settings, &place)?;
+    let aws_lc = aws_lc::AwsLc::find(&settings, &tools, &cpp, kernel_headers.as_deref())?;
     let source = source::find(&settings)?;
     let copy = source::copy_with_edits(&source, &series, &settings, &place)?;
     layout::check(&settings, &source, &copy.root)?;
 
     report::inputs(&settings, &source);
-    let library = msquic::build(&settings, &tools, &source, &copy, &place, kernel_headers.as_deref())?;
+    let library = msquic::build(&settings, &tools, &source, &copy, &place, &aws_lc, kernel_headers.as_deref())?;
     report::link(&settings, &source, &copy, &library)
 }

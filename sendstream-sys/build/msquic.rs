@@ -4,13 +4,14 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::aws_lc::{self, AwsLc};
 use crate::place::{self, Place};
 use crate::settings::{Sanitizer, Settings};
 use crate::source::{Copy, Source};
 use crate::tools::Tools;
-use crate::{Problem, key, openssl};
+use crate::{Problem, key, rename};
 
-/// The static library that holds MsQuic, and OpenSSL too.
+/// The static library that holds MsQuic, and AWS-LC too.
 pub(crate) const LIBRARY: &str = "libmsquic.a";
 
 /// The variables of others that decide its content. `cc` and `cmake` look at each with the target's
@@ -24,17 +25,19 @@ pub(crate) fn build(
     source: &Source,
     copy: &Copy<'_>,
     place: &Place,
+    aws_lc: &AwsLc<'_>,
     kernel_headers: Option<&Path>,
 ) -> Result<PathBuf, Problem> {
-    let openssl = openssl::name(settings, tools);
-    let name = format!("{}{:016x}", prefix(settings), key(settings, tools, source, copy, &openssl));
+    let name = format!("{}{:016x}", prefix(settings), key(settings, tools, source, copy, &aws_lc.name));
     // What a developer changes every minute would fill a folder that nobody clears up.
     let keep_in = if source.may_change { &settings.out_dir } else { &settings.native_dir };
     let finished = keep_in.join(&name);
     if !finished.join(LIBRARY).exists() {
-        let openssl = openssl::build(settings, tools, place)?;
-        let built = compile(settings, tools, source, &copy.root, place, &openssl, kernel_headers);
-        place::keep(&[built.join(LIBRARY)], &finished, settings)?;
+        let aws_lc = aws_lc.build(settings, place)?;
+        let merged = compile(settings, tools, source, &copy.root, place, &aws_lc, kernel_headers).join(LIBRARY);
+        let archives = aws_lc::LIBRARIES.map(|library| aws_lc.join("lib").join(library));
+        let renamed = rename::copy(&merged, &archives, &place.folder.join("renamed"))?;
+        place::keep(&[renamed], &finished, settings)?;
     }
     if *keep_in == settings.out_dir {
         remove_others(keep_in, &prefix(settings), &name);
@@ -52,18 +55,19 @@ fn compile(
     source: &Source,
     copy: &Path,
     place: &Place,
-    openssl: &Path,
+    aws_lc: &Path,
     kernel_headers: Option<&Path>,
 ) -> PathBuf {
-    let folder = folder(settings, tools, place, openssl);
+    let folder = folder(settings, tools, place, aws_lc);
     let library = folder.join("lib");
     let mut config = cmake::Config::new(copy);
     config
         .out_dir(&folder)
         .profile(&settings.profile.to_string())
         .define("QUIC_TLS_LIB", "openssl")
-        .define("QUIC_USE_EXTERNAL_OPENSSL", "on")
-        .define("QUIC_OPENSSL_ROOT_DIR", openssl)
+        .define("QUIC_OPENSSL_IS_AWS_LC", "on")
+        .define("QUIC_OPENSSL_INCLUDE_DIR", aws_lc.join("include"))
+        .define("QUIC_OPENSSL_LIB_DIR", aws_lc.join("lib"))
         .define("QUIC_BUILD_SHARED", "off")
         .define("QUIC_ENABLE_LOGGING", "off")
         .define("QUIC_LINUX_IOURING_ENABLED", "off")
@@ -118,7 +122,7 @@ fn sanitizer(settings: &Settings) -> &'static str {
 
 /// All that decides the content of the library, beside what its name says. Paths are no part of it:
 /// what one target directory has built, another may use.
-fn key(settings: &Settings, tools: &Tools, source: &Source, copy: &Copy<'_>, openssl: &str) -> u64 {
+fn key(settings: &Settings, tools: &Tools, source: &Source, copy: &Copy<'_>, aws_lc: &str) -> u64 {
     let variables = VARIABLES.into_iter().flat_map(|variable| {
         let names = [&settings.target, &settings.target.replace('-', "_")].map(|target| format!("{variable}_{target}"));
         [variable.to_owned()].into_iter().chain(names).map(env::var_os)
@@ -126,7 +130,7 @@ fn key(settings: &Settings, tools: &Tools, source: &Source, copy: &Copy<'_>, ope
     key::of(&(
         copy.content,
         &source.commit,
-        openssl,
+        aws_lc,
         &settings.target,
         &settings.cpu,
         &tools.compiler,
@@ -136,9 +140,9 @@ fn key(settings: &Settings, tools: &Tools, source: &Source, copy: &Copy<'_>, ope
 
 /// The CMake folder for this profile. CMake does not follow a change of compiler or of a library it
 /// has found: those give the folder another name, and the one they make useless is removed.
-fn folder(settings: &Settings, tools: &Tools, place: &Place, openssl: &Path) -> PathBuf {
+fn folder(settings: &Settings, tools: &Tools, place: &Place, aws_lc: &Path) -> PathBuf {
     let prefix = format!("cmake-{}{}-", settings.profile, sanitizer(settings));
-    let name = format!("{prefix}{:016x}", key::of(&(&tools.compiler, openssl, &settings.cpu)));
+    let name = format!("{prefix}{:016x}", key::of(&(&tools.compiler, aws_lc, &settings.cpu)));
     remove_others(&place.folder, &prefix, &name);
     place.folder.join(name)
 }

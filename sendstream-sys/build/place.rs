@@ -1,6 +1,6 @@
 //! Where C is compiled, and where what came of it is kept.
 //!
-//! The makefiles of OpenSSL and MsQuic, and the scripts that they feed to `ar`, take paths of plain
+//! The makefiles of AWS-LC and MsQuic, and the scripts that they feed to `ar`, take paths of plain
 //! characters only. So where Cargo's folder or the one to keep things in has others, C is compiled in
 //! a temporary folder, and only the results go to where they were asked for.
 //!

@@ -13,7 +13,7 @@ use crate::{Problem, layout, msquic};
 
 /// The variables of others that change the outcome. `cc` and `cmake` look at each with the target's
 /// name added, too.
-const VARIABLES: [&str; 10] = [
+const VARIABLES: [&str; 11] = [
     "AR",
     "CC",
     "CFLAGS",
@@ -21,9 +21,10 @@ const VARIABLES: [&str; 10] = [
     "CMAKE_GENERATOR",
     "CMAKE_PREFIX_PATH",
     "CMAKE_TOOLCHAIN_FILE",
+    "CXX",
+    "CXXFLAGS",
+    "CXXSTDLIB",
     "DOCS_RS",
-    "OPENSSL_SRC_PERL",
-    "PERL",
 ];
 
 /// Says what a change of must run the build again.

@@ -41,7 +41,7 @@ pub(crate) struct Settings {
     pub(crate) leave_out: Vec<String>,
     /// A checkout of MsQuic to use in place of the crate's sources.
     pub(crate) checkout: Option<PathBuf>,
-    /// Where finished builds of OpenSSL and MsQuic are kept, so that several target directories and
+    /// Where finished builds of AWS-LC and MsQuic are kept, so that several target directories and
     /// profiles can share them.
     pub(crate) native_dir: PathBuf,
     /// Cargo's `OUT_DIR`.
@@ -75,7 +75,7 @@ pub(crate) enum Sanitizer {
 }
 
 /// Hides from the `cc` crate what would let Cargo's profile and the sanitizer of Rust's code change
-/// the C code: that one OpenSSL serves every profile, and that what MsQuic is built with is what
+/// the C code: that one AWS-LC serves every profile, and that what MsQuic is built with is what
 /// our own variables say.
 ///
 /// # Safety

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::crate_sources::{self, CRATE, CRATE_VERSION, PARTS};
+use crate::crate_sources::{self, MSQUIC, PARTS, Unpacked};
 use crate::patch::Patch;
 use crate::place::Place;
 use crate::settings::Settings;
@@ -37,7 +37,11 @@ pub(crate) fn find(settings: &Settings) -> Result<Source, Problem> {
             let label = root.file_name().map_or_else(|| "checkout".into(), |name| name.to_string_lossy().into_owned());
             (root, label, true)
         }
-        None => (crate_sources::find(&settings.manifest_dir)?, format!("{CRATE} {CRATE_VERSION}"), false),
+        None => {
+            let Unpacked { root, version } = crate_sources::find(&MSQUIC, &settings.manifest_dir)
+                .map_err(|problem| format!("{problem}, or set SENDSTREAM_MSQUIC_SOURCE to a checkout of MsQuic"))?;
+            (root, format!("{} {version}", MSQUIC.name), false)
+        }
     };
     if let Some(missing) = PARTS.iter().find(|part| !root.join(part).exists()) {
         return Err(format!("{} is not a copy of MsQuic's sources: it has no {missing}", root.display()));

@@ -1,31 +1,16 @@
-//! Checks for what the native build calls: CMake, make, a C compiler, and a Perl with its standard
-//! modules.
+//! Checks for what the native build calls: CMake, make, and compilers with their binutils.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::Problem;
 
 /// The oldest CMake that builds MsQuic as a static library.
 const CMAKE: (u32, u32) = (3, 20);
-
-/// What OpenSSL's configuration uses of Perl's standard library. Debian's `perl-base` alone has
-/// some of it only.
-const PERL_MODULES: [&str; 9] = [
-    "Carp",
-    "Data::Dumper",
-    "File::Compare",
-    "File::Copy",
-    "File::Path",
-    "FindBin",
-    "Getopt::Std",
-    "IPC::Cmd",
-    "Time::Piece",
-];
 
 /// The tools as they were found.
 pub(crate) struct Tools {
@@ -42,7 +27,6 @@ pub(crate) fn find() -> Result<Tools, Problem> {
     cmake()?;
     let compiler = c_compiler()?;
     make()?;
-    perl()?;
     Ok(Tools { compiler })
 }
 
@@ -64,41 +48,68 @@ fn cmake() -> Result<(), Problem> {
 /// Compiles a file that includes a header of libc, since a compiler without libc's headers is no
 /// use either.
 fn c_compiler() -> Result<String, Problem> {
-    let missing = |why: &str| {
+    works(compiler(), &[], "probe.c", "#include <stdio.h>\nint main(void) { return puts(\"\") < 0; }\n").map_err(|why| {
         format!(
             "no working C compiler ({why}); install one (Debian: apt-get install gcc libc6-dev), or set CC to its path"
         )
-    };
-    let compiler = compiler().map_err(|_| missing("none found"))?;
+    })
+}
+
+/// What the target's C++ compiler says it is, or why it is of no use, with these flags: one without
+/// the headers of the standard library is none.
+pub(crate) fn cpp_compiler(flags: &[String]) -> Result<String, String> {
+    works(quiet().cpp(true).try_get_compiler(), flags, "probe.cc", "#include <string>\nint main() { return 0; }\n")
+}
+
+/// Where the target's C compiler is.
+pub(crate) fn c_compiler_path() -> Option<PathBuf> {
+    Some(compiler().ok()?.path().to_path_buf())
+}
+
+/// What a compiler says it is if it compiles a source, or why it is of no use.
+fn works(compiler: Result<cc::Tool, cc::Error>, flags: &[String], file: &str, source: &str) -> Result<String, String> {
+    let compiler = compiler.map_err(|_| "none found")?;
     let name = compiler.path().display().to_string();
-    match compile(&compiler, "#include <stdio.h>\nint main(void) { return puts(\"\") < 0; }\n") {
+    match compile(&compiler, flags, file, source) {
         Ok(true) => {}
-        Ok(false) => return Err(missing(&format!("{name} cannot compile a program that includes stdio.h"))),
-        Err(_) => return Err(missing(&format!("{name} does not run"))),
+        Ok(false) => {
+            let include = source.lines().next().unwrap_or_default();
+            return Err(format!("{name} cannot compile a program with {include}"));
+        }
+        Err(_) => return Err(format!("{name} does not run")),
     }
-    first_line(compiler.path().as_os_str(), "--version").ok_or_else(|| missing(&format!("{name} has no version")))
+    first_line(compiler.path().as_os_str(), "--version").ok_or_else(|| format!("{name} has no version"))
 }
 
 /// Whether the target's C compiler takes `source`.
 pub(crate) fn compiles(source: &str) -> bool {
-    compiler().is_ok_and(|compiler| compile(&compiler, source).unwrap_or(false))
+    compiler().is_ok_and(|compiler| compile(&compiler, &[], "probe.c", source).unwrap_or(false))
+}
+
+/// The program of the target's binutils that its C compiler would run.
+pub(crate) fn of_compiler(program: &str) -> OsString {
+    let found = compiler().ok().and_then(|compiler| {
+        first_line(compiler.path().as_os_str(), &format!("-print-prog-name={program}")).map(OsString::from)
+    });
+    found.unwrap_or_else(|| program.into())
 }
 
 fn compiler() -> Result<cc::Tool, cc::Error> {
-    cc::Build::new()
-        .cargo_metadata(false)
-        .cargo_warnings(false)
-        .opt_level(0)
-        .debug(false)
-        .warnings(false)
-        .try_get_compiler()
+    quiet().try_get_compiler()
 }
 
-fn compile(compiler: &cc::Tool, source: &str) -> io::Result<bool> {
-    let file = Path::new(&env::var_os("OUT_DIR").unwrap_or_default()).join("probe.c");
+/// As `cc` is asked for a compiler to try things with.
+fn quiet() -> cc::Build {
+    let mut build = cc::Build::new();
+    build.cargo_metadata(false).cargo_warnings(false).opt_level(0).debug(false).warnings(false);
+    build
+}
+
+fn compile(compiler: &cc::Tool, flags: &[String], file: &str, source: &str) -> io::Result<bool> {
+    let file = Path::new(&env::var_os("OUT_DIR").unwrap_or_default()).join(file);
     fs::write(&file, source)?;
     let mut command = compiler.to_command();
-    command.arg("-c").arg(&file).arg("-o").arg(file.with_extension("o"));
+    command.args(flags).arg("-c").arg(&file).arg("-o").arg(file.with_extension("o"));
     Ok(command.stdout(Stdio::null()).stderr(Stdio::null()).status()?.success())
 }
 
@@ -107,28 +118,6 @@ fn make() -> Result<(), Problem> {
         Some(_) => Ok(()),
         None => Err("make is missing; install it (Debian: apt-get install make)".into()),
     }
-}
-
-fn perl() -> Result<(), Problem> {
-    // The same variables, in the same order, that the OpenSSL build asks.
-    let program: OsString =
-        env::var_os("OPENSSL_SRC_PERL").or_else(|| env::var_os("PERL")).unwrap_or_else(|| "perl".into());
-    let install = "install all of it (Debian: apt-get install perl), or set PERL to its path";
-    if first_line(&program, "-v").is_none() {
-        return Err(format!("perl is missing; {install}"));
-    }
-    for module in PERL_MODULES {
-        let loads = Command::new(&program)
-            .arg(format!("-M{module}"))
-            .args(["-e", "1"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if !loads.is_ok_and(|status| status.success()) {
-            return Err(format!("perl is there without its standard module {module}; {install}"));
-        }
-    }
-    Ok(())
 }
 
 /// The first line that `program` prints when asked with `argument`, or `None` if it does not run.

@@ -1,6 +1,6 @@
 //! MsQuic's C ABI, and the native library behind it.
 //!
-//! The build script compiles MsQuic's C sources and OpenSSL 3.5 LTS and links both statically. This
+//! The build script compiles MsQuic's C sources and AWS-LC and links both statically. This
 //! crate re-exports the ABI's types and constants, declares its one entry point,
 //! [`MsQuicOpenVersion`], and says what was built:
 //!
@@ -9,12 +9,12 @@
 //!     println!("{}: {}", edit.kind, edit.name);
 //! }
 //! println!("{}, {}", sendstream_sys::native_source(), sendstream_sys::native_profile());
-//! # assert!(sendstream_sys::openssl_version().starts_with("OpenSSL 3.5."));
+//! # assert!(sendstream_sys::tls_library().starts_with("AWS-LC "));
 //! ```
 //!
 //! # Building
 //!
-//! CMake 3.20 or newer, make, a C compiler and a full Perl must be there; a C++ compiler need not.
+//! CMake 3.20 or newer, make, and compilers for C and C++ must be there.
 //! These environment variables are read by the build:
 //!
 //! | variable | value | meaning |
@@ -28,7 +28,7 @@
 //! | `SENDSTREAM_MSQUIC_SPEED_EDITS` | `on`, `off` | whether the edits of [`EditKind::Speed`] are made; `on` if unset. Features stay on |
 //! | `SENDSTREAM_MSQUIC_LEAVE_OUT` | names with commas | edits that are not made, nor those that need them; none if unset |
 //! | `SENDSTREAM_NATIVE_CPU` | a processor | MsQuic is compiled for that one and may not run on others: what `-march` takes, or `native`; any of the family if unset |
-//! | `SENDSTREAM_NATIVE_DIR` | a folder, by its whole path | where finished builds of OpenSSL and MsQuic are kept for other builds to use; `OUT_DIR` if unset |
+//! | `SENDSTREAM_NATIVE_DIR` | a folder, by its whole path | where finished builds of AWS-LC and MsQuic are kept for other builds to use; `OUT_DIR` if unset |
 //!
 //! With `SENDSTREAM_NATIVE_DIR` the C code is compiled once for all target directories, profiles and
 //! projects of a machine. Any number of builds may use the folder at once. What is in it is found by
@@ -41,11 +41,11 @@
 //! SENDSTREAM_NATIVE_DIR = { value = "sendstream-native", relative = true } # beside the folder of this file
 //! ```
 //!
-//! The makefiles of OpenSSL and MsQuic take paths of `A-Z a-z 0-9 . _ - /` only. Where the target
+//! The makefiles of AWS-LC and MsQuic take paths of `A-Z a-z 0-9 . _ - /` only. Where the target
 //! directory's has others, C is compiled in a temporary folder (`TMPDIR`), and the results are moved.
 //!
-//! `CC`, `CFLAGS`, `CMAKE` and `PERL` mean what they usually do. With `DOCS_RS` set nothing native
-//! is built: enough to type-check and to document, not to link.
+//! `CC`, `CFLAGS`, `CXX`, `CXXFLAGS` and `CMAKE` mean what they usually do. With `DOCS_RS` set nothing
+//! native is built: enough to type-check and to document, not to link.
 //!
 //! # Another MsQuic in the same program
 //!
@@ -53,6 +53,17 @@
 //! above them such as `msquic-async`, call C functions of the same names. The linker takes each from
 //! the library that it sees first, and says nothing: one of the two crates then runs on sources that it
 //! does not know. Keep the two in programs of their own.
+//!
+//! Another OpenSSL, BoringSSL or AWS-LC is no such matter: this one's functions have names of their own,
+//! which begin with `sendstream_`.
+//!
+//! # Certificates
+//!
+//! The MsQuic that is built along validates none. A client, and a server that asks for certificates,
+//! sets `QUIC_CREDENTIAL_FLAG_NO_CERTIFICATE_VALIDATION`; with
+//! `QUIC_CREDENTIAL_FLAG_INDICATE_CERTIFICATE_RECEIVED` and
+//! `QUIC_CREDENTIAL_FLAG_USE_PORTABLE_CERTIFICATES` it is shown the peer's, to judge them by itself.
+//! `ConfigurationLoadCredential` refuses other flags with `QUIC_STATUS_NOT_SUPPORTED`.
 
 use std::{
     ffi::{CStr, c_char, c_int, c_uint, c_void},
@@ -230,7 +241,7 @@ pub const QUIC_LOG_LOST_BY_TIME: u8 = byte(shared::QUIC_LOG_LOST_BY_TIME);
 /// A connection's exporter secret of RFC 8446 §7.5 (up to [`QUIC_MAX_EXPORTER_SECRET`] bytes, for
 /// `GetParam` during `QUIC_CONNECTION_EVENT_CONNECTED`).
 ///
-/// The edit `exporter-secret-told` knows it; a library without refuses it.
+/// The edit `tls-on-aws-lc` knows it; a library without refuses it.
 pub const QUIC_PARAM_TLS_EXPORTER_SECRET: u32 = shared::QUIC_PARAM_TLS_EXPORTER_SECRET;
 
 /// No hash of TLS has more bytes.
@@ -402,27 +413,19 @@ pub fn edits() -> &'static [EditInfo] {
     EDITS
 }
 
-/// What OpenSSL says it is: its name, version and date of release. `unknown` where an installed
-/// MsQuic does not let it be asked.
-pub fn openssl_version() -> &'static str {
-    /// `OPENSSL_VERSION` of OpenSSL's `crypto.h`.
-    const FULL: c_int = 0;
-    let Some(version) = openssl::version() else { return "unknown" };
-    // SAFETY: for every argument OpenSSL returns a string with a final zero that lives as long as
-    // the program.
-    let version = unsafe { CStr::from_ptr(version(FULL)) };
+/// What the TLS library says it is, its name and version: AWS-LC, or an installed MsQuic's OpenSSL.
+/// `unknown` where that does not let it be asked.
+pub fn tls_library() -> &'static str {
+    let Some(version) = tls::version() else { return "unknown" };
     version.to_str().unwrap_or("unknown")
 }
 
 /// Has OpenSSL not clean up when the process exits. Call it before anything else that uses OpenSSL;
-/// false if that failed.
+/// false if that failed. AWS-LC never cleans up.
 ///
-/// Its handler would free what MsQuic's threads are still using at that moment.
+/// OpenSSL's handler would free what MsQuic's threads are still using at that moment.
 pub fn keep_openssl_at_exit() -> bool {
-    /// `OPENSSL_INIT_NO_ATEXIT` of OpenSSL's `crypto.h`.
-    const NO_ATEXIT: u64 = 0x0008_0000;
-    // SAFETY: null stands for the default settings.
-    openssl::init().is_some_and(|init| unsafe { init(NO_ATEXIT, std::ptr::null()) == 1 })
+    tls::keep_at_exit()
 }
 
 /// Whether a MsQuic that reports `version` lacks mends of its makers for defects that a stranger on
@@ -436,28 +439,29 @@ pub fn lacks_fixes(version: [u32; 4]) -> bool {
     cfg!(sendstream_system_msquic) && version < FIRST_WITH_FIXES
 }
 
-/// OpenSSL's functions, linked statically along with MsQuic.
+/// AWS-LC, linked statically along with MsQuic, its functions under names of ours.
 #[cfg(not(sendstream_system_msquic))]
-mod openssl {
-    use super::{c_char, c_int, c_void};
+mod tls {
+    use super::{CStr, c_char};
 
     unsafe extern "C" {
-        fn OpenSSL_version(kind: c_int) -> *const c_char;
-        fn OPENSSL_init_crypto(options: u64, settings: *const c_void) -> c_int;
+        #[link_name = "sendstream_awslc_version_string"]
+        fn awslc_version_string() -> *const c_char;
     }
 
-    pub(crate) fn version() -> Option<unsafe extern "C" fn(c_int) -> *const c_char> {
-        Some(OpenSSL_version)
+    pub(crate) fn version() -> Option<&'static CStr> {
+        // SAFETY: AWS-LC returns a literal.
+        Some(unsafe { CStr::from_ptr(awslc_version_string()) })
     }
 
-    pub(crate) fn init() -> Option<unsafe extern "C" fn(u64, *const c_void) -> c_int> {
-        Some(OPENSSL_init_crypto)
+    pub(crate) fn keep_at_exit() -> bool {
+        true
     }
 }
 
-/// OpenSSL's functions, where an installed MsQuic has loaded OpenSSL as a library of its own.
+/// OpenSSL, where an installed MsQuic has loaded it as a library of its own.
 #[cfg(sendstream_system_msquic)]
-mod openssl {
+mod tls {
     use std::mem::transmute;
     use std::ptr;
 
@@ -467,14 +471,25 @@ mod openssl {
         fn dlsym(library: *mut c_void, name: *const c_char) -> *mut c_void;
     }
 
-    pub(crate) fn version() -> Option<unsafe extern "C" fn(c_int) -> *const c_char> {
+    pub(crate) fn version() -> Option<&'static CStr> {
+        /// `OPENSSL_VERSION` of OpenSSL's `crypto.h`.
+        const FULL: c_int = 0;
         // SAFETY: that is the type of OpenSSL's function of this name; null becomes `None`.
-        unsafe { transmute(find(c"OpenSSL_version")) }
+        let version: Option<unsafe extern "C" fn(c_int) -> *const c_char> =
+            unsafe { transmute(find(c"OpenSSL_version")) };
+        // SAFETY: for every argument OpenSSL returns a string with a final zero that lives as long as
+        // the program.
+        version.map(|version| unsafe { CStr::from_ptr(version(FULL)) })
     }
 
-    pub(crate) fn init() -> Option<unsafe extern "C" fn(u64, *const c_void) -> c_int> {
-        // SAFETY: as above.
-        unsafe { transmute(find(c"OPENSSL_init_crypto")) }
+    pub(crate) fn keep_at_exit() -> bool {
+        /// `OPENSSL_INIT_NO_ATEXIT` of OpenSSL's `crypto.h`.
+        const NO_ATEXIT: u64 = 0x0008_0000;
+        // SAFETY: that is the type of OpenSSL's function of this name; null becomes `None`.
+        let init: Option<unsafe extern "C" fn(u64, *const c_void) -> c_int> =
+            unsafe { transmute(find(c"OPENSSL_init_crypto")) };
+        // SAFETY: null stands for the default settings.
+        init.is_some_and(|init| unsafe { init(NO_ATEXIT, ptr::null()) == 1 })
     }
 
     fn find(name: &CStr) -> *mut c_void {

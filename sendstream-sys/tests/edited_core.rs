@@ -10,8 +10,9 @@ use std::time::{Duration, Instant};
 
 use sendstream_sys::{
     HQUIC, MsQuicOpenVersion, QUIC_API_TABLE, QUIC_BUFFER, QUIC_CONNECTION_EVENT, QUIC_CREDENTIAL_CONFIG,
-    QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_CLIENT, QUIC_PARAM_CONN_SETTINGS, QUIC_PARAM_GLOBAL_RECEIVE_BRACKET,
-    QUIC_SETTINGS, QUIC_STATUS, edits,
+    QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_CLIENT,
+    QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_NO_CERTIFICATE_VALIDATION, QUIC_PARAM_CONN_SETTINGS,
+    QUIC_PARAM_GLOBAL_RECEIVE_BRACKET, QUIC_SETTINGS, QUIC_STATUS, edits,
 };
 
 const SUCCESS: QUIC_STATUS = 0;
@@ -26,6 +27,26 @@ fn a_configuration_switches_hystart_on() {
         let client = Client::start(&silent, on);
         assert_eq!(client.hystart(), on);
     }
+}
+
+/// As a program has it that links OpenSSL, BoringSSL or another AWS-LC: under this name MsQuic must
+/// find its own library's function.
+#[unsafe(no_mangle)]
+extern "C" fn SSL_new(_: *mut c_void) -> *mut c_void {
+    FOREIGN_CALLS.fetch_add(1, Ordering::SeqCst);
+    ptr::null_mut()
+}
+
+static FOREIGN_CALLS: AtomicUsize = AtomicUsize::new(0);
+
+#[test]
+fn another_library_of_tls_in_the_program_is_left_alone() {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let client = Client::start(&socket, 0);
+    // Its first packet holds what TLS has to say.
+    socket.recv_from(&mut [0; 2000]).unwrap();
+    drop(client);
+    assert_eq!(FOREIGN_CALLS.load(Ordering::SeqCst), 0);
 }
 
 /// The edit `receives-are-announced`.
@@ -89,7 +110,8 @@ impl Client {
             settings.__bindgen_anon_1.IsSet.set_HyStartEnabled(1);
             settings.__bindgen_anon_2.__bindgen_anon_1.set_HyStartEnabled(hystart);
         }
-        credentials.Flags = QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_CLIENT;
+        credentials.Flags = QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_CLIENT
+            | QUIC_CREDENTIAL_FLAGS_QUIC_CREDENTIAL_FLAG_NO_CERTIFICATE_VALIDATION;
         let mut name = *b"test";
         let alpn = QUIC_BUFFER { Length: 4, Buffer: name.as_mut_ptr() };
         let size = u32::try_from(size_of_val(&settings)).unwrap();

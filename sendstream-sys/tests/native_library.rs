@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 use sendstream_sys::{
     EditKind, MsQuicOpenVersion, QUIC_API_TABLE, QUIC_PARAM_GLOBAL_LIBRARY_GIT_HASH, QUIC_PARAM_GLOBAL_LIBRARY_VERSION,
-    QUIC_STATUS, edits, lacks_fixes, native_profile, native_source, openssl_version,
+    QUIC_STATUS, edits, lacks_fixes, native_profile, native_source, tls_library,
 };
 
 /// MsQuic's API table. It is opened once, since two first calls must not overlap, and never closed.
@@ -59,8 +59,8 @@ fn the_linked_msquic_names_the_commit_it_was_built_from() {
 
 #[test]
 #[cfg_attr(sendstream_system_msquic, ignore = "an installed library")]
-fn the_linked_openssl_is_3_5() {
-    assert!(openssl_version().starts_with("OpenSSL 3.5."), "{}", openssl_version());
+fn the_linked_tls_library_is_aws_lc() {
+    assert!(tls_library().starts_with("AWS-LC "), "{}", tls_library());
 }
 
 #[test]

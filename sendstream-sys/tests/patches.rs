@@ -33,7 +33,7 @@ fn load() -> Vec<Patch> {
 
 /// The crate's sources, as far as `series` changes them.
 fn sources(series: &[Patch]) -> BTreeMap<&str, String> {
-    let root = crate_sources::find(here()).unwrap();
+    let root = crate_sources::find(&crate_sources::MSQUIC, here()).unwrap().root;
     let paths = series.iter().flat_map(|patch| &patch.files).map(|file| file.path.as_str());
     paths.filter_map(|path| Some((path, fs::read_to_string(root.join(path)).ok()?))).collect()
 }

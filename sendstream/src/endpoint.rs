@@ -108,15 +108,16 @@ macro_rules! endpoint_setters {
         /// The cipher suites that it may use, at least one. The default is every
         /// [`CipherSuite`](crate::CipherSuite).
         ///
-        /// It is a set, and its order means nothing. Of the suites that both sides have, the server
-        /// takes the first in the order of [`CipherSuite`](crate::CipherSuite). If they have none
+        /// It is a set, and its order means nothing: a client offers its suites in the order of
+        /// [`CipherSuite`](crate::CipherSuite). Of those that both sides have, a server takes the
+        /// client's first, or ChaCha20 on a processor without instructions for AES. If they have none
         /// in common, the handshake fails with TLS alert 40 (`AllowedCipherSuites` of
         /// `QUIC_CREDENTIAL_CONFIG`, RFC 8446 §4.1.1).
         ///
         /// AES-128 comes last in that order. A side that wants it gives it alone: every peer has it
         /// (RFC 8446 §9.1).
         ///
-        /// A session is resumed only under a suite with the same hash (RFC 8446 §4.2.11).
+        /// A session is resumed only under its own suite.
         pub fn cipher_suites(mut self, suites: impl IntoIterator<Item = $crate::types::stats::CipherSuite>) -> Self {
             self.endpoint.cipher_suites = Some(suites.into_iter().collect());
             self

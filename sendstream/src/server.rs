@@ -241,7 +241,7 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`]: OpenSSL takes no such identity, or MsQuic is out of memory. The server goes
+    /// [`ConfigError`]: AWS-LC takes no such identity, or MsQuic is out of memory. The server goes
     /// on with the old one.
     pub fn set_identity(&self, identity: Identity) -> Result<(), ConfigError> {
         self.change(|config| config.with_identity(&identity))
@@ -438,7 +438,7 @@ impl ServerBuilder {
         let ticket_keys = match self.ticket_keys {
             Some(_) if self.resumption == Resumption::Off => return Err(ConfigError::ResumptionOff),
             Some(keys) => keys,
-            // One that stays when the identity changes, which OpenSSL's own would not.
+            // One that stays when the identity changes, which AWS-LC's own would not.
             None if self.resumption != Resumption::Off => vec![TicketKey::generate()?],
             None => Vec::new(),
         };

@@ -113,7 +113,7 @@ fn a_true_version_negotiation_without_a_common_version_ends_the_handshake() {
     });
 }
 
-/// The edit `handshake-buffer-grows-to-its-limit`.
+/// The edit `tls-on-aws-lc`.
 #[test]
 fn a_certificate_of_any_size_ends_in_a_connection_or_an_error() {
     run(async {

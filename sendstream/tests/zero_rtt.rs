@@ -119,6 +119,21 @@ fn early_data_arrives_before_the_handshake_is_done() {
     });
 }
 
+/// TLS takes early data there too, but none comes.
+#[test]
+fn a_server_says_of_early_data_only_what_came() {
+    run(async {
+        let endpoints = Endpoints::new().await;
+        let connecting = async { endpoints.client.connect(endpoints.address(), "localhost").await.unwrap() };
+        let accepting = async { endpoints.server.accept().await.unwrap().accept_0rtt().await.unwrap() };
+        let (connected, accepted) = futures::join!(connecting, accepting);
+        assert!(connected.session_resumed());
+        assert!(!accepted.accepted_0rtt().await);
+        drop((connected, accepted));
+        endpoints.end().await;
+    });
+}
+
 #[test]
 fn a_question_is_answered_before_the_handshake_is_done() {
     run(async {

@@ -9,12 +9,13 @@ use std::fs;
 use std::ops::Range;
 use std::path::Path;
 
+use crate::Problem;
 use crate::apply;
+use crate::crate_sources::{self, MSQUIC};
 use crate::git::Git;
 use crate::patch::{EditKind, Header, Patch};
 use crate::series::{self, SERIES};
 use crate::tree::BASE;
-use crate::{Problem, crate_sources};
 
 /// Makes the series in `patches` anew from the commits in `tree`.
 pub(crate) fn export(tree: &Path, patches: &Path) -> Result<(), Problem> {
@@ -60,7 +61,7 @@ fn says_the_same(present: &str, text: &str) -> bool {
 /// Makes sure that the series makes of the crate's sources what the repository has.
 fn compare(git: Git<'_>, patches: &Path) -> Result<(), Problem> {
     let series = series::load(patches)?;
-    let source = crate_sources::find(Path::new(env!("CARGO_MANIFEST_DIR")))?;
+    let source = crate_sources::find(&MSQUIC, Path::new(env!("CARGO_MANIFEST_DIR")))?.root;
     let outcome = apply::all(&series, |file| fs::read_to_string(source.join(file)).ok());
     if let Some(refusal) = outcome.refused.first() {
         return Err(refusal.clone());

@@ -44,7 +44,9 @@ fn run(arguments: &[&str]) -> Result<(), Problem> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     let patches = series::folder(here);
     match arguments {
-        ["tree", folder] => tree::make(&series::load(&patches)?, &crate_sources::find(here)?, Path::new(folder)),
+        ["tree", folder] => {
+            tree::make(&series::load(&patches)?, &crate_sources::find(&crate_sources::MSQUIC, here)?, Path::new(folder))
+        }
         ["export", folder] => {
             export::export(Path::new(folder), &patches)?;
             write_table(here)

@@ -3,30 +3,31 @@
 use std::fs;
 use std::path::Path;
 
+use crate::Problem;
 use crate::apply::Outcome;
+use crate::crate_sources::{self, MSQUIC, Unpacked};
 use crate::git::Git;
 use crate::patch::Patch;
-use crate::{Problem, crate_sources};
 
 /// The tag of the commit before the first patch.
 pub(crate) const BASE: &str = "msquic";
 
 /// Unpacks the sources in `source` into `folder`, and commits one patch after the other.
-pub(crate) fn make(series: &[Patch], source: &Path, folder: &Path) -> Result<(), Problem> {
+pub(crate) fn make(series: &[Patch], source: &Unpacked, folder: &Path) -> Result<(), Problem> {
     if folder.exists() {
         return Err(format!(
             "{} is there already: keep its commits with make msquic-patches, then remove it",
             folder.display()
         ));
     }
-    for file in crate_sources::files(source)? {
-        write(&folder.join(&file), &fs::read(source.join(&file)).map_err(|error| at(&file, &error))?)?;
+    for file in crate_sources::files(&source.root)? {
+        write(&folder.join(&file), &fs::read(source.root.join(&file)).map_err(|error| at(&file, &error))?)?;
     }
     let git = Git(folder);
     git.run(&["init", "--quiet"])?;
     // Headings of hunks are functions then, and no labels.
     write(&folder.join(".git/info/attributes"), b"*.c diff=cpp\n*.h diff=cpp\n")?;
-    commit(git, &format!("MsQuic as it is in {} {}", crate_sources::CRATE, crate_sources::CRATE_VERSION))?;
+    commit(git, &format!("MsQuic as it is in {} {}", MSQUIC.name, source.version))?;
     git.run(&["tag", BASE])?;
 
     let mut outcome = Outcome::default();

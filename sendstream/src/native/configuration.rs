@@ -50,7 +50,7 @@ impl Configuration {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`]: a setting out of its range, an identity that OpenSSL refuses, system roots
+    /// [`ConfigError`]: a setting out of its range, an identity that AWS-LC refuses, system roots
     /// that cannot be read, or MsQuic's status when the library cannot start.
     pub(crate) fn open(
         registration: &Registration,
@@ -188,7 +188,7 @@ impl Configuration {
         // synchronous without QUIC_CREDENTIAL_FLAG_LOAD_ASYNCHRONOUS and keeps none of them.
         let status = unsafe { call!(ConfigurationLoadCredential(self.handle, &config)) };
         NativeError::check(status).map_err(|status| match identity {
-            // With an identity, all that OpenSSL can object to is that identity.
+            // With an identity, all that AWS-LC can object to is that identity.
             Some(_) if status == NativeError::TLS_ERROR => IdentityError::Rejected { status }.into(),
             _ => status.into(),
         })
@@ -309,7 +309,7 @@ impl<'a> Credential<'a> {
     ///
     /// MsQuic is told not to validate, because [`Trust`] does all of it; the module documentation
     /// of `tls.rs` says why. The certificate event must then be handled, or every peer would be
-    /// believed. REQUIRE_CLIENT_AUTHENTICATION makes OpenSSL ask; without MsQuic's validation it
+    /// believed. REQUIRE_CLIENT_AUTHENTICATION makes TLS ask; without MsQuic's validation it
     /// lets clients without a certificate pass, and the handler refuses them.
     fn flags(&self) -> sys::QUIC_CREDENTIAL_FLAGS {
         const ASK_US: sys::QUIC_CREDENTIAL_FLAGS =
@@ -380,8 +380,9 @@ pub(crate) const MAX_TICKET_KEYS: usize = sys::QUIC_MAX_TICKET_KEY_COUNT as usiz
 /// The longest protocol name; its length travels in one byte.
 const MAX_ALPN_LENGTH: usize = 255;
 
-/// What MsQuic takes for all names together, each with its length byte.
-const MAX_ALPN_LIST_LENGTH: usize = u16::MAX as usize;
+/// The most of all names together, each with its length byte. Servers on AWS-LC take no more than 16 KiB
+/// for all that a client begins with.
+const MAX_ALPN_LIST_LENGTH: usize = 8192;
 
 #[cfg(test)]
 mod tests {
@@ -400,11 +401,11 @@ mod tests {
     }
 
     #[test]
-    fn an_alpn_list_past_64_kib_is_refused() {
+    fn an_alpn_list_past_8_kib_is_refused() {
         let longest = || vec![b'x'; MAX_ALPN_LENGTH];
-        assert!(Alpn::new((0..255).map(|_| longest())).is_ok());
-        let error = Alpn::new((0..256).map(|_| longest())).unwrap_err();
-        assert!(matches!(error, ConfigError::AlpnListTooLong { length: 65536 }));
+        assert!(Alpn::new((0..32).map(|_| longest())).is_ok());
+        let error = Alpn::new((0..33).map(|_| longest())).unwrap_err();
+        assert!(matches!(error, ConfigError::AlpnListTooLong { length: 8448 }));
     }
 
     #[test]
@@ -414,7 +415,7 @@ mod tests {
     }
 
     #[test]
-    fn openssl_takes_keys_of_every_kind_that_can_be_made_here() {
+    fn aws_lc_takes_keys_of_every_kind_that_can_be_made_here() {
         for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
             let pair = rcgen::KeyPair::generate_for(algorithm).unwrap();
             let certificate = rcgen::CertificateParams::default().self_signed(&pair).unwrap();
@@ -430,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn what_openssl_refuses_is_an_error_of_the_identity() {
+    fn what_aws_lc_refuses_is_an_error_of_the_identity() {
         let damaged = Identity::unusable();
         let error = open(server(&damaged, &ClientAuth::None)).map(drop).unwrap_err();
         assert!(matches!(error, ConfigError::Identity(IdentityError::Rejected { .. })), "{error}");

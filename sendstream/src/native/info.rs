@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Asks the loaded native libraries what they are (`QUIC_PARAM_GLOBAL_LIBRARY_VERSION`,
-/// `..._GIT_HASH`, `OpenSSL_version`).
+/// `..._GIT_HASH`, `awslc_version_string`).
 ///
 /// # Errors
 ///
@@ -29,7 +29,7 @@ pub fn native_info() -> Result<NativeInfo, NativeError> {
         msquic_version: version.map(|number| number.to_string()).join("."),
         msquic_git_hash: String::from_utf8_lossy(hash).into_owned(),
         source: sys::native_source().to_owned(),
-        openssl_version: sys::openssl_version().to_owned(),
+        tls_library: sys::tls_library().to_owned(),
         profile: sys::native_profile().to_owned(),
         edits: &EDITS,
     })

@@ -72,7 +72,7 @@ impl ServerConfig {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`]: OpenSSL takes no such identity, or MsQuic is out of memory.
+    /// [`ConfigError`]: AWS-LC takes no such identity, or MsQuic is out of memory.
     pub fn with_identity(&self, identity: &Identity) -> Result<Self, ConfigError> {
         Self::open(Recipe { identity: identity.clone(), ..self.0.recipe.clone() })
     }

@@ -504,7 +504,7 @@ pub enum ConfigError {
         length: usize,
     },
     /// The protocol names are too long all together.
-    #[error("the application protocols take {length} bytes on the wire; offer fewer, at most 65535 bytes are possible")]
+    #[error("the application protocols take {length} bytes on the wire; offer fewer, at most 8192 bytes are possible")]
     AlpnListTooLong {
         /// The length of the list as TLS encodes it, in bytes.
         length: usize,

@@ -12,8 +12,8 @@ pub struct NativeInfo {
     pub msquic_git_hash: String,
     /// Where the sources came from.
     pub source: String,
-    /// OpenSSL's version, as the loaded library reports it.
-    pub openssl_version: String,
+    /// Name and version of the TLS library, as it reports them: `AWS-LC 5.12.0`.
+    pub tls_library: String,
     /// How MsQuic was built: `Release`, `Debug`, ...
     pub profile: String,
     /// What was changed in MsQuic's sources, in the order of application, and what for.

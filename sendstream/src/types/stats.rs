@@ -139,7 +139,7 @@ pub struct SendStreamStats {
 /// What the TLS handshake settled, from
 /// [`Connection::handshake_info`](crate::Connection::handshake_info)
 /// (`QUIC_PARAM_TLS_HANDSHAKE_INFO`). The group of the key exchange is not in it: MsQuic does not
-/// tell it on OpenSSL.
+/// tell it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct HandshakeInfo {
@@ -161,7 +161,7 @@ pub enum TlsVersion {
 
 /// A cipher suite of TLS 1.3 (RFC 8446 §B.4).
 ///
-/// Both sides prefer AES-256, then ChaCha20, then AES-128, in MsQuic's order. AES-128 costs the
+/// A client prefers AES-256, then ChaCha20, then AES-128, in MsQuic's order. AES-128 costs the
 /// least on a processor with instructions for AES, and ChaCha20 on one without.
 /// [`ClientBuilder::cipher_suites`](crate::ClientBuilder::cipher_suites) and
 /// [`ServerBuilder::cipher_suites`](crate::ServerBuilder::cipher_suites) keep a side to some of

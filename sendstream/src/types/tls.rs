@@ -2,8 +2,8 @@
 //!
 //! # What MsQuic does not do
 //!
-//! On OpenSSL, MsQuic's own validation of a server is not one to rely on, as its
-//! `platform/tls_openssl.c` shows:
+//! On AWS-LC, MsQuic validates no certificate. On an installed MsQuic's OpenSSL its validation of a
+//! server is not one to rely on, as its `platform/tls_openssl.c` shows:
 //!
 //! - It checks the certificate chain and never the **name**: any certificate of a trusted authority
 //!   would pass for any host.
@@ -15,13 +15,13 @@
 //! So both sides have MsQuic validate nothing and report the peer's certificates instead.
 //! [`Trust::verify_server`] and [`Trust::verify_client`] then judge chain, name, validity and
 //! purpose with `rustls-webpki` inside the handshake, before any application sees data. That the
-//! peer holds the key of its certificate remains OpenSSL's to check, which it does in any case (RFC
-//! 8446 §4.4.3).
+//! peer holds the key of its certificate remains the TLS library's to check, which it does in any case
+//! (RFC 8446 §4.4.3).
 //!
 //! A server that validates nothing does not insist on a client's certificate either: the handler is
 //! asked once more, with no certificate, and must refuse.
 //!
-//! # How a key reaches OpenSSL
+//! # How a key reaches TLS
 //!
 //! In memory: as a PKCS#12 archive that is built once per [`Identity`], zeroed when dropped, and
 //! never in a file.

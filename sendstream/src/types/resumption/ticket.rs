@@ -7,11 +7,12 @@
 //!
 //! Names, certificates and the ticket are preceded by their length; every number has four bytes,
 //! the highest first. MsQuic's ticket (`QUIC_CONNECTION_EVENT_RESUMPTION_TICKET_RECEIVED`) in turn
-//! holds the server's transport parameters and OpenSSL's `SSL_SESSION` as PEM.
+//! holds the server's transport parameters and the TLS library's `SSL_SESSION`: AWS-LC's as DER, that of
+//! an installed MsQuic's OpenSSL as PEM.
 //!
 //! What comes back from a cache is bad input until [`Ticket::decode`] has looked at it. MsQuic and
-//! OpenSSL do look, but they are not made for strangers here: an encrypted PEM has OpenSSL ask for
-//! a password on the terminal, a session of another name or protocol fails the handshake instead of
+//! the TLS library do look, but they are not made for strangers here: an encrypted PEM has OpenSSL ask
+//! for a password on the terminal, a session of another name or protocol fails the handshake instead of
 //! being left out, and one with an unknown cipher stops the process. The checksum finds damage, not
 //! forgery; whoever can forge a ticket can pose as the server, whatever is checked.
 
@@ -144,7 +145,8 @@ impl<'a> Envelope<'a> {
     }
 }
 
-/// What of OpenSSL's `SSL_SESSION` (`ssl/ssl_asn1.c`) decides whether it can be used.
+/// What of an `SSL_SESSION` decides whether it can be used (`ssl/ssl_asn1.c` of OpenSSL,
+/// `ssl/ssl_asn1.cc` of AWS-LC, which give most fields the same numbers).
 struct Session<'a> {
     certificate: &'a [u8],
     server_name: Option<&'a [u8]>,
@@ -177,14 +179,16 @@ impl<'a> Session<'a> {
         let octets = |tag: usize| tagged[tag].and_then(|contents| Reader::only(contents, OCTET_STRING));
         let integer = |tag: usize| tagged[tag].and_then(|contents| number(Reader::only(contents, INTEGER)?));
         octets(10).filter(|ticket| !ticket.is_empty())?;
+        // Only AWS-LC notes that a session is QUIC's.
+        let (lifetime, max_early_data, alpn) = if tagged[27].is_some() { (2, 24, 26) } else { (9, 15, 16) };
         Some(Self {
             time: integer(1)?,
             certificate: tagged[3]?,
             server_name: octets(6),
-            lifetime: integer(9)?,
-            // OpenSSL leaves a zero out.
-            max_early_data: integer(15).unwrap_or(0),
-            alpn: octets(16)?,
+            lifetime: integer(lifetime)?,
+            // A zero is left out.
+            max_early_data: integer(max_early_data).unwrap_or(0),
+            alpn: octets(alpn)?,
         })
     }
 
@@ -197,9 +201,8 @@ impl<'a> Session<'a> {
     }
 }
 
-/// OpenSSL's `SSL_SESSION` in MsQuic's ticket (`QuicCryptoEncodeClientTicket`): the ticket's
-/// version, QUIC's version, the lengths of what follows, the server's transport parameters, the
-/// session as PEM.
+/// The `SSL_SESSION` in MsQuic's ticket (`QuicCryptoEncodeClientTicket`): the ticket's version, QUIC's
+/// version, the lengths of what follows, the server's transport parameters, the session.
 fn session_der(native: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let mut rest = native;
     if variable_length(&mut rest)? != NATIVE_VERSION {
@@ -209,12 +212,13 @@ fn session_der(native: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     rest = tail;
     let parameters = usize::try_from(variable_length(&mut rest)?).ok()?;
     let session = usize::try_from(variable_length(&mut rest)?).ok()?;
-    let (_parameters, pem) = rest.split_at_checked(parameters)?;
-    if pem.len() != session {
+    let (_parameters, text) = rest.split_at_checked(parameters)?;
+    if text.len() != session {
         return None;
     }
+    let Some(pem) = text.strip_prefix(PEM_BEGIN) else { return Some(Zeroizing::new(text.to_vec())) };
     // Nothing may stand between the label and the base64: it would be OpenSSL's to act upon.
-    let base64 = pem.strip_prefix(PEM_BEGIN)?.strip_suffix(PEM_END)?;
+    let base64 = pem.strip_suffix(PEM_END)?;
     let base64 = Zeroizing::new(base64.iter().copied().filter(|byte| *byte != b'\n').collect::<Vec<u8>>());
     BASE64_STANDARD.decode(&base64[..]).ok().map(Zeroizing::new)
 }

@@ -241,6 +241,10 @@ pub enum IdentityError {
         /// How many bits it has.
         bits: usize,
     },
+    /// The certificate has a key usage, and it leaves out the signatures that TLS wants of the key (RFC
+    /// 5280 §4.2.1.3, RFC 8446 §4.4.2.2). Peers refuse such a certificate.
+    #[error("the certificate's key usage has no digitalSignature; have it issued with that, or without a key usage")]
+    MayNotSign,
     /// The PEM is damaged.
     #[error("the PEM is damaged: {reason}; export it again")]
     #[non_exhaustive]
@@ -276,8 +280,8 @@ pub enum IdentityError {
         /// What failed.
         reason: String,
     },
-    /// OpenSSL refused chain and key when a client or server was built with them.
-    #[error("OpenSSL refuses the certificate or its key ({status}); are they a pair, of a kind that TLS 1.3 knows?")]
+    /// AWS-LC refused chain and key when a client or server was built with them.
+    #[error("AWS-LC refuses the certificate or its key ({status}); are they a pair, of a kind that TLS 1.3 knows?")]
     #[non_exhaustive]
     Rejected {
         /// MsQuic's word for it.

@@ -15,7 +15,7 @@ use super::{
     key,
     pem::{Contents, is_der},
     pkcs12,
-    public_key::PublicKey,
+    public_key::{PublicKey, may_sign},
 };
 
 /// A certificate chain with its private key. A server shows it, and a client shows it to a server
@@ -126,7 +126,7 @@ impl Identity {
         &self.0.pkcs12
     }
 
-    /// An identity that OpenSSL cannot read.
+    /// An identity that AWS-LC cannot read.
     #[cfg(test)]
     pub(crate) fn unusable() -> Self {
         let certificate = CertificateDer::from(&b"certificate"[..]);
@@ -149,6 +149,9 @@ impl Identity {
         let public_key = PublicKey::of_certificate(certificate).ok_or(IdentityError::NoCertificate)?;
         if let Some(bits) = public_key.weak_rsa_bits() {
             return Err(IdentityError::WeakKey { bits });
+        }
+        if !may_sign(certificate) {
+            return Err(IdentityError::MayNotSign);
         }
         let public_key_hash = PublicKeyHash::of(certificate).ok_or(IdentityError::NoCertificate)?;
         let pkcs8 = key::to_pkcs8(key, &public_key)?;

@@ -16,10 +16,10 @@ use super::{
     public_key::{Algorithm, EC_PUBLIC_KEY, P256, P384, PublicKey, RSA_ENCRYPTION, RSASSA_PSS},
 };
 
-/// Brings `key` to PKCS#8 (RFC 5208) in its plainest form, which every OpenSSL reads.
+/// Brings `key` to PKCS#8 (RFC 5208) in its plainest form, which every TLS library reads.
 ///
 /// RSA, P-256, P-384 and Ed25519 keys are checked against the public key. Others are left to
-/// OpenSSL, which compares key and certificate itself when they are loaded.
+/// AWS-LC, which compares key and certificate itself when they are loaded.
 ///
 /// # Errors
 ///
@@ -104,7 +104,7 @@ fn ec_belongs(curve: &'static EcdsaSigningAlgorithm, octets: &[u8], point: &[u8]
 
 /// The version of PrivateKeyInfo.
 const VERSION_0: &[u8] = &[INTEGER, 1, 0];
-const NULL: &[u8] = &[5, 0];
+pub(super) const NULL: &[u8] = &[5, 0];
 /// 1.3.101.112
 const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 

@@ -2,7 +2,7 @@
 
 use rustls_pki_types::CertificateDer;
 
-use super::der::{BIT_STRING, CONTEXT_0, Element, INTEGER, OBJECT_IDENTIFIER, Reader, SEQUENCE};
+use super::der::{BIT_STRING, BOOLEAN, CONTEXT_0, Element, INTEGER, OBJECT_IDENTIFIER, OCTET_STRING, Reader, SEQUENCE};
 
 /// A certificate's public key (RFC 5280 §4.1.2.7).
 pub(super) struct PublicKey<'a> {
@@ -16,6 +16,11 @@ pub(super) struct PublicKey<'a> {
 impl<'a> PublicKey<'a> {
     /// The public key of an X.509 certificate; `None` if that is not one.
     pub(super) fn of_certificate(certificate: &'a CertificateDer<'_>) -> Option<Self> {
+        Self::of_certificate_with_rest(certificate).map(|(key, _)| key)
+    }
+
+    /// Also what comes after it in the certificate.
+    fn of_certificate_with_rest(certificate: &'a CertificateDer<'_>) -> Option<(Self, Reader<'a>)> {
         let mut certificate = Reader::new(Reader::only(certificate, SEQUENCE)?);
         let mut to_be_signed = certificate.enter(SEQUENCE)?;
         to_be_signed.skip_optional(CONTEXT_0)?; // version
@@ -24,7 +29,7 @@ impl<'a> PublicKey<'a> {
         to_be_signed.take(SEQUENCE)?; // issuer
         to_be_signed.take(SEQUENCE)?; // validity
         to_be_signed.take(SEQUENCE)?; // subject
-        Self::read(to_be_signed.take(SEQUENCE)?)
+        Some((Self::read(to_be_signed.take(SEQUENCE)?)?, to_be_signed))
     }
 
     pub(super) fn read(info: Element<'a>) -> Option<Self> {
@@ -55,6 +60,32 @@ impl<'a> PublicKey<'a> {
         (bits < 2048).then_some(bits)
     }
 }
+
+/// Whether a certificate lets its key make signatures, as TLS has it do: its key usage says so, or it
+/// has none (RFC 5280 §4.2.1.3).
+pub(super) fn may_sign(certificate: &CertificateDer<'_>) -> bool {
+    key_usage(certificate).is_none_or(|usage| usage & DIGITAL_SIGNATURE != 0)
+}
+
+/// The first eight bits of the key usage.
+fn key_usage(certificate: &CertificateDer<'_>) -> Option<u8> {
+    let (_, mut rest) = PublicKey::of_certificate_with_rest(certificate)?;
+    let tagged = std::iter::from_fn(|| rest.next()).find(|field| field.tag == EXTENSIONS)?;
+    let mut extensions = Reader::new(Reader::only(tagged.contents, SEQUENCE)?);
+    while let Some(mut extension) = extensions.enter(SEQUENCE) {
+        if extension.take(OBJECT_IDENTIFIER)?.contents == KEY_USAGE {
+            extension.skip_optional(BOOLEAN)?; // critical
+            let bits = Reader::only(extension.take(OCTET_STRING)?.contents, BIT_STRING)?;
+            return Some(bits.get(1).copied().unwrap_or(0));
+        }
+    }
+    None
+}
+
+const EXTENSIONS: u8 = 0xa3;
+/// 2.5.29.15
+const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
+const DIGITAL_SIGNATURE: u8 = 0x80;
 
 /// An AlgorithmIdentifier (RFC 5280 §4.1.1.2).
 #[derive(Clone, Copy)]

@@ -211,6 +211,27 @@ mod identity {
     }
 
     #[test]
+    fn a_certificate_whose_key_may_not_sign_makes_no_identity() {
+        use rcgen::KeyUsagePurpose::{CrlSign, DigitalSignature, KeyCertSign};
+        for (usages, may_sign) in [
+            (vec![], true),
+            (vec![DigitalSignature], true),
+            (vec![KeyCertSign, DigitalSignature], true),
+            (vec![KeyCertSign, CrlSign], false),
+        ] {
+            let pair = rcgen::KeyPair::generate().unwrap();
+            let mut parameters = rcgen::CertificateParams::default();
+            parameters.key_usages = usages.clone();
+            let certificate = parameters.self_signed(&pair).unwrap();
+            match Identity::from_pem(certificate.pem(), pair.serialize_pem()) {
+                Ok(_) => assert!(may_sign, "{usages:?}"),
+                Err(IdentityError::MayNotSign) => assert!(!may_sign, "{usages:?}"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    #[test]
     fn a_damaged_certificate_is_named_by_its_place() {
         let (cert, key) = pem_pair();
         let certificate = CertificateDer::from_pem_slice(cert.as_bytes()).unwrap();

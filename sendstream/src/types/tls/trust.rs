@@ -25,7 +25,9 @@ use super::{
 /// client must be meant for clients and needs no name. Authorities may sign with RSA of 2048 bits
 /// or more, ECDSA on P-256 or P-384, or Ed25519. Of the issuers that a peer sends beside its own
 /// certificate the first eight count. Revocation is not checked. A peer whose own key is RSA of
-/// less than 2048 bits is refused, also if it is pinned. Clones share what they hold.
+/// less than 2048 bits is refused, also if it is pinned; one whose certificate does not let its key sign
+/// (key usage without digitalSignature), or whose key is on Ed448 or is RSA for PSS alone, fails in the
+/// handshake before anybody is asked. Clones share what they hold.
 #[derive(Clone, Debug)]
 pub struct Trust {
     kind: TrustKind,

@@ -1,0 +1,97 @@
+//! Builds AWS-LC once, and finds it again.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::cpp::Cpp;
+use crate::crate_sources::{self, Crate, Unpacked};
+use crate::place::{self, Place};
+use crate::settings::Settings;
+use crate::tools::Tools;
+use crate::{Problem, key};
+
+/// Its two libraries, in the order in which they need each other.
+pub(crate) const LIBRARIES: [&str; 2] = ["libssl.a", "libcrypto.a"];
+
+/// The crate with its sources, as named in `Cargo.toml`.
+const CRATE: Crate = Crate { name: "aws-lc-sys", version: "0.47.0", series: "0.47." };
+
+/// How it is built: without its tests and programs, and without Go and Perl, whose work its crate
+/// brings along. And without a source of randomness that takes a processor 20 ms to begin with, in
+/// the first handshake of a process: the system's and the processor's own are left.
+const OPTIONS: [(&str, &str); 7] = [
+    ("BUILD_LIBSSL", "ON"),
+    ("BUILD_SHARED_LIBS", "OFF"),
+    ("BUILD_TESTING", "OFF"),
+    ("BUILD_TOOL", "OFF"),
+    ("DISABLE_CPU_JITTER_ENTROPY", "ON"),
+    ("DISABLE_GO", "ON"),
+    ("DISABLE_PERL", "ON"),
+];
+
+/// The sources, and the name of the folder with what comes of them.
+pub(crate) struct AwsLc<'a> {
+    sources: Unpacked,
+    cpp: &'a Cpp,
+    kernel_headers: Option<&'a Path>,
+    /// It stands for all that decides the content: version, options, target, compilers and their flags.
+    pub(crate) name: String,
+}
+
+impl<'a> AwsLc<'a> {
+    pub(crate) fn find(
+        settings: &Settings,
+        tools: &Tools,
+        cpp: &'a Cpp,
+        kernel_headers: Option<&'a Path>,
+    ) -> Result<Self, Problem> {
+        let sources = crate_sources::find(&CRATE, &settings.manifest_dir)?;
+        let flags = cc::Build::new().cargo_metadata(false).opt_level(2).warnings(false).get_compiler().args().to_vec();
+        let compilers = (&tools.compiler, &cpp.version);
+        let key = key::of(&(&sources.version, OPTIONS, &settings.target, compilers, flags));
+        let name = format!("aws-lc-{}-{key:016x}", sources.version);
+        Ok(Self { sources, cpp, kernel_headers, name })
+    }
+
+    /// Returns the folder of a finished AWS-LC (`include`, `lib`), whose path has plain characters, and
+    /// builds it first if there is none.
+    pub(crate) fn build(&self, settings: &Settings, place: &Place) -> Result<PathBuf, Problem> {
+        let finished = settings.native_dir.join(&self.name);
+        if !LIBRARIES.iter().all(|library| finished.join("lib").join(library).exists()) {
+            self.compile(settings, place, &finished)?;
+        }
+        if place::is_plain(&finished) {
+            return Ok(finished);
+        }
+        let root = place.folder.join(&self.name);
+        place::copy(&finished, &place.folder).map_err(|error| format!("{}: {error}", root.display()))?;
+        Ok(root)
+    }
+
+    fn compile(&self, settings: &Settings, place: &Place, finished: &Path) -> Result<(), Problem> {
+        let folder = place.folder.join("aws-lc-build");
+        let sources = self.sources.root.join("aws-lc");
+        let mut config = cmake::Config::new(&sources);
+        config.out_dir(&folder).profile("Release").cflag("-w").cxxflag("-w").build_target("ssl");
+        for (option, value) in OPTIONS {
+            config.define(option, value);
+        }
+        for flag in &self.cpp.flags {
+            config.cxxflag(flag);
+        }
+        if let Some(folder) = self.kernel_headers {
+            config.cflag(format!("-idirafter \"{}\"", folder.display()));
+        }
+        config.build();
+
+        let lib = folder.join("lib");
+        let built = folder.join("build");
+        fs::create_dir_all(&lib)
+            .and_then(|()| fs::copy(built.join("ssl").join(LIBRARIES[0]), lib.join(LIBRARIES[0])))
+            .and_then(|_| fs::copy(built.join("crypto").join(LIBRARIES[1]), lib.join(LIBRARIES[1])))
+            .map_err(|error| format!("{}: {error}", lib.display()))?;
+        place::keep(&[sources.join("include"), lib], finished, settings)?;
+        let _ = fs::remove_dir_all(&folder);
+        Ok(())
+    }
+}
