@@ -272,6 +272,7 @@ fn without_ipv6_addresses_the_ipv6_wildcard_serves_ipv4() {
             assert!(matches!(refused, BindError::AddressNotAvailable(is) if is == loopback), "{refused:?}");
             let error = client.connect(at("::1", port), "localhost").await.unwrap_err();
             assert!(matches!(error, ConnectError::Connection(ConnectionError::System(_))), "{error:?}");
+            drop((connected, accepted));
             server.shutdown().await;
         });
     }
