@@ -5,6 +5,7 @@ mod support;
 
 use std::{collections::BTreeMap, os::unix::process::CommandExt, process::Command, time::Duration};
 
+use futures::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sendstream::{BindError, Bytes, ConfigError, SystemError, TransportConfig, native_info};
 use support::{
@@ -76,9 +77,7 @@ fn descriptors_grow_with_clients_and_not_with_connections() {
         for _ in 0..1000 {
             held.push(endpoints.connect().await);
         }
-        for (client, server) in &held {
-            exchange(client, server, 1000).await;
-        }
+        join_all(held.iter().map(|(client, server)| exchange(client, server, 1000))).await;
         assert!(holdings().descriptors <= descriptors);
         drop(held);
         endpoints.end().await;
