@@ -28,11 +28,11 @@ import sys
 
 import aioquic.asyncio.server
 from aioquic.asyncio import QuicConnectionProtocol, serve
-from aioquic.buffer import encode_uint_var
+from aioquic.buffer import Buffer, encode_uint_var
 from aioquic.quic.configuration import QuicConfiguration
 from aioquic.quic.connection import QuicConnection, stream_is_client_initiated
 from aioquic.quic.events import StreamDataReceived
-from aioquic.quic.packet import QuicPacketType, pull_ack_frame
+from aioquic.quic.packet import QuicFrameType, QuicPacketType, pull_ack_frame
 from aioquic.quic.rangeset import RangeSet
 from aioquic.tls import Epoch
 
@@ -41,6 +41,8 @@ SPACES = {"initial": Epoch.INITIAL, "handshake": Epoch.HANDSHAKE, "application":
 # What fits into a packet, and how many go before one must have arrived.
 FULL = 1200
 AT_ONCE = 16
+# Who waits for a ping of no interest.
+NOBODY = 0
 PACKETS = {Epoch.INITIAL: QuicPacketType.INITIAL, Epoch.HANDSHAKE: QuicPacketType.HANDSHAKE}
 
 
@@ -68,6 +70,23 @@ class Kept(RangeSet):
         pass
 
 
+def without_old_ranges(buf, oldest, has_counts):
+    """The same ACK frame without the ranges below the packet `oldest`: there may be hundreds, and aioquic is slow with each."""
+    largest, delay, count, first = (buf.pull_uint_var() for _ in range(4))
+    smallest = largest - first
+    kept = []
+    for _ in range(count):
+        gap, more = buf.pull_uint_var(), buf.pull_uint_var()
+        # The largest and the smallest number of the range.
+        below = smallest - gap - 2
+        smallest = below - more
+        if below >= oldest:
+            kept += gap, more
+    counts = [buf.pull_uint_var() for _ in range(3 if has_counts else 0)]
+    numbers = [largest, delay, len(kept) // 2, first, *kept, *counts]
+    return Buffer(data=b"".join(map(encode_uint_var, numbers)))
+
+
 class Forbidden(QuicConnection):
     """A connection that says what it should not, and keeps quiet about what it hears."""
 
@@ -85,10 +104,11 @@ class Forbidden(QuicConnection):
         self._spaces[Epoch.ONE_RTT].ack_queue = Kept()
 
     def _handle_ack_frame(self, context, frame_type, buf):
+        open_packets = [*self._spaces[context.epoch].sent_packets, *self.unacknowledged]
+        buf = without_old_ranges(buf, min(open_packets, default=0), frame_type == QuicFrameType.ACK_ECN)
         # Not left to loss detection: packets that come in another order are lost to it, for a while.
-        begin = buf.tell()
         ranges, _ = pull_ack_frame(buf)
-        buf.seek(begin)
+        buf.seek(0)
         if context.epoch == Epoch.ONE_RTT:
             self.unacknowledged = {number for number in self.unacknowledged if number not in ranges}
         self._hear()
@@ -179,17 +199,26 @@ class Peer(QuicConnectionProtocol):
             pace = int(event.data) if event.data.isdigit() else None
             self.forbidding = asyncio.ensure_future(self.forbid(event.stream_id, pace))
 
+    async def ping_at_once(self):
+        """A ping that is acknowledged without delay, as another packet comes right behind it."""
+        waiter = self._loop.create_future()
+        self._ping_waiters[id(waiter)] = waiter
+        for uid in (id(waiter), NOBODY):
+            self._quic.send_ping(uid)
+            self.transmit()
+        await waiter
+
     async def forbid(self, stream_id, pace):
         # What is due goes first: that the handshake is done, and connection ids.
         self.transmit()
-        await self.ping()
+        await self.ping_at_once()
         begin = asyncio.get_running_loop().time()
         for count, packet in enumerate(self._quic.order.batches.pop(0), 1):
             self._transport.sendto(self._quic.forbidden_packet(packet), self._quic._network_paths[0].addr)
             if pace is not None:
                 await asyncio.sleep(begin + count / pace - asyncio.get_running_loop().time())
             elif count % AT_ONCE == 0:
-                await self.ping()
+                await self.ping_at_once()
         # Who acknowledges a packet acknowledges those that came before it. The first may have overtaken the forbidden one.
         for _ in range(3):
             await self.ping()
