@@ -77,12 +77,16 @@ deb: tools
 demo: build
 	$(target)/release/sendstream demo
 
-# Most tests drive their connections on an executor without threads. In a second round they do it on a tokio runtime, which then does
-# the work of MsQuic's threads. Both rounds are of the same packages, so that Cargo finds what it has built, and run side by side,
-# as tests wait more than they compute. Each prints its output when it is done.
+# The library's tests drive their connections on an executor without threads. In a second round they do it on a tokio runtime, which
+# then does the work of MsQuic's threads. A third round has all other tests: most of those start processes and wait for them, so
+# that more of them than there are processors run at a time. All rounds are of the same packages, so that Cargo finds what it has
+# built, and run side by side, as tests wait more than they compute. Each prints its output when it is done.
 on_tokio = SENDSTREAM_TESTS_ON=tokio
-rounds = env -u MAKEFLAGS $(MAKE) --no-print-directory --jobs 2 --output-sync=target
-tests = $(patsubst sendstream/tests/%.rs,--test %,$(wildcard sendstream/tests/*.rs))
+waiting = RUST_TEST_THREADS=6
+rounds = env -u MAKEFLAGS $(MAKE) --no-print-directory --jobs 3 --output-sync=target
+names = $(notdir $(basename $(wildcard $(addsuffix /tests/*.rs,$(1)))) $(patsubst %/main.rs,%,$(wildcard $(addsuffix /tests/*/main.rs,$(1)))))
+tests = $(addprefix --test ,$(call names,sendstream))
+other_tests = --lib --bins $(addprefix --test ,$(filter-out $(call names,sendstream),$(call names,$(1))))
 
 # The parts run two at a time as well. What all parts need is made before.
 test: test-tools
@@ -92,13 +96,17 @@ test: test-tools
 release = $(cargo) test --workspace --all-features
 test-release: tools
 	$(release) --no-run
-	$(rounds) release-round release-round-on-tokio
+	$(rounds) release-round release-round-on-tokio release-round-of-others
 
 release-round:
-	$(release)
+	$(release) $(tests)
 
 release-round-on-tokio:
 	$(on_tokio) $(release) $(tests)
+
+release-round-of-others:
+	$(waiting) $(release) $(call other_tests,sendstream-*)
+	$(release) --doc
 
 # In a folder of its own, so that neither half of `make test` undoes what the other has built. AWS-LC is shared. Without the
 # transfers of 100 MiB and of more than 4 GiB, over bad networks, and for ever: with MsQuic's assertions on they take minutes.
@@ -107,13 +115,17 @@ debug = SENDSTREAM_MSQUIC_PROFILE=Debug $(cargo) test -p sendstream -p sendstrea
 debug_skips = -- --skip 4_gib --skip 100_mib --skip transfers:: --skip come_and_go
 test-debug: tools
 	$(debug) --no-run
-	$(rounds) debug-round debug-round-on-tokio
+	$(rounds) debug-round debug-round-on-tokio debug-round-of-others
 
 debug-round:
-	$(debug) $(debug_skips)
+	$(debug) $(tests) $(debug_skips)
 
 debug-round-on-tokio:
 	$(on_tokio) $(debug) $(tests) $(debug_skips)
+
+debug-round-of-others:
+	$(waiting) $(debug) $(call other_tests,sendstream-sys sendstream-cli) $(debug_skips)
+	$(debug) --doc $(debug_skips)
 
 # Rust and MsQuic's C under AddressSanitizer, which stable Rust has behind a switch. Documentation tests link without it.
 # What is no leak .ci/lsan.supp says, also to the processes that tests start.
@@ -126,13 +138,16 @@ asan_tests = --test reentrancy --test drop_orders --test cancel_safety \
     --test spinner --test hostile --test hostile_frames --test native_fixes --test forbidden_frames --test runtimes --test idle --test bound
 test-asan: tools
 	$(asan) --no-run --lib --bins --test tool $(asan_tests)
-	$(rounds) asan-round asan-round-on-tokio
+	$(rounds) asan-round asan-round-on-tokio asan-round-of-others
 
 asan-round:
-	$(asan) --lib --bins --test tool $(asan_tests)
+	$(asan) $(asan_tests)
 
 asan-round-on-tokio:
 	$(on_tokio) $(asan) $(asan_tests)
+
+asan-round-of-others:
+	$(waiting) $(asan) --lib --bins --test tool
 
 first-hour: tools
 	.ci/first-hour
@@ -346,7 +361,7 @@ tools:
 test-tools:
 	@sh .ci/tools tests
 
-rounds_of_tests = release-round release-round-on-tokio debug-round debug-round-on-tokio asan-round asan-round-on-tokio
+rounds_of_tests = $(foreach part,release debug asan,$(part)-round $(part)-round-on-tokio $(part)-round-of-others)
 .PHONY: $(rounds_of_tests) first-hour first-hour-short docs-rs msrv semver build package install deb demo test test-release test-debug test-asan test-targets test-aarch64 run-aarch64 test-musl run-musl \
     test-ubsan soak fuzz bench bench-quick bench-micro bench-programs deny lint tools test-tools msquic-tree msquic-patches security-table patches-check bindings
 
