@@ -188,7 +188,7 @@ fn an_end_that_is_stopped_for_a_while_goes_on() {
     let files = Files::new();
     let content = noise(1, 32 << 20);
     files.file("file", &content);
-    for which in ["sender", "receiver"] {
+    let is_stopped = |which| {
         let receiver = Receiver::start(&["--once"]);
         let mut sender = start(&files, &receiver.ticket);
         until("some of it is there", || there(&receiver) >= 4 << 20);
@@ -198,7 +198,13 @@ fn an_end_that_is_stopped_for_a_while_goes_on() {
         signal("CONT");
         assert_eq!(sender.object()["digest"], digest(&content), "{which}");
         assert_eq!((sender.wait().code(), &receiver.session()["ok"]), (Some(0), &true.into()), "{which}");
-    }
+    };
+    // Side by side, as they wait.
+    thread::scope(|scope| {
+        for which in ["sender", "receiver"] {
+            scope.spawn(move || is_stopped(which));
+        }
+    });
 }
 
 #[test]
