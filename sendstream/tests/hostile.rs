@@ -206,8 +206,9 @@ fn a_forged_version_negotiation_before_the_server_answers_is_an_error_of_that_na
 fn a_thousand_clients_at_a_backlog_of_ten_are_refused_but_for_ten() {
     let _alone = alone();
     run(async {
-        // However slow the machine is, no handshake times out.
-        let patient = TransportConfig::default().handshake_timeout(Duration::from_secs(300));
+        // However slow the machine is, no handshake times out, and nobody is given up.
+        let patient = Duration::from_secs(300);
+        let patient = TransportConfig::default().handshake_timeout(patient).disconnect_timeout(patient);
         let settings = patient.clone().accept_backlog(10);
         let endpoints = Endpoints::with(patient, settings);
         let mut connecting: FuturesUnordered<_> =
