@@ -36,8 +36,12 @@ pub(crate) fn build(
         let aws_lc = aws_lc.build(settings, place)?;
         let merged = compile(settings, tools, source, &copy.root, place, &aws_lc, kernel_headers).join(LIBRARY);
         let archives = aws_lc::LIBRARIES.map(|library| aws_lc.join("lib").join(library));
-        let renamed = rename::copy(&merged, &archives, &place.folder.join("renamed"))?;
-        place::keep(&[renamed], &finished, settings)?;
+        let library = match settings.target_os == "linux" {
+            true => rename::copy(&merged, &archives, &place.folder.join("renamed"))?,
+            // No such tools come with the compiler there.
+            false => merged,
+        };
+        place::keep(&[library], &finished, settings)?;
     }
     if *keep_in == settings.out_dir {
         remove_others(keep_in, &prefix(settings), &name);

@@ -50,6 +50,8 @@ pub(crate) struct Settings {
     pub(crate) manifest_dir: PathBuf,
     /// The triple that is built for.
     pub(crate) target: String,
+    /// What the target runs, as Cargo calls it.
+    pub(crate) target_os: String,
     /// Whose C library the target has: `gnu`, `musl`, or what else Cargo calls it.
     pub(crate) target_env: String,
 }
@@ -107,6 +109,7 @@ impl Settings {
             out_dir,
             manifest_dir: PathBuf::from(cargo_variable("CARGO_MANIFEST_DIR")?),
             target: cargo_variable("TARGET")?,
+            target_os: cargo_variable("CARGO_CFG_TARGET_OS")?,
             target_env: cargo_variable("CARGO_CFG_TARGET_ENV")?,
         })
     }

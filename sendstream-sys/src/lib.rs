@@ -54,8 +54,8 @@
 //! the library that it sees first, and says nothing: one of the two crates then runs on sources that it
 //! does not know. Keep the two in programs of their own.
 //!
-//! Another OpenSSL, BoringSSL or AWS-LC is no such matter: this one's functions have names of their own,
-//! which begin with `sendstream_`.
+//! Another OpenSSL, BoringSSL or AWS-LC is no such matter on Linux: this one's functions have names of
+//! their own there, which begin with `sendstream_`.
 //!
 //! # Certificates
 //!
@@ -439,13 +439,13 @@ pub fn lacks_fixes(version: [u32; 4]) -> bool {
     cfg!(sendstream_system_msquic) && version < FIRST_WITH_FIXES
 }
 
-/// AWS-LC, linked statically along with MsQuic, its functions under names of ours.
+/// AWS-LC, linked statically along with MsQuic, on Linux with its functions under names of ours.
 #[cfg(not(sendstream_system_msquic))]
 mod tls {
     use super::{CStr, c_char};
 
     unsafe extern "C" {
-        #[link_name = "sendstream_awslc_version_string"]
+        #[cfg_attr(target_os = "linux", link_name = "sendstream_awslc_version_string")]
         fn awslc_version_string() -> *const c_char;
     }
 
