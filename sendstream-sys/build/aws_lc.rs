@@ -1,5 +1,6 @@
 //! Builds AWS-LC once, and finds it again.
 
+use std::borrow::Cow;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,12 +15,12 @@ use crate::{Problem, key};
 pub(crate) const LIBRARIES: [&str; 2] = ["libssl.a", "libcrypto.a"];
 
 /// The crate with its sources, as named in `Cargo.toml`.
-const CRATE: Crate = Crate { name: "aws-lc-sys", version: "0.47.0", series: "0.47." };
+const CRATE: Crate = Crate { name: "aws-lc-sys", version: Cow::Borrowed("0.47.0"), series: "0.47." };
 
 /// How it is built: without its tests and programs, and without Go and Perl, whose work its crate
 /// brings along. And without a source of randomness that takes a processor 20 ms to begin with, in
 /// the first handshake of a process: the system's and the processor's own are left.
-const OPTIONS: [(&str, &str); 7] = [
+const OPTIONS: [(&str, &str); 8] = [
     ("BUILD_LIBSSL", "ON"),
     ("BUILD_SHARED_LIBS", "OFF"),
     ("BUILD_TESTING", "OFF"),
@@ -27,6 +28,8 @@ const OPTIONS: [(&str, &str); 7] = [
     ("DISABLE_CPU_JITTER_ENTROPY", "ON"),
     ("DISABLE_GO", "ON"),
     ("DISABLE_PERL", "ON"),
+    // It would write headers into its own sources, which are Cargo's.
+    ("ENABLE_SOURCE_MODIFICATION", "OFF"),
 ];
 
 /// The sources, and the name of the folder with what comes of them.
@@ -46,9 +49,13 @@ impl<'a> AwsLc<'a> {
         kernel_headers: Option<&'a Path>,
     ) -> Result<Self, Problem> {
         let sources = crate_sources::find(&CRATE, &settings.manifest_dir)?;
-        let flags = cc::Build::new().cargo_metadata(false).opt_level(2).warnings(false).get_compiler().args().to_vec();
-        let compilers = (&tools.compiler, &cpp.version);
-        let key = key::of(&(&sources.version, OPTIONS, &settings.target, compilers, flags));
+        let flags = |is_cpp| {
+            let mut build = cc::Build::new();
+            build.cargo_metadata(false).opt_level(2).warnings(false).cpp(is_cpp);
+            build.get_compiler().args().to_vec()
+        };
+        let compilers = (&tools.compiler, flags(false), &cpp.version, flags(true));
+        let key = key::of(&(&sources.version, OPTIONS, compilers, key::of_build(settings)?));
         let name = format!("aws-lc-{}-{key:016x}", sources.version);
         Ok(Self { sources, cpp, kernel_headers, name })
     }
@@ -70,12 +77,18 @@ impl<'a> AwsLc<'a> {
 
     fn compile(&self, settings: &Settings, place: &Place, finished: &Path) -> Result<(), Problem> {
         let folder = place.folder.join("aws-lc-build");
+        // What an interrupted build, perhaps with another compiler, has left; and half of a result that
+        // somebody cleared up.
+        let _ = fs::remove_dir_all(&folder);
+        let _ = fs::remove_dir_all(finished);
         let sources = self.sources.root.join("aws-lc");
         let mut config = cmake::Config::new(&sources);
         config.out_dir(&folder).profile("Release").cflag("-w").cxxflag("-w").build_target("ssl");
         for (option, value) in OPTIONS {
             config.define(option, value);
         }
+        // Symbols are renamed in objects, and the C++ library is not linked.
+        config.cflag("-fno-lto").cxxflag("-fno-lto").cxxflag("-U_GLIBCXX_ASSERTIONS");
         for flag in &self.cpp.flags {
             config.cxxflag(flag);
         }

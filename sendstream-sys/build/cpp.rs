@@ -47,6 +47,10 @@ pub(crate) fn find(settings: &Settings, place: &Place) -> Result<Cpp, Problem> {
 
 /// Takes the system's own, told to look for musl's headers.
 fn hosts(settings: &Settings, place: &Place) -> Result<Cpp, String> {
+    let processor = settings.target.split('-').next();
+    if env::var("HOST").is_ok_and(|host| host.split('-').next() != processor) {
+        return Err("the system's own is for another processor".into());
+    }
     let header = place.folder.join("musl-for-cpp.h");
     fs::write(&header, FOR_MUSL).map_err(|error| format!("{}: {error}", header.display()))?;
     let name = "g++";

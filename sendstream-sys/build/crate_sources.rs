@@ -1,5 +1,6 @@
 //! Where Cargo unpacked the crates that bring the C sources of MsQuic and AWS-LC.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;
@@ -10,13 +11,14 @@ use std::process::{Command, Stdio};
 pub(crate) struct Crate {
     /// Its name in the registry.
     pub(crate) name: &'static str,
-    /// The version that is taken where there is a choice.
-    pub(crate) version: &'static str,
+    /// The version that is taken where nothing is locked.
+    pub(crate) version: Cow<'static, str>,
     /// What every version begins with that may be taken.
     pub(crate) series: &'static str,
 }
 
-pub(crate) const MSQUIC: Crate = Crate { name: "seera-msquic", version: "2.6.0-beta3", series: "2.6.0-beta3" };
+pub(crate) const MSQUIC: Crate =
+    Crate { name: "seera-msquic", version: Cow::Borrowed("2.6.0-beta3"), series: "2.6.0-beta3" };
 
 /// What the build needs of MsQuic's sources: a file, or a folder with all that is in it.
 pub(crate) const PARTS: [&str; 9] = [
@@ -50,6 +52,7 @@ pub(crate) struct Unpacked {
 /// A crate whose Rust code is not compiled is no dependency of what is built (`Cargo.toml`), so nobody
 /// may have downloaded it. In the end Cargo is asked to do that.
 pub(crate) fn find(wanted: &Crate, manifest_dir: &Path) -> Result<Unpacked, String> {
+    let wanted = &wanted.as_locked(manifest_dir);
     let Crate { name, version, .. } = wanted;
     let beside = manifest_dir.parent();
     beside
@@ -58,7 +61,11 @@ pub(crate) fn find(wanted: &Crate, manifest_dir: &Path) -> Result<Unpacked, Stri
         .or_else(|| wanted.look_in_cargo_home())
         .or_else(|| wanted.download())
         .or_else(|| wanted.another_version_in(beside?))
-        .ok_or_else(|| format!("Cargo has no sources of {name} {version} and cannot download them; run cargo fetch"))
+        .ok_or_else(|| {
+            format!(
+                "Cargo has no sources of {name} {version} and cannot download them; run cargo fetch, without --target"
+            )
+        })
 }
 
 /// Has Cargo answer from what the outer one has resolved and downloaded: not what other systems need.
@@ -94,6 +101,27 @@ fn list_files(root: &Path, part: &Path, files: &mut BTreeSet<PathBuf>) -> Result
 }
 
 impl Crate {
+    /// The version that `Cargo.lock` has, of what is being built or else of this workspace.
+    fn as_locked(&self, manifest_dir: &Path) -> Self {
+        let out_dir = env::var_os("OUT_DIR").map(PathBuf::from);
+        let folders = out_dir.iter().flat_map(|folder| folder.ancestors()).chain(manifest_dir.ancestors());
+        let locked = folders.filter_map(|folder| fs::read_to_string(folder.join("Cargo.lock")).ok());
+        let version = locked.filter_map(|lock| self.version_in(&lock)).next();
+        Self { name: self.name, version: version.map_or_else(|| self.version.clone(), Cow::Owned), series: self.series }
+    }
+
+    fn version_in(&self, lock: &str) -> Option<String> {
+        let name = format!("name = \"{}\"", self.name);
+        let mut lines = lock.lines();
+        while lines.any(|line| line == name) {
+            let version = lines.next()?.strip_prefix("version = \"")?.strip_suffix('"')?;
+            if version.starts_with(self.series) {
+                return Some(version.to_owned());
+            }
+        }
+        None
+    }
+
     /// What is in `folder`, if it is this crate.
     fn read(&self, folder: &Path) -> Option<Unpacked> {
         let manifest = fs::read_to_string(folder.join("Cargo.toml")).ok()?;

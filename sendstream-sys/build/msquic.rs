@@ -1,6 +1,5 @@
 //! MsQuic's own build, through CMake, and what was built before.
 
-use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,10 +13,6 @@ use crate::{Problem, key, rename};
 /// The static library that holds MsQuic, and AWS-LC too.
 pub(crate) const LIBRARY: &str = "libmsquic.a";
 
-/// The variables of others that decide its content. `cc` and `cmake` look at each with the target's
-/// name added, too.
-const VARIABLES: [&str; 6] = ["AR", "CC", "CFLAGS", "CMAKE_GENERATOR", "CMAKE_PREFIX_PATH", "CMAKE_TOOLCHAIN_FILE"];
-
 /// Returns the folder with a finished [`LIBRARY`], and builds it first if there is none.
 pub(crate) fn build(
     settings: &Settings,
@@ -28,7 +23,7 @@ pub(crate) fn build(
     aws_lc: &AwsLc<'_>,
     kernel_headers: Option<&Path>,
 ) -> Result<PathBuf, Problem> {
-    let name = format!("{}{:016x}", prefix(settings), key(settings, tools, source, copy, &aws_lc.name));
+    let name = format!("{}{:016x}", prefix(settings), key(settings, tools, source, copy, &aws_lc.name)?);
     // What a developer changes every minute would fill a folder that nobody clears up.
     let keep_in = if source.may_change { &settings.out_dir } else { &settings.native_dir };
     let finished = keep_in.join(&name);
@@ -87,8 +82,10 @@ fn compile(
         // MsQuic makes every warning an error. What another compiler version has to say must not
         // stop the build.
         .cflag("-w")
+        // Symbols are renamed in objects, not in what a linker is yet to compile.
+        .cflag("-fno-lto")
         .build_target("msquic_lib");
-    // Nothing here is C++, so that there may be no compiler for it is no news.
+    // Nothing here is C++.
     config.init_cxx_cfg(cc::Build::new().cargo_warnings(false).clone());
     // For `fuzz/targets/ranges.rs`.
     if settings.sanitizer == Some(Sanitizer::Address) {
@@ -126,20 +123,9 @@ fn sanitizer(settings: &Settings) -> &'static str {
 
 /// All that decides the content of the library, beside what its name says. Paths are no part of it:
 /// what one target directory has built, another may use.
-fn key(settings: &Settings, tools: &Tools, source: &Source, copy: &Copy<'_>, aws_lc: &str) -> u64 {
-    let variables = VARIABLES.into_iter().flat_map(|variable| {
-        let names = [&settings.target, &settings.target.replace('-', "_")].map(|target| format!("{variable}_{target}"));
-        [variable.to_owned()].into_iter().chain(names).map(env::var_os)
-    });
-    key::of(&(
-        copy.content,
-        &source.commit,
-        aws_lc,
-        &settings.target,
-        &settings.cpu,
-        &tools.compiler,
-        variables.collect::<Vec<_>>(),
-    ))
+fn key(settings: &Settings, tools: &Tools, source: &Source, copy: &Copy<'_>, aws_lc: &str) -> Result<u64, Problem> {
+    let build = key::of_build(settings)?;
+    Ok(key::of(&(copy.content, &source.commit, aws_lc, build, &settings.cpu, &tools.compiler)))
 }
 
 /// The CMake folder for this profile. CMake does not follow a change of compiler or of a library it

@@ -25,13 +25,13 @@ pub(crate) fn copy(merged: &Path, archives: &[PathBuf], folder: &Path) -> Result
     let renamed = folder.join(merged.file_name().unwrap_or_default());
     let mut option = std::ffi::OsString::from("--redefine-syms=");
     option.push(&names);
-    run(Command::new(tools::of_compiler("objcopy")).arg(option).arg(merged).arg(&renamed))?;
+    run(Command::new(tools::binutil("objcopy")?).arg(option).arg(merged).arg(&renamed))?;
     Ok(renamed)
 }
 
 /// What others can see of what `archives` define.
 fn symbols(archives: &[PathBuf]) -> Result<BTreeSet<String>, Problem> {
-    let text = run(Command::new(tools::of_compiler("nm"))
+    let text = run(Command::new(tools::binutil("nm")?)
         .args(["--defined-only", "--extern-only", "--format=posix"])
         .args(archives))?;
     let symbols: BTreeSet<_> = text
@@ -54,6 +54,9 @@ fn run(command: &mut Command) -> Result<String, Problem> {
     let output = command.stderr(Stdio::piped()).output().map_err(|error| format!("{program} does not run: {error}"))?;
     match output.status.success() {
         true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-        false => Err(format!("{program}: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        false => {
+            let said = String::from_utf8_lossy(&output.stderr);
+            Err(format!("{program}: {}", said.lines().find(|line| !line.trim().is_empty()).unwrap_or("failed")))
+        }
     }
 }

@@ -9,11 +9,11 @@ use crate::settings::{self, Sanitizer, Settings};
 use crate::shared::Number;
 use crate::source::{self, Copy, Source};
 use crate::system::Installed;
-use crate::{Problem, layout, msquic};
+use crate::{Problem, key, layout, msquic};
 
 /// The variables of others that change the outcome. `cc` and `cmake` look at each with the target's
 /// name added, too.
-const VARIABLES: [&str; 11] = [
+const VARIABLES: [&str; 10] = [
     "AR",
     "CC",
     "CFLAGS",
@@ -23,7 +23,6 @@ const VARIABLES: [&str; 11] = [
     "CMAKE_TOOLCHAIN_FILE",
     "CXX",
     "CXXFLAGS",
-    "CXXSTDLIB",
     "DOCS_RS",
 ];
 
@@ -112,10 +111,7 @@ fn variables(settings: &Settings) {
     for variable in settings::VARIABLES {
         println!("cargo:rerun-if-env-changed={variable}");
     }
-    for variable in VARIABLES {
+    for variable in VARIABLES.into_iter().flat_map(|variable| key::forms(variable, &settings.target)) {
         println!("cargo:rerun-if-env-changed={variable}");
-        for target in [settings.target.clone(), settings.target.replace('-', "_")] {
-            println!("cargo:rerun-if-env-changed={variable}_{target}");
-        }
     }
 }

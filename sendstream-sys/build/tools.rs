@@ -27,6 +27,10 @@ pub(crate) fn find() -> Result<Tools, Problem> {
     cmake()?;
     let compiler = c_compiler()?;
     make()?;
+    if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux") {
+        binutil("nm")?;
+        binutil("objcopy")?;
+    }
     Ok(Tools { compiler })
 }
 
@@ -86,12 +90,18 @@ pub(crate) fn compiles(source: &str) -> bool {
     compiler().is_ok_and(|compiler| compile(&compiler, &[], "probe.c", source).unwrap_or(false))
 }
 
-/// The program of the target's binutils that its C compiler would run.
-pub(crate) fn of_compiler(program: &str) -> OsString {
-    let found = compiler().ok().and_then(|compiler| {
-        first_line(compiler.path().as_os_str(), &format!("-print-prog-name={program}")).map(OsString::from)
+/// A program that works on the target's objects: the one that the C compiler would run, or LLVM's.
+pub(crate) fn binutil(program: &str) -> Result<OsString, Problem> {
+    let compilers = compiler().ok().and_then(|compiler| {
+        let mut command = compiler.to_command();
+        first_line_of(command.arg(format!("-print-prog-name={program}"))).map(OsString::from)
     });
-    found.unwrap_or_else(|| program.into())
+    let runs = |program: &OsString| first_line(program, "--version").is_some();
+    compilers
+        .into_iter()
+        .chain([format!("llvm-{program}").into()])
+        .find(runs)
+        .ok_or_else(|| format!("{program} is missing; install it (Debian: apt-get install binutils)"))
 }
 
 fn compiler() -> Result<cc::Tool, cc::Error> {
@@ -122,7 +132,11 @@ fn make() -> Result<(), Problem> {
 
 /// The first line that `program` prints when asked with `argument`, or `None` if it does not run.
 fn first_line(program: &OsStr, argument: &str) -> Option<String> {
-    let output = Command::new(program).arg(argument).stderr(Stdio::null()).output().ok()?;
+    first_line_of(Command::new(program).arg(argument))
+}
+
+fn first_line_of(command: &mut Command) -> Option<String> {
+    let output = command.stderr(Stdio::null()).output().ok()?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = text.lines().find(|line| !line.trim().is_empty())?.trim().to_owned();
     output.status.success().then_some(line)
