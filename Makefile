@@ -263,7 +263,7 @@ deny:
 	@sh .ci/tools deny
 	$(cargo) deny check bans licenses sources
 	@if $(cargo) deny fetch db; then \
-	    $(cargo) deny check --config .ci/advisories.toml advisories; \
+	    $(cargo) deny --config .ci/advisories.toml check advisories; \
 	else \
 	    echo "SKIPPED: known advisories of the dependencies are not checked, as their database could not be fetched" >&2; \
 	fi
