@@ -64,7 +64,7 @@ impl<'a> AwsLc<'a> {
     /// builds it first if there is none.
     pub(crate) fn build(&self, settings: &Settings, place: &Place) -> Result<PathBuf, Problem> {
         let finished = settings.native_dir.join(&self.name);
-        if !LIBRARIES.iter().all(|library| finished.join("lib").join(library).exists()) {
+        if !is_complete(&finished) {
             self.compile(settings, place, &finished)?;
         }
         if place::is_plain(&finished) {
@@ -77,10 +77,8 @@ impl<'a> AwsLc<'a> {
 
     fn compile(&self, settings: &Settings, place: &Place, finished: &Path) -> Result<(), Problem> {
         let folder = place.folder.join("aws-lc-build");
-        // What an interrupted build, perhaps with another compiler, has left; and half of a result that
-        // somebody cleared up.
+        // What an interrupted build, perhaps with another compiler, has left.
         let _ = fs::remove_dir_all(&folder);
-        let _ = fs::remove_dir_all(finished);
         let sources = self.sources.root.join("aws-lc");
         let mut config = cmake::Config::new(&sources);
         config.out_dir(&folder).profile("Release").cflag("-w").cxxflag("-w").build_target("ssl");
@@ -103,8 +101,16 @@ impl<'a> AwsLc<'a> {
             .and_then(|()| fs::copy(built.join("ssl").join(LIBRARIES[0]), lib.join(LIBRARIES[0])))
             .and_then(|_| fs::copy(built.join("crypto").join(LIBRARIES[1]), lib.join(LIBRARIES[1])))
             .map_err(|error| format!("{}: {error}", lib.display()))?;
+        if finished.exists() && !is_complete(finished) {
+            // Somebody has cleared up half of it.
+            let _ = fs::remove_dir_all(finished);
+        }
         place::keep(&[sources.join("include"), lib], finished, settings)?;
         let _ = fs::remove_dir_all(&folder);
         Ok(())
     }
+}
+
+fn is_complete(folder: &Path) -> bool {
+    folder.join("include").exists() && LIBRARIES.iter().all(|library| folder.join("lib").join(library).exists())
 }
