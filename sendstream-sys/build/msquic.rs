@@ -23,7 +23,7 @@ pub(crate) fn build(
     aws_lc: &AwsLc<'_>,
     kernel_headers: Option<&Path>,
 ) -> Result<PathBuf, Problem> {
-    let name = format!("{}{:016x}", prefix(settings), key(settings, tools, source, copy, &aws_lc.name)?);
+    let name = format!("{}{:016x}", prefix(settings), key(settings, tools, source, copy, &aws_lc.name));
     // What a developer changes every minute would fill a folder that nobody clears up.
     let keep_in = if source.may_change { &settings.out_dir } else { &settings.native_dir };
     let finished = keep_in.join(&name);
@@ -121,11 +121,11 @@ fn sanitizer(settings: &Settings) -> &'static str {
     }
 }
 
-/// All that decides the content of the library, beside what its name says. Paths are no part of it:
-/// what one target directory has built, another may use.
-fn key(settings: &Settings, tools: &Tools, source: &Source, copy: &Copy<'_>, aws_lc: &str) -> Result<u64, Problem> {
-    let build = key::of_build(settings)?;
-    Ok(key::of(&(copy.content, &source.commit, aws_lc, build, &settings.cpu, &tools.compiler)))
+/// All that decides the content of the library, beside what its name says; AWS-LC's name stands for the
+/// target, the variables and the build scripts as well. Paths are no part of it: what one target
+/// directory has built, another may use.
+fn key(settings: &Settings, tools: &Tools, source: &Source, copy: &Copy<'_>, aws_lc: &str) -> u64 {
+    key::of(&(copy.content, &source.commit, aws_lc, &settings.cpu, &tools.compiler))
 }
 
 /// The CMake folder for this profile. CMake does not follow a change of compiler or of a library it
