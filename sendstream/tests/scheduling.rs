@@ -23,8 +23,12 @@ const BIG: usize = 2 << 20;
 
 /// A connection over a path of 10 Mbit/s that has room for so much, whose client schedules as `client`
 /// says.
-async fn slowly_connected(client: TransportConfig, room: Duration) -> (Endpoints, Relay, Connection, Connection) {
-    let endpoints = Endpoints::with(client, TransportConfig::default());
+async fn slowly_connected(
+    client: TransportConfig,
+    server: TransportConfig,
+    room: Duration,
+) -> (Endpoints, Relay, Connection, Connection) {
+    let endpoints = Endpoints::with(client, server);
     let relay = Relay::start(endpoints.address, Faults::none().rate(1_250_000, room));
     let (client, server) = endpoints.connect_through(relay.address()).await;
     (endpoints, relay, client, server)
@@ -52,7 +56,8 @@ async fn read_until(stream: &mut RecvStream, end: impl Future<Output = ()>) -> u
 
 /// How much of a big stream comes before a small message that is sent after it.
 async fn before_a_message(client: TransportConfig) -> usize {
-    let (_endpoints, _relay, client, server) = slowly_connected(client, Duration::from_millis(100)).await;
+    let room = Duration::from_millis(100);
+    let (_endpoints, _relay, client, server) = slowly_connected(client, TransportConfig::default(), room).await;
     let _send = big(&client);
     let mut recv = server.accept_uni().await.unwrap();
     recv.read_exact(&mut [0]).await.unwrap();
@@ -88,9 +93,12 @@ fn big_streams_come_on_together() {
     run(async {
         // Nothing is lost: that would come later, and perhaps of one of them alone.
         let room = Duration::from_secs(10);
-        let (_endpoints, _relay, client, server) = slowly_connected(TransportConfig::default(), room).await;
-        // Neither has a start on the other, however long this thread waits for its processor.
+        // Neither has a start on the other, however long this thread waits for its processor in between:
+        // both are admitted at once.
+        let none = TransportConfig::default().max_concurrent_uni_streams(0);
+        let (_endpoints, _relay, client, server) = slowly_connected(TransportConfig::default(), none, room).await;
         let _sending = [big(&client), big(&client)];
+        server.set_max_concurrent_uni_streams(2).await.unwrap();
         let mut first = server.accept_uni().await.unwrap();
         let mut second = server.accept_uni().await.unwrap();
         let ended = async { while first.read_chunk().await.unwrap().is_some() {} };
