@@ -179,6 +179,25 @@ fn a_question_may_outlive_its_handle_and_be_dropped_unanswered() {
 }
 
 #[test]
+fn who_asked_a_stream_and_dropped_it_is_answered_after_its_end() {
+    run(async {
+        let pair = Pair::new().await;
+        // One is answered after the other. So most are over when it is their turn.
+        let answers: Vec<_> = (0..50)
+            .map(|_| {
+                let mut stream = pair.client.open_uni().unwrap();
+                drop(stream.finish_with("x"));
+                stream.stats()
+            })
+            .collect();
+        for answer in answers {
+            assert!(answer.await.unwrap().is_some(), "it has started");
+        }
+        pair.end().await;
+    });
+}
+
+#[test]
 fn a_stream_tells_what_blocks_it_once_it_has_started() {
     run(async {
         let none = TransportConfig::default().max_concurrent_uni_streams(0);

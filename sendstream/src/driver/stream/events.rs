@@ -231,7 +231,9 @@ impl StreamInner {
     ) -> Next {
         if status.is_ok() {
             self.shared.id.store(id, Ordering::Release);
-            self.span().record("id", id);
+            if !self.span().is_disabled() {
+                self.span().record("id", id);
+            }
         }
         self.apply(|state| state.on_start_complete(status.map_err(start_failed), peer_accepted));
         tracing::debug!(parent: self.span(), error = status.err().map(field::display), peer_accepted, "started");

@@ -69,6 +69,31 @@ impl StreamHandle {
         }
     }
 
+    /// [`Self::close`] by whoever has the stream alone.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Self::close`].
+    pub(super) unsafe fn close_alone(&mut self) {
+        let uses = self.uses.get_mut();
+        debug_assert_eq!(*uses & !CLOSED, 0, "nobody uses what nobody else has");
+        if *uses == 0 {
+            *uses = CLOSED;
+            // SAFETY: nobody has closed it, and nobody uses it nor will.
+            unsafe { call!(StreamClose(self.handle.raw())) };
+        }
+    }
+
+    /// Whether it is closed to those who come.
+    pub(super) fn is_closed(&self) -> bool {
+        self.uses.load(Ordering::Acquire) & CLOSED != 0
+    }
+
+    /// The handle for a call of whoever knows that it is open until the call returns.
+    pub(super) fn raw(&self) -> sys::HQUIC {
+        self.handle.raw()
+    }
+
     /// The handle of a stream that never started, for whoever closes it in another way.
     pub(super) fn unstarted(&mut self) -> Handle {
         assert_eq!(*self.uses.get_mut(), 0, "a stream without SHUTDOWN_COMPLETE is not closed");

@@ -66,8 +66,8 @@ pub(crate) struct StreamInstance {
     sends: bool,
     /// How many of the user's halves are left. Written by the user only.
     halves: AtomicU8,
-    /// Whether SHUTDOWN_COMPLETE has done with the handle, so that any thread may close it. Written by
-    /// `release`.
+    /// Whether SHUTDOWN_COMPLETE has done with the handle, so that any thread may close it, and nothing
+    /// closes it before. Written by `release`.
     silenced: AtomicBool,
     /// Whether what is sent on it may go out in 0-RTT packets.
     pub(super) sends_early: bool,
@@ -194,9 +194,10 @@ impl StreamInstance {
     /// Makes a stream of the peer's a user of its connection, by a user who accepted it.
     pub(crate) fn accepted(&self) {
         self.connection.enter_user();
-        self.uses_connection.store(true, Ordering::Release);
-        // SHUTDOWN_COMPLETE lets the connection go, and may have come before.
-        if self.inner.lock().state() == StreamState::ShutdownComplete {
+        self.uses_connection.store(true, Ordering::SeqCst);
+        // SHUTDOWN_COMPLETE lets the connection go, and may have come before. It and this write one of
+        // these flags each before they read the other, in one order for all: one of them sees both.
+        if self.silenced.load(Ordering::SeqCst) {
             self.let_connection_go();
         }
     }
@@ -209,7 +210,8 @@ impl StreamInstance {
 
     /// The stream is over, so it needs the connection no longer.
     fn let_connection_go(&self) {
-        if self.uses_connection.swap(false, Ordering::AcqRel) {
+        // Mostly it was let go before, and a look costs less than the swap.
+        if self.uses_connection.load(Ordering::SeqCst) && self.uses_connection.swap(false, Ordering::AcqRel) {
             self.connection.leave_user();
         }
     }
@@ -237,6 +239,10 @@ impl StreamInstance {
         // Who drops the last half and SHUTDOWN_COMPLETE each write one of these before they read the
         // other, in one order for all: one of them sees both.
         if !self.silenced.load(Ordering::SeqCst) || self.halves.load(Ordering::SeqCst) != 0 {
+            return;
+        }
+        if self.handle.is_closed() && self.dir == Dir::Uni && self.sends {
+            // Nothing was ever received that would be let go.
             return;
         }
         let needed = {
@@ -339,14 +345,24 @@ impl StreamInstance {
         self.shut_down(IMMEDIATELY, self.drop_error_code());
     }
 
+    /// Keeps the numbers of a stream that this side sends on.
+    ///
+    /// # Safety
+    ///
+    /// This is SHUTDOWN_COMPLETE, and the stream was not silenced yet.
+    unsafe fn keep_stats(&self) {
+        if !self.sends {
+            return;
+        }
+        // SAFETY: the handle is a stream's. It is open: until the stream is silenced nobody closes it.
+        if let Ok(stats) = unsafe { parameter::get(self.handle.raw()) } {
+            let _ = self.final_stats.set(stats);
+        }
+    }
+
     /// Closes the handle in SHUTDOWN_COMPLETE, unless something that was lent is out, or may still
     /// be read.
     fn close_handle(&self) {
-        if self.sends
-            && let Ok(stats) = self.stats()
-        {
-            let _ = self.final_stats.set(stats);
-        }
         if self.keeps_handle.load(Ordering::Relaxed) || !self.inner.is_over_and_unlent() {
             return self.close_unused();
         }
@@ -369,8 +385,8 @@ impl Drop for StreamInstance {
             StreamState::Starting | StreamState::Blocked | StreamState::Started | StreamState::ShutdownComplete => {
                 debug_assert_eq!(state, StreamState::ShutdownComplete);
                 // SAFETY: nobody else can hold the instance any more, and whoever has something
-                // that was lent holds it. Who closed it before has set the flag that `close` asks.
-                unsafe { self.handle.close() };
+                // that was lent holds it. Who closed it before has set the flag that this asks.
+                unsafe { self.handle.close_alone() };
             }
         }
     }
@@ -469,7 +485,10 @@ impl Receiver for StreamInstance {
     fn release(self: Arc<Self>) {
         // SAFETY: this is SHUTDOWN_COMPLETE, and nobody closes the handle before `close_handle`
         // below.
-        unsafe { self.handle.silence() };
+        unsafe {
+            self.keep_stats();
+            self.handle.silence();
+        }
         self.silenced.store(true, Ordering::SeqCst);
         contain("a stream's end", || self.close_handle());
         contain("a stream's end", || self.let_connection_go());

@@ -251,10 +251,13 @@ impl StreamInstance {
         self: &Arc<Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendClosed<ConnectionError>>> {
-        let unfinished = self.inner.lock().check_sending().is_ok();
-        if unfinished {
-            self.finish()?;
+        {
+            let mut state = self.inner.lock();
+            if state.check_sending().is_err() {
+                return state.poll_finished(cx).map_err(SendClosed::Ended);
+            }
         }
+        self.finish()?;
         self.inner.lock().poll_finished(cx).map_err(SendClosed::Ended)
     }
 
