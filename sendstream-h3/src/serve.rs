@@ -3,6 +3,7 @@
 //! One task has the server and starts a task for each connection (`serve/connection.rs`), which
 //! starts a task for each request (`serve/request.rs`).
 
+mod answering;
 mod body;
 mod connection;
 mod date;

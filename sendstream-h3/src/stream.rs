@@ -187,6 +187,10 @@ impl SendStream {
         } else if bytes.len() + data.remaining() > LONGEST_COPY_OF_FRAME {
             self.send(payload(bytes, data));
         } else {
+            if self.held.is_some() && bytes.is_empty() {
+                // For the frames that follow, too.
+                bytes.reserve(SHORT_RESPONSE);
+            }
             copy_to(&mut bytes, &mut data);
             self.is_refusal = bytes == STATUS_431_OF_H3;
             match &mut self.held {
@@ -537,6 +541,9 @@ const PIECES_IN_A_ROW: u8 = 64;
 
 /// Up to here a copy costs less than a second piece, with an owner and its place in a list.
 const LONGEST_COPY_OF_FRAME: usize = 1024;
+
+/// What a short response takes, with its fields.
+const SHORT_RESPONSE: usize = 256;
 
 /// How much of borrowed bytes becomes one send.
 const LONGEST_COPY: usize = 64 * 1024;

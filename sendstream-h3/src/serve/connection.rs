@@ -108,18 +108,19 @@ impl Requests {
             let (ended, end) = oneshot::channel();
             let tally = self.tally.clone();
             inline::run(request::end(stream.send().stopped(), end), move |end| {
-                if let Some(end) = end {
+                if let Some((end, slot)) = end {
                     tally.count(end);
+                    drop(slot);
                 }
-                drop(slot);
             });
-            let stopped = stream.send().stopped();
+            let acknowledged = stream.send().stopped();
             let early = self.client.early && stream.recv().is_early();
             let client = request::Client { early, ..self.client };
             let resolver = self.h3.create_resolver(FrameStream::new(BufRecvStream::new(stream)));
             // h3 sends it on one stream.
             self.h3.inner.send_grease_frame = false;
-            tokio::spawn(request::serve(resolver, stopped, client, self.shared.clone(), ended));
+            let ended = request::Ended { told: ended, slot };
+            tokio::spawn(request::serve(resolver, acknowledged, client, self.shared.clone(), ended));
         }
     }
 

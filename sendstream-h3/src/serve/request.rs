@@ -5,7 +5,7 @@ use std::{
     future::{Future, poll_fn},
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    pin::pin,
+    pin::{Pin, pin},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering::Relaxed},
@@ -31,7 +31,10 @@ use http::{
 use http_body::Body as _;
 use sendstream::ConnectionError;
 use tokio::{
-    sync::oneshot::{self, error::TryRecvError},
+    sync::{
+        OwnedSemaphorePermit,
+        oneshot::{self, error::TryRecvError},
+    },
     time::timeout,
 };
 use tower_service::Service as _;
@@ -40,6 +43,7 @@ use crate::{
     connection::{Connection, Link},
     serve::{
         EarlyData, EarlyRequests, Shared,
+        answering::Answering,
         body::{self, RequestBody, Unread},
         date,
     },
@@ -54,62 +58,68 @@ pub(super) struct Client {
     pub(super) early: bool,
 }
 
-/// Serves one request. `stopped` is of its response's stream, and `ended` is told how the request
-/// did.
+/// Whom a request's task tells how it ended.
+pub(super) struct Ended {
+    /// It is closed when the client wants no response any more, or is gone.
+    pub(super) told: oneshot::Sender<(End, OwnedSemaphorePermit)>,
+    /// The request's place among those that are served at once.
+    pub(super) slot: OwnedSemaphorePermit,
+}
+
+/// Serves one request. `acknowledged` resolves once the response is.
 pub(super) fn serve(
     resolver: RequestResolver<Connection, Bytes>,
-    stopped: impl Future<Output = Result<Option<u64>, ConnectionError>> + Send,
+    acknowledged: impl Future<Output = Result<Option<u64>, ConnectionError>> + Send,
     client: Client,
     shared: Arc<Shared>,
-    ended: oneshot::Sender<End>,
+    Ended { told: mut ended, slot }: Ended,
 ) -> impl Future<Output = ()> + Send {
     let unresolved = Unresolved(Some(resolver));
     async move {
-        let mut stopped = pin!(stopped);
         // What was given up before it is looked at is no work for the application.
-        if poll_fn(|cx| Poll::Ready(stopped.as_mut().poll(cx).is_ready())).await {
-            let _ = ended.send(End::GivenUp);
+        if ended.is_closed() {
             return;
         }
         let (task, mut unread) = oneshot::channel();
         // What answers is much larger than this task. It is made when it is its turn, and most are gone
         // after that.
-        let mut answering = Box::pin(answer(unresolved, client, shared, task));
-        let answered = tokio::select! {
-            biased;
-            end = &mut answering => Some(end),
-            // The client wants no response any more, or is gone. The application's future is dropped.
-            _ = &mut stopped => None,
-        };
+        let mut answering = Answering::new(answer(unresolved, client, shared, task));
+        let answered = poll_fn(|cx| match Pin::new(&mut answering).poll(cx) {
+            Poll::Ready(end) => Poll::Ready(Some(end)),
+            // The client wants no response any more. The application's future is dropped. An application
+            // that has used up the task's budget keeps `poll_closed` from looking.
+            Poll::Pending if ended.is_closed() => Poll::Ready(None),
+            Poll::Pending => ended.poll_closed(cx).map(|()| None),
+        });
+        let answered = answered.await;
         drop(answering);
-        let _ = ended.send(answered.unwrap_or(End::GivenUp));
-        if answered.is_none() {
-            return;
-        }
+        let Some(end) = answered else { return };
+        let _ = ended.send((end, slot));
         // Most requests were read to their end. Then nothing is left to do.
         let left = unread.try_recv();
         if matches!(left, Err(TryRecvError::Closed)) {
             return;
         }
-        let _ = stopped.await;
+        let _ = acknowledged.await;
         if let Ok(unread) = left.or_else(|_| unread.try_recv()) {
             Box::pin(body::leave(unread)).await;
         }
     }
 }
 
-/// How a request ended, once its task is over and its response acknowledged, or wanted no more. `None`
-/// where the connection was lost.
+/// How a request ended, once its response is acknowledged, or wanted no more. Its slot comes with it,
+/// unless the task has it still. Then the task is told now, and gives the slot back when the application
+/// has let go. `None` where the connection was lost.
 pub(super) async fn end(
     stopped: impl Future<Output = Result<Option<u64>, ConnectionError>> + Send,
-    ended: oneshot::Receiver<End>,
-) -> Option<End> {
+    mut ended: oneshot::Receiver<(End, OwnedSemaphorePermit)>,
+) -> Option<(End, Option<OwnedSemaphorePermit>)> {
     let stopped = stopped.await;
-    // Nothing is sent where the application's future is dropped, or panics.
-    let end = ended.await.unwrap_or(End::Failed);
+    let told = ended.try_recv().ok();
     match stopped {
-        Ok(None) => Some(end),
-        Ok(Some(_)) => Some(End::GivenUp),
+        // Nothing is told where the task panics, or the system took no more of the response.
+        Ok(None) => Some(told.map_or((End::Failed, None), |(end, slot)| (end, Some(slot)))),
+        Ok(Some(_)) => Some((End::GivenUp, told.map(|(_, slot)| slot))),
         Err(_) => None,
     }
 }

@@ -44,23 +44,27 @@ impl Drop for Dropped {
     }
 }
 
-/// A handler that never answers: tells when it was called, and when it was dropped.
-fn never_answers() -> (axum::routing::MethodRouter, oneshot::Receiver<()>, oneshot::Receiver<()>) {
+/// A handler that never answers, but does `meanwhile`: tells when it was called, and when it was dropped.
+fn never_answers<F: Future<Output = ()> + Send>(
+    meanwhile: impl Fn() -> F + Clone + Send + Sync + 'static,
+) -> (axum::routing::MethodRouter, oneshot::Receiver<()>, oneshot::Receiver<()>) {
     let (called, was_called) = oneshot::channel();
     let (guard, was_dropped) = Dropped::new();
     let state = Arc::new(Mutex::new(Some((called, guard))));
     let handler = any(move || async move {
         let (called, _guard) = state.lock().unwrap().take().expect("called once");
         called.send(()).unwrap();
-        pending::<()>().await;
+        meanwhile().await;
     });
     (handler, was_called, was_dropped)
 }
 
-/// A site, a client, and its request, which is with a handler that never answers; and what tells
-/// when that handler is dropped.
-async fn in_a_handler() -> (Site, Asking, RequestStream<BidiStream, Bytes>, oneshot::Receiver<()>) {
-    let (handler, was_called, was_dropped) = never_answers();
+/// A site, a client, and its request, which is with a handler that never answers but does `meanwhile`;
+/// and what tells when that handler is dropped.
+async fn in_a_handler<F: Future<Output = ()> + Send>(
+    meanwhile: impl Fn() -> F + Clone + Send + Sync + 'static,
+) -> (Site, Asking, RequestStream<BidiStream, Bytes>, oneshot::Receiver<()>) {
+    let (handler, was_called, was_dropped) = never_answers(meanwhile);
     let site = Site::new(Router::new().route("/", handler));
     let mut asking = Asking::new(&site.client(), site.address).await;
     let mut under_way = asking.requests.send_request(site::get("/").map(drop)).await.unwrap();
@@ -249,7 +253,23 @@ fn what_a_handler_has_written_reaches_its_client_while_it_waits() {
 #[test]
 fn a_request_that_the_client_cancels_drops_its_handler() {
     run(async {
-        let (site, _asking, under_way, was_dropped) = in_a_handler().await;
+        let (site, _asking, under_way, was_dropped) = in_a_handler(pending).await;
+        drop(under_way);
+        was_dropped.await.unwrap();
+        site.end().await;
+    });
+}
+
+#[test]
+fn a_handler_that_never_rests_is_dropped_as_well() {
+    /// Uses up what tokio lets a task do at once, each time that it is polled.
+    async fn restless() {
+        loop {
+            tokio::task::consume_budget().await;
+        }
+    }
+    run(async {
+        let (site, _asking, under_way, was_dropped) = in_a_handler(restless).await;
         drop(under_way);
         was_dropped.await.unwrap();
         site.end().await;
@@ -259,7 +279,7 @@ fn a_request_that_the_client_cancels_drops_its_handler() {
 #[test]
 fn the_end_of_a_connection_drops_its_handlers() {
     run(async {
-        let (site, asking, _under_way, was_dropped) = in_a_handler().await;
+        let (site, asking, _under_way, was_dropped) = in_a_handler(pending).await;
         asking.connection.close(Code::H3_NO_ERROR.value(), "").unwrap();
         was_dropped.await.unwrap();
         site.end().await;
