@@ -165,6 +165,10 @@ test-targets: test-aarch64 test-musl
 starting_programs = no_library_is_taken_from_the_programs_folder a_peer_that_is_gone_is_the_cause \
     each_side_shows_the_certificates_of_its_identity_and_no_others a_client_and_a_server_read_no_roots_that_nobody_needs \
     one_early_chunk_that_is_kept_stops_nothing_and_holds_no_more_than_its_block
+# 64 MiB through two emulated ends, in builds for tests: beside other tests such an end stands still for longer than its peer waits.
+# Others go through the same code with less.
+too_much_to_emulate = a_stream_beyond_its_window_can_be_collected_whole \
+    a_reader_that_drops_each_chunk_makes_no_copy_and_takes_no_new_memory
 aarch64 = aarch64-unknown-linux-gnu
 emulated = qemu-aarch64 -L /usr/aarch64-linux-gnu -E LD_PRELOAD=$(abspath $(target))/$(aarch64)/qemu-lacks.so
 test-aarch64: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER = aarch64-linux-gnu-gcc
@@ -177,7 +181,7 @@ test-aarch64: tools
 run-aarch64:
 	mkdir -p $(target)/$(aarch64)
 	aarch64-linux-gnu-gcc -shared -fPIC -o $(target)/$(aarch64)/qemu-lacks.so .ci/qemu-lacks.c
-	$(cargo) test --target $(aarch64) $(target_tests) -- $(addprefix --skip ,$(starting_programs))
+	$(cargo) test --target $(aarch64) $(target_tests) -- $(addprefix --skip ,$(starting_programs) $(too_much_to_emulate))
 	$(cargo) build --target $(aarch64) -p sendstream-cli
 	sh .ci/move-a-file $(emulated) $(target)/$(aarch64)/debug/sendstream
 
